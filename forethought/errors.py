@@ -1,0 +1,95 @@
+"""The one exception tree. Each leaf knows the gRPC code and the reason it maps to.
+
+Codes are names, not `grpc.StatusCode` members, so that layers without gRPC can raise. The
+interceptor in `forethought.rpc` turns them into a status with `google.rpc` details:
+`ErrorInfo` carries the reason, `BadRequest` the field violations, `RetryInfo` the delay.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class ForethoughtError(Exception):
+    """Base of everything that this project raises on purpose.
+
+    `metadata` travels in `ErrorInfo`; keep it free of prompts and tokens.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+
+class InvalidArgumentError(ForethoughtError):
+    """A field of the request is malformed. `violations` maps field paths to descriptions."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(self, violations: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{field}: {text}" for field, text in violations.items()))
+        self.violations = dict(violations)
+
+
+class VocabularyMismatchError(ForethoughtError):
+    """Draft and target do not share a vocabulary, so that token ids mean different things."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "VOCABULARY_MISMATCH"
+
+
+class ModelMismatchError(ForethoughtError):
+    """A tier serves another model than the caller expects."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "MODEL_MISMATCH"
+
+
+class CachePositionMismatchError(ForethoughtError):
+    """A round starts beyond the tokens that the tier knows. Answer: open again."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CACHE_POSITION_MISMATCH"
+
+
+class TierUnavailableError(ForethoughtError):
+    """A tier that is needed cannot be reached, or was lost and did not come back in time."""
+
+    code = "UNAVAILABLE"
+    reason = "TIER_UNAVAILABLE"
+
+
+class DrainingError(ForethoughtError):
+    """The process is shutting down and takes no new work."""
+
+    code = "UNAVAILABLE"
+    reason = "DRAINING"
+
+
+class OverloadedError(ForethoughtError):
+    """No room for another session. Clients may try again after `retry_after_s` seconds."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelReferenceError(ForethoughtError):
+    """A model reference cannot be resolved, or what it names cannot be loaded."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "MODEL_REFERENCE"
+
+
+class TierProtocolError(ForethoughtError):
+    """A tier answered with something that its protocol does not allow."""
+
+    code = "INTERNAL"
+    reason = "TIER_PROTOCOL"

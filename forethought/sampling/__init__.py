@@ -1,0 +1,1 @@
+"""Pure algorithms on small arrays: no models, no network, no clock."""
