@@ -6,7 +6,6 @@ interceptor in `forethought.rpc` turns them into a status with `google.rpc` deta
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 
 class ForethoughtError(Exception):
@@ -15,8 +14,8 @@ class ForethoughtError(Exception):
     `metadata` travels in `ErrorInfo`; keep it free of prompts and tokens.
     """
 
-    code: ClassVar[str] = "INTERNAL"
-    reason: ClassVar[str] = "INTERNAL"
+    code: str = "INTERNAL"
+    reason: str = "INTERNAL"
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -70,6 +69,13 @@ class DrainingError(ForethoughtError):
     reason = "DRAINING"
 
 
+class LoadingError(ForethoughtError):
+    """The process has started, but its model is not warm yet."""
+
+    code = "UNAVAILABLE"
+    reason = "LOADING"
+
+
 class OverloadedError(ForethoughtError):
     """No room for another session. Clients may try again after `retry_after_s` seconds."""
 
@@ -93,3 +99,13 @@ class TierProtocolError(ForethoughtError):
 
     code = "INTERNAL"
     reason = "TIER_PROTOCOL"
+
+
+class RemoteError(ForethoughtError):
+    """A call failed without saying why in our terms. `code` is the gRPC code's name."""
+
+    reason = "REMOTE"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code

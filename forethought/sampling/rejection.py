@@ -88,7 +88,7 @@ def draw_index(weights: Sequence[float], u: float) -> int:
         An index whose weight is above zero, also where sums are rounded.
     """
     threshold = u * sum(weights)
-    cumulative = 0.0
+    cumulative: float = 0  # exact for rational weights, as a 0.0 would not be
     last = 0
     for index, weight in enumerate(weights):
         if weight <= 0:

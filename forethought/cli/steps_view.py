@@ -1,0 +1,183 @@
+"""The three steps of each round as a table that grows round by round.
+
+    round │ 1 speculation         │ 2 verification │ 3 rejection sampling
+          │ drafted            DP │    TP  TP/DP   │ verdict  recovered/bonus    TP
+    ──────┼───────────────────────┼────────────────┼────────────────────────────────
+        0 │ ' quick'        0.913 │ 0.884   0.97   │ accepted
+          │ ' red'          0.412 │ 0.031   0.08   │ rejected ' brown'        0.420
+          │ ' fox'          0.730 │ 0.655   0.90   │ dropped
+
+A drafted token is accepted with probability TP/DP. Lines are built by hand: a rich table can only
+be printed once it is complete, and has no headings over several columns.
+"""
+
+from dataclasses import dataclass, replace
+
+from rich.cells import set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from forethought.cli.text_view import end_line, facts, print_logprobs, print_piece
+from forethought.cli.tokens import ORIGIN_STYLES, probability, quoted
+from forethought.generation import GenerationEvent, JudgedToken, Started, Step, Token, Verdict
+from forethought.sampling.types import TokenOrigin
+
+_VERDICT_STYLES = {
+    Verdict.ACCEPTED: "green",
+    Verdict.REJECTED: "red",
+    Verdict.DROPPED: "dim",
+}
+_MAX_WIDTH = 100
+_FIXED_WIDTH = 35  # of a line, without its two tokens and step 2
+_MIN_TOKEN_WIDTH = 15
+
+
+class StepsView:
+    """Prints each round's steps to `out` as they come, and the text at the end."""
+
+    def __init__(self, out: Console, info: Console) -> None:
+        self._out = out
+        self._info = info
+        self._layout = Layout.for_width(out.width if out.is_terminal else _MAX_WIDTH)
+        self._tokens: list[Token] = []
+
+    def show(self, event: GenerationEvent) -> None:
+        """Prints what the event adds."""
+        if isinstance(event, Started):
+            self._info.print(facts(event, self._out), soft_wrap=True, highlight=False)
+            self._print(self._layout.header())
+        elif isinstance(event, Step):
+            self._print(self._layout.round(event))
+        elif isinstance(event, Token):
+            self._tokens.append(event)
+
+    def close(self) -> None:
+        """Prints the text."""
+        if not self._tokens:
+            return
+        self._out.print()
+        for token in self._tokens:
+            print_piece(self._out, token)
+        end_line(self._out, self._tokens)
+        print_logprobs(self._info, self._tokens)
+
+    def _print(self, lines: list[Text]) -> None:
+        for line in lines:
+            line.rstrip()
+            self._out.print(line, soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What stands in one line. Empty where nothing does."""
+
+    style: str = ""  # of steps 1 and 2
+    round: str = ""
+    drafted: str = ""
+    draft_prob: str = ""
+    target_prob: str = ""
+    ratio: str = ""
+    verdict: str = ""
+    verdict_style: str = ""
+    final: str = ""
+    final_style: str = ""
+    final_prob: str = ""
+
+
+_HEADINGS = _Row(
+    drafted="drafted",
+    draft_prob="DP",
+    target_prob="TP",
+    ratio="TP/DP",
+    verdict="verdict",
+    final="recovered/bonus",
+    final_prob="TP",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The widths of a table that fits a terminal, and its lines."""
+
+    token_width: int
+    verification: str  # heading of step 2, as wide as its columns
+
+    @classmethod
+    def for_width(cls, width: int) -> "Layout":
+        """The layout that fills `width` columns, within reason."""
+        verification = "2 parallel verification" if width >= 96 else "2 verification"
+        space = min(width, _MAX_WIDTH) - _FIXED_WIDTH - len(verification)
+        return cls(max(_MIN_TOKEN_WIDTH, space // 2), verification)
+
+    def header(self) -> list[Text]:
+        """Headings of the steps and of their columns, and a rule."""
+        names = ("round", "1 speculation", self.verification, "3 rejection sampling")
+        widths = (5, self.token_width + 6, len(self.verification), self.token_width + 15)
+        steps = [name.ljust(width) for name, width in zip(names, widths, strict=True)]
+        return [
+            _join([Text(step, "bold") for step in steps]),
+            self._line(_HEADINGS),
+            Text("─┼─".join("─" * width for width in widths), "dim"),
+        ]
+
+    def round(self, step: Step) -> list[Text]:
+        """A line for each drafted token, and one for a bonus token."""
+        rows = [self._drafted(token, step) for token in step.drafted]
+        if step.final.origin is not TokenOrigin.RECOVERED:
+            row = _Row(verdict="bonus", verdict_style=ORIGIN_STYLES[TokenOrigin.BONUS])
+            rows.append(self._with_final(row, step))
+        rows[0] = replace(rows[0], round=str(step.round))
+        return [self._line(row) for row in rows]
+
+    def _drafted(self, token: JudgedToken, step: Step) -> _Row:
+        row = _Row(
+            drafted=quoted(token.text, self.token_width),
+            draft_prob=probability(token.draft_prob),
+            target_prob=probability(token.target_prob),
+            ratio=_ratio(token),
+            verdict=token.verdict.value,
+            verdict_style=_VERDICT_STYLES[token.verdict],
+            style="dim" if token.verdict is Verdict.DROPPED else "",
+        )
+        return self._with_final(row, step) if token.verdict is Verdict.REJECTED else row
+
+    def _with_final(self, row: _Row, step: Step) -> _Row:
+        return replace(
+            row,
+            final=quoted(step.final_text, self.token_width),
+            final_style=ORIGIN_STYLES[step.final.origin],
+            final_prob=probability(step.final.target_prob),
+        )
+
+    def _line(self, row: _Row) -> Text:
+        ratio = f"{row.target_prob:>5}  {row.ratio:>5}"
+        return _join(
+            [
+                Text(f"{row.round:>5}", "bold"),
+                Text(
+                    f"{set_cell_size(row.drafted, self.token_width)} {row.draft_prob:>5}", row.style
+                ),
+                Text(ratio.ljust(len(self.verification)), row.style),
+                Text.assemble(
+                    (f"{row.verdict:<8} ", row.verdict_style),
+                    (set_cell_size(row.final, self.token_width), row.final_style),
+                    f" {row.final_prob:>5}",
+                ),
+            ]
+        )
+
+
+def _join(groups: list[Text]) -> Text:
+    bar = (" │ ", "dim")
+    first, *others = groups
+    return Text.assemble(first, *(part for group in others for part in (bar, group)))
+
+
+def _ratio(token: JudgedToken) -> str:
+    """TP/DP in five columns."""
+    if not token.draft_prob:
+        return ""
+    ratio = token.target_prob / token.draft_prob
+    if ratio < 0.005:
+        return probability(ratio)
+    return f"{ratio:.2f}" if ratio < 100 else ">99"

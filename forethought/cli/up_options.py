@@ -1,0 +1,142 @@
+"""The options of `forethought up`, with their help."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forethought.cli.plan import DEFAULT_PORT
+
+
+class ProposerName(StrEnum):
+    """Who guesses the next tokens."""
+
+    NGRAM = "ngram"
+    MODEL = "model"
+
+
+_MODELS = "Models"
+_PROCESSES = "Processes"
+
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="-- COMMAND",
+        help="Run this once everything is ready, with FORETHOUGHT_ADDRESS set; then stop "
+        "everything and exit with its exit code.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="REF",
+        help="Target model: a folder, a hub id, a .gguf file, or package:NAME for a GGUF inside "
+        "an installed Python package.",
+        rich_help_panel=_MODELS,
+    ),
+]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REF",
+        help="Draft model. It must have the target's vocabulary. Selects --proposer model.",
+        rich_help_panel=_MODELS,
+    ),
+]
+Proposer = Annotated[
+    ProposerName | None,
+    typer.Option(
+        help="ngram continues with what followed the last words earlier in the text, and costs "
+        "nothing; model runs the draft model (without --draft-model, the target model itself).",
+        show_default="ngram, or model with --draft-model",
+        rich_help_panel=_MODELS,
+    ),
+]
+NumSpeculativeTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--num-speculative-tokens",
+        "-k",
+        min=0,
+        metavar="K",
+        help="Tokens to draft a round where a request does not say.",
+        show_default="the orchestrator's",
+        rich_help_panel=_MODELS,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Number format of the models: auto, float32, bfloat16 or float16.",
+        show_default="auto",
+        rich_help_panel=_MODELS,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the models run: auto, cpu, cuda, cuda:1, ...",
+        show_default="auto",
+        rich_help_panel=_MODELS,
+    ),
+]
+NumThreads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="CPU threads of each model.",
+        show_default="the tier's",
+        rich_help_panel=_MODELS,
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        metavar="PORT",
+        help="Port of the orchestrator; the other processes take the next free ones.",
+        show_default=f"{DEFAULT_PORT}, or the next free one",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+NoStore = Annotated[
+    bool,
+    typer.Option(
+        "--no-store",
+        help="Start no Valkey. The embedded one is ready for the sessions to come; so far no "
+        "tier keeps anything in it.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Use this Redis or Valkey (redis:// or rediss://) instead of the embedded one.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+LogDir = Annotated[
+    Path,
+    typer.Option(
+        file_okay=False,
+        metavar="FOLDER",
+        help="Folder for one log a process, replaced at each start.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+StartupTimeout = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Give up when not everything is ready by then.",
+        rich_help_panel=_PROCESSES,
+    ),
+]

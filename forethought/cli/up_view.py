@@ -1,0 +1,138 @@
+"""What `forethought up` shows: progress, then what listens where."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from forethought.cli.failure import print_failure
+from forethought.cli.local import (
+    LocalDeployment,
+    RunningTier,
+    StartupTimeoutError,
+    TierExitedError,
+    TierState,
+    read_last_lines,
+)
+from forethought.cli.plan import DEFAULT_PORT, HOST, Plan
+from forethought.errors import ForethoughtError
+
+_STYLES = {
+    TierState.STARTING: "dim",
+    TierState.LOADING: "yellow",
+    TierState.READY: "green",
+    TierState.EXITED: "red",
+}
+_MARKS = {TierState.READY: "✓", TierState.EXITED: "✗"}
+
+
+class UpView:
+    """Live on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console = console
+        self._plan = plan
+        self._spinner = Spinner("dots", style="yellow")
+        self.said_ready = False
+
+    @contextlib.contextmanager
+    def progress(self, deployment: LocalDeployment) -> Iterator[None]:
+        """Shows how far each tier is, as long as the context lasts."""
+        for note in self._plan.notes:
+            self._console.print(f"note: {note}", style="yellow", highlight=False)
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(
+            get_renderable=lambda: self._progress_table(deployment),
+            console=self._console,
+            transient=True,
+            refresh_per_second=10,
+        ):
+            yield
+
+    def _progress_table(self, deployment: LocalDeployment) -> Table:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for running in deployment.running:
+            state = running.state
+            mark: RenderableType = self._spinner
+            if state in _MARKS:
+                mark = Text(_MARKS[state], _STYLES[state])
+            table.add_row(
+                mark,
+                running.tier.name,
+                Text(state.value, _STYLES[state]),
+                f"{running.seconds:.1f} s",
+            )
+        return table
+
+    def show_change(self, running: RunningTier) -> None:
+        """A line for a tier whose state changed; on a terminal the live table shows it."""
+        if not self._console.is_terminal:
+            self._print(f"{running.tier.name}: {running.state.value} ({running.seconds:.1f} s)")
+
+    def show_ready(self, deployment: LocalDeployment, command: Sequence[str]) -> None:
+        """What listens where, and what to do next."""
+        self.said_ready = True
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("tier", style="bold")
+        table.add_column("listens on", style="cyan", no_wrap=True)
+        table.add_column("process", justify="right")
+        table.add_column("ready after", justify="right")
+        for running in reversed(deployment.running):
+            table.add_row(
+                running.tier.name,
+                running.tier.address,
+                str(running.process.pid),
+                f"{running.seconds:.1f} s",
+            )
+        if self._plan.redis_url is not None:
+            table.add_row("redis", _without_password(self._plan.redis_url), "elsewhere", "")
+        self._console.print(table)
+        self._print(f"logs  {deployment.log_dir}")
+        if command:
+            self._print(f"run   {shlex.join(command)}")
+            return
+        address = self._plan.address
+        flag = "" if address == f"{HOST}:{DEFAULT_PORT}" else f"--address {address} "
+        self._console.print(
+            Text.assemble("try   ", (f'forethought generate {flag}"Why is the sky blue?"', "bold"))
+        )
+        self._print("stop  Ctrl-C")
+
+    def show_stopping(self) -> None:
+        """After the first Ctrl-C."""
+        self._print("stopping; Ctrl-C again kills what is still running")
+
+    def show_failure(self, error: ForethoughtError, deployment: LocalDeployment) -> None:
+        """Why it ends, with the last words of those to blame. On stderr."""
+        console = Console(stderr=True)
+        print_failure(console, error.message)
+        if isinstance(error, TierExitedError):
+            _print_log(console, error.log_path, error.last_lines)
+        if isinstance(error, StartupTimeoutError):
+            for running in deployment.running:
+                if running.state is not TierState.READY:
+                    _print_log(console, running.log_path, read_last_lines(running.log_path))
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _print_log(console: Console, path: Path, lines: Sequence[str]) -> None:
+    console.print(Text(f"last lines of {path}:" if lines else f"{path} is empty"), soft_wrap=True)
+    for line in lines:
+        console.print(Text.assemble("  ", Text.from_ansi(line)), soft_wrap=True)

@@ -1,0 +1,160 @@
+"""Tokens drawn from distributions, and distributions reduced to what travels.
+
+The wire carries float32. A draft distribution that lost something there would be another one at
+the other end, and a token drawn from the first and judged by the second is not judged exactly.
+So its probabilities are rounded first, to multiples of 2**-24 that sum to exactly 1: float32
+holds each of them, doubles hold all their sums, and normalising them divides by one. What little
+the rounding moves costs acceptance, never exactness.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from forethought.engine.blocks import argmax_in_blocks, in_blocks, invert_in_blocks
+from forethought.errors import InvalidArgumentError
+from forethought.sampling.rejection import draw_index
+from forethought.sampling.types import (
+    DraftedToken,
+    PositionEvidence,
+    PositionLogprobs,
+    Probabilities,
+    as_probabilities,
+)
+
+_NUM_QUANTA = 2**24
+
+
+@torch.inference_mode()
+def draw_draft(probs: torch.Tensor, max_support: int, u: float) -> DraftedToken:
+    """Draws a guess from the most likely tokens of a distribution.
+
+    Args:
+        probs: [V] float32.
+        max_support: M, most tokens in the support of q.
+        u: a uniform draw from [0, 1).
+
+    Returns:
+        The guess and q, most likely token first: at most M tokens, all with q above zero.
+    """
+    top_probs, top_ids = probs.topk(min(max_support, len(probs)))  # [M]
+    draft_probs = _in_quanta(as_probabilities(top_probs.cpu().numpy()))
+    support = top_ids[: len(draft_probs)].tolist()
+    return DraftedToken(support[draw_index(draft_probs.tolist(), u)], support, draft_probs)
+
+
+@torch.inference_mode()
+def measure(
+    probs: torch.Tensor, supports: Sequence[Sequence[int]], uniforms: Sequence[float]
+) -> list[PositionEvidence]:
+    """Reduces target distributions to the evidence that rejection sampling needs.
+
+    Args:
+        probs: [n, V] float32, not changed; n = K + 1.
+        supports: for each row the tokens whose probability is wanted; empty for the bonus row.
+        uniforms: for each row a draw from [0, 1), which chooses its tail token.
+
+    Returns:
+        The evidence of each row, normalised: its target_probs and tail_mass sum to 1.
+
+    Raises:
+        InvalidArgumentError: a support holds what is not a token.
+    """
+    rows, columns = _flat(supports, vocab_size=probs.shape[-1])
+    blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
+    greedy_ids = argmax_in_blocks(blocks).tolist()
+    tail = blocks.clone()
+    tail.view(len(probs), -1)[rows, columns] = 0
+    draws = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)  # [n]
+    tail_ids, tail_masses = invert_in_blocks(tail, draws)
+    tail_probs = probs.gather(1, tail_ids[:, None].clamp(max=probs.shape[-1] - 1))[:, 0]
+    on_support = as_probabilities(probs[rows, columns].cpu().numpy())
+    ends = np.cumsum([len(support) for support in supports])
+    return [
+        _evidence(target_probs, *values)
+        for target_probs, *values in zip(
+            np.split(on_support, ends[:-1]),
+            tail_masses.tolist(),
+            tail_ids.tolist(),
+            tail_probs.tolist(),
+            greedy_ids,
+            strict=True,
+        )
+    ]
+
+
+@torch.inference_mode()
+def logprob_rows(
+    logits: torch.Tensor,
+    supports: Sequence[Sequence[int]],
+    tail_token_ids: Sequence[int],
+    num_top: int,
+) -> list[PositionLogprobs]:
+    """The model's own log-probabilities, before any shaping.
+
+    Args:
+        logits: [n, V] float32.
+        supports: for each row the tokens of its support.
+        tail_token_ids: for each row its tail token.
+        num_top: most likely tokens wanted for each row, 0 or more.
+
+    Raises:
+        InvalidArgumentError: a support holds what is not a token.
+    """
+    rows, columns = _flat(supports, vocab_size=logits.shape[-1])
+    norms = logits.logsumexp(dim=-1)  # [n]
+    on_support = iter((logits[rows, columns] - norms[rows]).tolist())
+    tails = torch.tensor(tail_token_ids, dtype=torch.long, device=logits.device)  # [n]
+    tail_logprobs = logits.gather(1, tails[:, None])[:, 0] - norms
+    top_logits, top_ids = logits.topk(min(num_top, logits.shape[-1]))  # [n, num_top]
+    return [
+        PositionLogprobs([next(on_support) for _ in support], *values)
+        for support, *values in zip(
+            supports,
+            tail_logprobs.tolist(),
+            top_ids.tolist(),
+            (top_logits - norms[:, None]).tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _in_quanta(weights: Probabilities) -> Probabilities:
+    """Probabilities that float32 holds and that sum to exactly 1; without those that round to 0.
+
+    Args:
+        weights: [M], largest first.
+    """
+    quanta = np.rint(weights / weights.sum() * _NUM_QUANTA)
+    # The largest of M < 2**12 weights is far above the M / 2 quanta that rounding can be off by.
+    quanta[0] += _NUM_QUANTA - quanta.sum()
+    return as_probabilities(quanta[quanta > 0] / _NUM_QUANTA)
+
+
+def _evidence(
+    target_probs: Probabilities,
+    tail_mass: float,
+    tail_token_id: int,
+    tail_token_prob: float,
+    greedy_token_id: int,
+) -> PositionEvidence:
+    """One row, from weights that sum to 1 but for float32's rounding."""
+    total = float(target_probs.sum()) + tail_mass
+    return PositionEvidence(
+        target_probs=target_probs / total,
+        tail_mass=tail_mass / total,
+        tail_token_id=tail_token_id if tail_mass else 0,
+        tail_token_prob=tail_token_prob / total if tail_mass else 0.0,
+        greedy_token_id=greedy_token_id,
+    )
+
+
+def _flat(supports: Sequence[Sequence[int]], vocab_size: int) -> tuple[list[int], list[int]]:
+    """Row and column of every token of the supports, in order."""
+    rows = [row for row, support in enumerate(supports) for _ in support]
+    columns = [token_id for support in supports for token_id in support]
+    # Refused here, since it would be a fault on the device there.
+    if columns and not 0 <= min(columns) <= max(columns) < vocab_size:
+        raise InvalidArgumentError({"support_token_ids": "not in the model's vocabulary"})
+    return rows, columns

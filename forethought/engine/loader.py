@@ -1,0 +1,135 @@
+"""From the files of a model to a model that runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+
+from forethought.engine.causal_model import CausalModel
+from forethought.engine.gguf_file import GGUFFile, read_gguf
+from forethought.engine.gguf_llama import is_ordinary_llama, llama_config, llama_weights
+from forethought.engine.transformers_model import TransformersModel
+from forethought.errors import InvalidArgumentError, ModelReferenceError
+from forethought.models.reference import ModelFiles
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to run a model.
+
+    Raises:
+        InvalidArgumentError: a value that means nothing.
+    """
+
+    dtype: str = "auto"
+    """float32, bfloat16, float16, or auto: that of the checkpoint (bfloat16 if it is quantised),
+    except that a CPU computes in bfloat16 what the checkpoint has in float16."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto: cuda if there is one."""
+    num_threads: int = 0
+    """Threads of one operation on a CPU, for the whole process; 0 leaves it to torch."""
+    max_model_len: int = 0
+    """Longest sequence, tokens; 0 is what the model was made for, which is also the limit."""
+
+    def __post_init__(self) -> None:
+        violations = {
+            name: text
+            for name, valid, text in (
+                ("dtype", self.dtype in {"auto", *_DTYPES}, f"must be auto or one of {[*_DTYPES]}"),
+                ("device", _is_device(self.device), "must be auto, cpu, cuda or cuda:N"),
+                ("num_threads", self.num_threads >= 0, "must not be negative"),
+                ("max_model_len", self.max_model_len >= 0, "must not be negative"),
+            )
+            if not valid
+        }
+        if violations:
+            raise InvalidArgumentError(violations)
+
+
+def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
+    """Loads the weights into memory, on the device, ready to run.
+
+    Sets torch's threads for the process, and keeps transformers quiet from here on.
+
+    Raises:
+        ModelReferenceError: what the reference names cannot be loaded or run with these options.
+    """
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model = _load_weights(files, options.dtype)
+        device = _choose_device(options.device)
+        dtype = _choose_dtype(options.dtype, model.dtype, device)
+        model = model.to(device=device, dtype=dtype).eval()
+        return TransformersModel(model, _max_model_len(model.config, options.max_model_len))
+    # Whatever goes wrong inside transformers, all that matters here is which model it was.
+    except Exception as error:
+        raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
+
+
+def _load_weights(files: ModelFiles, dtype_name: str) -> PreTrainedModel:
+    """A model on the CPU in the wanted number format, with "auto" in the checkpoint's."""
+    if files.gguf is None:
+        return _from_pretrained(files, dtype=_DTYPES.get(dtype_name, "auto"))
+    file = read_gguf(files.gguf)
+    dtype = _DTYPES.get(dtype_name) or _gguf_dtype(file)
+    if is_ordinary_llama(file):
+        weights = llama_weights(file, dtype)
+        model: PreTrainedModel = LlamaForCausalLM.from_pretrained(
+            None, config=llama_config(file), state_dict=weights, dtype=dtype
+        )
+        return model
+    # Newer versions can keep weights packed, for kernels that are not there on every machine.
+    packing = getattr(transformers, "GgufConfig", None)
+    dense = {"quantization_config": packing(dequantize=True)} if packing else {}
+    return _from_pretrained(files, gguf_file=files.gguf.name, dtype=dtype, **dense)
+
+
+def _from_pretrained(files: ModelFiles, **options: Any) -> PreTrainedModel:
+    folder = files.folder if files.gguf is None else files.gguf.parent
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=True, **options
+    )
+    return model
+
+
+def _gguf_dtype(file: GGUFFile) -> torch.dtype:
+    """The number format of the matrices; vectors are float32 in every file."""
+    kinds = {tensor.kind for tensor in file.tensors.values() if len(tensor.shape) > 1}
+    return {"F32": torch.float32, "F16": torch.float16}.get(" ".join(kinds), torch.bfloat16)
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def _choose_dtype(name: str, checkpoint: torch.dtype, device: torch.device) -> torch.dtype:
+    if name == "auto" and device.type == "cpu" and checkpoint is torch.float16:
+        return torch.bfloat16
+    return checkpoint
+
+
+def _max_model_len(config: Any, wanted: int) -> int:
+    limit = int(getattr(config.get_text_config(), "max_position_embeddings", None) or wanted)
+    if not limit:
+        raise ValueError("the model does not say how long a sequence it takes; set max_model_len")
+    if wanted > limit:
+        raise ValueError(f"a length of {wanted} tokens, where the model takes {limit}")
+    return wanted or limit
+
+
+def _is_device(name: str) -> bool:
+    kind, _, index = name.partition(":")
+    return name in {"auto", "cpu", "cuda"} or (kind == "cuda" and index.isdecimal())

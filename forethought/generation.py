@@ -1,0 +1,170 @@
+"""What clients ask for and what they get: the values of GenerationService.
+
+The orchestrator produces these events, `forethought.client` hands them to Python callers, and the
+codecs in `forethought.rpc` turn both sides into the same messages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from forethought.sampling.types import OutputToken, TokenOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: str  # "system", "user", "assistant", or what else the chat template knows
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParams:
+    """What to generate and how. None leaves the choice to the deployment.
+
+    Ranges are checked by the server, which names every field that is wrong.
+    """
+
+    max_tokens: int | None = None  # default 256, or fewer where the model's length ends
+    temperature: float = 1.0  # 0 selects the most likely token
+    top_k: int = 0  # 0 keeps all
+    top_p: float = 1.0  # 1 keeps all
+    min_p: float = 0.0  # 0 keeps all
+    repetition_penalty: float = 1.0  # 1 changes nothing
+    seed: int | None = None  # default: drawn at random, reported in `Started`
+    stop: Sequence[str] = ()  # generation ends before any of these texts
+    stop_token_ids: Sequence[int] = ()  # generation ends after any of these tokens
+    ignore_eos: bool = False  # go on after the model's own end tokens
+    logprobs: int | None = None  # top log-probabilities to return with each token
+    num_speculative_tokens: int | None = None  # K; 0 turns speculation off
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A prompt (text, token ids or a conversation) with its parameters."""
+
+    prompt: str | Sequence[int] | Sequence[ChatMessage]
+    params: GenerationParams = field(default_factory=GenerationParams)
+    request_id: str = ""  # the client's own name for it, for logs and traces
+    include_steps: bool = False  # also send a `Step` for each round
+
+
+class FinishReason(Enum):
+    """Why the output ended."""
+
+    STOP = "stop"  # an end token, a stop token or a stop text
+    LENGTH = "length"  # max_tokens, or the model's length
+
+
+class Verdict(Enum):
+    """What rejection sampling said of a drafted token."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"  # replaced by the recovered token
+    DROPPED = "dropped"  # behind a rejected token
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First event: how the request was understood."""
+
+    session_id: str
+    seed: int
+    num_prompt_tokens: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One of the most likely tokens at a place."""
+
+    token_id: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of the output. The `text` pieces, joined, are the output text."""
+
+    index: int
+    token_id: int
+    text: str
+    origin: TokenOrigin
+    draft_prob: float | None  # q (DP); only for accepted tokens
+    target_prob: float  # p (TP)
+    logprob: float | None = None
+    top_logprobs: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedToken:
+    """One drafted token on its way through the three steps."""
+
+    token_id: int
+    text: str
+    draft_prob: float  # step 1
+    target_prob: float  # step 2
+    verdict: Verdict  # step 3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One round of speculation, parallel verification and rejection sampling."""
+
+    round: int
+    position: int  # committed length before the round
+    drafted: tuple[JudgedToken, ...]
+    final: OutputToken  # the recovered or bonus token
+    final_text: str
+    speculation_ns: int
+    verification_ns: int
+    rejection_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationStatistics:
+    """Counts and times of speculation over a request."""
+
+    num_rounds: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+    num_accepted_tokens_per_position: tuple[int, ...] = ()
+    num_draft_failures: int = 0  # rounds that wanted a draft and got none
+    speculation_ns: int = 0
+    verification_ns: int = 0
+    rejection_ns: int = 0
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted over drafted tokens; None when nothing was drafted."""
+        if not self.num_draft_tokens:
+            return None
+        return self.num_accepted_tokens / self.num_draft_tokens
+
+    @property
+    def mean_acceptance_length(self) -> float | None:
+        """Tokens a round, the recovered or bonus token included; None without a round."""
+        if not self.num_rounds:
+            return None
+        return 1 + self.num_accepted_tokens / self.num_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Last event: why it ended, and the sums."""
+
+    reason: FinishReason
+    num_prompt_tokens: int
+    num_output_tokens: int
+    speculation: SpeculationStatistics
+    time_to_first_token_ns: int
+    total_ns: int
+    matched_stop: str = ""
+    matched_stop_token_id: int | None = None
+
+
+GenerationEvent = Started | Token | Step | Finished
+"""What a generation yields: one Started, then Tokens (and a Step after each round, if asked),
+then one Finished."""

@@ -1,0 +1,135 @@
+"""Model references: one way to say which model, the same in every setting and command.
+
+`resolve` turns a reference into files on this machine and downloads them where it must. It looks
+in this order: `package:`, what exists on disk, then the hub, so that a local folder named
+`org/name` wins over the hub's model of that name.
+"""
+
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from forethought.errors import ModelReferenceError
+
+ACCEPTED_FORMS = (
+    "accepted are: a folder with config.json, tokenizer.json and *.safetensors; "
+    "a .gguf file, or a folder that holds one; "
+    "a hub id such as 'org/name' or 'org/name@revision'; "
+    "'package:DISTRIBUTION' for the .gguf file of an installed Python distribution"
+)
+
+_PACKAGE_PREFIX = "package:"
+_HUB_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?", re.ASCII)
+_TEXT_PATTERNS = ["*.json", "*.jinja"]
+_WEIGHT_PATTERNS = ["*.safetensors"]
+# Folders hold other formats of the same weights; consolidated files repeat the sharded ones.
+_IGNORED_PATTERNS = ["*/*", "consolidated*.safetensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files of a model on this machine."""
+
+    reference: str
+    """What the user wrote; shown in messages and metrics."""
+    folder: Path
+    """Where config.json and tokenizer.json are, or the folder of `gguf`."""
+    gguf: Path | None
+    """The one file that holds everything, for GGUF models."""
+
+    def weight_files(self) -> tuple[Path, ...]:
+        """The GGUF file, or the safetensors files in order of their names; may be empty."""
+        if self.gguf is not None:
+            return (self.gguf,)
+        found = sorted(self.folder.glob("*.safetensors"))
+        return tuple(path for path in found if not path.name.startswith("consolidated"))
+
+
+def resolve(reference: str, *, with_weights: bool = True) -> ModelFiles:
+    """The files that `reference` names.
+
+    With `with_weights=False` a hub model's weights are not downloaded, and a folder need not
+    have any: enough for a tokenizer. Honours HF_HUB_OFFLINE and the other settings of
+    huggingface_hub. Raises ModelReferenceError, which says what was tried.
+    """
+    reference = reference.strip()
+    if reference.startswith(_PACKAGE_PREFIX):
+        return _from_package(reference)
+    path = _on_disk(reference)
+    if path is not None:
+        return _from_path(reference, path, with_weights=with_weights)
+    hub_id = _HUB_ID.fullmatch(reference)
+    if hub_id is not None and not reference.endswith(".gguf"):
+        return _from_hub(reference, hub_id["id"], hub_id["revision"], with_weights=with_weights)
+    raise _refusal(reference, "there is no such file or folder, and it is not a hub id")
+
+
+def _from_package(reference: str) -> ModelFiles:
+    """Reads the installed distribution's file list: importing it could run anything."""
+    name = reference.removeprefix(_PACKAGE_PREFIX).strip()
+    try:
+        files = metadata.distribution(name).files or []
+    except (metadata.PackageNotFoundError, ValueError) as error:
+        raise _refusal(reference, f"no distribution {name!r} is installed here") from error
+    located = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
+    gguf = _only([path for path in located if path.is_file()], reference, "the distribution")
+    return ModelFiles(reference, gguf.parent, gguf)
+
+
+def _from_path(reference: str, path: Path, *, with_weights: bool) -> ModelFiles:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise _refusal(reference, "the file is not a .gguf file")
+        return ModelFiles(reference, path.parent, path)
+    has_config = (path / "config.json").exists()
+    ggufs = sorted(path.glob("*.gguf"))
+    if ggufs and not has_config:
+        return ModelFiles(reference, path, _only(ggufs, reference, "the folder"))
+    files = ModelFiles(reference, path, None)
+    if with_weights and not has_config:
+        raise _refusal(reference, "the folder has neither config.json nor a .gguf file")
+    if with_weights and not files.weight_files():
+        raise _refusal(reference, "the folder has no *.safetensors")
+    if not has_config and not (path / "tokenizer.json").exists():
+        raise _refusal(reference, "the folder has no config.json, tokenizer.json or .gguf file")
+    return files
+
+
+def _from_hub(
+    reference: str, hub_id: str, revision: str | None, *, with_weights: bool
+) -> ModelFiles:
+    patterns = _TEXT_PATTERNS + (_WEIGHT_PATTERNS if with_weights else [])
+    try:
+        folder = snapshot_download(
+            hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED_PATTERNS
+        )
+    except Exception as error:
+        # The hub client's errors share no base class, and each of them means the same here.
+        cause = f"{type(error).__name__}: {error}"
+        raise _refusal(
+            reference, f"there is no such file or folder, and the hub said {cause}"
+        ) from error
+    return _from_path(reference, Path(folder), with_weights=with_weights)
+
+
+def _only(ggufs: list[Path], reference: str, place: str) -> Path:
+    if len(ggufs) != 1:
+        names = ", ".join(path.name for path in ggufs) or "none"
+        raise _refusal(reference, f"{place} must hold one .gguf file, found {names}")
+    return ggufs[0]
+
+
+def _on_disk(reference: str) -> Path | None:
+    """A path that the system refuses to look at (too long, no such user) is not there."""
+    try:
+        path = Path(reference).expanduser()
+        return path if reference and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _refusal(reference: str, what: str) -> ModelReferenceError:
+    return ModelReferenceError(f"Cannot resolve model {reference!r}: {what}; {ACCEPTED_FORMS}.")

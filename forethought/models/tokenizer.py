@@ -1,0 +1,100 @@
+"""Text to token ids and back, the same for every model format.
+
+Tokenizers run in the orchestrator, so this stands on the `tokenizers` library alone. Transformers'
+loader would bring torch with it.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from forethought.errors import InvalidArgumentError
+from forethought.models.chat import CONVERSATION_FIELD, Message
+from forethought.models.fingerprint import vocabulary_fingerprint
+from forethought.models.folder_tokenizer import read_folder_tokenizer
+from forethought.models.gguf_tokenizer import read_gguf_tokenizer
+from forethought.models.parts import TokenizerParts
+from forethought.models.reference import ModelFiles
+
+_MAX_ID = 2**32 - 1
+
+
+def load_tokenizer(files: ModelFiles) -> "TextTokenizer":
+    """The tokenizer of a resolved model. Raises ModelReferenceError."""
+    if files.gguf is not None:
+        return TextTokenizer(files.reference, read_gguf_tokenizer(files.gguf))
+    return TextTokenizer(files.reference, read_folder_tokenizer(files.folder))
+
+
+class TextTokenizer:
+    """A model's tokenizer and chat template. Immutable, and safe to share between threads."""
+
+    def __init__(self, name: str, parts: TokenizerParts) -> None:
+        self.name = name
+        """The reference that it was loaded from."""
+        self.eos_token_ids = parts.eos_token_ids
+        """Tokens that end an answer; may be empty."""
+        self._backend = parts.backend
+        self._chat_template = parts.chat_template
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of `text`; special tokens written out in it become their ids.
+
+        `add_special_tokens` adds what the model expects around a text, such as a
+        beginning-of-sequence token. Pass False for rendered chats, which hold it already.
+        """
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of the ids; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
+        return self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def token_text(self, token_id: int) -> str:
+        """One token on its own, for showing: special tokens by name, unknown ids as `<id>`."""
+        if not self._is_known(token_id):
+            return f"<{token_id}>"
+        if token_id in self._special_token_ids:
+            return str(self._backend.id_to_token(token_id))
+        # Some decoders drop the space that begins a text: the second of two keeps it.
+        once, twice = self.decode([token_id]), self.decode([token_id, token_id])
+        return twice.removeprefix(once) if twice.startswith(once) else once
+
+    def has_text(self, token_id: int) -> bool:
+        """Whether `decode` shows the token: special and unknown ones it does not."""
+        return token_id not in self._special_token_ids and self._is_known(token_id)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """The largest id + 1. The model's logits may be wider."""
+        return max(self._backend.get_vocab().values(), default=-1) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for tokenizers whose ids mean the same tokens; 32 hex digits."""
+        tokens = [""] * self.vocab_size
+        for token, token_id in self._backend.get_vocab().items():
+            tokens[token_id] = token
+        return vocabulary_fingerprint(tokens)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._chat_template is not None
+
+    def render_chat(self, messages: Iterable[Message]) -> str:
+        """The prompt for (role, content) messages, up to where the answer begins.
+
+        Encode it without adding special tokens. Raises InvalidArgumentError when the model has
+        no chat template, or the template refuses the messages.
+        """
+        if self._chat_template is None:
+            raise InvalidArgumentError(
+                {CONVERSATION_FIELD: f"model {self.name!r} has no chat template: send text instead"}
+            )
+        return self._chat_template.render(list(messages))
+
+    @cached_property
+    def _special_token_ids(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(token_id for token_id, token in added.items() if token.special)
+
+    def _is_known(self, token_id: int) -> bool:
+        return 0 <= token_id <= _MAX_ID and self._backend.id_to_token(token_id) is not None

@@ -1,0 +1,295 @@
+"""GenerationService messages to values and back."""
+
+from collections.abc import Iterator, Sequence
+
+from forethought.errors import InvalidArgumentError
+from forethought.generation import (
+    ChatMessage,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationParams,
+    GenerationRequest,
+    JudgedToken,
+    SpeculationStatistics,
+    Started,
+    Step,
+    Token,
+    TopLogprob,
+    Verdict,
+)
+from forethought.sampling.types import OutputToken, TokenOrigin
+from forethought.v1 import generation_pb2 as pb
+
+_ORIGIN_TO_PROTO = {
+    TokenOrigin.ACCEPTED: pb.TOKEN_ORIGIN_ACCEPTED,
+    TokenOrigin.RECOVERED: pb.TOKEN_ORIGIN_RECOVERED,
+    TokenOrigin.BONUS: pb.TOKEN_ORIGIN_BONUS,
+}
+_VERDICT_TO_PROTO = {
+    Verdict.ACCEPTED: pb.VERDICT_ACCEPTED,
+    Verdict.REJECTED: pb.VERDICT_REJECTED,
+    Verdict.DROPPED: pb.VERDICT_DROPPED,
+}
+_REASON_TO_PROTO = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+}
+_ORIGIN_FROM_PROTO = {number: value for value, number in _ORIGIN_TO_PROTO.items()}
+_VERDICT_FROM_PROTO = {number: value for value, number in _VERDICT_TO_PROTO.items()}
+_REASON_FROM_PROTO = {number: value for value, number in _REASON_TO_PROTO.items()}
+
+
+def conversation_to_proto(messages: Sequence[ChatMessage]) -> pb.Conversation:
+    return pb.Conversation(
+        messages=[pb.ChatMessage(role=turn.role, content=turn.content) for turn in messages]
+    )
+
+
+def conversation_from_proto(message: pb.Conversation) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage(turn.role, turn.content) for turn in message.messages)
+
+
+def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
+    message = pb.GenerateRequest(
+        request_id=request.request_id,
+        params=_params_to_proto(request.params),
+        include_steps=request.include_steps,
+    )
+    prompt = request.prompt
+    if isinstance(prompt, str):
+        message.text = prompt
+    elif prompt and isinstance(prompt[0], ChatMessage):
+        turns = [turn for turn in prompt if isinstance(turn, ChatMessage)]
+        message.conversation.CopyFrom(conversation_to_proto(turns))
+    else:
+        token_ids = [token_id for token_id in prompt if isinstance(token_id, int)]
+        message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids))
+    return message
+
+
+def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
+    """The request as it stands; ranges are the orchestrator's to check.
+
+    Raises:
+        InvalidArgumentError: there is no prompt.
+    """
+    prompt: str | Sequence[int] | Sequence[ChatMessage]
+    match message.WhichOneof("prompt"):
+        case "text":
+            prompt = message.text
+        case "token_ids":
+            prompt = list(message.token_ids.token_ids)
+        case "conversation":
+            prompt = conversation_from_proto(message.conversation)
+        case _:
+            raise InvalidArgumentError({"prompt": "must be text, token ids or a conversation"})
+    return GenerationRequest(
+        prompt, _params_from_proto(message.params), message.request_id, message.include_steps
+    )
+
+
+def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
+    return pb.GenerationParams(
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        seed=params.seed,
+        stop=params.stop,
+        stop_token_ids=params.stop_token_ids,
+        ignore_eos=params.ignore_eos,
+        logprobs=params.logprobs,
+        num_speculative_tokens=params.num_speculative_tokens,
+    )
+
+
+_OPTIONAL_PARAMS = (
+    "max_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+    "num_speculative_tokens",
+)
+
+
+def _params_from_proto(message: pb.GenerationParams) -> GenerationParams:
+    given = {name: getattr(message, name) for name in _OPTIONAL_PARAMS if message.HasField(name)}
+    return GenerationParams(
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        ignore_eos=message.ignore_eos,
+        **given,
+    )
+
+
+def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
+    """One message for events that become known together: at most one of each kind but Token."""
+    response = pb.GenerateResponse()
+    for event in events:
+        match event:
+            case Token():
+                response.tokens.append(_token_to_proto(event))
+            case Step():
+                response.step.CopyFrom(_step_to_proto(event))
+            case Started():
+                response.started.CopyFrom(
+                    pb.GenerationStarted(
+                        session_id=event.session_id,
+                        seed=event.seed,
+                        num_prompt_tokens=event.num_prompt_tokens,
+                        model=event.model,
+                    )
+                )
+            case Finished():
+                response.finished.CopyFrom(_finished_to_proto(event))
+    return response
+
+
+def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent]:
+    """The events of one message, in the order in which they happened."""
+    if response.HasField("started"):
+        started = response.started
+        yield Started(started.session_id, started.seed, started.num_prompt_tokens, started.model)
+    if response.HasField("step"):
+        yield _step_from_proto(response.step)
+    for token in response.tokens:
+        yield _token_from_proto(token)
+    if response.HasField("finished"):
+        yield _finished_from_proto(response.finished)
+
+
+def _token_to_proto(token: Token) -> pb.GeneratedToken:
+    return pb.GeneratedToken(
+        index=token.index,
+        token_id=token.token_id,
+        text=token.text,
+        origin=_ORIGIN_TO_PROTO[token.origin],
+        draft_prob=token.draft_prob,
+        target_prob=token.target_prob,
+        logprob=token.logprob,
+        top_logprobs=[
+            pb.TopLogprob(token_id=top.token_id, text=top.text, logprob=top.logprob)
+            for top in token.top_logprobs
+        ],
+    )
+
+
+def _token_from_proto(message: pb.GeneratedToken) -> Token:
+    return Token(
+        index=message.index,
+        token_id=message.token_id,
+        text=message.text,
+        origin=_ORIGIN_FROM_PROTO[message.origin],
+        draft_prob=message.draft_prob if message.HasField("draft_prob") else None,
+        target_prob=message.target_prob,
+        logprob=message.logprob if message.HasField("logprob") else None,
+        top_logprobs=tuple(
+            TopLogprob(top.token_id, top.text, top.logprob) for top in message.top_logprobs
+        ),
+    )
+
+
+def _step_to_proto(step: Step) -> pb.SpeculationStep:
+    return pb.SpeculationStep(
+        round=step.round,
+        position=step.position,
+        drafted=[
+            pb.JudgedToken(
+                token_id=token.token_id,
+                text=token.text,
+                draft_prob=token.draft_prob,
+                target_prob=token.target_prob,
+                verdict=_VERDICT_TO_PROTO[token.verdict],
+            )
+            for token in step.drafted
+        ],
+        final_token_id=step.final.token_id,
+        final_text=step.final_text,
+        final_origin=_ORIGIN_TO_PROTO[step.final.origin],
+        final_target_prob=step.final.target_prob,
+        speculation_ns=step.speculation_ns,
+        verification_ns=step.verification_ns,
+        rejection_ns=step.rejection_ns,
+    )
+
+
+def _step_from_proto(message: pb.SpeculationStep) -> Step:
+    return Step(
+        round=message.round,
+        position=message.position,
+        drafted=tuple(
+            JudgedToken(
+                token.token_id,
+                token.text,
+                token.draft_prob,
+                token.target_prob,
+                _VERDICT_FROM_PROTO[token.verdict],
+            )
+            for token in message.drafted
+        ),
+        final=OutputToken(
+            message.final_token_id,
+            _ORIGIN_FROM_PROTO[message.final_origin],
+            None,
+            message.final_target_prob,
+        ),
+        final_text=message.final_text,
+        speculation_ns=message.speculation_ns,
+        verification_ns=message.verification_ns,
+        rejection_ns=message.rejection_ns,
+    )
+
+
+def _finished_to_proto(finished: Finished) -> pb.GenerationFinished:
+    speculation = finished.speculation
+    return pb.GenerationFinished(
+        finish_reason=_REASON_TO_PROTO[finished.reason],
+        matched_stop=finished.matched_stop,
+        matched_stop_token_id=finished.matched_stop_token_id,
+        num_prompt_tokens=finished.num_prompt_tokens,
+        num_output_tokens=finished.num_output_tokens,
+        speculation=pb.SpeculationStatistics(
+            num_rounds=speculation.num_rounds,
+            num_draft_tokens=speculation.num_draft_tokens,
+            num_accepted_tokens=speculation.num_accepted_tokens,
+            num_accepted_tokens_per_position=speculation.num_accepted_tokens_per_position,
+            num_draft_failures=speculation.num_draft_failures,
+            speculation_ns=speculation.speculation_ns,
+            verification_ns=speculation.verification_ns,
+            rejection_ns=speculation.rejection_ns,
+        ),
+        time_to_first_token_ns=finished.time_to_first_token_ns,
+        total_ns=finished.total_ns,
+    )
+
+
+def _finished_from_proto(message: pb.GenerationFinished) -> Finished:
+    speculation = message.speculation
+    return Finished(
+        reason=_REASON_FROM_PROTO[message.finish_reason],
+        num_prompt_tokens=message.num_prompt_tokens,
+        num_output_tokens=message.num_output_tokens,
+        speculation=SpeculationStatistics(
+            num_rounds=speculation.num_rounds,
+            num_draft_tokens=speculation.num_draft_tokens,
+            num_accepted_tokens=speculation.num_accepted_tokens,
+            num_accepted_tokens_per_position=tuple(speculation.num_accepted_tokens_per_position),
+            num_draft_failures=speculation.num_draft_failures,
+            speculation_ns=speculation.speculation_ns,
+            verification_ns=speculation.verification_ns,
+            rejection_ns=speculation.rejection_ns,
+        ),
+        time_to_first_token_ns=message.time_to_first_token_ns,
+        total_ns=message.total_ns,
+        matched_stop=message.matched_stop,
+        matched_stop_token_id=message.matched_stop_token_id
+        if message.HasField("matched_stop_token_id")
+        else None,
+    )

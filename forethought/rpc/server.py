@@ -1,0 +1,158 @@
+"""The life of a server process: listen, load, serve, drain.
+
+The server listens before its model is loaded, so that health checks can tell "loading" from
+"gone". Until the model is warm, and again while draining, health says NOT_SERVING and calls are
+refused with UNAVAILABLE. SIGTERM and SIGINT drain: running calls get `drain_grace_s` to finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from forethought.errors import DrainingError, ForethoughtError, LoadingError
+from forethought.rpc.channels import MAX_MESSAGE_BYTES
+from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
+
+_log = structlog.get_logger(__name__)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where and how a server listens."""
+
+    listen: str
+    """`host:port`; port 0 takes a free one."""
+    service_names: tuple[str, ...]
+    """Full names of the services, for health checks and reflection."""
+    drain_grace_s: float = 30.0
+    """Time that running calls get to finish after SIGTERM."""
+
+
+class LateServices(grpc.GenericRpcHandler):
+    """Services that are added after the server has started, once their model is loaded.
+
+    It stands in for a server in the generated `add_…Servicer_to_server` functions.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Nothing to do: the generic handlers cover the same methods."""
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        found = (handler.service(handler_call_details) for handler in self._handlers)
+        return next((handler for handler in found if handler is not None), None)
+
+
+Load = Callable[[LateServices], Awaitable[None]]
+"""Loads what the process serves, warms it, and adds its servicers."""
+
+
+class Server:
+    """A gRPC server with health, reflection, error mapping and graceful drain."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._closed_by: ForethoughtError | None = LoadingError("the model is loading")
+        self._health = health.aio.HealthServicer()
+        self._services = LateServices()
+        self._server = grpc.aio.server(
+            interceptors=[GateInterceptor(lambda: self._closed_by), ErrorInterceptor()],
+            options=[
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                # A taken port is an error, not a second server on the same port.
+                ("grpc.so_reuseport", 0),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.keepalive_permit_without_calls", 1),
+            ],
+        )
+        self.port = 0
+        """The port it listens on, known after `start`."""
+
+    async def start(self) -> None:
+        """Listens, with health NOT_SERVING.
+
+        Raises:
+            RuntimeError: the address cannot be bound.
+        """
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self._options.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._server.add_generic_rpc_handlers((self._services,))
+        self.port = self._server.add_insecure_port(self._options.listen)
+        await self._report(_NOT_SERVING)
+        await self._server.start()
+        _log.info("listening", address=self._options.listen, port=self.port)
+
+    async def load(self, load: Load) -> None:
+        """Loads and warms the services, then opens the gate."""
+        await load(self._services)
+        self._closed_by = None
+        await self._report(_SERVING)
+        _log.info("serving", port=self.port)
+
+    async def drain(self) -> None:
+        """Refuses new calls, waits for running ones up to the grace period, and stops."""
+        self._closed_by = DrainingError("the server is shutting down")
+        await self._report(_NOT_SERVING)
+        _log.info("draining", grace_s=self._options.drain_grace_s)
+        await self._server.stop(self._options.drain_grace_s)
+        _log.info("stopped")
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *self._options.service_names):
+            await self._health.set(name, status)
+
+
+async def run_server(options: ServerOptions, load: Load) -> None:
+    """Runs a server until SIGTERM or SIGINT, then drains it.
+
+    Raises:
+        ForethoughtError: loading failed.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(options)
+    await server.start()
+    loading = asyncio.create_task(server.load(load))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            await loading
+            await stopping
+    finally:
+        for task in (loading, stopping):
+            task.cancel()
+        await server.drain()
+
+
+def run_process(serve: Coroutine[Any, Any, None]) -> None:
+    """Runs a tier as a process. A failure that has a name is logged by it, and exits with 1."""
+    try:
+        asyncio.run(serve)
+    except ForethoughtError as error:
+        _log.error("start_failed", reason=error.reason, detail=error.message)
+        sys.exit(1)

@@ -1,0 +1,97 @@
+"""Errors as gRPC status with `google.rpc` details, and back.
+
+Servers send `ErrorInfo` (reason, domain, metadata) always, `BadRequest` for field violations and
+`RetryInfo` where waiting helps. Clients get the same leaf of the error tree back.
+"""
+
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from forethought import errors
+from forethought.errors import (
+    ForethoughtError,
+    InvalidArgumentError,
+    OverloadedError,
+    RemoteError,
+)
+
+DOMAIN = "forethought"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+_LEAVES: dict[str, type[ForethoughtError]] = {
+    leaf.reason: leaf
+    for leaf in (
+        errors.CachePositionMismatchError,
+        errors.DrainingError,
+        errors.LoadingError,
+        errors.ModelMismatchError,
+        errors.TierUnavailableError,
+        errors.VocabularyMismatchError,
+    )
+}
+
+
+def code_of(error: ForethoughtError) -> grpc.StatusCode:
+    """The gRPC status code of an error."""
+    return grpc.StatusCode[error.code]
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ForethoughtError) -> None:
+    """Ends the call with the status of `error`. Never returns."""
+    details = status_from_error(error).SerializeToString()
+    await context.abort(code_of(error), error.message, ((_DETAILS_KEY, details),))
+
+
+def status_from_error(error: ForethoughtError) -> status_pb2.Status:
+    """The rich status of an error."""
+    status = status_pb2.Status(code=code_of(error).value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    status.details.add().Pack(info)
+    if isinstance(error, InvalidArgumentError):
+        status.details.add().Pack(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+                    for field, text in error.violations.items()
+                ]
+            )
+        )
+    if isinstance(error, OverloadedError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        status.details.add().Pack(retry)
+    return status
+
+
+def error_from_rpc(rpc_error: grpc.aio.AioRpcError) -> ForethoughtError:
+    """The leaf of the error tree that a failed call stands for; RemoteError if there is none."""
+    message = rpc_error.details() or rpc_error.code().name
+    for key, value in rpc_error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            error = _error_from_details(value, message)
+            if error is not None:
+                return error
+    return RemoteError(message, code=rpc_error.code().name)
+
+
+def _error_from_details(serialized: bytes, message: str) -> ForethoughtError | None:
+    info = error_details_pb2.ErrorInfo()
+    bad_request = error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    try:
+        for detail in status_pb2.Status.FromString(serialized).details:
+            for kind in (info, bad_request, retry):
+                detail.Unpack(kind)
+    except DecodeError:
+        return None
+    if info.domain != DOMAIN:
+        return None
+    if info.reason == InvalidArgumentError.reason:
+        return InvalidArgumentError({v.field: v.description for v in bad_request.field_violations})
+    if info.reason == OverloadedError.reason:
+        return OverloadedError(message, retry_after_s=retry.retry_delay.ToNanoseconds() / 1e9)
+    leaf = _LEAVES.get(info.reason)
+    return leaf(message, metadata=dict(info.metadata)) if leaf else None

@@ -1,0 +1,371 @@
+"""Tier messages to values and back.
+
+Decoding checks what the receiver relies on: a request that breaks a rule raises
+InvalidArgumentError, an answer that does raises TierProtocolError.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from forethought.errors import InvalidArgumentError, TierProtocolError
+from forethought.sampling.params import MAX_SUPPORT, MAX_TOP_LOGPROBS, SamplingParams
+from forethought.sampling.types import (
+    Draft,
+    DraftedToken,
+    Evidence,
+    PositionEvidence,
+    PositionLogprobs,
+)
+from forethought.tier import (
+    DraftRound,
+    DraftToVerify,
+    EvidenceRound,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SessionOpened,
+    SpeculateRound,
+    TierLoad,
+    VerifyRound,
+)
+from forethought.v1 import common_pb2, draft_pb2, target_pb2
+
+MAX_SESSION_ID_CHARS = 128
+
+
+def sampling_to_proto(sampling: SamplingParams) -> common_pb2.SamplingParams:
+    return common_pb2.SamplingParams(
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.seed,
+    )
+
+
+def sampling_from_proto(message: common_pb2.SamplingParams) -> SamplingParams:
+    return SamplingParams(
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p,
+        min_p=message.min_p,
+        repetition_penalty=message.repetition_penalty,
+        seed=message.seed,
+    )
+
+
+def model_to_proto(model: ModelInfo) -> common_pb2.ModelInfo:
+    return common_pb2.ModelInfo(
+        name=model.name,
+        model_fingerprint=model.model_fingerprint,
+        vocabulary_fingerprint=model.vocabulary_fingerprint,
+        vocab_size=model.vocab_size,
+        max_model_len=model.max_model_len,
+        dtype=model.dtype,
+        device=model.device,
+        max_num_speculative_tokens=model.max_num_speculative_tokens,
+    )
+
+
+def model_from_proto(message: common_pb2.ModelInfo) -> ModelInfo:
+    return ModelInfo(
+        name=message.name,
+        model_fingerprint=message.model_fingerprint,
+        vocabulary_fingerprint=message.vocabulary_fingerprint,
+        vocab_size=message.vocab_size,
+        max_model_len=message.max_model_len,
+        dtype=message.dtype,
+        device=message.device,
+        max_num_speculative_tokens=message.max_num_speculative_tokens,
+    )
+
+
+def load_to_proto(load: TierLoad) -> common_pb2.TierLoad:
+    return common_pb2.TierLoad(
+        num_sessions=load.num_sessions,
+        num_cached_tokens=load.num_cached_tokens,
+        num_queued_jobs=load.num_queued_jobs,
+    )
+
+
+def load_from_proto(message: common_pb2.TierLoad) -> TierLoad:
+    return TierLoad(
+        num_sessions=message.num_sessions,
+        num_cached_tokens=message.num_cached_tokens,
+        num_queued_jobs=message.num_queued_jobs,
+    )
+
+
+def open_to_proto(opening: SessionOpen) -> common_pb2.SessionOpen:
+    return common_pb2.SessionOpen(
+        session_id=opening.session_id,
+        token_ids=opening.token_ids,
+        sampling=sampling_to_proto(opening.sampling),
+        vocabulary_fingerprint=opening.vocabulary_fingerprint,
+        model_fingerprint=opening.model_fingerprint,
+    )
+
+
+def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> SessionOpen:
+    """Checks the opening against the limits of `model`.
+
+    Raises:
+        InvalidArgumentError: a field is out of range.
+    """
+    if not 1 <= len(message.session_id) <= MAX_SESSION_ID_CHARS:
+        raise InvalidArgumentError(
+            {"open.session_id": f"must have 1 to {MAX_SESSION_ID_CHARS} characters"}
+        )
+    if not 1 <= len(message.token_ids) <= model.max_model_len:
+        raise InvalidArgumentError(
+            {"open.token_ids": f"must hold 1 to {model.max_model_len} tokens"}
+        )
+    _check_token_ids("open.token_ids", message.token_ids, model)
+    try:
+        sampling = sampling_from_proto(message.sampling)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            {f"open.sampling.{field}": text for field, text in error.violations.items()}
+        ) from error
+    return SessionOpen(
+        session_id=message.session_id,
+        token_ids=list(message.token_ids),
+        sampling=sampling,
+        vocabulary_fingerprint=message.vocabulary_fingerprint,
+        model_fingerprint=message.model_fingerprint,
+    )
+
+
+def opened_to_proto(opened: SessionOpened) -> common_pb2.SessionOpened:
+    return common_pb2.SessionOpened(
+        model=model_to_proto(opened.model), num_cached_tokens=opened.num_cached_tokens
+    )
+
+
+def opened_from_proto(message: common_pb2.SessionOpened) -> SessionOpened:
+    return SessionOpened(model_from_proto(message.model), message.num_cached_tokens)
+
+
+def speculate_to_proto(request: SpeculateRound) -> draft_pb2.SpeculateRound:
+    return draft_pb2.SpeculateRound(
+        round=request.round,
+        position=request.position,
+        committed_token_ids=request.committed_token_ids,
+        num_speculative_tokens=request.num_speculative_tokens,
+    )
+
+
+def speculate_from_proto(message: draft_pb2.SpeculateRound, model: ModelInfo) -> SpeculateRound:
+    """Raises InvalidArgumentError where the round breaks the limits of `model`."""
+    _check_position(message.position, message.committed_token_ids, model)
+    if message.num_speculative_tokens > model.max_num_speculative_tokens:
+        raise InvalidArgumentError(
+            {
+                "round.num_speculative_tokens": (
+                    f"must be at most {model.max_num_speculative_tokens}"
+                )
+            }
+        )
+    return SpeculateRound(
+        round=message.round,
+        position=message.position,
+        committed_token_ids=list(message.committed_token_ids),
+        num_speculative_tokens=message.num_speculative_tokens,
+    )
+
+
+def draft_to_proto(answer: DraftRound) -> draft_pb2.DraftRound:
+    return draft_pb2.DraftRound(
+        round=answer.round,
+        position=answer.position,
+        tokens=[
+            draft_pb2.DraftedToken(
+                token_id=token.token_id,
+                support_token_ids=token.support_token_ids,
+                draft_probs=token.draft_probs.tolist(),
+            )
+            for token in answer.draft.tokens
+        ],
+        timings=_timings_to_proto(answer.timings),
+    )
+
+
+def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
+    """Raises TierProtocolError where a draft is not a draw from the distribution it names."""
+    return DraftRound(
+        round=message.round,
+        position=message.position,
+        draft=Draft(tuple(_drafted_from_proto(token) for token in message.tokens)),
+        timings=_timings_from_proto(message.timings),
+    )
+
+
+def _drafted_from_proto(message: draft_pb2.DraftedToken) -> DraftedToken:
+    support = list(message.support_token_ids)
+    # [M]; float32 on the wire, made to sum to 1 the same way on both sides.
+    probs = np.array(message.draft_probs, dtype=np.float64)
+    if (
+        len(support) != len(probs)
+        or message.token_id not in support
+        or len(set(support)) != len(support)
+        or not (probs > 0).all()
+        or not np.isfinite(total := probs.sum())
+    ):
+        raise TierProtocolError("a drafted token comes without a distribution it can be from")
+    return DraftedToken(message.token_id, support, probs / total)
+
+
+def verify_to_proto(request: VerifyRound) -> target_pb2.VerifyRound:
+    return target_pb2.VerifyRound(
+        round=request.round,
+        position=request.position,
+        committed_token_ids=request.committed_token_ids,
+        drafts=[
+            target_pb2.DraftToVerify(
+                token_id=draft.token_id, support_token_ids=draft.support_token_ids
+            )
+            for draft in request.drafts
+        ],
+        num_logprobs=request.num_logprobs,
+    )
+
+
+def verify_from_proto(message: target_pb2.VerifyRound, model: ModelInfo) -> VerifyRound:
+    """Raises InvalidArgumentError where the round breaks the limits of `model`."""
+    _check_position(message.position, message.committed_token_ids, model)
+    if len(message.drafts) > model.max_num_speculative_tokens:
+        raise InvalidArgumentError(
+            {"round.drafts": f"must hold at most {model.max_num_speculative_tokens} tokens"}
+        )
+    if message.position + len(message.drafts) > model.max_model_len:
+        raise InvalidArgumentError(
+            {"round.drafts": f"must end within the model's {model.max_model_len} tokens"}
+        )
+    if message.num_logprobs > MAX_TOP_LOGPROBS:
+        raise InvalidArgumentError({"round.num_logprobs": f"must be at most {MAX_TOP_LOGPROBS}"})
+    return VerifyRound(
+        round=message.round,
+        position=message.position,
+        committed_token_ids=list(message.committed_token_ids),
+        drafts=[
+            _draft_to_verify_from_proto(index, draft, model)
+            for index, draft in enumerate(message.drafts)
+        ],
+        num_logprobs=message.num_logprobs if message.HasField("num_logprobs") else None,
+    )
+
+
+def _draft_to_verify_from_proto(
+    index: int, message: target_pb2.DraftToVerify, model: ModelInfo
+) -> DraftToVerify:
+    field = f"round.drafts[{index}].support_token_ids"
+    support = list(message.support_token_ids)
+    if not 1 <= len(support) <= MAX_SUPPORT:
+        raise InvalidArgumentError({field: f"must hold 1 to {MAX_SUPPORT} tokens"})
+    if len(set(support)) != len(support):
+        raise InvalidArgumentError({field: "must be distinct"})
+    if message.token_id not in support:
+        raise InvalidArgumentError({field: "must hold the drafted token"})
+    _check_token_ids(field, support, model)
+    return DraftToVerify(message.token_id, support)
+
+
+def evidence_to_proto(answer: EvidenceRound) -> target_pb2.EvidenceRound:
+    return target_pb2.EvidenceRound(
+        round=answer.round,
+        position=answer.position,
+        positions=[_position_to_proto(position) for position in answer.evidence.positions],
+        timings=_timings_to_proto(answer.timings),
+    )
+
+
+def _position_to_proto(position: PositionEvidence) -> target_pb2.PositionEvidence:
+    logprobs = position.logprobs
+    return target_pb2.PositionEvidence(
+        target_probs=position.target_probs.tolist(),
+        tail_mass=position.tail_mass,
+        tail_token_id=position.tail_token_id,
+        tail_token_prob=position.tail_token_prob,
+        greedy_token_id=position.greedy_token_id,
+        logprobs=target_pb2.PositionLogprobs(
+            support_logprobs=logprobs.support_logprobs,
+            tail_token_logprob=logprobs.tail_token_logprob,
+            top_token_ids=logprobs.top_token_ids,
+            top_logprobs=logprobs.top_logprobs,
+        )
+        if logprobs
+        else None,
+    )
+
+
+def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
+    """Raises TierProtocolError where an entry cannot be evidence of any distribution."""
+    return EvidenceRound(
+        round=message.round,
+        position=message.position,
+        evidence=Evidence(tuple(_position_from_proto(entry) for entry in message.positions)),
+        timings=_timings_from_proto(message.timings),
+    )
+
+
+def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEvidence:
+    probs = np.array(message.target_probs, dtype=np.float64)  # [M]
+    # A comparison with NaN is false, so this finds those too.
+    if not ((probs >= 0).all() and message.tail_mass >= 0 and probs.sum() + message.tail_mass > 0):
+        raise TierProtocolError("target probabilities that are no distribution")
+    logprobs = None
+    if message.HasField("logprobs"):
+        logprobs = PositionLogprobs(
+            support_logprobs=list(message.logprobs.support_logprobs),
+            tail_token_logprob=message.logprobs.tail_token_logprob,
+            top_token_ids=list(message.logprobs.top_token_ids),
+            top_logprobs=list(message.logprobs.top_logprobs),
+        )
+    return PositionEvidence(
+        target_probs=probs,
+        tail_mass=message.tail_mass,
+        tail_token_id=message.tail_token_id,
+        tail_token_prob=message.tail_token_prob,
+        greedy_token_id=message.greedy_token_id,
+        logprobs=logprobs,
+    )
+
+
+def _timings_to_proto(timings: RoundTimings) -> common_pb2.RoundTimings:
+    return common_pb2.RoundTimings(
+        queue_ns=timings.queue_ns,
+        forward_ns=timings.forward_ns,
+        total_ns=timings.total_ns,
+        batch_size=timings.batch_size,
+    )
+
+
+def _timings_from_proto(message: common_pb2.RoundTimings) -> RoundTimings:
+    return RoundTimings(
+        queue_ns=message.queue_ns,
+        forward_ns=message.forward_ns,
+        total_ns=message.total_ns,
+        batch_size=message.batch_size,
+    )
+
+
+def _check_position(position: int, committed_token_ids: Sequence[int], model: ModelInfo) -> None:
+    if not max(1, len(committed_token_ids)) <= position <= model.max_model_len:
+        raise InvalidArgumentError(
+            {
+                "round.position": (
+                    "must cover the committed tokens and lie within the model's "
+                    f"{model.max_model_len} tokens"
+                )
+            }
+        )
+    _check_token_ids("round.committed_token_ids", committed_token_ids, model)
+
+
+def _check_token_ids(field: str, token_ids: Sequence[int], model: ModelInfo) -> None:
+    if token_ids and max(token_ids) >= model.vocab_size:
+        raise InvalidArgumentError(
+            {field: f"must be below the vocabulary's size of {model.vocab_size}"}
+        )

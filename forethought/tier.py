@@ -1,0 +1,112 @@
+"""What travels between the orchestrator and a tier, as values.
+
+A session on a tier is one stream: a SessionOpen, then rounds. `position` is the committed length;
+it implies the rollback, since a tier drops whatever lies beyond it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import Draft, Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a tier serves."""
+
+    name: str  # the reference it was loaded from
+    model_fingerprint: str  # over configuration and weights; empty without a model
+    vocabulary_fingerprint: str  # over the ordered token strings
+    vocab_size: int  # token ids the model scores
+    max_model_len: int  # longest sequence, tokens
+    dtype: str  # "" without a model
+    device: str  # "" without a model
+    max_num_speculative_tokens: int  # most tokens drafted or verified in one round
+
+
+@dataclass(frozen=True, slots=True)
+class TierLoad:
+    """What a tier holds at this moment."""
+
+    num_sessions: int  # open streams
+    num_cached_tokens: int  # tokens with keys and values in memory
+    num_queued_jobs: int  # jobs that wait for the engine
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpen:
+    """First message of a stream: all committed tokens, and how to sample."""
+
+    session_id: str
+    token_ids: Sequence[int]
+    sampling: SamplingParams
+    vocabulary_fingerprint: str = ""  # expected; empty is not checked
+    model_fingerprint: str = ""  # expected; empty is not checked
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """Answer to SessionOpen, sent before the prompt is computed."""
+
+    model: ModelInfo
+    num_cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculateRound:
+    """Asks for a draft of up to `num_speculative_tokens` after `position`."""
+
+    round: int
+    position: int  # committed length, the tokens below included
+    committed_token_ids: Sequence[int]  # tokens at [position - n, position)
+    num_speculative_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftToVerify:
+    """A guess and the support of its distribution; the draft probabilities stay behind."""
+
+    token_id: int
+    support_token_ids: Sequence[int]  # [M], distinct, holds token_id
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRound:
+    """Asks for the evidence on K drafts after `position`."""
+
+    round: int
+    position: int  # committed length, the tokens below included
+    committed_token_ids: Sequence[int]  # tokens at [position - n, position)
+    drafts: Sequence[DraftToVerify]
+    num_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTimings:
+    """Where a tier's time went in one round, nanoseconds on its own monotonic clock."""
+
+    queue_ns: int = 0  # arrival until the engine started on it
+    forward_ns: int = 0  # in the engine
+    total_ns: int = 0  # arrival until the answer was handed to gRPC, the two above included
+    batch_size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRound:
+    """Answer to SpeculateRound."""
+
+    round: int
+    position: int
+    draft: Draft
+    timings: RoundTimings
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRound:
+    """Answer to VerifyRound."""
+
+    round: int
+    position: int
+    evidence: Evidence
+    timings: RoundTimings

@@ -1,0 +1,146 @@
+"""One request from plan to last event."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from forethought.generation import (
+    Finished,
+    GenerationEvent,
+    SpeculationStatistics,
+    Started,
+)
+from forethought.sampling.rejection import judge
+from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.decode_loop import DecodingStrategy, Judge, Round, decode
+from orchestrator.output import Output
+from orchestrator.plan import Deployment, GenerationPlan
+from orchestrator.policy import FixedPolicy
+from orchestrator.remote_proposer import DraftPatience, RemoteProposer
+from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.session import Session
+from orchestrator.statistics import add_round, as_step
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Where the steps are done, and with how much patience."""
+
+    draft: DraftServiceStub
+    target: TargetServiceStub
+    draft_patience: DraftPatience
+    reopen: ReopenOptions
+    judge: Judge = judge
+
+
+class Generation:
+    """A request under way, with a stream to each tier."""
+
+    def __init__(
+        self,
+        plan: GenerationPlan,
+        deployment: Deployment,
+        tiers: Tiers,
+        deadline_s: float | None,
+    ) -> None:
+        self._arrival_ns = time.perf_counter_ns()
+        self._first_token_ns = 0
+        self._plan = plan
+        self._deployment = deployment
+        self._judge = tiers.judge
+        vocabulary = deployment.tokenizer.fingerprint
+        self._proposer = RemoteProposer(
+            tiers.draft, vocabulary, deadline_s=deadline_s, patience=tiers.draft_patience
+        )
+        self._verifier = RemoteVerifier(
+            tiers.target,
+            vocabulary,
+            num_logprobs=plan.num_logprobs,
+            deadline_s=deadline_s,
+            reopen=tiers.reopen,
+        )
+        self._output = Output(
+            deployment.tokenizer,
+            plan.prompt_token_ids,
+            max_tokens=plan.max_tokens,
+            stops=plan.stops,
+            stop_token_ids=plan.stop_token_ids,
+        )
+        self._statistics = SpeculationStatistics()
+
+    async def events(self) -> AsyncGenerator[list[GenerationEvent]]:
+        """Events, grouped as they become known: the start, the rounds, the end.
+
+        Raises:
+            VocabularyMismatchError: the draft tier has another vocabulary, and speculation is on.
+            TierUnavailableError: the target tier is lost and did not come back in time.
+        """
+        plan = self._plan
+        session = Session(
+            session_id=secrets.token_urlsafe(16),
+            token_ids=plan.prompt_token_ids,
+            max_len=len(plan.prompt_token_ids) + plan.max_tokens,
+            sampling=plan.sampling,
+        )
+        try:
+            await self._start(session)
+            yield [
+                Started(
+                    session.session_id,
+                    plan.sampling.seed,
+                    len(plan.prompt_token_ids),
+                    self._deployment.target.name,
+                )
+            ]
+            strategy = DecodingStrategy(
+                self._proposer,
+                self._verifier,
+                self._judge,
+                FixedPolicy(plan.num_speculative_tokens),
+            )
+            async with aclosing(decode(session, strategy)) as rounds:
+                async for judged in rounds:
+                    events = self._take(judged)
+                    if events:
+                        yield events
+                    if self._output.ending:
+                        break
+            yield [self._finished()]
+        finally:
+            self._proposer.close()
+            self._verifier.close()
+
+    async def _start(self, session: Session) -> None:
+        """Opens the streams, so that both tiers compute the prompt at the same time."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._verifier.start(session))
+            if self._plan.num_speculative_tokens:
+                group.create_task(self._proposer.start(session))
+
+    def _take(self, judged: Round) -> list[GenerationEvent]:
+        self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
+        self._statistics = add_round(self._statistics, judged, self._proposer.num_failures)
+        events: list[GenerationEvent] = []
+        if self._plan.include_steps:
+            events.append(as_step(judged, self._deployment.tokenizer))
+        events.extend(self._output.push(judged.outcome.tokens))
+        return events
+
+    def _finished(self) -> Finished:
+        ending = self._output.ending
+        if ending is None:
+            raise AssertionError("the loop ends with the output, not before")
+        return Finished(
+            reason=ending.reason,
+            num_prompt_tokens=len(self._plan.prompt_token_ids),
+            num_output_tokens=self._output.num_tokens,
+            speculation=self._statistics,
+            time_to_first_token_ns=self._first_token_ns - self._arrival_ns,
+            total_ns=time.perf_counter_ns() - self._arrival_ns,
+            matched_stop=ending.matched_stop,
+            matched_stop_token_id=ending.matched_stop_token_id,
+        )

@@ -1,0 +1,169 @@
+"""From a client's request to a plan that can be carried out, or an error that names every field.
+
+Limits belong to the deployment: the model's length and vocabulary, the most tokens to draft.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forethought.errors import InvalidArgumentError
+from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
+from forethought.models.tokenizer import TextTokenizer
+from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
+from forethought.tier import ModelInfo
+
+DEFAULT_MAX_TOKENS = 256
+MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+MAX_STOP_TOKEN_IDS = 64
+MAX_REQUEST_ID_CHARS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What requests are checked against."""
+
+    tokenizer: TextTokenizer
+    target: ModelInfo
+    default_num_speculative_tokens: int
+    max_num_speculative_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """A request with all choices made."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    max_tokens: int
+    stops: tuple[str, ...]
+    stop_token_ids: frozenset[int]  # the model's own end tokens included, unless ignored
+    num_logprobs: int | None
+    num_speculative_tokens: int  # K
+    include_steps: bool
+
+
+def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
+    """Checks a request and makes all choices it leaves open.
+
+    Raises:
+        InvalidArgumentError: names every field that is wrong.
+    """
+    params = request.params
+    violations = _check_params(params, deployment)
+    if len(request.request_id) > MAX_REQUEST_ID_CHARS:
+        violations["request_id"] = f"must have at most {MAX_REQUEST_ID_CHARS} characters"
+    sampling = None
+    try:
+        sampling = SamplingParams(
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            seed=secrets.randbits(64) if params.seed is None else params.seed,
+        )
+    except InvalidArgumentError as error:
+        violations |= {f"params.{field}": text for field, text in error.violations.items()}
+    if violations or sampling is None:
+        raise InvalidArgumentError(violations)
+
+    prompt_token_ids = encode_prompt(request.prompt, deployment)
+    k = params.num_speculative_tokens
+    eos_token_ids = frozenset() if params.ignore_eos else deployment.tokenizer.eos_token_ids
+    return GenerationPlan(
+        request_id=request.request_id,
+        prompt_token_ids=prompt_token_ids,
+        sampling=sampling,
+        max_tokens=_max_tokens(params, len(prompt_token_ids), deployment),
+        stops=tuple(params.stop),
+        stop_token_ids=eos_token_ids | frozenset(params.stop_token_ids),
+        num_logprobs=params.logprobs,
+        num_speculative_tokens=deployment.default_num_speculative_tokens if k is None else k,
+        include_steps=request.include_steps,
+    )
+
+
+def encode_prompt(
+    prompt: str | Sequence[int] | Sequence[ChatMessage], deployment: Deployment
+) -> tuple[int, ...]:
+    """The token ids of a prompt of any kind.
+
+    Raises:
+        InvalidArgumentError: it is empty, too long, or has tokens that do not exist.
+    """
+    tokenizer = deployment.tokenizer
+    if isinstance(prompt, str):
+        field, token_ids = "prompt.text", tokenizer.encode(prompt, add_special_tokens=True)
+    elif any(isinstance(item, ChatMessage) for item in prompt):
+        turns = [(turn.role, turn.content) for turn in prompt if isinstance(turn, ChatMessage)]
+        text = tokenizer.render_chat(turns)
+        field, token_ids = "prompt.conversation", tokenizer.encode(text, add_special_tokens=False)
+    else:
+        field, token_ids = "prompt", [item for item in prompt if isinstance(item, int)]
+    target = deployment.target
+    if not token_ids:
+        raise InvalidArgumentError({field: "must not be empty"})
+    if len(token_ids) >= target.max_model_len:
+        raise InvalidArgumentError(
+            {field: f"has {len(token_ids)} tokens, the model takes {target.max_model_len - 1}"}
+        )
+    if max(token_ids) >= target.vocab_size:
+        raise InvalidArgumentError(
+            {field: f"must be below the vocabulary's size of {target.vocab_size}"}
+        )
+    return tuple(token_ids)
+
+
+def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str, str]:
+    """What is wrong with the parameters that are not sampling parameters, by field."""
+    vocab_size = deployment.target.vocab_size
+    max_k = deployment.max_num_speculative_tokens
+    checks = (
+        ("max_tokens", params.max_tokens is None or params.max_tokens > 0, "must be above 0"),
+        ("stop", len(params.stop) <= MAX_STOPS, f"must hold at most {MAX_STOPS} texts"),
+        (
+            "stop",
+            all(1 <= len(stop) <= MAX_STOP_CHARS for stop in params.stop),
+            f"each must have 1 to {MAX_STOP_CHARS} characters",
+        ),
+        (
+            "stop_token_ids",
+            len(params.stop_token_ids) <= MAX_STOP_TOKEN_IDS,
+            f"must hold at most {MAX_STOP_TOKEN_IDS} tokens",
+        ),
+        (
+            "stop_token_ids",
+            all(0 <= token_id < vocab_size for token_id in params.stop_token_ids),
+            f"must be below the vocabulary's size of {vocab_size}",
+        ),
+        (
+            "logprobs",
+            params.logprobs is None or 0 <= params.logprobs <= MAX_TOP_LOGPROBS,
+            f"must be at most {MAX_TOP_LOGPROBS}",
+        ),
+        (
+            "num_speculative_tokens",
+            params.num_speculative_tokens is None or 0 <= params.num_speculative_tokens <= max_k,
+            f"must be at most {max_k}",
+        ),
+    )
+    return {f"params.{field}": text for field, valid, text in checks if not valid}
+
+
+def _max_tokens(params: GenerationParams, num_prompt_tokens: int, deployment: Deployment) -> int:
+    room = deployment.target.max_model_len - num_prompt_tokens
+    if params.max_tokens is None:
+        return min(DEFAULT_MAX_TOKENS, room)
+    if params.max_tokens > room:
+        raise InvalidArgumentError(
+            {
+                "params.max_tokens": (
+                    f"must be at most {room}: the model takes {deployment.target.max_model_len} "
+                    f"tokens, the prompt has {num_prompt_tokens}"
+                )
+            }
+        )
+    return params.max_tokens

@@ -1,0 +1,91 @@
+"""GenerationService over gRPC."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from forethought.errors import InvalidArgumentError, OverloadedError
+from forethought.rpc.generation_codec import (
+    conversation_from_proto,
+    request_from_proto,
+    response_to_proto,
+)
+from forethought.rpc.tier_codec import model_to_proto
+from forethought.v1 import generation_pb2 as pb
+from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
+from orchestrator.generator import Generation, Tiers
+from orchestrator.plan import Deployment, encode_prompt, plan_generation
+
+RETRY_AFTER_S = 1.0
+
+
+class GenerationServicer(GenerationServiceServicer):
+    """Serves one deployment."""
+
+    def __init__(self, deployment: Deployment, tiers: Tiers, max_requests: int) -> None:
+        self._deployment = deployment
+        self._tiers = tiers
+        self._max_requests = max_requests
+        self._num_requests = 0
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Streams the continuation of a prompt."""
+        plan = plan_generation(request_from_proto(request), self._deployment)
+        if self._num_requests >= self._max_requests:
+            raise OverloadedError(
+                f"{self._max_requests} requests are under way, the most this orchestrator takes",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        generation = Generation(plan, self._deployment, self._tiers, context.time_remaining())
+        self._num_requests += 1
+        try:
+            async with aclosing(generation.events()) as groups:
+                async for events in groups:
+                    yield response_to_proto(events)
+        finally:
+            self._num_requests -= 1
+
+    async def Tokenize(
+        self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.TokenizeResponse:
+        """Text or a conversation to token ids."""
+        match request.WhichOneof("input"):
+            case "text":
+                token_ids = encode_prompt(request.text, self._deployment)
+            case "conversation":
+                turns = conversation_from_proto(request.conversation)
+                token_ids = encode_prompt(turns, self._deployment)
+            case _:
+                raise InvalidArgumentError({"input": "must be text or a conversation"})
+        token_text = self._deployment.tokenizer.token_text
+        return pb.TokenizeResponse(
+            token_ids=token_ids, texts=[token_text(token_id) for token_id in token_ids]
+        )
+
+    async def Detokenize(
+        self, request: pb.DetokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.DetokenizeResponse:
+        """Token ids to text."""
+        token_ids = list(request.token_ids)
+        vocab_size = self._deployment.target.vocab_size
+        if token_ids and max(token_ids) >= vocab_size:
+            raise InvalidArgumentError(
+                {"token_ids": f"must be below the vocabulary's size of {vocab_size}"}
+            )
+        return pb.DetokenizeResponse(text=self._deployment.tokenizer.decode(token_ids))
+
+    async def GetModelInfo(
+        self,
+        request: pb.GenerationServiceGetModelInfoRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> pb.GenerationServiceGetModelInfoResponse:
+        """The deployment as clients see it."""
+        return pb.GenerationServiceGetModelInfoResponse(
+            target=model_to_proto(self._deployment.target),
+            default_num_speculative_tokens=self._deployment.default_num_speculative_tokens,
+            max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
+        )

@@ -1,0 +1,31 @@
+"""Settings of the orchestrator."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from forethought.settings import ProcessSettings
+
+
+class OrchestratorSettings(ProcessSettings):
+    """Command line, `FORETHOUGHT_ORCHESTRATOR_…`, or `[orchestrator]`."""
+
+    section: ClassVar[str] = "orchestrator"
+    program: ClassVar[str] = "python -m orchestrator"
+
+    listen: str = Field("0.0.0.0:50050", description="host:port; port 0 takes a free one")
+    model: str = Field(
+        description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
+    )
+    draft: str = Field("127.0.0.1:50051", description="address of the draft tier")
+    target: str = Field("127.0.0.1:50052", description="address of the target tier")
+    num_speculative_tokens: int = Field(
+        4, ge=0, le=128, description="tokens to draft a round (K) when a request does not say"
+    )
+    max_requests: int = Field(256, ge=1, description="most requests under way at a time")
+    draft_timeout_s: float = Field(
+        2.0, gt=0, description="seconds a round waits for its draft before it goes on without"
+    )
+    target_patience_s: float = Field(
+        10.0, ge=0, description="seconds a round may take to find a lost target again"
+    )

@@ -1,0 +1,82 @@
+"""One session's stream to a tier, seen from the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from forethought.errors import ForethoughtError, TierProtocolError, TierUnavailableError
+from forethought.rpc.status import error_from_rpc
+
+
+class TierStream:
+    """Sends requests and receives answers in order.
+
+    Giving up waiting does not cancel the stream, as cancelling grpc.aio's own read would: the
+    answer stays due, and `receive` takes it up again.
+    """
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        self._call = call
+        self._reading: asyncio.Task[Any] | None = None
+
+    async def send(self, message: Any, timeout_s: float | None = None) -> None:
+        """Sends a request.
+
+        Raises:
+            TierUnavailableError: the tier did not take it in time; the stream is over.
+            ForethoughtError: the tier ended the stream; what it said.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._call.write(message)
+        except TimeoutError:
+            raise TierUnavailableError("the tier takes no requests") from None
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        except asyncio.InvalidStateError:
+            raise await self._ending() from None
+
+    async def receive(self, timeout_s: float | None = None) -> Any:
+        """The next answer.
+
+        Raises:
+            TimeoutError: there was none in time; it may still come.
+            ForethoughtError: the tier ended the stream; what it said.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+        done, _ = await asyncio.wait((self._reading,), timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        reading, self._reading = self._reading, None
+        try:
+            message = reading.result()
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        if message is grpc.aio.EOF:
+            raise await self._ending()
+        return message
+
+    def close(self) -> None:
+        """Ends the stream, so that the tier frees what it holds for it."""
+        self._call.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _ending(self) -> ForethoughtError:
+        """Why the stream is over although nothing was wrong with the last operation."""
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return TierProtocolError("the tier ended the stream")
+        details = await self._call.details()
+        metadata = await self._call.trailing_metadata()
+        initial = await self._call.initial_metadata()
+        return error_from_rpc(grpc.aio.AioRpcError(code, initial, metadata, details))
+
+
+def is_lost(error: ForethoughtError) -> bool:
+    """Whether a stream failed in a way that opening it again can mend."""
+    return error.code in {"UNAVAILABLE", "CANCELLED"}

@@ -1,0 +1,16 @@
+"""Settings of the target tier."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from forethought.settings import EngineSettings
+
+
+class TargetSettings(EngineSettings):
+    """Command line, `FORETHOUGHT_TARGET_…`, or `[target]`."""
+
+    section: ClassVar[str] = "target"
+    program: ClassVar[str] = "python -m target_service"
+
+    listen: str = Field("0.0.0.0:50052", description="host:port; port 0 takes a free one")

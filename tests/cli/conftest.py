@@ -1,0 +1,109 @@
+"""Consoles that record, and processes of the command line with fake tiers behind them."""
+
+import contextlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+_FAKES = Path(__file__).with_name("fakes")
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def terminal():
+    """A console that thinks it is a terminal of 100 columns."""
+    return Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard")
+
+
+@pytest.fixture
+def pipe():
+    """A console that knows it is none."""
+    return Console(file=io.StringIO(), width=100)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until(condition, timeout_s=20):
+    """Polls until `condition()` is true, and returns what it was."""
+    deadline = time.monotonic() + timeout_s
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s} s")
+        time.sleep(0.02)
+    return result
+
+
+class CommandLine:
+    """Starts `forethought ...` in an empty folder, its tiers replaced by fakes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.logs = folder / ".forethought" / "logs"
+
+    @contextlib.contextmanager
+    def start(self, *arguments, **environment):
+        """A running process; it and its children are gone afterwards."""
+        process = psutil.Popen(
+            [sys.executable, "-m", "forethought.cli", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": f"{_FAKES}:{_ROOT}", "COLUMNS": "100", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        children = []
+        try:
+            with process:
+                try:
+                    yield process
+                finally:
+                    children = children_of(process)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+        finally:
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+
+    def up(self, *arguments, **environment):
+        """`forethought up` on free ports."""
+        return self.start("up", "--port", str(free_port()), *arguments, **environment)
+
+    def log(self, tier):
+        return (self.logs / f"{tier}.log").read_text()
+
+
+def children_of(process):
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def read_until(stream, text):
+    """Lines up to the first one that holds `text`."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if text in line:
+            return lines
+    pytest.fail(f"ended without {text!r}: {''.join(lines)}")
+
+
+@pytest.fixture
+def command_line(tmp_path):
+    return CommandLine(tmp_path)

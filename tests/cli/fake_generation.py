@@ -1,0 +1,68 @@
+"""A GenerationService that replays a recorded generation, or does what the prompt says."""
+
+import time
+from enum import StrEnum
+
+import grpc
+
+from forethought.errors import ForethoughtError, InvalidArgumentError, OverloadedError
+from forethought.generation import Step
+from forethought.rpc.generation_codec import request_from_proto, response_to_proto
+from forethought.rpc.status import code_of, status_from_error
+from forethought.v1 import generation_pb2_grpc
+from tests.cli import recorded
+
+
+class Prompt(StrEnum):
+    """Prompts that make it do something else."""
+
+    ENDLESS = "send tokens until I hang up"
+    LATE = "do not answer in time"
+    REFUSED = "refuse this"
+    FULL = "have no room"
+    BROKEN_OFF = "fail in the middle"
+
+
+class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
+    """Remembers the requests it got."""
+
+    def __init__(self):
+        self.requests = []
+
+    def Generate(self, message, context):  # noqa: N802 - the method's name in the proto
+        request = request_from_proto(message)
+        self.requests.append(request)
+        match request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content:
+            case Prompt.ENDLESS:
+                yield response_to_proto([recorded.STARTED])
+                while context.is_active():
+                    yield response_to_proto([recorded.TOKENS[0]])
+                    time.sleep(0.02)
+            case Prompt.LATE:
+                while context.is_active():
+                    time.sleep(0.02)
+            case Prompt.REFUSED:
+                _abort(context, InvalidArgumentError({"params.top_p": "must be at most 1"}))
+            case Prompt.FULL:
+                _abort(context, OverloadedError("no room for a session", retry_after_s=1.5))
+            case Prompt.BROKEN_OFF:
+                yield response_to_proto([recorded.STARTED, *recorded.TOKENS[:3]])
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            case _:
+                for events in recorded.ROUNDS:
+                    yield response_to_proto(
+                        [e for e in events if request.include_steps or not isinstance(e, Step)]
+                    )
+
+
+def add_fake_generation(server):
+    """Adds one to a server and returns it."""
+    servicer = FakeGeneration()
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(servicer, server)
+    return servicer
+
+
+def _abort(context, error: ForethoughtError):
+    details = status_from_error(error).SerializeToString()
+    context.set_trailing_metadata((("grpc-status-details-bin", details),))
+    context.abort(code_of(error), error.message)

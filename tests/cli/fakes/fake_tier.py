@@ -1,0 +1,70 @@
+"""Stands in for a tier: takes its flags, speaks its health, and replays a recorded generation.
+
+`FAKE_TARGET`, `FAKE_DRAFT` and `FAKE_ORCHESTRATOR` choose what it does:
+
+    ready     loads for a moment, then serves (the default)
+    fails     says why and exits with 3 while it loads
+    loads     never gets ready
+    stubborn  serves, and ignores SIGTERM
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent import futures
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+_ENGINE_FLAGS = ("--dtype", "--device", "--num-threads")
+_FLAGS = {
+    "target": _ENGINE_FLAGS,
+    "draft": (*_ENGINE_FLAGS, "--proposer"),
+    "orchestrator": ("--draft", "--target", "--num-speculative-tokens"),
+}
+
+
+def say(text):
+    sys.stderr.write(f"{text}\n")
+
+
+def main(name):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for flag in ("--listen", "--model"):
+        parser.add_argument(flag, required=True)
+    for flag in _FLAGS[name]:
+        parser.add_argument(flag)
+    arguments = parser.parse_args()
+    behaviour = os.environ.get(f"FAKE_{name.upper()}", "ready")
+    say(f"{name} was started with {' '.join(sys.argv[1:])}")
+
+    stopped = threading.Event()
+    handler = signal.SIG_IGN if behaviour == "stubborn" else lambda *_: stopped.set()
+    signal.signal(signal.SIGTERM, handler)
+
+    servicer = health.HealthServicer()
+    servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if name == "orchestrator":
+        from tests.cli.fake_generation import add_fake_generation  # noqa: PLC0415 - slow to import
+
+        add_fake_generation(server)
+    server.add_insecure_port(arguments.listen)
+    server.start()
+    if behaviour == "fails":
+        say("there is no such model")
+        os._exit(3)
+    if behaviour != "loads":
+        time.sleep(0.2)
+        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    stopped.wait()
+    say(f"{name} drained")
+    server.stop(0.1).wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv.pop(1))

@@ -1,0 +1,3 @@
+from fake_tier import main
+
+main("target")

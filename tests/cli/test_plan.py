@@ -1,0 +1,106 @@
+"""From the options of `forethought up` to processes, ports and complaints."""
+
+import socket
+
+import pytest
+from typer.testing import CliRunner
+
+from forethought.cli.main import app
+from forethought.cli.plan import PlanError, PlanOptions, make_plan
+from tests.cli.conftest import free_port
+
+
+def command_of(plan, name):
+    return list(next(tier.command for tier in plan.tiers if tier.name == name))
+
+
+def value_of(command, flag):
+    return command[command.index(flag) + 1] if flag in command else None
+
+
+def test_tiers_are_told_where_the_others_listen():
+    plan = make_plan(PlanOptions(port=free_port()))
+    orchestrator = command_of(plan, "orchestrator")
+    assert value_of(orchestrator, "--listen") == plan.address
+    for name in ("draft", "target"):
+        listens_on = value_of(command_of(plan, name), "--listen")
+        assert value_of(orchestrator, f"--{name}") == listens_on
+
+
+def test_flags_that_were_not_given_are_left_to_the_tiers():
+    plan = make_plan(PlanOptions())
+    assert "--dtype" not in command_of(plan, "target")
+    assert "--num-speculative-tokens" not in command_of(plan, "orchestrator")
+
+
+def test_engine_flags_reach_both_models():
+    plan = make_plan(PlanOptions(dtype="float32", device="cpu", num_threads=2))
+    for name in ("draft", "target"):
+        command = command_of(plan, name)
+        assert value_of(command, "--dtype") == "float32"
+        assert value_of(command, "--device") == "cpu"
+        assert value_of(command, "--num-threads") == "2"
+
+
+def test_the_draft_takes_the_vocabulary_of_the_model_unless_it_has_its_own():
+    shared = make_plan(PlanOptions(model="big"))
+    own = make_plan(PlanOptions(model="big", draft_model="small", proposer="model"))
+    assert value_of(command_of(shared, "draft"), "--model") == "big"
+    assert value_of(command_of(own, "draft"), "--model") == "small"
+    assert value_of(command_of(own, "target"), "--model") == "big"
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_that_was_asked_for_is_an_error(taken_port):
+    with pytest.raises(PlanError, match=f"port {taken_port} on 127.0.0.1 is taken"):
+        make_plan(PlanOptions(port=taken_port))
+
+
+def test_a_taken_default_port_is_passed_over_with_a_word(taken_port, monkeypatch):
+    monkeypatch.setattr("forethought.cli.plan.DEFAULT_PORT", taken_port)
+    plan = make_plan(PlanOptions())
+    assert plan.address != f"127.0.0.1:{taken_port}"
+    assert plan.notes[0].startswith(f"port {taken_port} is taken, so orchestrator listens on ")
+
+
+def test_ports_of_one_plan_differ():
+    plan = make_plan(PlanOptions())
+    assert len({tier.address for tier in plan.tiers}) == len(plan.tiers) == 4
+
+
+def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
+    without = make_plan(PlanOptions(embedded_store=False))
+    elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
+    assert "valkey" not in {tier.name for tier in (*without.tiers, *elsewhere.tiers)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
+        (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
+        (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
+        (["--", "there-is-no-such-program"], "there is no program"),
+    ],
+)
+def test_options_that_contradict_themselves_are_refused_before_anything_starts(
+    arguments, complaint
+):
+    result = CliRunner().invoke(app, ["up", *arguments], env={"COLUMNS": "100"})
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_a_store_elsewhere_that_does_not_answer_is_refused():
+    url = f"redis://:secret@127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(app, ["up", "--redis-url", url])
+    assert result.exit_code == 1
+    assert "--redis-url" in result.stderr
+    assert "secret" not in result.stderr

@@ -1,0 +1,47 @@
+"""Tiny models of the architectures that differ in what their caches must do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from forethought.engine.causal_model import CausalModel
+from forethought.engine.loader import EngineOptions, load_model
+from forethought.models.reference import ModelFiles
+from tests.tiny import write_tiny_model
+
+WINDOW = 4
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": WINDOW},
+    "qwen2": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+}
+
+Reference = Callable[[list[int]], torch.Tensor]
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def tiny_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / request.param
+    settings = ARCHITECTURES[request.param]
+    return write_tiny_model(folder, architecture=request.param, max_model_len=64, **settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> CausalModel:
+    return load_model(ModelFiles(str(tiny_folder), tiny_folder, None), EngineOptions())
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_folder: Path) -> Reference:
+    """transformers' logits [T, V] for T tokens in one fresh pass, without any cache."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
+
+    @torch.inference_mode()
+    def logits_of(token_ids: list[int]) -> torch.Tensor:
+        return model(torch.tensor([token_ids]), use_cache=False).logits[0]
+
+    return logits_of

@@ -1,0 +1,109 @@
+"""The metadata reader agrees with the gguf library and survives files that are not GGUF."""
+
+import contextlib
+import struct
+import time
+from pathlib import Path
+
+import gguf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forethought.errors import ModelReferenceError
+from forethought.models.gguf_metadata import read_gguf_metadata
+
+
+@pytest.fixture(scope="module")
+def every_type(tmp_path_factory) -> Path:
+    """A file with a pair of every type that the format has."""
+    path = tmp_path_factory.mktemp("gguf") / "every.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint8("u8", 200)
+    writer.add_int8("i8", -100)
+    writer.add_uint16("u16", 60_000)
+    writer.add_int16("i16", -30_000)
+    writer.add_uint32("u32", 4_000_000_000)
+    writer.add_int32("i32", -2_000_000_000)
+    writer.add_uint64("u64", 2**63)
+    writer.add_int64("i64", -(2**62))
+    writer.add_float32("f32", 0.5)
+    writer.add_float64("f64", 0.1)
+    writer.add_bool("bool", True)
+    writer.add_string("text", "grüß dich 😀")
+    writer.add_array("strings", ["a", "", "▁é"])
+    writer.add_array("ints", [1, -2, 3])
+    writer.add_array("floats", [0.25, -1.0])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+def test_every_value_type_is_read(every_type):
+    metadata = read_gguf_metadata(every_type)
+    assert metadata["general.architecture"] == "llama"
+    assert (metadata["u8"], metadata["i8"]) == (200, -100)
+    assert (metadata["u16"], metadata["i16"]) == (60_000, -30_000)
+    assert (metadata["u32"], metadata["i32"]) == (4_000_000_000, -2_000_000_000)
+    assert (metadata["u64"], metadata["i64"]) == (2**63, -(2**62))
+    assert (metadata["f32"], metadata["f64"], metadata["bool"]) == (0.5, 0.1, True)
+    assert metadata["text"] == "grüß dich 😀"
+    assert list(metadata["strings"]) == ["a", "", "▁é"]
+    assert list(metadata["ints"]) == [1, -2, 3]
+    assert list(metadata["floats"]) == [0.25, -1.0]
+
+
+def test_a_real_file_reads_quickly_and_holds_the_vocabulary(smollm2_files):
+    start = time.perf_counter()
+    metadata = read_gguf_metadata(smollm2_files.gguf)
+    assert time.perf_counter() - start < 2.0  # 0.03 s alone on the reference machine
+    assert len(metadata["tokenizer.ggml.tokens"]) == metadata["llama.vocab_size"] == 49_152
+
+
+def test_a_file_cut_short_anywhere_is_refused(every_type, tmp_path):
+    data = every_type.read_bytes()
+    path = tmp_path / "cut.gguf"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelReferenceError, match=r"cut\.gguf"):
+            read_gguf_metadata(path)
+
+
+@given(position=st.integers(4, 400), byte=st.integers(0, 255))
+def test_a_damaged_file_is_refused_or_read_but_never_anything_else(
+    every_type, tmp_path_factory, position, byte
+):
+    data = bytearray(every_type.read_bytes())
+    data[position % len(data)] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(data)
+    with contextlib.suppress(ModelReferenceError):
+        read_gguf_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "empty file"),
+        (b"PK\3\4 something else entirely", "does not start with"),
+        (struct.pack("<4sIQQ", b"GGUF", 1, 0, 0), "version 1"),
+        (struct.pack(">4sIQQ", b"GGUF", 3, 0, 0), "version 50331648"),
+        (struct.pack("<4sIQQ", b"GGUF", 3, 0, 2**63), "bytes are announced"),
+        (struct.pack("<4sIQQQ1sI", b"GGUF", 3, 0, 1, 1, b"k", 13), "value type 13"),
+        (struct.pack("<4sIQQQ1sIIQ", b"GGUF", 3, 0, 1, 1, b"k", 9, 8, 2**60), "announced"),
+        (struct.pack("<4sIQQQ1sIIQ", b"GGUF", 3, 0, 1, 1, b"k", 9, 9, 1), "value type 9"),
+        (struct.pack("<4sIQQQ2sIQ", b"GGUF", 3, 0, 1, 2, b"\xff\xfe", 8, 0), "utf-8"),
+    ],
+)
+def test_a_foreign_file_is_refused_with_the_reason(tmp_path, data, complaint):
+    path = tmp_path / "foreign.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelReferenceError, match=complaint):
+        read_gguf_metadata(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path in (tmp_path / "absent.gguf", tmp_path):
+        with pytest.raises(ModelReferenceError, match="Cannot read"):
+            read_gguf_metadata(path)
