@@ -146,8 +146,8 @@ def test_ctrl_c_cancels_the_call_and_still_counts(service, command_line):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert stdout.endswith("The\n")
-    assert "tokens so far" in stderr
+    assert stdout.endswith("\n")
+    assert " so far · " in stderr
     assert "Traceback" not in stderr
 
 

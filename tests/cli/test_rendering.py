@@ -67,7 +67,7 @@ def test_a_text_that_ends_inside_a_line_gets_a_line_end(pipe):
 def test_an_escape_sequence_of_the_model_does_not_reach_the_terminal(terminal):
     token = replace(recorded.TOKENS[0], text="\x1b[2Jboo\x9b1m\r\n")
     show(TextView(terminal, terminal), [token])
-    assert "␛[2Jboo\\x9b1m␍\n" in output(terminal)
+    assert f"{CYAN}␛[2Jboo\\x9b1m␍{PLAIN}\n" in output(terminal)
 
 
 def test_a_pipe_gets_the_text_exactly(pipe):
@@ -88,7 +88,7 @@ def test_logprobs_are_listed_after_the_text(pipe):
     ]
 
 
-STEPS_IN_100_COLUMNS = """\
+STEPS_IN_100_COLUMNS = r"""
 round │ 1 speculation               │ 2 parallel verification │ 3 rejection sampling
       │ drafted                  DP │    TP  TP/DP            │ verdict  recovered/bonus          TP
 ──────┼─────────────────────────────┼─────────────────────────┼─────────────────────────────────────
@@ -97,8 +97,8 @@ round │ 1 speculation               │ 2 parallel verification │ 3 rejectio
       │ ' red'                0.250 │ 0.031   0.12            │ rejected ' brown'              0.438
       │ ' fox'                1.000 │ 3e-05  3e-05            │ dropped
     2 │ ' fox'                0.875 │ 0.938   1.07            │ accepted
-      │                             │                         │ bonus    {line_end}                  1.000
-""".format(line_end=r"'\n'")
+      │                             │                         │ bonus    '\n'                  1.000
+""".lstrip("\n")
 
 
 def test_steps_show_draft_verification_and_verdict_of_each_round(pipe):

@@ -1,0 +1,32 @@
+"""What all tests share: no network, one thread, tiny models made once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tests.stack import LoadedModel, loaded
+from tests.tiny import write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_target_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "target", vocab_size=12, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_draft_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target's vocabulary and other weights: a bad draft."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "draft", vocab_size=12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_target(tiny_target_folder: Path) -> LoadedModel:
+    return loaded(tiny_target_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_draft(tiny_draft_folder: Path) -> LoadedModel:
+    return loaded(tiny_draft_folder)

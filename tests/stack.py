@@ -1,0 +1,192 @@
+"""A whole deployment inside the test process: three gRPC servers on loopback, real wire between.
+
+    async with running_stack(target, draft) as stack:
+        async for event in stack.client.generate(request): ...
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from draft_service.model_proposer import ModelProposer
+from draft_service.ngram_proposer import NgramProposer
+from draft_service.proposer import Proposer
+from draft_service.servicer import DraftServicer
+from forethought.client import GenerationClient
+from forethought.engine.causal_model import CausalModel
+from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.session_table import SessionTable
+from forethought.engine.warm_up import describe
+from forethought.engine.worker import EngineWorker
+from forethought.generation import Finished, GenerationRequest, Started, Step, Token
+from forethought.models.reference import ModelFiles, resolve
+from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.rpc.channels import open_channel
+from forethought.rpc.server import Server, ServerOptions
+from forethought.sampling.rejection import judge
+from forethought.tier import ModelInfo
+from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
+from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
+from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
+from orchestrator.decode_loop import Judge
+from orchestrator.generator import Tiers
+from orchestrator.plan import Deployment
+from orchestrator.remote_proposer import DraftPatience
+from orchestrator.remote_verifier import ReopenOptions
+from orchestrator.servicer import GenerationServicer
+from target_service.servicer import TargetServicer
+
+MAX_K = 8
+DEFAULT_K = 3
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with all that tiers say about it."""
+
+    files: ModelFiles
+    model: CausalModel
+    tokenizer: TextTokenizer
+
+    @property
+    def info(self) -> ModelInfo:
+        return describe(self.model, self.files, self.tokenizer, MAX_K)
+
+    def proposer(self, max_support: int = 4) -> ModelProposer:
+        return ModelProposer(self.model, self.info, self.tokenizer.vocab_size, max_support)
+
+    def ngram(self, min_match: int = 1) -> NgramProposer:
+        return NgramProposer(self.info, min_match, max_match=8)
+
+
+@cache
+def loaded(folder: Path) -> LoadedModel:
+    """A model in fp32 on one thread, loaded once a test process."""
+    files = resolve(str(folder))
+    model = load_model(files, EngineOptions(dtype="float32", device="cpu", num_threads=1))
+    return LoadedModel(files, model, load_tokenizer(files))
+
+
+@dataclass
+class Stack:
+    """A running deployment and handles on its insides."""
+
+    client: GenerationClient
+    address: str
+    draft_address: str
+    target_address: str
+    draft_stub: DraftServiceStub
+    target_stub: TargetServiceStub
+    draft_sessions: SessionTable
+    target_sessions: SessionTable
+    draft_server: Server
+    target_server: Server
+    deployment: Deployment
+
+
+@dataclass
+class Answer:
+    """All events of a generation, sorted."""
+
+    started: Started
+    tokens: list[Token]
+    steps: list[Step]
+    finished: Finished
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token.token_id for token in self.tokens]
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+
+async def generate(client: GenerationClient, request: GenerationRequest) -> Answer:
+    """Runs a request to its end."""
+    events = [event async for event in client.generate(request, timeout_s=120)]
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    return Answer(
+        events[0],
+        [event for event in events if isinstance(event, Token)],
+        [event for event in events if isinstance(event, Step)],
+        events[-1],
+    )
+
+
+@asynccontextmanager
+async def running_server(
+    add_services: Callable[[object], None], drain_grace_s: float = 1.0
+) -> AsyncIterator[Server]:
+    """A server on a free port, serving."""
+    server = Server(ServerOptions("127.0.0.1:0", (), drain_grace_s))
+    await server.start()
+
+    async def load(services: object) -> None:
+        add_services(services)
+
+    await server.load(load)
+    try:
+        yield server
+    finally:
+        await server.drain()
+
+
+@asynccontextmanager
+async def running_stack(
+    target: LoadedModel,
+    proposer: Proposer,
+    *,
+    judge: Judge = judge,
+    max_sessions: int = 64,
+    max_requests: int = 64,
+    draft_patience: DraftPatience | None = None,
+    reopen: ReopenOptions | None = None,
+) -> AsyncIterator[Stack]:
+    """Draft, target and orchestrator, each behind a gRPC server."""
+    async with AsyncExitStack() as cleanup:
+        workers = EngineWorker(), EngineWorker()
+        for worker in workers:
+            cleanup.push_async_callback(worker.close)
+        draft_sessions = SessionTable(workers[0], max_sessions)
+        target_sessions = SessionTable(workers[1], max_sessions)
+        draft_servicer = DraftServicer(proposer, draft_sessions)
+        target_servicer = TargetServicer(target.model, target.info, target_sessions)
+        draft_server = await cleanup.enter_async_context(
+            running_server(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
+        )
+        target_server = await cleanup.enter_async_context(
+            running_server(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
+        )
+        draft_address = f"127.0.0.1:{draft_server.port}"
+        target_address = f"127.0.0.1:{target_server.port}"
+        tiers = Tiers(
+            DraftServiceStub(await cleanup.enter_async_context(open_channel(draft_address))),
+            TargetServiceStub(await cleanup.enter_async_context(open_channel(target_address))),
+            draft_patience or DraftPatience(open_s=5, round_s=20),
+            reopen or ReopenOptions(),
+            judge,
+        )
+        deployment = Deployment(target.tokenizer, target.info, DEFAULT_K, MAX_K)
+        servicer = GenerationServicer(deployment, tiers, max_requests)
+        server = await cleanup.enter_async_context(
+            running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
+        )
+        address = f"127.0.0.1:{server.port}"
+        client = await cleanup.enter_async_context(GenerationClient(address))
+        yield Stack(
+            client,
+            address,
+            draft_address,
+            target_address,
+            tiers.draft,
+            tiers.target,
+            draft_sessions,
+            target_sessions,
+            draft_server,
+            target_server,
+            deployment,
+        )
