@@ -13,7 +13,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 	--constraint constraints.txt
-PROMPT = Repeat this text three times: The draft guesses, the target checks, the orchestrator decides.
+# Nearly a copy, so that looking up what follows the same words in the prompt guesses well.
+PROMPT = Correct the spelling and change nothing else: The draft gueses the next tokens, the target \
+	cheks all of them in one pass, and the orchestrator decides which of the tokens stay.
 
 ifeq ($(origin VENV),file)
 DEMO_READY = $(VENV)/.ready-for-demo

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.draws import draw_draft
 from forethought.engine.filters import row_contexts, shape_logits
@@ -67,8 +69,10 @@ class ModelSession:
         for offset in range(num_tokens):
             logits = self._sequence.step(guessed[-1]) if guessed else self._sequence.score(())[0]
             contexts = row_contexts(self._sampling, self._sequence.token_ids, guessed)
-            # Padding beyond the vocabulary has scores too, but no meaning to the target.
-            known = logits[None, : self._proposer.num_vocabulary_tokens]  # [1, V]
+            # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
+            # cut off, since a prompt may hold it and the penalty then looks it up.
+            known = logits.clone()[None]  # [1, V]
+            known[:, self._proposer.num_vocabulary_tokens :] = -torch.inf
             probs = shape_logits(known, self._sampling, contexts[-1:])[0]  # [V]
             u = randomness.uniform(Stream.DRAFT, request.position + offset)
             token = draw_draft(probs, self._proposer.max_support, u)

@@ -52,7 +52,7 @@ class NgramSession:
 
     def propose(self, request: SpeculateRound) -> Draft:
         start = request.position - len(request.committed_token_ids)
-        if start > len(self._log):
+        if not 0 <= start <= len(self._log):
             raise CachePositionMismatchError(
                 f"tokens from {start} on, where {len(self._log)} are known"
             )
@@ -87,16 +87,17 @@ def continuation(
     """
     if not num_tokens or not len(tokens):
         return []
-    # Where the last token occurred before, then where the last two did, and so on.
-    ends = np.flatnonzero(tokens[:-1] == tokens[-1])
+    # Whether the last token occurred at [0, n - 2], then whether the last two ended at [1, n - 2],
+    # and so on. Masks and not indices: in a text of one token all places match to the end.
+    matched = tokens[:-1] == tokens[-1]  # [n - length]
     length = 1
-    while len(ends) and length < max_match:
-        longer = ends[ends >= length]
-        longer = longer[tokens[longer - length] == tokens[-1 - length]]
-        if not len(longer):
+    while length < min(max_match, len(tokens) - 1):
+        longer = matched[1:] & (tokens[: -1 - length] == tokens[-1 - length])
+        if not longer.any():
             break
-        ends, length = longer, length + 1
-    if not len(ends) or length < min_match:
+        matched, length = longer, length + 1
+    if length < min_match or not matched.any():
         return []
-    following = tokens[int(ends[-1]) + 1 :].tolist()
-    return [following[index % len(following)] for index in range(num_tokens)]
+    period = 1 + int(matched[::-1].argmax())
+    following = tokens[-period:][:num_tokens].tolist()
+    return [following[index % period] for index in range(num_tokens)]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from forethought.sampling.params import MAX_SUPPORT
 from forethought.settings import EngineSettings
@@ -24,4 +24,13 @@ class DraftSettings(EngineSettings):
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
     ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
-    ngram_max_match: int = Field(16, ge=1, description="longest run of tokens to look up")
+    ngram_max_match: int = Field(
+        16, ge=1, description="longest run of tokens to look up", validate_default=True
+    )
+
+    @field_validator("ngram_max_match")
+    @classmethod
+    def _refuse_an_empty_range(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("ngram_min_match", 1):
+            raise ValueError("must not be below ngram_min_match: nothing would ever be found")
+        return value

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
     Finished,
     GenerationEvent,
@@ -54,7 +55,11 @@ class Generation:
         self._judge = tiers.judge
         vocabulary = deployment.tokenizer.fingerprint
         self._proposer = RemoteProposer(
-            tiers.draft, vocabulary, deadline_s=deadline_s, patience=tiers.draft_patience
+            tiers.draft,
+            vocabulary,
+            vocab_size=deployment.target.vocab_size,
+            deadline_s=deadline_s,
+            patience=tiers.draft_patience,
         )
         self._verifier = RemoteVerifier(
             tiers.target,
@@ -116,10 +121,27 @@ class Generation:
 
     async def _start(self, session: Session) -> None:
         """Opens the streams, so that both tiers compute the prompt at the same time."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._verifier.start(session))
-            if self._plan.num_speculative_tokens:
-                group.create_task(self._proposer.start(session))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._verifier.start(session))
+                if self._plan.num_speculative_tokens:
+                    group.create_task(self._start_proposer(session))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _start_proposer(self, session: Session) -> None:
+        try:
+            await self._proposer.start(session)
+        except VocabularyMismatchError as error:
+            names = {
+                "draft": error.metadata.get("model", ""),
+                "target": self._deployment.target.name,
+            }
+            raise VocabularyMismatchError(
+                f"draft {names['draft']} and target {names['target']} do not share a vocabulary; "
+                "with num_speculative_tokens = 0 the target works alone",
+                metadata=names,
+            ) from error
 
     def _take(self, judged: Round) -> list[GenerationEvent]:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()

@@ -4,7 +4,8 @@ Limits belong to the deployment: the model's length and vocabulary, the most tok
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from forethought.errors import InvalidArgumentError
@@ -55,8 +56,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     violations = _check_params(params, deployment)
     if len(request.request_id) > MAX_REQUEST_ID_CHARS:
         violations["request_id"] = f"must have at most {MAX_REQUEST_ID_CHARS} characters"
-    sampling = None
-    try:
+    with _collect(violations, prefix="params."):
         sampling = SamplingParams(
             temperature=params.temperature,
             top_k=params.top_k,
@@ -65,19 +65,19 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
             repetition_penalty=params.repetition_penalty,
             seed=secrets.randbits(64) if params.seed is None else params.seed,
         )
-    except InvalidArgumentError as error:
-        violations |= {f"params.{field}": text for field, text in error.violations.items()}
-    if violations or sampling is None:
+    with _collect(violations):
+        prompt_token_ids = encode_prompt(request.prompt, deployment)
+        max_tokens = _max_tokens(params, len(prompt_token_ids), deployment)
+    if violations:
         raise InvalidArgumentError(violations)
 
-    prompt_token_ids = encode_prompt(request.prompt, deployment)
     k = params.num_speculative_tokens
     eos_token_ids = frozenset() if params.ignore_eos else deployment.tokenizer.eos_token_ids
     return GenerationPlan(
         request_id=request.request_id,
         prompt_token_ids=prompt_token_ids,
         sampling=sampling,
-        max_tokens=_max_tokens(params, len(prompt_token_ids), deployment),
+        max_tokens=max_tokens,
         stops=tuple(params.stop),
         stop_token_ids=eos_token_ids | frozenset(params.stop_token_ids),
         num_logprobs=params.logprobs,
@@ -102,7 +102,7 @@ def encode_prompt(
         text = tokenizer.render_chat(turns)
         field, token_ids = "prompt.conversation", tokenizer.encode(text, add_special_tokens=False)
     else:
-        field, token_ids = "prompt", [item for item in prompt if isinstance(item, int)]
+        field, token_ids = "prompt.token_ids", [item for item in prompt if isinstance(item, int)]
     target = deployment.target
     if not token_ids:
         raise InvalidArgumentError({field: "must not be empty"})
@@ -115,6 +115,15 @@ def encode_prompt(
             {field: f"must be below the vocabulary's size of {target.vocab_size}"}
         )
     return tuple(token_ids)
+
+
+@contextmanager
+def _collect(violations: dict[str, str], prefix: str = "") -> Iterator[None]:
+    """Adds what is refused inside to `violations`, so that all of it is told at once."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        violations |= {f"{prefix}{field}": text for field, text in error.violations.items()}
 
 
 def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str, str]:

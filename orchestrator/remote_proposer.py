@@ -13,7 +13,7 @@ import structlog
 from forethought.errors import ForethoughtError, TierProtocolError, VocabularyMismatchError
 from forethought.rpc.tier_codec import draft_from_proto, open_to_proto, speculate_to_proto
 from forethought.sampling.types import Draft
-from forethought.tier import RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import DraftRound, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.session import Session
@@ -44,11 +44,13 @@ class RemoteProposer:
         stub: DraftServiceStub,
         vocabulary_fingerprint: str,
         *,
+        vocab_size: int | None = None,
         deadline_s: float | None = None,
         patience: DraftPatience | None = None,
     ) -> None:
         self._stub = stub
         self._vocabulary_fingerprint = vocabulary_fingerprint
+        self._vocab_size = vocab_size  # of the target; None is not checked
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._patience = patience or DraftPatience()
         self._stream: TierStream | None = None
@@ -115,11 +117,21 @@ class RemoteProposer:
         await self._send(stream, SpeculateRequest(round=speculate_to_proto(request)), session)
         response = await self._receive(stream, self._patience.round_s)
         answer = draft_from_proto(response.draft)
-        if answer.round != session.round or len(answer.draft) > k:
-            raise TierProtocolError("the draft tier answered another round")
+        self._check(answer, request)
         self._backoff_s = self._patience.first_backoff_s
         self.timings = answer.timings
         return answer.draft
+
+    def _check(self, answer: DraftRound, request: SpeculateRound) -> None:
+        """Refuses here what the target would refuse, and with it the whole request."""
+        if (answer.round, answer.position) != (request.round, request.position):
+            raise TierProtocolError("the draft tier answered another round")
+        if len(answer.draft) > request.num_speculative_tokens:
+            raise TierProtocolError("the draft tier drafted more tokens than were asked for")
+        if self._vocab_size is not None and any(
+            max(token.support_token_ids) >= self._vocab_size for token in answer.draft.tokens
+        ):
+            raise TierProtocolError("the draft tier drafted tokens that the target does not have")
 
     async def _open(self, session: Session) -> TierStream:
         """Sends the opening. Its answer is due, and not waited for here."""

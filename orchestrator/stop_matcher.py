@@ -2,6 +2,11 @@
 
 Tokens go in one at a time, so what comes out does not depend on how rounds cut them. A token is
 let through when none of its text can belong to a stop text any more.
+
+Of several stop texts the one that is complete first ends the output, of two that are complete at
+once the longer. So the text alone decides, not how tokens cut it, and nothing waits for a longer
+stop text that began earlier and may never be complete: `cd` ends `abcde` although `abcdef` is one
+too. Nothing that is shown contains a stop text, since it would have been complete before.
 """
 
 from collections.abc import Sequence
@@ -11,7 +16,7 @@ from forethought.generation import Token
 
 
 class StopMatcher:
-    """Finds the first of several texts in a stream of tokens."""
+    """Finds which of several texts is complete first in a stream of tokens."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -38,11 +43,11 @@ class StopMatcher:
         return self._release(len(self._held_text), cut=False)
 
     def _find(self) -> tuple[int, str]:
-        """Place and text of the first stop text; of two at one place the longer."""
+        """Place and text of the stop text that is complete first; of two the longer."""
         found = [
             (place, stop) for stop in self._stops if (place := self._held_text.find(stop)) >= 0
         ]
-        return min(found, key=lambda hit: (hit[0], -len(hit[1])), default=(0, ""))
+        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0]), default=(0, ""))
 
     def _num_at_risk(self) -> int:
         """Characters at the end that are the beginning of a stop text."""

@@ -44,6 +44,7 @@ class TierStream:
 
         Raises:
             TimeoutError: there was none in time; it may still come.
+            TierProtocolError: it cannot be read.
             ForethoughtError: the tier ended the stream; what it said.
         """
         if self._reading is None:
@@ -58,6 +59,9 @@ class TierStream:
             raise error_from_rpc(error) from error
         if message is grpc.aio.EOF:
             raise await self._ending()
+        if message is None:
+            # What gRPC makes of bytes that it cannot deserialise.
+            raise TierProtocolError("the tier answered with what is no message")
         return message
 
     def close(self) -> None:

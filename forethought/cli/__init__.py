@@ -3,15 +3,21 @@
 It may start any tier and call any service; nothing imports it.
 
     main                the typer app
-    up                  the command that starts a local deployment and says what happens
-      plan              options -> which process listens where
-      local             the supervisor: start, wait for health, watch, stop
-      probes            is a tier listening, loading or ready?
+    up                  the command that starts a local deployment
+      up_options        its options, with their help
+      up_view           what it shows
+      plan              from options to processes and ports
+      local             the supervisor: start, wait until ready, watch, stop; prints nothing
+      probes            is a tier away, loading or ready?
       process           children that never outlive this process
+      die_with_parent   the program through which they are started
+      signals           Ctrl-C as a cancellation
     generate            the command that streams text
-      text_view         text coloured by origin, log-probabilities
+      generate_options  its options, with their help
+      text_view         text coloured by origin
       steps_view        the three steps of each round as a table
       json_view         one JSON object a line
+      tokens            how a token looks, on any of them
       statistics        the line at the end
     failure             errors as one line with a hint
 """

@@ -22,16 +22,29 @@ def print_failure(console: Console, message: str, hint: str = "") -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-def print_failed_call(console: Console, error: ForethoughtError, address: str) -> None:
-    """Code, reason and message of a call to `address` that failed, and what may help."""
-    if not isinstance(error, RemoteError):
-        name = error.code if error.code == error.reason else f"{error.code} {error.reason}"
-        hint = _HINTS.get(error.reason, "")
-        if isinstance(error, OverloadedError):
-            hint = f"try again in {error.retry_after_s:.3g} s"
-        print_failure(console, f"{name}: {error.message}", hint)
-    elif error.code == "UNAVAILABLE":  # gRPC's own words here are about sockets
-        message = f"UNAVAILABLE: no server answers at {address}"
-        print_failure(console, message, "start one with: forethought up")
-    else:
-        print_failure(console, f"{error.code}: {error.message}", _HINTS.get(error.code, ""))
+def print_failed_call(
+    console: Console, error: ForethoughtError, address: str, *, began: bool
+) -> None:
+    """Code, reason and message of a call to `address` that failed, and what may help.
+
+    Args:
+        console: where to print.
+        error: what the client raised.
+        address: whom it called.
+        began: whether anything was received before.
+    """
+    name = f"{error.code} {error.reason}"
+    message = error.message
+    hint = _HINTS.get(error.reason, "")
+    if isinstance(error, RemoteError):
+        name, hint = error.code, _HINTS.get(error.code, "")
+        if error.code == "UNAVAILABLE":  # gRPC's own words here are about sockets
+            message = f"no server answers at {address}"
+            hint = "start one with: forethought up"
+            if began:
+                message, hint = f"the connection to {address} was lost", ""
+    elif error.code == error.reason:
+        name = error.code
+    if isinstance(error, OverloadedError):
+        hint = f"try again in {error.retry_after_s:.3g} s"
+    print_failure(console, f"{name}: {message}", hint)

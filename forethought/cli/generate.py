@@ -75,9 +75,9 @@ def generate(
 
     Examples:
 
-    - `forethought generate "Why is the sky blue?"`
+    - `forethought generate --temperature 0 "Why is the sky blue?"`
 
-    - `forethought generate --show-steps --temperature 0 --max-tokens 48 "Count to ten."`
+    - `forethought generate --show-steps --max-tokens 48 "Count to ten."`
 
     - `forethought generate --raw - < story.txt`
     """
@@ -121,7 +121,7 @@ def generate(
     if tally.num_tokens and not (as_json and tally.is_complete):
         info.print(tally.line(), style="bold", highlight=False, soft_wrap=not info.is_terminal)
     if failure is not None:
-        print_failed_call(errors, failure, address)
+        print_failed_call(errors, failure, address, began=tally.num_tokens > 0)
     raise typer.Exit(code)
 
 

@@ -62,7 +62,7 @@ def up(
     one kills what is still running. If one ends by itself, its last words are shown and the rest
     is stopped (exit code 1).
 
-    Example: `forethought up -- forethought generate "Why is the sky blue?"`
+    Example: `forethought up -- forethought generate --temperature 0 "Why is the sky blue?"`
     """
     plan_options = PlanOptions(
         model=model,

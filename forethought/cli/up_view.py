@@ -103,9 +103,8 @@ class UpView:
             return
         address = self._plan.address
         flag = "" if address == f"{HOST}:{DEFAULT_PORT}" else f"--address {address} "
-        self._console.print(
-            Text.assemble("try   ", (f'forethought generate {flag}"Why is the sky blue?"', "bold"))
-        )
+        example = f'forethought generate {flag}--temperature 0 "Why is the sky blue?"'
+        self._console.print(Text.assemble("try   ", (example, "bold")), soft_wrap=True)
         self._print("stop  Ctrl-C")
 
     def show_stopping(self) -> None:

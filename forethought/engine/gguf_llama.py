@@ -1,7 +1,7 @@
 """Llama-family GGUF files as transformers models, faster than transformers reads them.
 
 Its reader walks the vocabulary twice, one small array a token, and builds the table of tensor
-names anew for each of the model's modules: 14 s for SmolLM2-135M against 2 s here. Only files
+names anew for each of the model's modules: 14 s for SmolLM2-135M, against 1.3 here. Only files
 that hold an ordinary Llama and nothing else are taken; a single setting or tensor that is not
 known here leaves the file to transformers.
 """

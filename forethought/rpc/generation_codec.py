@@ -47,24 +47,34 @@ def conversation_to_proto(messages: Sequence[ChatMessage]) -> pb.Conversation:
 
 
 def conversation_from_proto(message: pb.Conversation) -> tuple[ChatMessage, ...]:
+    """Raises InvalidArgumentError where nobody says anything."""
+    if not message.messages:
+        raise InvalidArgumentError({"prompt.conversation": "must hold at least one message"})
     return tuple(ChatMessage(turn.role, turn.content) for turn in message.messages)
 
 
 def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
+    """Raises InvalidArgumentError where a value does not fit its field, such as a negative count.
+
+    All other limits are the server's to check.
+    """
     message = pb.GenerateRequest(
         request_id=request.request_id,
         params=_params_to_proto(request.params),
         include_steps=request.include_steps,
     )
     prompt = request.prompt
-    if isinstance(prompt, str):
-        message.text = prompt
-    elif prompt and isinstance(prompt[0], ChatMessage):
-        turns = [turn for turn in prompt if isinstance(turn, ChatMessage)]
-        message.conversation.CopyFrom(conversation_to_proto(turns))
-    else:
-        token_ids = [token_id for token_id in prompt if isinstance(token_id, int)]
-        message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids))
+    try:
+        if isinstance(prompt, str):
+            message.text = prompt
+        elif prompt and isinstance(prompt[0], ChatMessage):
+            turns = [turn for turn in prompt if isinstance(turn, ChatMessage)]
+            message.conversation.CopyFrom(conversation_to_proto(turns))
+        else:
+            token_ids = [token_id for token_id in prompt if isinstance(token_id, int)]
+            message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids))
+    except ValueError as error:
+        raise InvalidArgumentError({"prompt": str(error)}) from error
     return message
 
 
@@ -89,23 +99,6 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
     )
 
 
-def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
-    return pb.GenerationParams(
-        max_tokens=params.max_tokens,
-        temperature=params.temperature,
-        top_k=params.top_k,
-        top_p=params.top_p,
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        seed=params.seed,
-        stop=params.stop,
-        stop_token_ids=params.stop_token_ids,
-        ignore_eos=params.ignore_eos,
-        logprobs=params.logprobs,
-        num_speculative_tokens=params.num_speculative_tokens,
-    )
-
-
 _OPTIONAL_PARAMS = (
     "max_tokens",
     "temperature",
@@ -117,6 +110,24 @@ _OPTIONAL_PARAMS = (
     "logprobs",
     "num_speculative_tokens",
 )
+_LIST_PARAMS = ("stop", "stop_token_ids")
+
+
+def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
+    message = pb.GenerationParams(ignore_eos=params.ignore_eos)
+    violations = {}
+    for name in (*_OPTIONAL_PARAMS, *_LIST_PARAMS):
+        value = getattr(params, name)
+        try:
+            if name in _LIST_PARAMS:
+                getattr(message, name).extend(value)
+            elif value is not None:
+                setattr(message, name, value)
+        except (TypeError, ValueError) as error:
+            violations[f"params.{name}"] = str(error)
+    if violations:
+        raise InvalidArgumentError(violations)
+    return message
 
 
 def _params_from_proto(message: pb.GenerationParams) -> GenerationParams:

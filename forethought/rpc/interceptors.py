@@ -7,12 +7,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.rpc.status import abort
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +50,8 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Maps exceptions of handlers to status. Unknown ones become INTERNAL with an id that the log
     holds too; cancellation passes untouched.
+
+    Requests are deserialised here, since gRPC would answer UNKNOWN to bytes that are no message.
     """
 
     async def intercept_service(
@@ -59,43 +62,71 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if found is None or method.startswith(_ALWAYS_OPEN):
             return found
         handler: Any = found
+        read = _reader(handler)
         if handler.response_streaming:
-            wrapped = _wrap_stream(handler.stream_stream or handler.unary_stream, method)
+            wrapped = _wrap_stream(handler.stream_stream or handler.unary_stream, read, method)
             kind = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = _wrap_unary(handler.stream_unary or handler.unary_unary, method)
+            wrapped = _wrap_unary(handler.stream_unary or handler.unary_unary, read, method)
             kind = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-        made: Handler = kind(wrapped, handler.request_deserializer, handler.response_serializer)
+        made: Handler = kind(wrapped, None, handler.response_serializer)
         return made
 
 
-def _wrap_unary(behaviour: Any, method: str) -> Any:
-    async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+class _Messages:
+    """The messages of a request stream, each deserialised when it is asked for."""
+
+    def __init__(self, raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]) -> None:
+        self._raw = aiter(raw)
+        self._parse = parse
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._parse(await anext(self._raw))
+
+
+def _reader(handler: Any) -> Callable[[Any], Any]:
+    """Makes of what gRPC received, bytes or a stream of them, what the handler takes."""
+
+    def parse(raw: bytes) -> Any:
         try:
-            return await behaviour(request, context)
+            return handler.request_deserializer(raw)
+        except DecodeError:
+            raise InvalidArgumentError({"request": "is not a message of this method"}) from None
+
+    if handler.request_streaming:
+        return lambda raw: _Messages(raw, parse)
+    return parse
+
+
+def _wrap_unary(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+    async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(read(raw), context)
         except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
             await _abort_for(error, context, method)
 
     return wrapped
 
 
-def _wrap_stream(behaviour: Any, method: str) -> Any:
-    async def wrapped(
-        request: Any, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[Any]:
+def _wrap_stream(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+    # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
+    # when a call is cancelled while it writes. This one is cancelled itself, and closes.
+    async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            # Closed here and now when the call is cancelled, not when the garbage is collected.
-            async with aclosing(behaviour(request, context)) as responses:
+            async with aclosing(behaviour(read(raw), context)) as responses:
                 async for response in responses:
-                    yield response
+                    await context.write(response)
         except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
             await _abort_for(error, context, method)
 

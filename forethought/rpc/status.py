@@ -21,6 +21,11 @@ from forethought.errors import (
 DOMAIN = "forethought"
 _DETAILS_KEY = "grpc-status-details-bin"
 
+# Status travels in HTTP/2 trailers, and gRPC drops a call whose trailers exceed 8 KiB. Messages may
+# quote what a caller sent.
+_MAX_MESSAGE_BYTES = 1024
+_MAX_DESCRIPTION_BYTES = 256
+
 _LEAVES: dict[str, type[ForethoughtError]] = {
     leaf.reason: leaf
     for leaf in (
@@ -42,19 +47,23 @@ def code_of(error: ForethoughtError) -> grpc.StatusCode:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ForethoughtError) -> None:
     """Ends the call with the status of `error`. Never returns."""
     details = status_from_error(error).SerializeToString()
-    await context.abort(code_of(error), error.message, ((_DETAILS_KEY, details),))
+    message = _clipped(error.message, _MAX_MESSAGE_BYTES)
+    await context.abort(code_of(error), message, ((_DETAILS_KEY, details),))
 
 
 def status_from_error(error: ForethoughtError) -> status_pb2.Status:
     """The rich status of an error."""
-    status = status_pb2.Status(code=code_of(error).value[0], message=error.message)
+    message = _clipped(error.message, _MAX_MESSAGE_BYTES)
+    status = status_pb2.Status(code=code_of(error).value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     status.details.add().Pack(info)
     if isinstance(error, InvalidArgumentError):
         status.details.add().Pack(
             error_details_pb2.BadRequest(
                 field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=field, description=_clipped(text, _MAX_DESCRIPTION_BYTES)
+                    )
                     for field, text in error.violations.items()
                 ]
             )
@@ -64,6 +73,14 @@ def status_from_error(error: ForethoughtError) -> status_pb2.Status:
         retry.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         status.details.add().Pack(retry)
     return status
+
+
+def _clipped(text: str, max_bytes: int) -> str:
+    """`text`, or the beginning of it and an ellipsis."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode()
+    return encoded[: max_bytes - 3].decode(errors="ignore") + "…"
 
 
 def error_from_rpc(rpc_error: grpc.aio.AioRpcError) -> ForethoughtError:

@@ -4,6 +4,7 @@ Decoding checks what the receiver relies on: a request that breaks a rule raises
 InvalidArgumentError, an answer that does raises TierProtocolError.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -207,7 +208,7 @@ def _drafted_from_proto(message: draft_pb2.DraftedToken) -> DraftedToken:
     # [M]; float32 on the wire, made to sum to 1 the same way on both sides.
     probs = np.array(message.draft_probs, dtype=np.float64)
     if (
-        len(support) != len(probs)
+        not len(support) == len(probs) <= MAX_SUPPORT
         or message.token_id not in support
         or len(set(support)) != len(support)
         or not (probs > 0).all()
@@ -313,7 +314,11 @@ def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
 def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEvidence:
     probs = np.array(message.target_probs, dtype=np.float64)  # [M]
     # A comparison with NaN is false, so this finds those too.
-    if not ((probs >= 0).all() and message.tail_mass >= 0 and probs.sum() + message.tail_mass > 0):
+    if not (
+        (probs >= 0).all()
+        and message.tail_mass >= 0
+        and 0 < probs.sum() + message.tail_mass < math.inf
+    ):
         raise TierProtocolError("target probabilities that are no distribution")
     logprobs = None
     if message.HasField("logprobs"):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -30,9 +31,15 @@ def pipe():
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that is free together with the next ones, most likely even in a moment.
+
+    Not one that the kernel picks: it might hand its neighbours to others meanwhile.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000, 10)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition, timeout_s=20):

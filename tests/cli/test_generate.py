@@ -122,7 +122,7 @@ def test_what_came_before_a_failure_is_shown_and_counted(generate):
     assert result.exit_code == 1
     assert result.stdout == "The quick brown\n"
     assert "3 tokens so far" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("error UNAVAILABLE: ")
+    assert result.stderr.splitlines()[-1].startswith("error UNAVAILABLE: the connection to ")
 
 
 @pytest.mark.parametrize(

