@@ -20,16 +20,23 @@ from forethought.rpc.tier_codec import (
 from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
-from target_service.verifier import verify
+from target_service.verifier import Verify, verify
 
 
 class TargetServicer(TargetServiceServicer):
     """Serves one target model to any number of sessions."""
 
-    def __init__(self, model: CausalModel, info: ModelInfo, sessions: SessionTable) -> None:
+    def __init__(
+        self,
+        model: CausalModel,
+        info: ModelInfo,
+        sessions: SessionTable,
+        verify: Verify = verify,
+    ) -> None:
         self._model = model
         self._info = info
         self._sessions = sessions
+        self._verify = verify
 
     async def Verify(
         self,
@@ -56,7 +63,7 @@ class TargetServicer(TargetServiceServicer):
         sequence = CachedSequence(self._model)
         sequence.extend(opening.token_ids)
         self._sessions.admit(sequence)
-        return VerificationSession(opening, self._info, sequence, self._sessions)
+        return VerificationSession(opening, self._info, sequence, self._sessions, self._verify)
 
 
 class VerificationSession:
@@ -68,10 +75,12 @@ class VerificationSession:
         info: ModelInfo,
         sequence: CachedSequence,
         sessions: SessionTable,
+        verify: Verify,
     ) -> None:
         self._sampling = opening.sampling
         self._info = info
         self._sequence = sequence
+        self._verify = verify
         self._sessions = sessions
 
     def opened(self) -> target_pb2.VerifyResponse:
@@ -84,7 +93,7 @@ class VerificationSession:
     async def answer(self, message: target_pb2.VerifyRound) -> target_pb2.VerifyResponse:
         request = verify_from_proto(message, self._info)
         evidence, timings = await self._sessions.run(
-            lambda: verify(self._sequence, request, self._sampling)
+            lambda: self._verify(self._sequence, request, self._sampling)
         )
         answer = EvidenceRound(request.round, request.position, evidence, timings)
         return target_pb2.VerifyResponse(evidence=evidence_to_proto(answer))

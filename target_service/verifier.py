@@ -1,5 +1,6 @@
 """Parallel verification of one round, in the engine's thread."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from forethought.engine.draws import logprob_rows, measure
@@ -9,6 +10,9 @@ from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import Evidence
 from forethought.tier import VerifyRound
+
+Verify = Callable[[CachedSequence, VerifyRound, SamplingParams], Evidence]
+"""Measures a round; the seam for tests and benchmarks."""
 
 
 def verify(sequence: CachedSequence, request: VerifyRound, sampling: SamplingParams) -> Evidence:

