@@ -9,7 +9,7 @@
 Leaving the iterator early cancels the call, which frees what every tier holds for it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -59,7 +59,7 @@ class GenerationClient:
 
     async def generate(
         self, request: GenerationRequest, *, timeout_s: float | None = None
-    ) -> AsyncIterator[GenerationEvent]:
+    ) -> AsyncGenerator[GenerationEvent]:
         """Streams the continuation of a prompt.
 
         Args:

@@ -17,8 +17,12 @@ from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.generator import Generation, Tiers
 from orchestrator.plan import Deployment, encode_prompt, plan_generation
+from orchestrator.run_ahead import run_ahead
 
 RETRY_AFTER_S = 1.0
+
+MAX_ROUNDS_AHEAD = 16
+"""Rounds that may wait for a client that reads slowly."""
 
 
 class GenerationServicer(GenerationServiceServicer):
@@ -43,7 +47,7 @@ class GenerationServicer(GenerationServiceServicer):
         generation = Generation(plan, self._deployment, self._tiers, context.time_remaining())
         self._num_requests += 1
         try:
-            async with aclosing(generation.events()) as groups:
+            async with aclosing(run_ahead(generation.events(), MAX_ROUNDS_AHEAD)) as groups:
                 async for events in groups:
                     yield response_to_proto(events)
         finally:

@@ -19,7 +19,9 @@ def add_round(
         num_accepted_tokens_per_position=tuple(
             before + now
             for before, now in zip_longest(
-                statistics.num_accepted_tokens_per_position, [1] * num_accepted, fillvalue=0
+                statistics.num_accepted_tokens_per_position,
+                [int(index < num_accepted) for index in range(len(judged.draft))],
+                fillvalue=0,
             )
         ),
         num_draft_failures=num_draft_failures,

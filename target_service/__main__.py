@@ -1,14 +1,15 @@
 """`python -m target_service`: runs the target tier until SIGTERM."""
 
 from forethought.engine.session_table import SessionTable
-from forethought.engine.warm_up import describe, load_warm
 from forethought.engine.worker import EngineWorker
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.v1.target_pb2 import DESCRIPTOR
-from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
-from target_service.servicer import TargetServicer
+from forethought.v1.target_pb2_grpc import (
+    TargetServiceServicer,
+    add_TargetServiceServicer_to_server,
+)
 from target_service.settings import TargetSettings
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["TargetService"].full_name
@@ -18,7 +19,11 @@ async def serve(settings: TargetSettings) -> None:
     """Loads the model and serves it."""
     worker = EngineWorker()
 
-    def load() -> TargetServicer:
+    def load() -> TargetServiceServicer:
+        # torch takes seconds to import; the server listens meanwhile.
+        from forethought.engine.warm_up import describe, load_warm  # noqa: PLC0415
+        from target_service.servicer import TargetServicer  # noqa: PLC0415
+
         files = resolve(settings.model)
         model = load_warm(files, settings)
         tokenizer = load_tokenizer(files)

@@ -1,7 +1,7 @@
 """A whole deployment inside the test process: three gRPC servers on loopback, real wire between.
 
-    async with running_stack(target, draft) as stack:
-        async for event in stack.client.generate(request): ...
+async with running_stack(target, draft) as stack:
+    async for event in stack.client.generate(request): ...
 """
 
 from collections.abc import AsyncIterator, Callable

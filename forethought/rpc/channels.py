@@ -33,6 +33,8 @@ def open_channel(address: str, keep_alive: KeepAlive | None = None) -> grpc.aio.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 3000),
+            # Tiers are neighbours; a proxy for the outside world has no business between them.
+            ("grpc.enable_http_proxy", 0),
             # Every client gets connections of its own, so that closing one is local.
             ("grpc.use_local_subchannel_pool", 1),
         ],

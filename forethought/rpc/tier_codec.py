@@ -205,17 +205,18 @@ def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
 
 def _drafted_from_proto(message: draft_pb2.DraftedToken) -> DraftedToken:
     support = list(message.support_token_ids)
-    # [M]; float32 on the wire, made to sum to 1 the same way on both sides.
-    probs = np.array(message.draft_probs, dtype=np.float64)
-    if (
-        not len(support) == len(probs) <= MAX_SUPPORT
-        or message.token_id not in support
-        or len(set(support)) != len(support)
-        or not (probs > 0).all()
-        or not np.isfinite(total := probs.sum())
+    weights = list(message.draft_probs)
+    # Plain Python is four times as fast as numpy on lists this short.
+    if not (
+        0 < len(support) == len(weights) <= MAX_SUPPORT
+        and message.token_id in support
+        and len(set(support)) == len(support)
+        and min(weights) > 0
+        and (total := sum(weights)) < math.inf  # false for NaN as well
     ):
         raise TierProtocolError("a drafted token comes without a distribution it can be from")
-    return DraftedToken(message.token_id, support, probs / total)
+    # [M]; float32 on the wire, made to sum to 1 the same way on both sides.
+    return DraftedToken(message.token_id, support, np.array(weights) / total)
 
 
 def verify_to_proto(request: VerifyRound) -> target_pb2.VerifyRound:
@@ -312,12 +313,12 @@ def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
 
 
 def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEvidence:
-    probs = np.array(message.target_probs, dtype=np.float64)  # [M]
+    probs = list(message.target_probs)
     # A comparison with NaN is false, so this finds those too.
     if not (
-        (probs >= 0).all()
+        min(probs, default=0) >= 0
         and message.tail_mass >= 0
-        and 0 < probs.sum() + message.tail_mass < math.inf
+        and 0 < sum(probs) + message.tail_mass < math.inf
     ):
         raise TierProtocolError("target probabilities that are no distribution")
     logprobs = None
@@ -329,7 +330,7 @@ def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEviden
             top_logprobs=list(message.logprobs.top_logprobs),
         )
     return PositionEvidence(
-        target_probs=probs,
+        target_probs=np.array(probs, dtype=np.float64),  # [M]
         tail_mass=message.tail_mass,
         tail_token_id=message.tail_token_id,
         tail_token_prob=message.tail_token_prob,

@@ -64,7 +64,8 @@ async def test_a_malformed_parameter_is_named(generation, name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in ALWAYS_IN_RANGE.items() for value in values]
+    ("name", "value"),
+    [(name, value) for name, values in ALWAYS_IN_RANGE.items() for value in values],
 )
 async def test_extreme_values_in_range_are_taken(generation, name, value):
     params = pb.GenerationParams(max_tokens=2, **{name: value})

@@ -154,9 +154,7 @@ async def test_a_position_beyond_what_is_known_asks_for_a_new_opening(stack, tie
 
 
 async def test_too_many_tokens_to_draft_are_refused(draft):
-    refusal = await refused(
-        draft, draft.open(), draft.round(num_speculative_tokens=MAX_K + 1)
-    )
+    refusal = await refused(draft, draft.open(), draft.round(num_speculative_tokens=MAX_K + 1))
     assert list(refusal.violations) == ["round.num_speculative_tokens"]
 
 

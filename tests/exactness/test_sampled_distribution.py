@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 
 from draft_service.model_proposer import ModelProposer, ModelSession
@@ -116,7 +115,6 @@ JUDGE_TWINS = {
     "residual without the clip": twins.unclipped_residual,
     "p and q swapped": twins.swapped_accept_test,
     "residual noise shared with the draft": twins.residual_noise_shared_with_draft,
-    "bonus from the last drafted position": twins.bonus_from_last_drafted_position,
 }
 
 
@@ -132,7 +130,10 @@ async def test_a_broken_judge_is_rejected_by_the_same_check(
 
 
 class UntruncatedReport:
-    """A draft tier that samples from the truncated distribution and reports the whole one's q."""
+    """A draft tier that draws from the truncated distribution and reports the whole one.
+
+    Scaling q alone would not do: the orchestrator divides it by its sum.
+    """
 
     def __init__(self, proposer: ModelProposer) -> None:
         self._proposer = proposer
@@ -145,7 +146,7 @@ class UntruncatedReport:
 
 
 class UntruncatedSession:
-    """Two sessions side by side: one draws, the other says what q was before truncation."""
+    """Two sessions side by side: one draws, the other says what was before truncation."""
 
     def __init__(self, drawing: ModelSession, whole: ModelSession) -> None:
         self._drawing = drawing
@@ -159,18 +160,15 @@ class UntruncatedSession:
         self._drawing.release()
 
     def propose(self, request: SpeculateRound) -> Draft:
-        draft = self._drawing.propose(request)
-        kept_masses = []
-        for offset, drafted in enumerate(draft.tokens):
-            before = draft.token_ids[:offset]
-            position = request.position + offset
+        tokens = []
+        for offset, drafted in enumerate(self._drawing.propose(request).tokens):
+            before = [token.token_id for token in tokens]
             committed = [*request.committed_token_ids, *before]
             whole = self._whole.propose(
-                SpeculateRound(request.round, position, committed, 1)
+                SpeculateRound(request.round, request.position + offset, committed, 1)
             ).tokens[0]
-            places = [whole.support_token_ids.index(t) for t in drafted.support_token_ids]
-            kept_masses.append(float(np.sum(whole.draft_probs[places])))
-        return twins.untruncated(draft, kept_masses)
+            tokens.append(replace(whole, token_id=drafted.token_id))
+        return Draft(tuple(tokens))
 
 
 async def test_q_reported_untruncated_while_drawn_truncated_is_rejected_by_the_same_check(

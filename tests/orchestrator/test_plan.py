@@ -101,10 +101,10 @@ def test_a_prompt_may_be_text_tokens_or_a_conversation(deployment, prompt, token
     ("prompt", "field"),
     [
         ("", "prompt.text"),
-        ([], "prompt"),
+        ([], "prompt.token_ids"),
         ("a" * 256, "prompt.text"),
-        ([A] * 256, "prompt"),
-        ([A, 12], "prompt"),
+        ([A] * 256, "prompt.token_ids"),
+        ([A, 12], "prompt.token_ids"),
         ([ChatMessage("user", "a" * 300)], "prompt.conversation"),
     ],
 )

@@ -9,6 +9,7 @@ from forethought.sampling.types import TokenOrigin
 from tests.stack import Stack, generate
 from tests.tiny import EOS_ID
 
+ACCEPTED = TokenOrigin.ACCEPTED
 PROMPT = [3, 5, 7]
 PARAMS = GenerationParams(max_tokens=40, seed=11, ignore_eos=True, num_speculative_tokens=8)
 
@@ -23,14 +24,10 @@ async def test_a_stop_text_inside_an_accepted_draft_ends_the_output_before_it(
     self_drafting: Stack, length: int, temperature: float
 ):
     free = await generate(self_drafting.client, with_params(temperature=temperature))
-    # Characters are tokens here, so a longer stop text spans tokens, and rounds sometimes.
-    accepted = [
-        place
-        for place in range(12, 30)
-        if all(t.origin is TokenOrigin.ACCEPTED for t in free.tokens[place : place + length])
-    ]
-    place = accepted[-1]
-    stop = free.text[place : place + length]
+    # Characters are tokens here, so a longer stop text spans tokens.
+    runs = [free.tokens[place : place + length] for place in range(12, 30)]
+    accepted = [run for run in runs if all(t.text and t.origin is ACCEPTED for t in run)]
+    stop = "".join(token.text for token in accepted[-1])
     place = free.text.index(stop)
 
     stopped = await generate(

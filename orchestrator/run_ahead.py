@@ -1,0 +1,46 @@
+"""Lets a producer go on while its consumer is busy.
+
+The next round of the loop begins while the tokens of the last one are on their way to the client.
+A client that reads slowly holds it back after `depth` items.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    error: Exception | None
+
+
+async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[Item]:
+    """The items of `source`, which runs in a task of its own, at most `depth` items ahead.
+
+    Its errors are raised here. Closing this closes the source.
+    """
+    queue: asyncio.Queue[Item | _End] = asyncio.Queue(depth)
+
+    async def produce() -> None:
+        error: Exception | None = None
+        try:
+            async with aclosing(source):
+                async for item in source:
+                    await queue.put(item)
+        except Exception as raised:  # noqa: BLE001 - raised again where the items are taken
+            error = raised
+        await queue.put(_End(error))
+
+    producer = asyncio.create_task(produce())
+    try:
+        while not isinstance(item := await queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        producer.cancel()
+        await asyncio.wait((producer,))
