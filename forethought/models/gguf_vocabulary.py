@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_metadata import GgufMetadata, read_gguf_metadata
+from forethought.models.gguf_header import GgufMetadata, read_gguf_metadata
 
 _Scalar = TypeVar("_Scalar", str, int, float, bool)
 
@@ -103,8 +103,8 @@ class _Fields:
 
     def sequence(self, name: str, kind: type[_Scalar]) -> Sequence[_Scalar]:
         """Empty if the file lacks it. All values of a GGUF array have one type."""
-        values = self.metadata.get(f"tokenizer.{name}", ())
-        if isinstance(values, list | tuple) and all(type(value) is kind for value in values[:1]):
+        values = self.metadata.get(f"tokenizer.{name}", [])
+        if isinstance(values, list) and all(type(value) is kind for value in values[:1]):
             return values
         raise self.refusal(name, f"is not an array of {kind.__name__}")
 

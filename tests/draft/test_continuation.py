@@ -36,7 +36,7 @@ def by_brute_force(
     return []
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     tokens=TEXTS,
     num_tokens=st.integers(0, 12),

@@ -89,7 +89,7 @@ def test_q_is_the_models_after_any_number_of_accepted_guesses(sessions, sampling
     tokens = list(PROMPT)
     draft = session.propose(ask(1, len(tokens)))
     assert_alike(draft, sessions.expected(tokens, 1, sampling))
-    for number in range(2, 7):
+    for number in range(2, 5):
         committed = [*draft.token_ids[:num_accepted], OTHER]
         tokens += committed
         draft = session.propose(ask(number, len(tokens), committed))
@@ -145,7 +145,7 @@ def test_draws_belong_to_the_round_and_the_seed(sessions):
 
 def test_over_many_rounds_guesses_follow_the_q_that_comes_with_them(sessions):
     session = sessions.open(PROMPT, SamplingParams(seed=9))
-    first = [session.propose(ask(number, 5, k=1)).tokens[0] for number in range(600)]
+    first = [session.propose(ask(number, 5, k=1)).tokens[0] for number in range(200)]
     q = dict(zip(first[0].support_token_ids, first[0].draft_probs, strict=True))
     for token_id, prob in q.items():
         share = np.mean([token.token_id == token_id for token in first])
@@ -158,9 +158,8 @@ def test_no_guess_is_made_beyond_the_models_length(sessions, room):
     tokens = (PROMPT * max_len)[: max_len - room]
     draft = sessions.open(tokens, SHAPES[0]).propose(ask(1, len(tokens)))
     assert len(draft) == min(room, K)
-    assert draft.token_ids == sessions.expected(tokens, 1, SHAPES[0]).token_ids[: len(draft)] or (
-        room < K
-    )
+    expected = sessions.expected(tokens, 1, SHAPES[0])
+    assert_alike(draft, Draft(expected.tokens[: len(draft)]))
 
 
 def test_tokens_beyond_the_models_length_are_refused(sessions):

@@ -9,7 +9,7 @@ from forethought.v1 import common_pb2, draft_pb2, generation_pb2, target_pb2
 
 UINT32 = st.sampled_from([0, 1, 2, 3, 4, 11, 12, 255, 256, 257, 2**31, 2**32 - 1])
 UINT64 = st.sampled_from([0, 1, 2, 2**31, 2**32, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
-DOUBLE = st.sampled_from([nan, inf, -inf, -1.0, -0.0, 0.0, 5e-324, 1e-30, 0.5, 1.0, 1e308])
+DOUBLE = st.sampled_from([nan, inf, -inf, -1.0, -0.0, 0.0, 1e-30, 0.5, 1.0, 1e308])
 # Values that pass the checks, so that what is behind them is reached.
 TOKEN_IDS = st.lists(st.integers(0, 11), max_size=6) | st.lists(UINT32, max_size=6)
 SEED = UINT64
@@ -35,7 +35,7 @@ SAMPLING = _message(
     common_pb2.SamplingParams,
     temperature=_mostly(st.sampled_from([0.0, 5e-324, 0.7, 1.0, 100.0]), DOUBLE),
     top_k=_mostly(st.sampled_from([0, 1, 5, 2**32 - 1]), UINT32),
-    top_p=_mostly(st.sampled_from([5e-324, 0.5, 1.0]), DOUBLE),
+    top_p=_mostly(st.sampled_from([1e-30, 0.5, 1.0]), DOUBLE),
     min_p=_mostly(st.sampled_from([0.0, 5e-324, 0.5, 1.0]), DOUBLE),
     repetition_penalty=_mostly(st.sampled_from([1e-30, 0.5, 1.0, 100.0]), DOUBLE),
     seed=SEED,
@@ -93,7 +93,7 @@ _PARAMS = _message(
     max_tokens=_maybe(_mostly(st.integers(1, 4), UINT32)),
     temperature=_maybe(_mostly(st.sampled_from([0.0, 5e-324, 0.7, 100.0]), DOUBLE)),
     top_k=_maybe(_mostly(st.sampled_from([0, 1, 5, 2**32 - 1]), UINT32)),
-    top_p=_maybe(_mostly(st.sampled_from([5e-324, 0.5, 1.0]), DOUBLE)),
+    top_p=_maybe(_mostly(st.sampled_from([1e-30, 0.5, 1.0]), DOUBLE)),
     min_p=_maybe(_mostly(st.sampled_from([0.0, 0.5, 1.0]), DOUBLE)),
     repetition_penalty=_maybe(_mostly(st.sampled_from([1e-30, 0.5, 100.0]), DOUBLE)),
     seed=_maybe(SEED),

@@ -35,7 +35,7 @@ ENOUGH = 4
 """Messages of an answer that are read before the caller hangs up."""
 
 storm = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -50,35 +50,39 @@ class Victim:
         self.stack: Stack = runner.run(
             self._cleanup.enter_async_context(running_stack(target, target.proposer()))
         )
+        addresses = {
+            "forethought.v1.DraftService": self.stack.draft_address,
+            "forethought.v1.TargetService": self.stack.target_address,
+            "forethought.v1.GenerationService": self.stack.address,
+        }
+        self._channels = {
+            service: runner.run(self._cleanup.enter_async_context(open_channel(address)))
+            for service, address in addresses.items()
+        }
 
     def call(self, method: str, *messages: bytes) -> grpc.StatusCode:
         """Sends messages and says how the call ended; OK where the caller hung up."""
         return self._runner.run(self._call(method, messages))
 
     async def _call(self, method: str, messages: Sequence[bytes]) -> grpc.StatusCode:
-        address = {
-            "D": self.stack.draft_address,
-            "T": self.stack.target_address,
-            "G": self.stack.address,
-        }[method.split(".")[-1][0]]
-        async with open_channel(address) as channel:
-            # On the wire every kind of call is a stream.
-            call = channel.stream_stream(method)(timeout=20)
-            try:
-                for message in messages:
-                    await call.write(message)
-                    # An answer before the next message: a write that finds the stream ended would
-                    # replace what the server said by an INTERNAL of the client's own.
-                    if await call.read() is grpc.aio.EOF:
-                        return await call.code()
-                await call.done_writing()
-                for _ in range(ENOUGH):
-                    if await call.read() is grpc.aio.EOF:
-                        return await call.code()
-            except grpc.aio.AioRpcError as error:
-                return error.code()
-            finally:
-                call.cancel()
+        channel = self._channels[method.split("/")[1]]
+        # On the wire every kind of call is a stream.
+        call = channel.stream_stream(method)(timeout=20)
+        try:
+            for message in messages:
+                await call.write(message)
+                # An answer before the next message: a write that finds the stream ended would
+                # replace what the server said by an INTERNAL of the client's own.
+                if await call.read() is grpc.aio.EOF:
+                    return await call.code()
+            await call.done_writing()
+            for _ in range(ENOUGH):
+                if await call.read() is grpc.aio.EOF:
+                    return await call.code()
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        finally:
+            call.cancel()
         return grpc.StatusCode.OK
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The loop with actors in place of the tiers: what it asks of them, and what it does with answers."""
+"""The loop with actors in place of the tiers: what it asks, and what it makes of answers."""
 
 from collections.abc import Sequence
 from contextlib import aclosing

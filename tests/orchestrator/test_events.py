@@ -9,7 +9,7 @@ from forethought.sampling.types import TokenOrigin
 from tests.stack import Answer, LoadedModel, Stack, generate, running_stack
 
 PROMPT = [3, 5, 7]
-PARAMS = GenerationParams(max_tokens=50, seed=3, ignore_eos=True, num_speculative_tokens=4)
+PARAMS = GenerationParams(max_tokens=40, seed=3, ignore_eos=True, num_speculative_tokens=4)
 
 
 def request(*, include_steps: bool = True, **changes) -> GenerationRequest:

@@ -58,7 +58,7 @@ def first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
     return min(hits)[1:] if hits else None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150)
 @given(token_ids=TOKEN_IDS, stops=STOPS, max_tokens=st.integers(1, 30))
 def test_text_and_ending_are_those_of_the_tokens(byte_tokenizer, token_ids, stops, max_tokens):
     watched = output(byte_tokenizer, max_tokens=max_tokens, stops=stops)
@@ -89,7 +89,7 @@ def test_text_and_ending_are_those_of_the_tokens(byte_tokenizer, token_ids, stop
     assert [token.token_id for token in shown] == token_ids[: len(shown)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150)
 @given(token_ids=TOKEN_IDS, stops=STOPS, max_tokens=st.integers(1, 30), data=st.data())
 def test_what_is_shown_does_not_depend_on_how_rounds_cut_the_tokens(
     byte_tokenizer, token_ids, stops, max_tokens, data

@@ -1,0 +1,89 @@
+"""The check of `test_sampled_distribution.py` rejects each broken twin, through the same stack."""
+
+from dataclasses import replace
+
+import pytest
+
+from draft_service.model_proposer import ModelProposer, ModelSession
+from draft_service.proposer import SessionProposer
+from forethought.sampling.params import SamplingParams
+from forethought.sampling.rejection import judge
+from forethought.sampling.types import Draft
+from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from tests.exactness import twins
+from tests.exactness.pairs import PROMPT, memoized_stack, sample_pairs
+from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
+from tests.stack import LoadedModel
+
+NUM_SAMPLES = 4_000
+"""A fifth of what the real thing is tested with: the check has power to spare."""
+PARAMS = SamplingParams(temperature=1)
+
+
+JUDGE_TWINS = {
+    "accepts always": twins.always_accept,
+    "residual without the clip": twins.unclipped_residual,
+    "p and q swapped": twins.swapped_accept_test,
+    "residual noise shared with the draft": twins.residual_noise_shared_with_draft,
+}
+
+
+@pytest.mark.parametrize("twin", JUDGE_TWINS)
+async def test_a_broken_judge_is_rejected_by_the_same_check(
+    twin: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
+        pairs = await sample_pairs(stack, PARAMS, JUDGE_TWINS[twin], NUM_SAMPLES)
+        expected = pair_distribution(model, PROMPT, PARAMS)
+    assert p_value(pairs, expected) < ALPHA
+
+
+class UntruncatedReport:
+    """A draft tier that draws from the truncated distribution and reports the whole one.
+
+    Scaling q alone would not do: the orchestrator divides it by its sum.
+    """
+
+    def __init__(self, proposer: ModelProposer) -> None:
+        self._proposer = proposer
+        self._whole = replace(proposer, max_support=256)
+        self.name = proposer.name
+        self.info: ModelInfo = proposer.info
+
+    def open(self, opening: SessionOpen) -> SessionProposer:
+        return UntruncatedSession(self._proposer.open(opening), self._whole.open(opening))
+
+
+class UntruncatedSession:
+    """Two sessions side by side: one draws, the other says what was before truncation."""
+
+    def __init__(self, drawing: ModelSession, whole: ModelSession) -> None:
+        self._drawing = drawing
+        self._whole = whole
+        self.num_cached_tokens = 0
+
+    def prefill(self, max_tokens: int) -> bool:
+        return False
+
+    def release(self) -> None:
+        self._drawing.release()
+
+    def propose(self, request: SpeculateRound) -> Draft:
+        tokens = []
+        for offset, drafted in enumerate(self._drawing.propose(request).tokens):
+            before = [token.token_id for token in tokens]
+            committed = [*request.committed_token_ids, *before]
+            whole = self._whole.propose(
+                SpeculateRound(request.round, request.position + offset, committed, 1)
+            ).tokens[0]
+            tokens.append(replace(whole, token_id=drafted.token_id))
+        return Draft(tuple(tokens))
+
+
+async def test_q_reported_untruncated_while_drawn_truncated_is_rejected_by_the_same_check(
+    tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    async with memoized_stack(tiny_target, tiny_draft, UntruncatedReport) as (stack, model):
+        pairs = await sample_pairs(stack, PARAMS, judge, NUM_SAMPLES)
+        expected = pair_distribution(model, PROMPT, PARAMS)
+    assert p_value(pairs, expected) < ALPHA

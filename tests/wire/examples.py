@@ -1,0 +1,141 @@
+"""Values that say something in every field, so that a field that is forgotten shows."""
+
+import numpy as np
+
+from forethought.generation import (
+    ChatMessage,
+    Finished,
+    FinishReason,
+    GenerationParams,
+    GenerationRequest,
+    JudgedToken,
+    SpeculationStatistics,
+    Started,
+    Step,
+    Token,
+    TopLogprob,
+    Verdict,
+)
+from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import (
+    Draft,
+    DraftedToken,
+    Evidence,
+    OutputToken,
+    PositionEvidence,
+    PositionLogprobs,
+    TokenOrigin,
+)
+from forethought.tier import (
+    DraftRound,
+    DraftToVerify,
+    EvidenceRound,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SessionOpened,
+    SpeculateRound,
+    TierLoad,
+    VerifyRound,
+)
+
+MODEL = ModelInfo("name", "model", "vocabulary", 49_152, 8192, "float32", "cuda:1", 16)
+LOAD = TierLoad(1, 2**40, 3)
+TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4)
+SAMPLING = SamplingParams(0.1, 2, 0.3, 0.4, 1.5, 2**64 - 1)
+
+OPEN = SessionOpen("session", [1, 49_151, 1], SAMPLING, "vocabulary", "model")
+OPENED = SessionOpened(MODEL, 5)
+SPECULATE = SpeculateRound(2**40, 8000, [6, 7], 8)
+DRAFT = DraftRound(
+    2**40,
+    8000,
+    Draft(
+        (
+            DraftedToken(9, [8, 9], np.array([0.75, 0.25])),
+            DraftedToken(10, [10], np.array([1.0])),
+        )
+    ),
+    TIMINGS,
+)
+VERIFY = VerifyRound(
+    2**40, 8000, [6, 7], [DraftToVerify(9, [8, 9]), DraftToVerify(10, [10])], num_logprobs=20
+)
+EVIDENCE = EvidenceRound(
+    2**40,
+    8000,
+    Evidence(
+        (
+            PositionEvidence(
+                np.array([0.5, 0.125]),
+                0.375,
+                11,
+                0.25,
+                8,
+                PositionLogprobs([-1.5, -2.5], -3.5, [8, 9], [-0.25, -0.75]),
+            ),
+            PositionEvidence(np.array([]), 1.0, 12, 0.0625, 13),
+        )
+    ),
+    TIMINGS,
+)
+
+PARAMS = GenerationParams(
+    max_tokens=1,
+    temperature=0.1,
+    top_k=2,
+    top_p=0.3,
+    min_p=0.4,
+    repetition_penalty=1.5,
+    seed=2**64 - 1,
+    stop=("one", "two"),
+    stop_token_ids=(3, 4),
+    ignore_eos=True,
+    logprobs=5,
+    num_speculative_tokens=6,
+)
+REQUESTS = [
+    GenerationRequest("text", PARAMS, "request", include_steps=True),
+    GenerationRequest([1, 2], PARAMS, "request", include_steps=True),
+    GenerationRequest(
+        (ChatMessage("system", "be kind"), ChatMessage("user", "hello")), PARAMS, "request", True
+    ),
+]
+
+STARTED = Started("session", 2**64 - 1, 17, "model")
+TOKENS = [
+    Token(
+        1,
+        2,
+        "text",
+        origin,
+        0.25,
+        0.75,
+        -0.5,
+        (TopLogprob(3, "top", -1.5), TopLogprob(4, "next", -2.5)),
+    )
+    for origin in TokenOrigin
+]
+STEP = Step(
+    round=2**40,
+    position=18,
+    drafted=tuple(JudgedToken(19, "drafted", 0.5, 0.75, verdict) for verdict in Verdict),
+    final=OutputToken(20, TokenOrigin.RECOVERED, None, 0.125),
+    final_text="final",
+    speculation_ns=2**41,
+    verification_ns=2**42,
+    rejection_ns=2**43,
+)
+FINISHED = [
+    Finished(
+        reason=reason,
+        num_prompt_tokens=21,
+        num_output_tokens=22,
+        speculation=SpeculationStatistics(23, 24, 25, (26, 27), 28, 2**41, 2**42, 2**43),
+        time_to_first_token_ns=2**44,
+        total_ns=2**45,
+        matched_stop="stop",
+        matched_stop_token_id=29,
+    )
+    for reason in FinishReason
+]

@@ -1,0 +1,52 @@
+"""The calls that are answered straight from what a service holds, field by field."""
+
+import pytest
+
+from forethought.generation import ChatMessage
+from forethought.rpc.channels import open_channel
+from forethought.rpc.tier_codec import load_from_proto, model_from_proto
+from forethought.tier import TierLoad
+from forethought.v1 import draft_pb2, generation_pb2, target_pb2
+from forethought.v1.generation_pb2_grpc import GenerationServiceStub
+from tests.stack import LoadedModel, running_stack
+from tests.tiny import EOS_ID
+
+
+@pytest.fixture
+async def stack(tiny_target: LoadedModel, tiny_draft: LoadedModel):
+    async with running_stack(tiny_target, tiny_draft.proposer()) as stack:
+        yield stack
+
+
+async def test_every_service_says_what_it_serves(stack, tiny_target, tiny_draft):
+    draft = await stack.draft_stub.GetModelInfo(draft_pb2.DraftServiceGetModelInfoRequest())
+    assert model_from_proto(draft.model) == tiny_draft.info
+    assert draft.proposer == "model"
+    assert load_from_proto(draft.load) == TierLoad(0, 0, 0)
+
+    target = await stack.target_stub.GetModelInfo(target_pb2.TargetServiceGetModelInfoRequest())
+    assert model_from_proto(target.model) == tiny_target.info
+    assert load_from_proto(target.load) == TierLoad(0, 0, 0)
+
+    async with open_channel(stack.address) as channel:
+        deployment = await GenerationServiceStub(channel).GetModelInfo(
+            generation_pb2.GenerationServiceGetModelInfoRequest()
+        )
+    assert model_from_proto(deployment.target) == tiny_target.info
+    assert deployment.default_num_speculative_tokens == 3
+    assert deployment.max_num_speculative_tokens == 8
+
+
+async def test_text_and_conversations_become_tokens_and_tokens_text(stack):
+    assert await stack.client.tokenize("ab") == [3, 4]
+    assert await stack.client.tokenize([ChatMessage("user", "ab")]) == [3, 4, EOS_ID]
+    assert await stack.client.detokenize([3, EOS_ID, 4]) == "ab"
+
+
+async def test_tokens_come_with_their_texts(stack):
+    async with open_channel(stack.address) as channel:
+        answer = await GenerationServiceStub(channel).Tokenize(
+            generation_pb2.TokenizeRequest(text="ab</s>")
+        )
+    assert list(answer.token_ids) == [3, 4, EOS_ID]
+    assert list(answer.texts) == ["a", "b", "</s>"]
