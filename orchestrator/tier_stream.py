@@ -10,7 +10,6 @@ import grpc
 from forethought.errors import ForethoughtError, TierProtocolError, TierUnavailableError
 from forethought.rpc.status import error_from_rpc
 
-
 _BROKEN_WRITE = "Internal error from Core"
 """What grpc.aio says, with INTERNAL, of a write to a stream whose end it has not noticed yet. The
 true status is lost with it; opening the stream again brings it out."""
@@ -54,14 +53,8 @@ class TierStream:
             TierProtocolError: it cannot be read.
             ForethoughtError: the tier ended the stream; what it said.
         """
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(self._call.read())
-        done, _ = await asyncio.wait((self._reading,), timeout=timeout_s)
-        if not done:
-            raise TimeoutError
-        reading, self._reading = self._reading, None
         try:
-            message = reading.result()
+            message = await self._read(timeout_s)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         if message is grpc.aio.EOF:
@@ -70,6 +63,18 @@ class TierStream:
             # What gRPC makes of bytes that it cannot deserialise.
             raise TierProtocolError("the tier answered with what is no message")
         return message
+
+    async def _read(self, timeout_s: float | None) -> Any:
+        if timeout_s is None and self._reading is None:
+            # Who waits as long as it takes needs no task of its own to wait in.
+            return await self._call.read()
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+        done, _ = await asyncio.wait((self._reading,), timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     def close(self) -> None:
         """Ends the stream, so that the tier frees what it holds for it."""

@@ -7,7 +7,7 @@ import torch
 from forethought.engine.causal_model import KVCache
 
 VOCAB_SIZE = 8
-MAX_LEN = 48
+MAX_LEN = 96
 
 
 class LedgerCache:

@@ -98,11 +98,11 @@ class Failing(GenerationServiceServicer):
     def __init__(self, error):
         self.error = error
 
-    async def Generate(self, request, context):
+    async def Generate(self, request, context):  # noqa: N802
         yield pb.GenerateResponse()
         raise self.error
 
-    async def Tokenize(self, request, context):
+    async def Tokenize(self, request, context):  # noqa: N802
         raise self.error
 
 

@@ -1,7 +1,7 @@
 """Whatever comes in, no servicer fails by accident, and nothing stays behind.
 
-INTERNAL and UNKNOWN are accidents: an exception that nobody thought of. After each storm an ordinary
-request must work, and neither tier may hold a session.
+INTERNAL and UNKNOWN are accidents: an exception that nobody thought of. After each storm an
+ordinary request must work, and neither tier may hold a session.
 """
 
 import asyncio

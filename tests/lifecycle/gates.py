@@ -1,0 +1,122 @@
+"""Models that stop where a test tells them to, and connections that can be cut."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import torch
+
+from forethought.engine.causal_model import CausalModel, KVCache
+from tests.stack import LoadedModel
+from tests.waiting import until
+
+_PATIENCE_S = 60
+
+
+class Gate:
+    """Lets forward passes through: all of them, or as many as it has permits for."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._permits: int | None = None
+        self.is_holding = False
+        """Whether a pass waits here."""
+        self.num_passes = 0
+        """Forward passes let through so far."""
+
+    def allow(self, num_passes: int) -> None:
+        """Lets so many more through, then holds the next one."""
+        with self._changed:
+            self._permits = num_passes
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Lets all through."""
+        with self._changed:
+            self._permits = None
+            self._changed.notify_all()
+
+    async def until_holding(self) -> None:
+        """Returns once a pass waits here."""
+        await until(lambda: self.is_holding)
+
+    def enter(self) -> None:
+        """Waits for a permit; in the engine's thread."""
+        with self._changed:
+            self.is_holding = self._permits == 0
+            assert self._changed.wait_for(lambda: self._permits != 0, _PATIENCE_S)
+            self.is_holding = False
+            self.num_passes += 1
+            if self._permits is not None:
+                self._permits -= 1
+
+
+class GatedModel:
+    """A model behind a gate."""
+
+    def __init__(self, model: CausalModel, gate: Gate) -> None:
+        self._model = model
+        self._gate = gate
+        self.vocab_size = model.vocab_size
+        self.max_model_len = model.max_model_len
+        self.dtype_name = model.dtype_name
+        self.device_name = model.device_name
+
+    def new_cache(self) -> KVCache:
+        return self._model.new_cache()
+
+    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
+        self._gate.enter()
+        return self._model.forward(token_ids, cache, num_logits)
+
+
+def gated(model: LoadedModel) -> tuple[LoadedModel, Gate]:
+    """The model behind a gate of its own, which is open."""
+    gate = Gate()
+    return replace(model, model=GatedModel(model.model, gate)), gate
+
+
+class Cable:
+    """A TCP connection in two halves, which can be cut as by a lost network."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def cut(self) -> None:
+        """Ends all connections at once; neither side gets to say goodbye."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def cable_to(address: str) -> AsyncIterator[Cable]:
+    """A way to `address` that can be cut."""
+    cable = Cable()
+    host, _, port = address.rpartition(":")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        cable._writers += [writer, far_writer]
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    cable.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield cable
+    finally:
+        cable.cut()
+        server.close()
+        await server.wait_closed()

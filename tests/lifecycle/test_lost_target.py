@@ -1,0 +1,106 @@
+"""A session survives the loss of its target, if a target comes back in time."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from forethought.errors import ModelMismatchError, TierUnavailableError
+from orchestrator.remote_verifier import ReopenOptions
+from tests.lifecycle.gates import gated
+from tests.lifecycle.requests import GREEDY, SEEDED, Reader, asking
+from tests.lifecycle.servers import stop_abruptly, target_tier_at
+from tests.stack import generate, running_stack
+from tests.waiting import draft_load, until
+
+PATIENT = ReopenOptions(patience_s=30, interval_s=0.05)
+IMPATIENT = ReopenOptions(patience_s=0.3, interval_s=0.05)
+
+
+@asynccontextmanager
+async def a_stack(target, draft, reopen):
+    target, gate = gated(target)
+    async with running_stack(target, draft.proposer(), reopen=reopen) as stack:
+        try:
+            yield stack, gate
+        finally:
+            gate.open()
+
+
+@asynccontextmanager
+async def losing_its_target(stack, gate, request, num_passes):
+    """An answer that is read in the background, and whose target has just been lost."""
+    gate.allow(num_passes)
+    reader = Reader()
+    task = asyncio.create_task(reader.read(stack.client, request))
+    try:
+        await gate.until_holding()
+        await stop_abruptly(stack.target_server)
+        gate.open()
+        yield reader, task
+    finally:
+        task.cancel()
+
+
+@pytest.mark.parametrize("num_passes", [0, 1, 2, 9], ids="after {} passes".format)
+@pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+async def test_a_target_that_comes_back_goes_on_with_the_same_text(
+    long_target, long_draft, params, num_passes
+):
+    async with a_stack(long_target, long_draft, PATIENT) as (stack, gate):
+        expected = await generate(stack.client, asking(params))
+        lost = losing_its_target(stack, gate, asking(params), num_passes)
+        async with lost as (reader, task), target_tier_at(stack.target_address, long_target):
+            await task
+    assert reader.text == expected.text
+    assert [token.token_id for token in reader.tokens] == expected.token_ids
+    assert [step.drafted for step in reader.steps] == [step.drafted for step in expected.steps]
+
+
+async def test_a_target_that_is_lost_again_and_again_changes_no_text(long_target, long_draft):
+    async with a_stack(long_target, long_draft, PATIENT) as (stack, gate):
+        expected = await generate(stack.client, asking(SEEDED))
+        async with losing_its_target(stack, gate, asking(SEEDED), 4) as (reader, task):
+            for _ in range(3):
+                held, again = gated(long_target)
+                again.allow(4)
+                async with target_tier_at(stack.target_address, held):
+                    await again.until_holding()
+                    again.open()
+            async with target_tier_at(stack.target_address, long_target):
+                await task
+    assert reader.text == expected.text
+
+
+async def test_a_target_that_is_gone_for_good_is_unavailable_when_patience_ends(
+    long_target, long_draft
+):
+    async with a_stack(long_target, long_draft, IMPATIENT) as (stack, gate):
+        async with losing_its_target(stack, gate, asking(), 9) as (reader, task):
+            with pytest.raises(TierUnavailableError, match="target tier") as caught:
+                await task
+        assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "TIER_UNAVAILABLE")
+        assert reader.tokens
+
+        async def draft_is_free():
+            load = await draft_load(stack.draft_stub)
+            return not load.num_sessions
+
+        await until(draft_is_free)
+
+
+async def test_a_target_that_was_never_there_is_unavailable_when_patience_ends(
+    long_target, long_draft
+):
+    async with a_stack(long_target, long_draft, IMPATIENT) as (stack, _):
+        await stop_abruptly(stack.target_server)
+        with pytest.raises(TierUnavailableError):
+            await generate(stack.client, asking())
+
+
+async def test_another_model_in_place_of_a_lost_target_is_refused(long_target, long_draft):
+    async with a_stack(long_target, long_draft, PATIENT) as (stack, gate):
+        lost = losing_its_target(stack, gate, asking(), 9)
+        async with lost as (_, task), target_tier_at(stack.target_address, long_draft):
+            with pytest.raises(ModelMismatchError):
+                await task
