@@ -53,10 +53,10 @@ def load_ngram(settings: DraftSettings) -> Proposer:
 
 def load_model(settings: DraftSettings) -> Proposer:
     """A proposer with a model, and with it torch, which a lookup does without."""
+    files = resolve(settings.model)
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.engine.warm_up import describe, load_warm  # noqa: PLC0415
 
-    files = resolve(settings.model)
     model = load_warm(files, settings)
     tokenizer = load_tokenizer(files)
     info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)

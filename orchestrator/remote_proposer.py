@@ -55,7 +55,8 @@ class RemoteProposer:
         self._patience = patience or DraftPatience()
         self._stream: TierStream | None = None
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
-        self._is_answer_due = False  # one was given up on, or not waited for, and is still to come
+        self._is_answer_due = False  # a request is not answered yet
+        self._gave_up = False  # a round waited for that answer, in vain
         self._backoff_s = self._patience.first_backoff_s
         self._retry_at = 0.0
         self.num_failures = 0
@@ -91,6 +92,7 @@ class RemoteProposer:
             if stream is not None:
                 return await self._ask(stream, session, num_speculative_tokens)
         except TimeoutError:
+            self._gave_up = True
             _log.warning("draft_late", session_id=session.session_id, round=session.round)
         except ForethoughtError as error:
             self._lose(session, error)
@@ -105,9 +107,11 @@ class RemoteProposer:
 
     async def _ask(self, stream: TierStream, session: Session, k: int) -> Draft:
         """One draft, within the patience of a round."""
+        give_up = time.monotonic() + self._patience.round_s
         if self._is_answer_due:
-            # Taken if it has come meanwhile, never waited for again.
-            await self._receive(stream, timeout_s=0)
+            # That of an opening is waited for like a draft. What a round gave up on is taken if it
+            # has come meanwhile, and never waited for again.
+            await self._receive(stream, 0 if self._gave_up else self._patience.round_s)
         request = SpeculateRound(
             round=session.round,
             position=session.position,
@@ -115,7 +119,7 @@ class RemoteProposer:
             num_speculative_tokens=k,
         )
         await self._send(stream, SpeculateRequest(round=speculate_to_proto(request)), session)
-        response = await self._receive(stream, self._patience.round_s)
+        response = await self._receive(stream, max(give_up - time.monotonic(), 0))
         answer = draft_from_proto(response.draft)
         self._check(answer, request)
         self._backoff_s = self._patience.first_backoff_s
@@ -147,11 +151,11 @@ class RemoteProposer:
     async def _send(self, stream: TierStream, request: SpeculateRequest, session: Session) -> None:
         await stream.send(request, self._patience.open_s)
         self._num_known_tokens = session.position
-        self._is_answer_due = True
+        self._is_answer_due, self._gave_up = True, False
 
     async def _receive(self, stream: TierStream, timeout_s: float) -> SpeculateResponse:
         response: SpeculateResponse = await stream.receive(timeout_s)
-        self._is_answer_due = False
+        self._is_answer_due = self._gave_up = False
         return response
 
     def _lose(self, session: Session, error: ForethoughtError) -> None:

@@ -86,7 +86,7 @@ class RemoteVerifier:
 
     async def _insist(self, session: Session, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Tries until it works, for as long as trying again can help."""
-        give_up = time.monotonic() + self._reopen.patience_s
+        give_up: float | None = None  # patience begins with the first failure
         while True:
             try:
                 return await attempt()
@@ -94,6 +94,7 @@ class RemoteVerifier:
                 self.close()
                 if not is_lost(error) and not isinstance(error, CachePositionMismatchError):
                     raise
+                give_up = give_up or time.monotonic() + self._reopen.patience_s
                 if time.monotonic() >= give_up:
                     raise TierUnavailableError(f"target tier: {error.message}") from error
                 _log.warning(

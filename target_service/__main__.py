@@ -20,11 +20,11 @@ async def serve(settings: TargetSettings) -> None:
     worker = EngineWorker()
 
     def load() -> TargetServiceServicer:
+        files = resolve(settings.model)
         # torch takes seconds to import; the server listens meanwhile.
         from forethought.engine.warm_up import describe, load_warm  # noqa: PLC0415
         from target_service.servicer import TargetServicer  # noqa: PLC0415
 
-        files = resolve(settings.model)
         model = load_warm(files, settings)
         tokenizer = load_tokenizer(files)
         info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)

@@ -97,6 +97,7 @@ def _cut_sorted(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
         # it too, and all of them sum to 1.
         whole = mass[:, -1:] if params.top_k else 1.0
         kept &= mass - top_probs < params.top_p * whole
+        kept[:, 0] = True  # also where top_p is too small for its product to be a number
     if params.min_p:
         kept &= top_probs >= params.min_p * top_probs[:, :1]
     top_probs = top_probs.where(kept, 0.0)

@@ -1,12 +1,11 @@
 """Sampling parameters and their limits, the same on every tier."""
 
-import math
 from dataclasses import dataclass
 
 from forethought.errors import InvalidArgumentError
 
 MAX_TEMPERATURE = 100.0
-MAX_REPETITION_PENALTY = 100.0
+MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 100.0
 MAX_SUPPORT = 256
 """Most tokens in the support of a draft distribution."""
 MAX_TOP_LOGPROBS = 20
@@ -43,9 +42,8 @@ class SamplingParams:
                 ("min_p", 0 <= self.min_p <= 1, "must be from 0 to 1"),
                 (
                     "repetition_penalty",
-                    0 < self.repetition_penalty <= MAX_REPETITION_PENALTY
-                    and math.isfinite(1 / self.repetition_penalty),
-                    f"must be above 0 and at most {MAX_REPETITION_PENALTY:g}",
+                    MIN_REPETITION_PENALTY <= self.repetition_penalty <= MAX_REPETITION_PENALTY,
+                    f"must be from {MIN_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}",
                 ),
                 ("seed", 0 <= self.seed <= MAX_SEED, "must be a 64-bit unsigned number"),
             )

@@ -37,7 +37,7 @@ SAMPLING = _message(
     top_k=_mostly(st.sampled_from([0, 1, 5, 2**32 - 1]), UINT32),
     top_p=_mostly(st.sampled_from([1e-30, 0.5, 1.0]), DOUBLE),
     min_p=_mostly(st.sampled_from([0.0, 5e-324, 0.5, 1.0]), DOUBLE),
-    repetition_penalty=_mostly(st.sampled_from([1e-30, 0.5, 1.0, 100.0]), DOUBLE),
+    repetition_penalty=_mostly(st.sampled_from([0.01, 0.5, 1.0, 100.0]), DOUBLE),
     seed=SEED,
 )
 OPEN = _message(
@@ -95,7 +95,7 @@ _PARAMS = _message(
     top_k=_maybe(_mostly(st.sampled_from([0, 1, 5, 2**32 - 1]), UINT32)),
     top_p=_maybe(_mostly(st.sampled_from([1e-30, 0.5, 1.0]), DOUBLE)),
     min_p=_maybe(_mostly(st.sampled_from([0.0, 0.5, 1.0]), DOUBLE)),
-    repetition_penalty=_maybe(_mostly(st.sampled_from([1e-30, 0.5, 100.0]), DOUBLE)),
+    repetition_penalty=_maybe(_mostly(st.sampled_from([0.01, 0.5, 100.0]), DOUBLE)),
     seed=_maybe(SEED),
     stop=_mostly(st.lists(st.text("abcd ", min_size=1, max_size=3), max_size=3), st.lists(TEXT)),
     stop_token_ids=_mostly(st.lists(st.integers(0, 11), max_size=3), TOKEN_IDS),

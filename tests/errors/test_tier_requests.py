@@ -210,6 +210,15 @@ async def test_the_last_position_of_the_model_is_measured(target):
     assert len(answers[1].evidence.positions) == 1
 
 
+@pytest.mark.parametrize(
+    "extreme", [{"repetition_penalty": 0.01}, {"temperature": 100, "top_k": 1, "top_p": 5e-324}]
+)
+async def test_sampling_parameters_next_to_zero_are_no_internal_error(target, extreme):
+    opened = target.open(token_ids=list(range(VOCAB_SIZE)), sampling=sampling(**extreme))
+    _, answer = await converse(target.method, [opened, target.round(position=VOCAB_SIZE)])
+    assert answer.evidence.positions[0].tail_mass == pytest.approx(1)
+
+
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
 async def test_rounds_and_seeds_of_64_bits_are_taken_and_repeat(tier, seed):
     messages = [

@@ -49,24 +49,24 @@ async def serving_at(address: str, add_services: Callable[[Any], None]) -> Async
 
 
 @asynccontextmanager
-async def draft_tier_at(address: str, proposer: Proposer) -> AsyncIterator[SessionTable]:
+async def draft_tier_at(address: str, proposer: Proposer) -> AsyncIterator[Server]:
     """A new draft tier; it knows nothing of the sessions of the last one."""
     worker = EngineWorker()
-    sessions = SessionTable(worker, 64)
-    servicer = DraftServicer(proposer, sessions)
-    async with serving_at(address, lambda s: add_DraftServiceServicer_to_server(servicer, s)):
-        yield sessions
+    servicer = DraftServicer(proposer, SessionTable(worker, 64))
+    serving = serving_at(address, lambda s: add_DraftServiceServicer_to_server(servicer, s))
+    async with serving as server:
+        yield server
     await worker.close()
 
 
 @asynccontextmanager
-async def target_tier_at(address: str, target: LoadedModel) -> AsyncIterator[SessionTable]:
+async def target_tier_at(address: str, target: LoadedModel) -> AsyncIterator[Server]:
     """A new target tier; it knows nothing of the sessions of the last one."""
     worker = EngineWorker()
-    sessions = SessionTable(worker, 64)
-    servicer = TargetServicer(target.model, target.info, sessions)
-    async with serving_at(address, lambda s: add_TargetServiceServicer_to_server(servicer, s)):
-        yield sessions
+    servicer = TargetServicer(target.model, target.info, SessionTable(worker, 64))
+    serving = serving_at(address, lambda s: add_TargetServiceServicer_to_server(servicer, s))
+    async with serving as server:
+        yield server
     await worker.close()
 
 

@@ -161,14 +161,14 @@ class TestAClientThatStopsReading:
             await until_nothing_is_held(stack)
 
     async def test_frees_everything_when_its_time_is_up(self, long_target, long_draft):
-        async with self.stalled(long_target, long_draft, 3) as (stack, _, _):
+        async with self.stalled(long_target, long_draft, 2) as (stack, _, _):
             await until_nothing_is_held(stack)
 
     async def test_gets_the_rest_when_it_reads_again(self, long_target, long_draft):
-        request = asking(HEAVY_ANSWER.params, max_tokens=300)
+        request = asking(HEAVY_ANSWER.params, max_tokens=200)
         async with self.stalled(long_target, long_draft, 60, request) as (stack, call, _):
             text = "".join([token.text async for message in call for token in message.tokens])
-            assert text == await text_alone(stack, max_tokens=300)
+            assert text == await text_alone(stack, max_tokens=200)
 
     @asynccontextmanager
     async def stalled(self, target, draft, timeout_s, request=HEAVY_ANSWER):
@@ -189,7 +189,7 @@ async def until_stalled(gate):
 
     async def is_stalled():
         before = gate.num_passes
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         return gate.num_passes == before > 10
 
     await until(is_stalled)

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import asynccontextmanager
 from math import inf, nan
-from time import perf_counter
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.lifecycle.gates import gated
 from tests.lifecycle.requests import Reader, asking, text_alone
 from tests.lifecycle.servers import draft_tier_at, liar_at, stop_abruptly
 from tests.stack import generate, running_stack
-from tests.waiting import until, until_nothing_is_held
+from tests.waiting import NOTHING_HELD, target_load, until
 
 SOON = DraftPatience(open_s=1, round_s=20, first_backoff_s=0.05, max_backoff_s=0.05)
 
@@ -32,14 +31,22 @@ async def a_stack(target, draft, patience=SOON):
 
 @asynccontextmanager
 async def reading(stack, request):
-    """An answer that is read in the background; it has ended when the context does."""
+    """An answer that is read in the background. Leaving the context cancels it."""
     reader = Reader()
     task = asyncio.create_task(reader.read(stack.client, request))
     try:
         yield reader
-        await task
     finally:
         task.cancel()
+        await asyncio.wait((task,))
+
+
+async def says_what_the_target_says_alone(stack, reader):
+    """Whether the tokens so far are those that the target says without a draft."""
+    alone = await generate(
+        stack.client, asking(max_tokens=len(reader.tokens), num_speculative_tokens=0)
+    )
+    return [token.token_id for token in reader.tokens] == alone.token_ids
 
 
 async def test_a_draft_that_is_lost_in_the_stream_changes_no_text(long_target, long_draft):
@@ -50,6 +57,7 @@ async def test_a_draft_that_is_lost_in_the_stream_changes_no_text(long_target, l
             await gate.until_holding()
             await stop_abruptly(stack.draft_server)
             gate.open()
+            await until(lambda: reader.finished)
     assert reader.text == expected
     assert len(reader.steps[2].drafted) == 3
     assert not reader.steps[-1].drafted
@@ -77,9 +85,8 @@ async def test_a_draft_that_comes_back_is_used_again(long_target, long_draft):
 
             async with draft_tier_at(stack.draft_address, long_draft.proposer()):
                 await until(drafts_again)
-                gate.open()
-                await until(lambda: reader.finished)
-        assert reader.text == await text_alone(stack, max_tokens=1000)
+        gate.open()
+        assert await says_what_the_target_says_alone(stack, reader)
 
 
 async def test_a_draft_tier_that_was_never_there_is_done_without(long_target, long_draft):
@@ -104,9 +111,8 @@ async def test_a_draft_tier_that_appears_later_is_used(long_target, long_draft):
 
             async with draft_tier_at(stack.draft_address, long_draft.proposer()):
                 await until(drafts)
-                gate.open()
-                await until(lambda: reader.finished)
-        assert reader.text == await text_alone(stack, max_tokens=1000)
+        gate.open()
+        assert await says_what_the_target_says_alone(stack, reader)
 
 
 class TestALateDraft:
@@ -118,19 +124,15 @@ class TestALateDraft:
             long_target, slow_draft.proposer(), draft_patience=self.PATIENCE
         ) as stack:
             draft_gate.allow(0)
-            started = perf_counter()
             answer = await generate(stack.client, asking(max_tokens=12))
-            took = perf_counter() - started
             draft_gate.open()
             assert answer.text == await text_alone(stack, max_tokens=12)
         # The first round wants no draft, and the last has no room for one.
         assert answer.finished.speculation.num_draft_failures == 10
         assert answer.finished.speculation.num_draft_tokens == 0
-        assert 1 <= took < 2
+        assert 1 <= answer.finished.speculation.speculation_ns / 1e9 < 2
 
-    async def test_is_dropped_when_it_comes_and_the_next_one_is_used(
-        self, long_target, long_draft
-    ):
+    async def test_is_dropped_when_it_comes_and_the_next_one_is_used(self, long_target, long_draft):
         slow_draft, draft_gate = gated(long_draft)
         async with a_stack(long_target, slow_draft, self.PATIENCE) as (stack, gate):
             gate.allow(2)
@@ -138,23 +140,21 @@ class TestALateDraft:
                 await gate.until_holding()
                 draft_gate.allow(0)
                 gate.allow(6)
-                await until(lambda: len(reader.steps) >= 8)
+                await until(lambda: len(reader.steps) >= 7)
                 draft_gate.open()
 
                 def drafts_again():
                     gate.allow(1)
-                    return any(step.drafted for step in reader.steps[8:])
+                    return any(step.drafted for step in reader.steps[7:])
 
                 await until(drafts_again)
-                gate.open()
-            assert any(not step.drafted for step in reader.steps[2:8])
-            assert reader.text == await text_alone(stack, max_tokens=1000)
+            gate.open()
+            assert not any(step.drafted for step in reader.steps[2:7])
+            assert await says_what_the_target_says_alone(stack, reader)
 
 
 def token(token_id=3, support=(3, 4), probs=(0.5, 0.5)):
-    return draft_pb2.DraftedToken(
-        token_id=token_id, support_token_ids=support, draft_probs=probs
-    )
+    return draft_pb2.DraftedToken(token_id=token_id, support_token_ids=support, draft_probs=probs)
 
 
 def draft(request, *tokens, **changes):
@@ -232,9 +232,13 @@ async def test_probabilities_that_only_do_not_sum_to_one_are_taken_for_what_they
 async def test_a_draft_that_was_lost_leaves_nothing_on_the_target(long_target, long_draft):
     async with a_stack(long_target, long_draft) as (stack, gate):
         gate.allow(8)
-        async with reading(stack, asking()):
+        async with reading(stack, asking()) as reader:
             await gate.until_holding()
             await stop_abruptly(stack.draft_server)
             gate.open()
-        async with draft_tier_at(stack.draft_address, long_draft.proposer()):
-            await until_nothing_is_held(stack)
+            await until(lambda: reader.finished)
+
+        async def target_is_free():
+            return await target_load(stack.target_stub) == NOTHING_HELD
+
+        await until(target_is_free)
