@@ -32,7 +32,10 @@ async def serve(settings: DraftSettings) -> None:
         add_DraftServiceServicer_to_server(servicer, services)
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-    await run_server(options, add_services)
+    try:
+        await run_server(options, add_services)
+    finally:
+        await worker.close()
 
 
 def load_ngram(settings: DraftSettings) -> Proposer:

@@ -68,12 +68,12 @@ class ModelSession:
         guessed: list[int] = []
         for offset in range(num_tokens):
             logits = self._sequence.step(guessed[-1]) if guessed else self._sequence.score(())[0]
-            contexts = row_contexts(self._sampling, self._sequence.token_ids, guessed)
+            contexts = row_contexts(self._sampling, self._sequence, guessed, num_rows=1)
             # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
             # cut off, since a prompt may hold it and the penalty then looks it up.
             known = logits.clone()[None]  # [1, V]
             known[:, self._proposer.num_vocabulary_tokens :] = -torch.inf
-            probs = shape_logits(known, self._sampling, contexts[-1:])[0]  # [V]
+            probs = shape_logits(known, self._sampling, contexts)[0]  # [V]
             u = randomness.uniform(Stream.DRAFT, request.position + offset)
             token = draw_draft(probs, self._proposer.max_support, u)
             guessed.append(token.token_id)

@@ -70,7 +70,8 @@ class GenerationClient:
             One Started, then Tokens (and Steps, if asked for), then one Finished.
 
         Raises:
-            ForethoughtError: the leaf that matches the server's reason; `RpcError` otherwise.
+            ForethoughtError: the leaf that matches the server's reason; `RemoteError` otherwise.
+            TierProtocolError: the server says what this client does not understand.
         """
         call = self._stub.Generate(request_to_proto(request), timeout=timeout_s)
         try:

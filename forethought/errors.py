@@ -62,6 +62,13 @@ class TierUnavailableError(ForethoughtError):
     reason = "TIER_UNAVAILABLE"
 
 
+class OpeningTimeoutError(ForethoughtError):
+    """A stream was begun, and its session not opened in time."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "OPENING_TIMEOUT"
+
+
 class DrainingError(ForethoughtError):
     """The process is shutting down and takes no new work."""
 

@@ -24,7 +24,11 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default shows local variables, prompts among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     closing: list[structlog.typing.Processor] = [renderer]
     if log_format is LogFormat.JSON:

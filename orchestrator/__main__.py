@@ -1,11 +1,12 @@
 """`python -m orchestrator`: runs the orchestrator until SIGTERM."""
 
 import asyncio
+import time
 
 import grpc
 import structlog
 
-from forethought.errors import VocabularyMismatchError
+from forethought.errors import TierProtocolError, VocabularyMismatchError
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import open_channel
@@ -29,6 +30,9 @@ _log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["GenerationService"].full_name
 
+WARNING_INTERVAL_S = 5.0
+"""Time after which a target that is still not there is worth a line in the log, and another one."""
+
 
 async def serve(settings: OrchestratorSettings) -> None:
     """Loads the tokenizer, finds the target tier, and serves."""
@@ -41,8 +45,7 @@ async def serve(settings: OrchestratorSettings) -> None:
         )
 
         async def add_services(services: LateServices) -> None:
-            files = resolve(settings.model, with_weights=False)
-            tokenizer = await asyncio.to_thread(load_tokenizer, files)
+            tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
             model = await find_target(tiers.target, settings.target)
             deployment = make_deployment(settings, tokenizer, model)
             servicer = GenerationServicer(deployment, tiers, settings.max_requests)
@@ -52,15 +55,31 @@ async def serve(settings: OrchestratorSettings) -> None:
         await run_server(options, add_services)
 
 
+def load_text_tokenizer(model: str) -> TextTokenizer:
+    """The tokenizer of a model, downloaded if it must be."""
+    return load_tokenizer(resolve(model, with_weights=False))
+
+
 async def find_target(stub: TargetServiceStub, address: str) -> ModelInfo:
-    """Waits until the target tier serves, and returns what it serves."""
+    """Waits until the target tier serves, and returns what it serves.
+
+    Raises:
+        TierProtocolError: who answers there is no target tier.
+    """
     _log.info("waiting_for_target", address=address)
+    next_warning = time.monotonic() + WARNING_INTERVAL_S
     while True:
         try:
             response = await stub.GetModelInfo(TargetServiceGetModelInfoRequest(), timeout=5)
         except grpc.aio.AioRpcError as rpc_error:
             error = error_from_rpc(rpc_error)
-            _log.debug("target_not_ready", reason=error.reason, why=error.message)
+            if error.code == "UNIMPLEMENTED":
+                raise TierProtocolError(f"there is no target tier at {address}") from error
+            if time.monotonic() >= next_warning:
+                next_warning += WARNING_INTERVAL_S
+                _log.warning(
+                    "target_not_ready", address=address, reason=error.reason, why=error.message
+                )
             await asyncio.sleep(0.2)
         else:
             return model_from_proto(response.model)

@@ -1,6 +1,5 @@
 """One request from plan to last event."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -48,6 +47,7 @@ class Generation:
         tiers: Tiers,
         deadline_s: float | None,
     ) -> None:
+        self.session_id = secrets.token_urlsafe(16)
         self._arrival_ns = time.perf_counter_ns()
         self._first_token_ns = 0
         self._plan = plan
@@ -63,7 +63,7 @@ class Generation:
         )
         self._verifier = RemoteVerifier(
             tiers.target,
-            vocabulary,
+            deployment.target,
             num_logprobs=plan.num_logprobs,
             deadline_s=deadline_s,
             reopen=tiers.reopen,
@@ -82,11 +82,14 @@ class Generation:
 
         Raises:
             VocabularyMismatchError: the draft tier has another vocabulary, and speculation is on.
+                Comes before the first tokens if it is known by then, else after them: they are the
+                target's own, and the draft tier does not delay them.
+            ModelMismatchError: the target tier serves another model than the deployment's.
             TierUnavailableError: the target tier is lost and did not come back in time.
         """
         plan = self._plan
         session = Session(
-            session_id=secrets.token_urlsafe(16),
+            session_id=self.session_id,
             token_ids=plan.prompt_token_ids,
             max_len=len(plan.prompt_token_ids) + plan.max_tokens,
             sampling=plan.sampling,
@@ -109,6 +112,7 @@ class Generation:
             )
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
+                    self._refuse_foreign_draft()
                     events = self._take(judged)
                     if events:
                         yield events
@@ -121,27 +125,23 @@ class Generation:
 
     async def _start(self, session: Session) -> None:
         """Opens the streams, so that both tiers compute the prompt at the same time."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._verifier.start(session))
-                if self._plan.num_speculative_tokens:
-                    group.create_task(self._start_proposer(session))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        if self._plan.num_speculative_tokens:
+            self._proposer.start(session)
+        await self._verifier.start(session)
 
-    async def _start_proposer(self, session: Session) -> None:
-        try:
-            await self._proposer.start(session)
-        except VocabularyMismatchError as error:
-            names = {
-                "draft": error.metadata.get("model", ""),
-                "target": self._deployment.target.name,
-            }
-            raise VocabularyMismatchError(
-                f"draft {names['draft']} and target {names['target']} do not share a vocabulary; "
-                "with num_speculative_tokens = 0 the target works alone",
-                metadata=names,
-            ) from error
+    def _refuse_foreign_draft(self) -> None:
+        mismatch = self._proposer.mismatch
+        if mismatch is None:
+            return
+        names = {
+            "draft": mismatch.metadata.get("model", ""),
+            "target": self._deployment.target.name,
+        }
+        raise VocabularyMismatchError(
+            f"draft {names['draft']} and target {names['target']} do not share a vocabulary; "
+            "with num_speculative_tokens = 0 the target works alone",
+            metadata=names,
+        ) from mismatch
 
     def _take(self, judged: Round) -> list[GenerationEvent]:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()

@@ -1,6 +1,7 @@
 """From a client's request to a plan that can be carried out, or an error that names every field.
 
 Limits belong to the deployment: the model's length and vocabulary, the most tokens to draft.
+Nothing here touches the event loop, so that long prompts can be planned in a thread.
 """
 
 import secrets
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
 from forethought.models.tokenizer import TextTokenizer
+from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
 from forethought.tier import ModelInfo
 
@@ -96,13 +98,16 @@ def encode_prompt(
     """
     tokenizer = deployment.tokenizer
     if isinstance(prompt, str):
-        field, token_ids = "prompt.text", tokenizer.encode(prompt, add_special_tokens=True)
-    elif any(isinstance(item, ChatMessage) for item in prompt):
-        turns = [(turn.role, turn.content) for turn in prompt if isinstance(turn, ChatMessage)]
-        text = tokenizer.render_chat(turns)
-        field, token_ids = "prompt.conversation", tokenizer.encode(text, add_special_tokens=False)
+        field = "prompt.text"
+        _check_length(field, prompt, deployment)
+        token_ids = tokenizer.encode(prompt, add_special_tokens=True)
+    elif messages := messages_of(prompt):
+        field = "prompt.conversation"
+        text = tokenizer.render_chat([(turn.role, turn.content) for turn in messages])
+        _check_length(field, text, deployment)
+        token_ids = tokenizer.encode(text, add_special_tokens=False)
     else:
-        field, token_ids = "prompt.token_ids", [item for item in prompt if isinstance(item, int)]
+        field, token_ids = "prompt.token_ids", token_ids_of(prompt)
     target = deployment.target
     if not token_ids:
         raise InvalidArgumentError({field: "must not be empty"})
@@ -110,11 +115,21 @@ def encode_prompt(
         raise InvalidArgumentError(
             {field: f"has {len(token_ids)} tokens, the model takes {target.max_model_len - 1}"}
         )
-    if max(token_ids) >= target.vocab_size:
+    if min(token_ids) < 0 or max(token_ids) >= target.vocab_size:
         raise InvalidArgumentError(
             {field: f"must be below the vocabulary's size of {target.vocab_size}"}
         )
     return tuple(token_ids)
+
+
+def _check_length(field: str, text: str, deployment: Deployment) -> None:
+    """Refuses a text that is too long whatever its tokens are, before time is spent on them."""
+    num_tokens = deployment.tokenizer.min_num_tokens(text)
+    max_num_tokens = deployment.target.max_model_len - 1
+    if num_tokens > max_num_tokens:
+        raise InvalidArgumentError(
+            {field: f"has at least {num_tokens} tokens, the model takes {max_num_tokens}"}
+        )
 
 
 @contextmanager
@@ -132,6 +147,7 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
     max_k = deployment.max_num_speculative_tokens
     checks = (
         ("max_tokens", params.max_tokens is None or params.max_tokens > 0, "must be above 0"),
+        ("stop", not isinstance(params.stop, str), MUST_BE_A_LIST),
         ("stop", len(params.stop) <= MAX_STOPS, f"must hold at most {MAX_STOPS} texts"),
         (
             "stop",
@@ -159,7 +175,8 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
             f"must be at most {max_k}",
         ),
     )
-    return {f"params.{field}": text for field, valid, text in checks if not valid}
+    # Of several reasons for one field, the first.
+    return {f"params.{field}": text for field, valid, text in reversed(checks) if not valid}
 
 
 def _max_tokens(params: GenerationParams, num_prompt_tokens: int, deployment: Deployment) -> int:

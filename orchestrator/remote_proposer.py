@@ -1,19 +1,32 @@
 """Speculation by the draft tier, over one stream, for as long as there is one.
 
 A session never depends on its draft. A tier that is missing, late or failing means an empty draft,
-K = 0 for that round; the stream is opened again in the background, less and less often. Only a
-draft with another vocabulary is an error, and only at the start, since it will not mend itself.
+K = 0 for that round. Only a draft with another vocabulary is an error, and only when the session
+begins, since it will not mend itself.
+
+Streams are opened in a task, so that neither the start nor a round is held by a tier that cannot be
+reached. The first opening is waited for like a draft, by the first round that wants one: the same
+seed is to give the same text, whether the tier took the session a little sooner or later. What a
+round gave up on is taken when it comes, and never waited for again. A lost stream is opened again,
+less and less often, and rounds go on without a draft until it is.
 """
 
+import asyncio
+import math
 import time
 from dataclasses import dataclass
 
 import structlog
 
 from forethought.errors import ForethoughtError, TierProtocolError, VocabularyMismatchError
-from forethought.rpc.tier_codec import draft_from_proto, open_to_proto, speculate_to_proto
+from forethought.rpc.tier_codec import (
+    draft_from_proto,
+    open_to_proto,
+    opened_from_proto,
+    speculate_to_proto,
+)
 from forethought.sampling.types import Draft
-from forethought.tier import DraftRound, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.session import Session
@@ -27,9 +40,11 @@ class DraftPatience:
     """How long a session waits for its draft."""
 
     open_s: float = 0.25
-    """For the tier to take the session, at the start, or any request later."""
+    """For the tier to take a request off our hands: the opening of a stream, with the time that a
+    connection takes, or a round."""
     round_s: float = 2.0
-    """For one draft. A late one is dropped when it comes, and none is asked for until then."""
+    """A round waits so long for its draft, and the first one for the opening too. A late draft is
+    dropped when it comes, and none is asked for until then."""
     first_backoff_s: float = 0.25
     """Until a lost stream is opened again; doubles with each failure."""
     max_backoff_s: float = 10.0
@@ -54,46 +69,43 @@ class RemoteProposer:
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._patience = patience or DraftPatience()
         self._stream: TierStream | None = None
+        self._opening: asyncio.Task[ModelInfo] | None = None  # of that stream, until it is taken
+        self._model: ModelInfo | None = None  # what the tier said last that it serves
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
-        self._is_answer_due = False  # a request is not answered yet
-        self._gave_up = False  # a round waited for that answer, in vain
+        self._is_answer_due = False  # a round is not answered yet
+        self._trouble = ""  # why rounds go without a draft, and wait for no opening
         self._backoff_s = self._patience.first_backoff_s
         self._retry_at = 0.0
         self.num_failures = 0
         """Rounds that wanted a draft and got none because of the tier."""
         self.timings = RoundTimings()
         """Of the last draft, by the tier's clock."""
+        self.mismatch: VocabularyMismatchError | None = None
+        """Why the tier refused the session when it began, if that was its vocabulary."""
 
-    async def start(self, session: Session) -> None:
-        """Opens the stream, so that the tier computes the prompt while the target does.
+    def start(self, session: Session) -> None:
+        """Begins to open the stream, so that the tier computes the prompt while the target does.
 
-        Raises:
-            VocabularyMismatchError: the draft tier has another vocabulary.
+        Of a draft with another vocabulary `mismatch` tells.
         """
-        try:
-            stream = await self._open(session)
-            await self._receive(stream, self._patience.open_s)
-        except VocabularyMismatchError:
-            self.close()
-            raise
-        except TimeoutError:
-            _log.warning("draft_late", session_id=session.session_id, waiting_for="opening")
-        except ForethoughtError as error:
-            self._lose(session, error)
+        self._begin(session)
 
     async def propose(self, session: Session, num_speculative_tokens: int) -> Draft:
-        """A draft of at most K tokens, or an empty one. Never raises."""
-        if not num_speculative_tokens:
-            return Draft()
+        """A draft of at most K tokens, or an empty one. Never raises.
+
+        K is cut to what the draft's model takes. Beyond its length there is no draft, which is no
+        failure.
+        """
+        give_up = time.monotonic() + self._patience.round_s
         try:
-            stream = self._stream
-            if stream is None and time.monotonic() >= self._retry_at:
-                stream = await self._open(session)
+            if not self._num_wanted(session, num_speculative_tokens):
+                return Draft()
+            stream = await self._open_stream(session, give_up)
             if stream is not None:
-                return await self._ask(stream, session, num_speculative_tokens)
+                num_wanted = self._num_wanted(session, num_speculative_tokens)
+                return await self._ask(stream, session, num_wanted, give_up)
         except TimeoutError:
-            self._gave_up = True
-            _log.warning("draft_late", session_id=session.session_id, round=session.round)
+            self._go_without("draft_late", session, round=session.round)
         except ForethoughtError as error:
             self._lose(session, error)
         self.num_failures += 1
@@ -101,28 +113,46 @@ class RemoteProposer:
 
     def close(self) -> None:
         """Ends the stream."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        self._is_answer_due = False
 
-    async def _ask(self, stream: TierStream, session: Session, k: int) -> Draft:
+    def _num_wanted(self, session: Session, k: int) -> int:
+        """K, or less where the draft's model says so. What it leaves at 0 it does not say."""
+        model = self._model
+        if model is not None and model.max_num_speculative_tokens:
+            k = min(k, model.max_num_speculative_tokens)
+        if model is not None and model.max_model_len:
+            k = min(k, model.max_model_len - session.position)
+        return max(k, 0)
+
+    async def _ask(self, stream: TierStream, session: Session, k: int, give_up: float) -> Draft:
         """One draft, within the patience of a round."""
-        give_up = time.monotonic() + self._patience.round_s
+        if not k:
+            return Draft()
         if self._is_answer_due:
-            # That of an opening is waited for like a draft. What a round gave up on is taken if it
-            # has come meanwhile, and never waited for again.
-            await self._receive(stream, 0 if self._gave_up else self._patience.round_s)
+            # An earlier round gave up on it.
+            await self._receive(stream, 0)
         request = SpeculateRound(
             round=session.round,
             position=session.position,
             committed_token_ids=session.token_ids[self._num_known_tokens :],
             num_speculative_tokens=k,
         )
-        await self._send(stream, SpeculateRequest(round=speculate_to_proto(request)), session)
+        left_s = max(give_up - time.monotonic(), 0)
+        message = SpeculateRequest(round=speculate_to_proto(request))
+        await stream.send(message, min(self._patience.open_s, left_s))
+        self._num_known_tokens = session.position
+        self._is_answer_due = True
         response = await self._receive(stream, max(give_up - time.monotonic(), 0))
         answer = draft_from_proto(response.draft)
         self._check(answer, request)
         self._backoff_s = self._patience.first_backoff_s
+        self._trouble = ""
         self.timings = answer.timings
         return answer.draft
 
@@ -137,31 +167,67 @@ class RemoteProposer:
         ):
             raise TierProtocolError("the draft tier drafted tokens that the target does not have")
 
-    async def _open(self, session: Session) -> TierStream:
-        """Sends the opening. Its answer is due, and not waited for here."""
+    def _begin(self, session: Session) -> None:
+        """Opens a stream in a task of its own."""
         timeout_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
-        stream = TierStream(self._stub.Speculate(timeout=timeout_s))
-        self._stream = stream
+        self._stream = TierStream(self._stub.Speculate(timeout=timeout_s))
+        self._num_known_tokens = session.position
+        self._opening = asyncio.create_task(self._open(self._stream, session))
+        # An opening that nobody asks for any more may fail in silence.
+        self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _open(self, stream: TierStream, session: Session) -> ModelInfo:
+        """Sends the opening and takes its answer, which comes before the prompt is computed."""
         opening = SessionOpen(
             session.session_id, session.token_ids, session.sampling, self._vocabulary_fingerprint
         )
-        await self._send(stream, SpeculateRequest(open=open_to_proto(opening)), session)
-        return stream
+        try:
+            request = SpeculateRequest(open=open_to_proto(opening))
+            await stream.send(request, self._patience.open_s)
+            response: SpeculateResponse = await stream.receive()
+        except VocabularyMismatchError as error:
+            if not self._trouble:
+                self.mismatch = error
+            raise
+        if not response.HasField("opened"):
+            raise TierProtocolError("the draft tier answered an opening with something else")
+        return opened_from_proto(response.opened).model
 
-    async def _send(self, stream: TierStream, request: SpeculateRequest, session: Session) -> None:
-        await stream.send(request, self._patience.open_s)
-        self._num_known_tokens = session.position
-        self._is_answer_due, self._gave_up = True, False
+    async def _open_stream(self, session: Session, give_up: float) -> TierStream | None:
+        """The stream, once it is open; None where a round shall not wait for it.
+
+        Raises:
+            TimeoutError: the first opening is not answered in time.
+            ForethoughtError: the opening failed.
+        """
+        if self._stream is None and time.monotonic() >= self._retry_at:
+            self._begin(session)
+        if self._opening is not None:
+            if not self._opening.done():
+                if self._trouble:
+                    return None
+                await asyncio.wait((self._opening,), timeout=give_up - time.monotonic())
+            if not self._opening.done():
+                raise TimeoutError
+            opening, self._opening = self._opening, None
+            self._model = opening.result()
+        return self._stream
 
     async def _receive(self, stream: TierStream, timeout_s: float) -> SpeculateResponse:
         response: SpeculateResponse = await stream.receive(timeout_s)
-        self._is_answer_due = self._gave_up = False
+        self._is_answer_due = False
         return response
 
     def _lose(self, session: Session, error: ForethoughtError) -> None:
         self.close()
-        self._retry_at = time.monotonic() + self._backoff_s
+        # What a tier calls invalid once it will call invalid again.
+        is_final = error.code == "INVALID_ARGUMENT"
+        self._retry_at = math.inf if is_final else time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, self._patience.max_backoff_s)
-        _log.warning(
-            "draft_lost", session_id=session.session_id, reason=error.reason, why=error.message
-        )
+        self._go_without("draft_lost", session, reason=error.reason, why=error.message)
+
+    def _go_without(self, event: str, session: Session, **why: object) -> None:
+        """Notes why rounds go on without drafts; in the log where that is news."""
+        if event != self._trouble:
+            _log.warning(event, session_id=session.session_id, **why)
+        self._trouble = event

@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from forethought.errors import TierUnavailableError
+
 Item = TypeVar("Item")
 
 
@@ -22,6 +24,10 @@ async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[
     """The items of `source`, which runs in a task of its own, at most `depth` items ahead.
 
     Its errors are raised here. Closing this closes the source.
+
+    Raises:
+        TierUnavailableError: the source was cancelled from below, as gRPC does with those who read
+            from a call that ends with its channel.
     """
     queue: asyncio.Queue[Item | _End] = asyncio.Queue(depth)
 
@@ -31,10 +37,15 @@ async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[
             async with aclosing(source):
                 async for item in source:
                     await queue.put(item)
+        except asyncio.CancelledError:
+            if is_closing:
+                raise
+            error = TierUnavailableError("a call to a tier was cancelled while it was under way")
         except Exception as raised:  # noqa: BLE001 - raised again where the items are taken
             error = raised
         await queue.put(_End(error))
 
+    is_closing = False
     producer = asyncio.create_task(produce())
     try:
         while not isinstance(item := await queue.get(), _End):
@@ -42,5 +53,6 @@ async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[
         if item.error is not None:
             raise item.error
     finally:
+        is_closing = True
         producer.cancel()
         await asyncio.wait((producer,))

@@ -23,9 +23,14 @@ class OrchestratorSettings(ProcessSettings):
         4, ge=0, le=128, description="tokens to draft a round (K) when a request does not say"
     )
     max_requests: int = Field(256, ge=1, description="most requests under way at a time")
+    draft_open_timeout_s: float = Field(
+        0.25,
+        gt=0,
+        description="seconds the draft tier may take to receive a request, connecting included",
+    )
     draft_timeout_s: float = Field(
         2.0, gt=0, description="seconds a round waits for its draft before it goes on without"
     )
     target_patience_s: float = Field(
-        10.0, ge=0, description="seconds a round may take to find a lost target again"
+        10.0, ge=0, description="seconds a target may stay lost before its requests fail"
     )

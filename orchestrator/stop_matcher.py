@@ -9,6 +9,7 @@ stop text that began earlier and may never be complete: `cd` ends `abcde` althou
 too. Nothing that is shown contains a stop text, since it would have been complete before.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,12 +17,17 @@ from forethought.generation import Token
 
 
 class StopMatcher:
-    """Finds which of several texts is complete first in a stream of tokens."""
+    """Finds which of several texts is complete first in a stream of tokens.
+
+    Each stop text is searched for by Knuth, Morris and Pratt (1977): what is kept is how much of
+    its beginning the text so far ends with, so a character costs O(1) on average, however long
+    stop texts are and however much is held back.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held: list[Token] = []
-        self._held_text = ""
+        self._searches = [_Search(stop) for stop in stops]
+        self._held: deque[Token] = deque()
+        self._num_held_chars = 0
         self.matched = ""
         """The stop text that was found, or empty."""
 
@@ -32,44 +38,65 @@ class StopMatcher:
         begins, and nothing after.
         """
         self._held.append(token)
-        self._held_text += token.text
-        place, self.matched = self._find()
-        if self.matched:
-            return self._release(place, cut=True)
-        return self._release(len(self._held_text) - self._num_at_risk(), cut=False)
+        for index, char in enumerate(token.text, start=self._num_held_chars + 1):
+            complete = [search.stop for search in self._searches if search.take(char)]
+            if complete:
+                self.matched = max(complete, key=len)
+                self._num_held_chars += len(token.text)
+                return self._release(index - len(self.matched), cut=True)
+        self._num_held_chars += len(token.text)
+        return self._release(self._num_held_chars - self._num_at_risk(), cut=False)
 
     def flush(self) -> list[Token]:
         """The tokens still held back, when no more will come."""
-        return self._release(len(self._held_text), cut=False)
-
-    def _find(self) -> tuple[int, str]:
-        """Place and text of the stop text that is complete first; of two the longer."""
-        found = [
-            (place, stop) for stop in self._stops if (place := self._held_text.find(stop)) >= 0
-        ]
-        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0]), default=(0, ""))
+        return self._release(self._num_held_chars, cut=False)
 
     def _num_at_risk(self) -> int:
         """Characters at the end that are the beginning of a stop text."""
-        return max(
-            (
-                length
-                for stop in self._stops
-                for length in range(1, min(len(stop), len(self._held_text) + 1))
-                if self._held_text.endswith(stop[:length])
-            ),
-            default=0,
-        )
+        return max((search.num_matched for search in self._searches), default=0)
 
     def _release(self, end: int, *, cut: bool) -> list[Token]:
         """Lets go of the tokens whose text ends by `end`; with `cut`, of the next one's part."""
         released: list[Token] = []
         while self._held and len(self._held[0].text) <= end:
-            token = self._held.pop(0)
+            token = self._held.popleft()
             end -= len(token.text)
-            self._held_text = self._held_text[len(token.text) :]
+            self._num_held_chars -= len(token.text)
             released.append(token)
         if cut and end:
             token = self._held[0]
             released.append(replace(token, text=token.text[:end]))
         return released
+
+
+class _Search:
+    """The search for one stop text."""
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.num_matched = 0
+        """Characters at the end of the text that are the beginning of the stop text, the most."""
+        self._borders = _borders(stop)
+
+    def take(self, char: str) -> bool:
+        """Takes the next character; returns whether it completes the stop text."""
+        while self.num_matched and self.stop[self.num_matched] != char:
+            self.num_matched = self._borders[self.num_matched - 1]
+        if self.stop[self.num_matched] == char:
+            self.num_matched += 1
+        return self.num_matched == len(self.stop)
+
+
+def _borders(stop: str) -> list[int]:
+    """[len] For each beginning of `stop`: how much of its end, less than all, is a beginning too.
+
+    The prefix function of Knuth, Morris and Pratt.
+    """
+    borders = [0] * len(stop)
+    length = 0
+    for index in range(1, len(stop)):
+        while length and stop[index] != stop[length]:
+            length = borders[length - 1]
+        length += stop[index] == stop[length]
+        borders[index] = length
+    return borders

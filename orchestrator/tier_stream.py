@@ -10,10 +10,6 @@ import grpc
 from forethought.errors import ForethoughtError, TierProtocolError, TierUnavailableError
 from forethought.rpc.status import error_from_rpc
 
-_BROKEN_WRITE = "Internal error from Core"
-"""What grpc.aio says, with INTERNAL, of a write to a stream whose end it has not noticed yet. The
-true status is lost with it; opening the stream again brings it out."""
-
 
 class TierStream:
     """Sends requests and receives answers in order.
@@ -39,7 +35,9 @@ class TierStream:
         except TimeoutError:
             raise TierUnavailableError("the tier takes no requests") from None
         except grpc.aio.AioRpcError as error:
-            if error.details() == _BROKEN_WRITE:
+            if error.code() is grpc.StatusCode.INTERNAL:
+                # What grpc.aio says of a write to a stream whose end it has not noticed yet. The
+                # true status is lost with it; opening the stream again brings it out.
                 raise TierUnavailableError("the stream ended while a request was sent") from error
             raise error_from_rpc(error) from error
         except asyncio.InvalidStateError:

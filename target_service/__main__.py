@@ -35,7 +35,10 @@ async def serve(settings: TargetSettings) -> None:
         add_TargetServiceServicer_to_server(servicer, services)
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-    await run_server(options, add_services)
+    try:
+        await run_server(options, add_services)
+    finally:
+        await worker.close()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def verify(sequence: CachedSequence, request: VerifyRound, sampling: SamplingPar
     supports = [*(draft.support_token_ids for draft in request.drafts), ()]
 
     logits = sequence.score(draft_token_ids)  # [K + 1, V]
-    contexts = row_contexts(sampling, sequence.token_ids, draft_token_ids)
+    contexts = row_contexts(sampling, sequence, draft_token_ids, num_rows=len(logits))
     probs = shape_logits(logits, sampling, contexts)  # [K + 1, V]
 
     randomness = KeyedRandomness(sampling.seed, request.round)

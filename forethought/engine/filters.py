@@ -1,13 +1,24 @@
 """From logits to the distribution that is sampled.
 
 Repetition penalty, temperature, top-k, top-p and min-p, in this order and with the meaning that
-transformers gives them (`generation/logits_process.py`), up to ties. transformers masks logits
-and takes the softmax again after each filter. Here it is taken once, and the filters cut
-probabilities: a cut never depends on what cutting and renormalising does to all of them alike.
+transformers gives them (`generation/logits_process.py`). transformers masks logits and takes the
+softmax again after each filter. Here it is taken once, and the filters cut probabilities: a cut
+never depends on what cutting and renormalising does to all of them alike.
+
+*A row's distribution is a function of that row.* Speculation is exact only if p at a position is
+the same whatever was guessed after it, so neither the other rows nor the order in which a sort
+leaves equals may have a say. Hence each filter only finds the least probability it keeps, and all
+tokens at or above it stay, all of several equals too. (transformers' top-k does the same. Its top-p
+keeps as many equals as reach the mass, whichever the sort puts first.) And hence masses are summed
+in whole numbers, where the order of a sum does not matter.
 
 Top-p asks for the most likely tokens that together reach a mass. Sorting a whole vocabulary for
-that takes 11 ms for [5, 49152]; usually the 64 most likely tokens reach it, which takes 0.3. If the
+that takes 27 ms for [5, 49152]; usually the 64 most likely tokens reach it, which takes 0.5. If the
 tokens looked at reach the mass, no other token can belong to the answer, so this is exact.
+
+What is left to torch's own reductions: softmax and maximum give a row the same bits alone and
+beside others on the CPU. On an accelerator the kernel, and with it the last bit, may depend on the
+shape, as it does in the model's own pass.
 """
 
 from collections.abc import Sequence
@@ -15,26 +26,31 @@ from collections.abc import Sequence
 import torch
 
 from forethought.engine.blocks import argmax_in_blocks, in_blocks
+from forethought.engine.sequence import CachedSequence
 from forethought.errors import ForethoughtError
 from forethought.sampling.params import SamplingParams
 
 _NUCLEUS_SIZES = (64, 1024, 8192)
 """How many tokens are looked at for top-p, one size after the other, before all are sorted."""
+_NUM_QUANTA = 2.0**52
+"""Of a probability of 1. Float64 holds all whole numbers up to twice as many."""
 _MIN_TEMPERATURE = 1e-37
 """Below it one-hot in float32 all the same, but its reciprocal would no longer be a number."""
 
 
 @torch.inference_mode()
 def shape_logits(
-    logits: torch.Tensor, params: SamplingParams, contexts: Sequence[Sequence[int]] = ()
+    logits: torch.Tensor,
+    params: SamplingParams,
+    contexts: Sequence[Sequence[int] | torch.Tensor] = (),
 ) -> torch.Tensor:
     """The distributions that `params` makes of `logits`.
 
     Args:
         logits: [n, V] float32, not changed.
         params: what to apply to every row.
-        contexts: for each row the tokens before it, to which the repetition penalty applies;
-            unused without one. See `row_contexts`.
+        contexts: for each row the tokens before it, in any order, to which the repetition penalty
+            applies; unused without one. See `row_contexts`.
 
     Returns:
         [n, V] float32; rows sum to 1 up to rounding, or are one-hot where temperature is 0.
@@ -52,72 +68,95 @@ def shape_logits(
     scores = logits - logits.amax(dim=-1, keepdim=True)
     probs = scores.div_(max(params.temperature, _MIN_TEMPERATURE)).softmax(dim=-1)
     _refuse_nan(probs[:, :1])
-    if params.top_k or params.top_p < 1:
-        return _cut_sorted(probs, params)
-    if params.min_p:
-        floor = params.min_p * probs.amax(dim=-1, keepdim=True)  # [n, 1]
-        probs = probs.where(probs >= floor, 0.0)
-        return probs.div_(probs.sum(dim=-1, keepdim=True))
+    if params.top_k or params.top_p < 1 or params.min_p:
+        return _cut(probs, params)
     return probs
 
 
 def row_contexts(
-    params: SamplingParams, committed_token_ids: Sequence[int], draft_token_ids: Sequence[int]
-) -> list[list[int]]:
-    """The contexts of the K + 1 rows that score K guesses; empty if `params` has no use for them.
+    params: SamplingParams,
+    sequence: CachedSequence,
+    draft_token_ids: Sequence[int],
+    num_rows: int,
+) -> list[torch.Tensor]:
+    """What the last `num_rows` of the K + 1 rows that score K guesses follow; empty if `params`
+    has no use for it.
 
-    Row i follows the committed tokens and the first i guesses.
+    Row i follows the committed tokens, each of them here once, and the first i guesses.
     """
     if params.repetition_penalty == 1:
         return []
-    # A token counts once however often it occurs.
-    committed = list(set(committed_token_ids))
-    return [[*committed, *draft_token_ids[:num]] for num in range(len(draft_token_ids) + 1)]
+    seen = sequence.seen_token_ids()  # [m]
+    guesses = torch.tensor(draft_token_ids, dtype=torch.long, device=seen.device)  # [K]
+    num_guesses = range(len(draft_token_ids) + 1)[-num_rows:]
+    return [torch.cat((seen, guesses[:num])) for num in num_guesses]
 
 
 def _penalised(
-    logits: torch.Tensor, penalty: float, contexts: Sequence[Sequence[int]]
+    logits: torch.Tensor, penalty: float, contexts: Sequence[Sequence[int] | torch.Tensor]
 ) -> torch.Tensor:
     logits = logits.clone()
     for row, context in zip(logits, contexts, strict=True):
-        token_ids = torch.tensor(context, dtype=torch.long, device=logits.device)  # [tokens]
-        seen = row[token_ids]
-        row[token_ids] = torch.where(seen < 0, seen * penalty, seen / penalty)
+        token_ids = torch.as_tensor(context, dtype=torch.long, device=logits.device)  # [tokens]
+        seen = row.index_select(0, token_ids)
+        row.scatter_(0, token_ids, torch.where(seen < 0, seen * penalty, seen / penalty))
     return logits
 
 
-def _cut_sorted(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Top-k and top-p, then min-p, on each row's most likely tokens."""
-    # Both [n, m], most likely first.
-    top_probs, top_ids = _most_likely(probs, params)
-    kept = torch.ones_like(top_probs, dtype=torch.bool)
-    if params.top_p < 1:
-        mass = top_probs.cumsum(dim=-1, dtype=torch.float64)
-        # What remains after top-k is the whole. Without top-k the tokens not looked at belong to
-        # it too, and all of them sum to 1.
-        whole = mass[:, -1:] if params.top_k else 1.0
-        kept &= mass - top_probs < params.top_p * whole
-        kept[:, 0] = True  # also where top_p is too small for its product to be a number
-    if params.min_p:
-        kept &= top_probs >= params.min_p * top_probs[:, :1]
-    top_probs = top_probs.where(kept, 0.0)
-    top_probs /= top_probs.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(probs).scatter_(1, top_ids, top_probs)
-
-
-def _most_likely(probs: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and ids [n, m], most likely first: the top k, or enough of them for top-p."""
-    vocab_size = probs.shape[-1]
+def _cut(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """What all of top-k, top-p and min-p keep, normalised."""
+    least = params.min_p * probs.amax(dim=-1, keepdim=True)  # [n, 1]
     if params.top_k:
-        top_probs, top_ids = probs.topk(min(params.top_k, vocab_size))
-        return top_probs, top_ids
+        least = least.maximum(_least_of_top_k(probs, params))
+    elif params.top_p < 1:
+        least = least.maximum(_least_of_nucleus(probs, params.top_p))
+    kept = probs.where(probs >= least, 0.0)
+    # In blocks, since torch sums one long row in parts, on as many threads as there are.
+    return kept.div_(in_blocks(kept, 0.0).sum(dim=-1).sum(dim=-1, keepdim=True))
+
+
+def _least_of_top_k(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """[n, 1]: the least probability that top-k and then top-p keep."""
+    top_probs = probs.topk(min(params.top_k, probs.shape[-1]))[0]  # [n, k], largest first
+    least = top_probs[:, -1:]
+    if params.top_p == 1:
+        return least
+    # What top-k keeps is the whole for top-p: the k, and whatever is as likely as the last of them.
+    num_equals = (probs >= least).sum(dim=-1, keepdim=True) - top_probs.shape[-1]
+    quanta = _in_quanta(top_probs)
+    whole = quanta.sum(dim=-1, keepdim=True) + num_equals * quanta[:, -1:]
+    return _first_to_reach(params.top_p * whole, top_probs, quanta.cumsum(dim=-1))
+
+
+def _least_of_nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """[n, 1]: the least probability that top-p keeps of a whole that sums to 1."""
+    mass = torch.full_like(probs[:, :1], top_p * _NUM_QUANTA, dtype=torch.float64)
     for size in _NUCLEUS_SIZES:
-        if size < vocab_size:
-            top_probs, top_ids = probs.topk(size)
-            if bool((top_probs.sum(dim=-1, dtype=torch.float64) >= params.top_p).all()):
-                return top_probs, top_ids
-    top_probs, top_ids = probs.sort(dim=-1, descending=True)
-    return top_probs, top_ids
+        if size < probs.shape[-1]:
+            top_probs = probs.topk(size)[0]  # [n, size], largest first
+            reached = _in_quanta(top_probs).cumsum(dim=-1)
+            if bool((reached[:, -1:] >= mass).all()):
+                return _first_to_reach(mass, top_probs, reached)
+    top_probs = probs.sort(dim=-1, descending=True)[0]
+    return _first_to_reach(mass, top_probs, _in_quanta(top_probs).cumsum(dim=-1))
+
+
+def _first_to_reach(
+    mass: torch.Tensor, top_probs: torch.Tensor, reached: torch.Tensor
+) -> torch.Tensor:
+    """[n, 1], [n, m], [n, m] -> [n, 1]: the probability with which the sum of those before and of
+    itself reaches the mass; the last one if none does, for want of what rounding took.
+    """
+    place = (reached < mass).sum(dim=-1, keepdim=True)
+    return top_probs.gather(1, place.clamp(max=top_probs.shape[-1] - 1))
+
+
+def _in_quanta(probs: torch.Tensor) -> torch.Tensor:
+    """Whole numbers in float64: sums of up to all of a row are exact, so that no order of summing
+    and no number of tokens looked at makes a difference. Rounding down loses nothing of float32
+    above 2**-29, and less than 2**-52 below.
+    """
+    return (probs.double() * _NUM_QUANTA).floor_()
 
 
 def _refuse_nan(values: torch.Tensor) -> None:

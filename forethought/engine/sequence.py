@@ -22,19 +22,22 @@ from collections.abc import Sequence
 import torch
 
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.seen_tokens import SeenTokens
 from forethought.errors import CachePositionMismatchError, InvalidArgumentError
 
 
 class CachedSequence:
     """The token log of one session on one tier, with its KV cache."""
 
-    __slots__ = ("_cache", "_log", "_model", "_num_tokens")
+    __slots__ = ("_cache", "_log", "_model", "_num_cached_tokens", "_num_tokens", "_seen")
 
     def __init__(self, model: CausalModel) -> None:
         self._model = model
         self._cache = model.new_cache()
         self._log: list[int] = []  # committed tokens, then speculative ones
         self._num_tokens = 0
+        self._num_cached_tokens = 0
+        self._seen: SeenTokens | None = None  # of the committed tokens, once asked for
 
     @property
     def num_tokens(self) -> int:
@@ -43,13 +46,26 @@ class CachedSequence:
 
     @property
     def num_cached_tokens(self) -> int:
-        """Tokens with keys and values in memory, speculative ones included."""
-        return self._cache.length
+        """Tokens with keys and values in memory, speculative ones included.
+
+        A number of its own, so that any thread may read it while a pass fills the cache.
+        """
+        return self._num_cached_tokens
 
     @property
     def token_ids(self) -> list[int]:
-        """The committed tokens, as a list of the caller's own."""
+        """The committed tokens, as a list of the caller's own. Copies all: not for every round."""
         return self._log[: self._num_tokens]
+
+    def seen_token_ids(self) -> torch.Tensor:
+        """The distinct committed tokens, [m] long on the model's device, not to be changed.
+
+        The first call counts all that is committed, and commits keep count from then on.
+        """
+        if self._seen is None:
+            self._seen = SeenTokens(self._model.vocab_size, self._model.device_name)
+            self._seen.add(self.token_ids)
+        return self._seen.token_ids
 
     def commit(self, position: int, committed_token_ids: Sequence[int]) -> None:
         """Makes `position` the committed length, with the given tokens at its end.
@@ -71,17 +87,18 @@ class CachedSequence:
             )
         self._check(committed_token_ids, position)
         num_kept = _common_prefix_len(self._log[start:position], committed_token_ids)
+        num_same = min(start + num_kept, self._num_tokens)
+        if self._seen is not None:
+            self._seen.remove(self._log[num_same : self._num_tokens])
         self._cut(start + num_kept)
         self._log.extend(committed_token_ids[num_kept:])
         self._num_tokens = position
+        if self._seen is not None:
+            self._seen.add(self._log[num_same:])
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Commits tokens after those committed so far; raises as `commit` does."""
         self.commit(self._num_tokens + len(token_ids), token_ids)
-
-    def rewind(self, position: int) -> None:
-        """Goes back to a committed length of `position`; raises as `commit` does."""
-        self.commit(position, ())
 
     def prefill(self, max_tokens: int) -> bool:
         """Computes the next committed tokens, so that a long prompt can be taken in chunks.
@@ -139,15 +156,19 @@ class CachedSequence:
         """Frees the keys and values. The committed tokens stay, to be computed again if need be."""
         del self._log[self._num_tokens :]
         self._cache = self._model.new_cache()
+        self._num_cached_tokens = 0
 
     def _compute(self, end: int, num_logits: int) -> torch.Tensor:
         """One pass over the log from the end of the cache to `end`; [num_logits, V] logits."""
         try:
-            return self._model.forward(self._log[self._cache.length : end], self._cache, num_logits)
+            token_ids = self._log[self._cache.length : end]
+            logits = self._model.forward(token_ids, self._cache, num_logits)
         except BaseException:
             # A pass that was broken off may have filled some layers and not others.
             self.release()
             raise
+        self._num_cached_tokens = self._cache.length
+        return logits
 
     def _cut(self, length: int) -> None:
         """Forgets all tokens from `length` on."""
@@ -157,6 +178,7 @@ class CachedSequence:
     def _cut_cache(self, length: int) -> None:
         if length < self._cache.length:
             self._cache.truncate(length)
+            self._num_cached_tokens = length
 
     def _check(self, token_ids: Sequence[int], length: int) -> None:
         """Refuses here what would be a fault on the device there."""

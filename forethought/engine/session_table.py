@@ -6,11 +6,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import structlog
+
 from forethought.engine.worker import EngineWorker
 from forethought.errors import DrainingError, OverloadedError
 from forethought.tier import RoundTimings, TierLoad
 
 Result = TypeVar("Result")
+
+_log = structlog.get_logger(__name__)
 
 PREFILL_CHUNK = 512
 """Tokens computed in one go, so that a long prompt lets other sessions through in between."""
@@ -19,11 +23,11 @@ RETRY_AFTER_S = 1.0
 
 
 class SessionState(Protocol):
-    """What a tier keeps for a session. Touched in the engine's thread only."""
+    """What a tier keeps for a session. Its methods run in the engine's thread only."""
 
     @property
     def num_cached_tokens(self) -> int:
-        """Tokens with keys and values in memory."""
+        """Tokens with keys and values in memory. Read in the event loop, while a job may run."""
         ...
 
     def prefill(self, max_tokens: int) -> bool:
@@ -88,7 +92,11 @@ class SessionTable:
         task.add_done_callback(self._releases.discard)
 
     async def _release(self, state: SessionState) -> None:
-        # A closed worker means that the process ends, and its memory with it.
-        with suppress(DrainingError):
-            await self._worker.run(state.release)
-        self._states.discard(state)
+        try:
+            # A closed worker means that the process ends, and its memory with it.
+            with suppress(DrainingError):
+                await self._worker.run(state.release)
+        except Exception:  # noqa: BLE001 - nobody waits for this task, who could be told
+            _log.exception("session_release_failed")
+        finally:
+            self._states.discard(state)

@@ -14,8 +14,12 @@ from forethought.models.folder_tokenizer import read_folder_tokenizer
 from forethought.models.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.parts import TokenizerParts
 from forethought.models.reference import ModelFiles
+from forethought.models.text_length import TextLengths, text_lengths
 
 _MAX_ID = 2**32 - 1
+
+_LONG = 1000
+"""Token ids from which on decoding takes long enough to matter to other threads."""
 
 
 def load_tokenizer(files: ModelFiles) -> "TextTokenizer":
@@ -42,10 +46,17 @@ class TextTokenizer:
         `add_special_tokens` adds what the model expects around a text, such as a
         beginning-of-sequence token. Pass False for rendered chats, which hold it already.
         """
-        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        # The library lets other threads run during calls for batches only, and the fast one leaves
+        # out the offsets, which nobody asks for.
+        batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return batch[0].ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of the ids; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
+        if len(token_ids) >= _LONG:
+            # As in `encode`.
+            batch = [list(token_ids)]
+            return self._backend.decode_batch(batch, skip_special_tokens=skip_special_tokens)[0]
         return self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def token_text(self, token_id: int) -> str:
@@ -66,6 +77,10 @@ class TextTokenizer:
     def vocab_size(self) -> int:
         """The largest id + 1. The model's logits may be wider."""
         return max(self._backend.get_vocab().values(), default=-1) + 1
+
+    def min_num_tokens(self, text: str) -> int:
+        """Tokens that `text` makes at least, told from its length; 0 where that tells nothing."""
+        return 0 if self._text_lengths is None else self._text_lengths.min_num_tokens(text)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,6 +105,10 @@ class TextTokenizer:
                 {CONVERSATION_FIELD: f"model {self.name!r} has no chat template: send text instead"}
             )
         return self._chat_template.render(list(messages))
+
+    @cached_property
+    def _text_lengths(self) -> TextLengths | None:
+        return text_lengths(self._backend)
 
     @cached_property
     def _special_token_ids(self) -> frozenset[int]:

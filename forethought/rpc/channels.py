@@ -1,4 +1,9 @@
-"""Client channels with the settings that long-lived streams need."""
+"""Client channels, and the settings of the connection that both of its ends need.
+
+TCP alone does not tell a peer that thinks from one that froze or was cut off: nothing arrives from
+either. Both ends therefore ping, the client to notice a lost tier, the server to free what it holds
+for a lost client.
+"""
 
 from dataclasses import dataclass
 
@@ -10,12 +15,31 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """How a silent peer is found out. The sum of both is the longest it can go unnoticed."""
+    """How a peer that vanished without a word is found out.
 
-    interval_s: float = 20.0
-    """Time without traffic after which a ping is sent."""
+    It says whether the peer's machine and gRPC's own threads live. A peer that computes for hours
+    answers pings meanwhile, and one that hangs in its own code does so too: that needs a deadline.
+    """
+
+    interval_s: float = 10.0
+    """Time without anything received after which a ping is sent. It is counted in whole intervals,
+    so that a peer is pinged at most two of them after its last sign of life."""
     timeout_s: float = 10.0
-    """Time to wait for the ping's answer before the connection counts as lost."""
+    """Time to wait for the ping's answer before the connection counts as lost, and all calls on it
+    end: at most 2 * interval_s + timeout_s after the peer fell silent, and a little."""
+
+
+def keep_alive_options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
+    """gRPC's options for either end of a connection."""
+    timeout_ms = round(keep_alive.timeout_s * 1000)
+    return [
+        ("grpc.keepalive_time_ms", round(keep_alive.interval_s * 1000)),
+        ("grpc.keepalive_timeout_ms", timeout_ms),
+        # Every ping has a timeout of its own besides: a minute, unless told.
+        ("grpc.http2.ping_timeout_ms", timeout_ms),
+        # A session may be silent for as long as it likes.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
 
 
 def open_channel(address: str, keep_alive: KeepAlive | None = None) -> grpc.aio.Channel:
@@ -26,9 +50,7 @@ def open_channel(address: str, keep_alive: KeepAlive | None = None) -> grpc.aio.
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", round(keep_alive.interval_s * 1000)),
-            ("grpc.keepalive_timeout_ms", round(keep_alive.timeout_s * 1000)),
-            ("grpc.http2.max_pings_without_data", 0),
+            *keep_alive_options(keep_alive),
             # A tier that comes back should be found soon, not after gRPC's two minutes.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", 200),

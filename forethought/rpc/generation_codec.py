@@ -1,8 +1,9 @@
 """GenerationService messages to values and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
-from forethought.errors import InvalidArgumentError
+from forethought.errors import InvalidArgumentError, TierProtocolError
 from forethought.generation import (
     ChatMessage,
     Finished,
@@ -18,8 +19,12 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
+from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.types import OutputToken, TokenOrigin
 from forethought.v1 import generation_pb2 as pb
+
+Name = TypeVar("Name")
+Number = TypeVar("Number", bound=int)
 
 _ORIGIN_TO_PROTO = {
     TokenOrigin.ACCEPTED: pb.TOKEN_ORIGIN_ACCEPTED,
@@ -67,13 +72,11 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
     try:
         if isinstance(prompt, str):
             message.text = prompt
-        elif prompt and isinstance(prompt[0], ChatMessage):
-            turns = [turn for turn in prompt if isinstance(turn, ChatMessage)]
-            message.conversation.CopyFrom(conversation_to_proto(turns))
+        elif messages := messages_of(prompt):
+            message.conversation.CopyFrom(conversation_to_proto(messages))
         else:
-            token_ids = [token_id for token_id in prompt if isinstance(token_id, int)]
-            message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids))
-    except ValueError as error:
+            message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids_of(prompt)))
+    except (TypeError, ValueError) as error:
         raise InvalidArgumentError({"prompt": str(error)}) from error
     return message
 
@@ -119,7 +122,10 @@ def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
     for name in (*_OPTIONAL_PARAMS, *_LIST_PARAMS):
         value = getattr(params, name)
         try:
-            if name in _LIST_PARAMS:
+            if name in _LIST_PARAMS and isinstance(value, str):
+                # To Python it is a list of its characters.
+                violations[f"params.{name}"] = MUST_BE_A_LIST
+            elif name in _LIST_PARAMS:
                 getattr(message, name).extend(value)
             elif value is not None:
                 setattr(message, name, value)
@@ -164,7 +170,11 @@ def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
 
 
 def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent]:
-    """The events of one message, in the order in which they happened."""
+    """The events of one message, in the order in which they happened.
+
+    Raises:
+        TierProtocolError: the server uses a name that is not in this client's protos.
+    """
     if response.HasField("started"):
         started = response.started
         yield Started(started.session_id, started.seed, started.num_prompt_tokens, started.model)
@@ -174,6 +184,18 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
         yield _token_from_proto(token)
     if response.HasField("finished"):
         yield _finished_from_proto(response.finished)
+
+
+def _named(names: Mapping[Number, Name], number: Number) -> Name:
+    """The value that a number of an enum stands for."""
+    try:
+        return names[number]
+    except KeyError:
+        kind = type(next(iter(names.values()))).__name__
+        raise TierProtocolError(
+            f"the server answered with {kind} {number}, which this client does not know; "
+            "it may be older than the server"
+        ) from None
 
 
 def _token_to_proto(token: Token) -> pb.GeneratedToken:
@@ -197,7 +219,7 @@ def _token_from_proto(message: pb.GeneratedToken) -> Token:
         index=message.index,
         token_id=message.token_id,
         text=message.text,
-        origin=_ORIGIN_FROM_PROTO[message.origin],
+        origin=_named(_ORIGIN_FROM_PROTO, message.origin),
         draft_prob=message.draft_prob if message.HasField("draft_prob") else None,
         target_prob=message.target_prob,
         logprob=message.logprob if message.HasField("logprob") else None,
@@ -241,13 +263,13 @@ def _step_from_proto(message: pb.SpeculationStep) -> Step:
                 token.text,
                 token.draft_prob,
                 token.target_prob,
-                _VERDICT_FROM_PROTO[token.verdict],
+                _named(_VERDICT_FROM_PROTO, token.verdict),
             )
             for token in message.drafted
         ),
         final=OutputToken(
             message.final_token_id,
-            _ORIGIN_FROM_PROTO[message.final_origin],
+            _named(_ORIGIN_FROM_PROTO, message.final_origin),
             None,
             message.final_target_prob,
         ),
@@ -284,7 +306,7 @@ def _finished_to_proto(finished: Finished) -> pb.GenerationFinished:
 def _finished_from_proto(message: pb.GenerationFinished) -> Finished:
     speculation = message.speculation
     return Finished(
-        reason=_REASON_FROM_PROTO[message.finish_reason],
+        reason=_named(_REASON_FROM_PROTO, message.finish_reason),
         num_prompt_tokens=message.num_prompt_tokens,
         num_output_tokens=message.num_output_tokens,
         speculation=SpeculationStatistics(

@@ -24,6 +24,9 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 
 _ALWAYS_OPEN = ("/grpc.health.", "/grpc.reflection.")
 
+_MAX_LOGGED_CHARS = 300
+"""Of a refusal: messages may quote what a caller sent."""
+
 
 class GateInterceptor(grpc.aio.ServerInterceptor):
     """Refuses every call, health and reflection apart, while `closed_by` names a reason."""
@@ -139,7 +142,8 @@ async def _abort_for(
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, ForethoughtError) and error.code != "INTERNAL":
-        _log.info("call_refused", method=method, reason=error.reason, detail=error.message)
+        detail = error.message[:_MAX_LOGGED_CHARS]
+        _log.info("call_refused", method=method, reason=error.reason, detail=detail)
         await abort(context, error)
     error_id = uuid.uuid4().hex
     _log.error("call_failed", method=method, error_id=error_id, exc_info=error)

@@ -3,16 +3,20 @@
 The server listens before its model is loaded, so that health checks can tell "loading" from
 "gone". Until the model is warm, and again while draining, health says NOT_SERVING and calls are
 refused with UNAVAILABLE. SIGTERM and SIGINT drain: running calls get `drain_grace_s` to finish.
+
+A client that vanishes without a word is found out by pings, and its calls end as if cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -20,7 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from forethought.errors import DrainingError, ForethoughtError, LoadingError
-from forethought.rpc.channels import MAX_MESSAGE_BYTES
+from forethought.rpc.channels import MAX_MESSAGE_BYTES, KeepAlive, keep_alive_options
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +43,8 @@ class ServerOptions:
     """Full names of the services, for health checks and reflection."""
     drain_grace_s: float = 30.0
     """Time that running calls get to finish after SIGTERM."""
+    keep_alive: KeepAlive = field(default_factory=KeepAlive)
+    """How clients that vanished are found out. Clients may ping twice as often as the server."""
 
 
 class LateServices(grpc.GenericRpcHandler):
@@ -82,7 +88,12 @@ class Server:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 # A taken port is an error, not a second server on the same port.
                 ("grpc.so_reuseport", 0),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                *keep_alive_options(options.keep_alive),
+                # gRPC takes one ping in five minutes, and none without a call, unless told.
+                (
+                    "grpc.http2.min_ping_interval_without_data_ms",
+                    round(options.keep_alive.interval_s * 500),
+                ),
                 ("grpc.keepalive_permit_without_calls", 1),
             ],
         )
@@ -127,6 +138,9 @@ class Server:
 async def run_server(options: ServerOptions, load: Load) -> None:
     """Runs a server until SIGTERM or SIGINT, then drains it.
 
+    Ends the process, with 0, if it is told to stop while it loads: a thread that reads a model
+    cannot be stopped, and Python would wait for it.
+
     Raises:
         ForethoughtError: loading failed.
     """
@@ -144,9 +158,20 @@ async def run_server(options: ServerOptions, load: Load) -> None:
             await loading
             await stopping
     finally:
+        was_loading = not loading.done()
         for task in (loading, stopping):
             task.cancel()
         await server.drain()
+    if was_loading:
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """Ends the process with 0, whatever its other threads do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def run_process(serve: Coroutine[Any, Any, None]) -> None:

@@ -2,13 +2,26 @@
 
 Opening, rounds in order, and an end that frees everything: when the client closes the stream or
 vanishes, when a deadline passes, or when a round is refused.
+
+Only the opening has to come within a time. Between two rounds there is no limit: a client may take
+as long as it likes, or wait for a reader of its own, and one that vanished is found out by the
+connection's pings (`KeepAlive`), which end the stream.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
-from forethought.errors import InvalidArgumentError, ModelMismatchError, VocabularyMismatchError
+from forethought.errors import (
+    InvalidArgumentError,
+    ModelMismatchError,
+    OpeningTimeoutError,
+    VocabularyMismatchError,
+)
 from forethought.tier import ModelInfo, SessionOpen
+
+OPENING_TIMEOUT_S = 30.0
+"""Time that a stream gets to send its first message."""
 
 
 class TierSession(Protocol):
@@ -32,7 +45,10 @@ class TierSession(Protocol):
 
 
 async def serve_session(
-    requests: AsyncIterator[Any], open_session: Callable[[Any], TierSession]
+    requests: AsyncIterator[Any],
+    open_session: Callable[[Any], TierSession],
+    *,
+    opening_timeout_s: float = OPENING_TIMEOUT_S,
 ) -> AsyncIterator[Any]:
     """Answers the messages of one stream.
 
@@ -41,14 +57,18 @@ async def serve_session(
     Args:
         requests: messages with a oneof `message` of `open` and `round`.
         open_session: makes the session from the `open` message.
+        opening_timeout_s: time that the first message may take; later ones may take any.
 
     Raises:
         InvalidArgumentError: a message out of turn.
+        OpeningTimeoutError: the first message did not come in time.
     """
+    messages = aiter(requests)
     session: TierSession | None = None
     last_round = last_answer = None
     try:
-        async for request in requests:
+        request = await _first(messages, opening_timeout_s)
+        while request is not None:
             match request.WhichOneof("message"):
                 case "open" if session is None:
                     session = open_session(request.open)
@@ -63,9 +83,19 @@ async def serve_session(
                     raise InvalidArgumentError(
                         {"message": "a stream is one `open`, then any number of `round`"}
                     )
+            request = await anext(messages, None)
     finally:
         if session is not None:
             session.close()
+
+
+async def _first(messages: AsyncIterator[Any], timeout_s: float) -> Any:
+    """The first message; None if there is none."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await anext(messages, None)
+    except TimeoutError:
+        raise OpeningTimeoutError(f"no session was opened within {timeout_s:g} s") from None
 
 
 def check_models(opening: SessionOpen, model: ModelInfo) -> None:

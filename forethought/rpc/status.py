@@ -33,6 +33,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
         errors.DrainingError,
         errors.LoadingError,
         errors.ModelMismatchError,
+        errors.OpeningTimeoutError,
         errors.TierUnavailableError,
         errors.VocabularyMismatchError,
     )

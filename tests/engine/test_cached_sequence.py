@@ -82,7 +82,7 @@ def play(
             assert sequence.num_cached_tokens == 0
         if turn.rewind:
             tokens = tokens[: max(len(tokens) - turn.rewind, 1)]
-            sequence.rewind(len(tokens))
+            sequence.commit(len(tokens), ())
         assert sequence.num_cached_tokens <= sequence.num_tokens == len(tokens)
     check(tokens, sequence.score([]))
 
@@ -96,6 +96,21 @@ def check_ledger(tokens: list[int], logits: torch.Tensor) -> None:
 @given(PROMPTS, ROUNDS)
 def test_the_cache_holds_exactly_the_tokens_of_the_session(prompt, rounds):
     play(CachedSequence(LedgerModel()), prompt, rounds, check_ledger)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROMPTS, ROUNDS, st.integers(0, 6))
+def test_seen_tokens_are_the_committed_ones_each_once(prompt, rounds, num_unasked):
+    sequence = CachedSequence(LedgerModel())
+    num_checks = 0
+
+    def check(tokens: list[int], logits: torch.Tensor) -> None:
+        nonlocal num_checks
+        num_checks += 1
+        if num_checks > num_unasked:
+            assert sequence.seen_token_ids().tolist() == sorted(set(sequence.token_ids))
+
+    play(sequence, prompt, rounds, check)
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,3 +274,28 @@ def test_a_pass_that_breaks_off_leaves_the_session_usable():
     model.fails = False
     assert sequence.num_cached_tokens == 0
     check_ledger([0, 1, 2, 3], sequence.score([3]))
+
+
+class WatchedModel(LedgerModel):
+    """Tells what is said of the cache while a pass has filled some of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence: CachedSequence | None = None
+        self.num_said: list[int] = []
+
+    def forward(self, token_ids, cache, num_logits):
+        logits = super().forward(token_ids, cache, num_logits)
+        assert self.sequence is not None
+        self.num_said.append(self.sequence.num_cached_tokens)
+        return logits
+
+
+def test_cached_tokens_count_when_their_pass_has_ended():
+    model = WatchedModel()
+    model.sequence = sequence = CachedSequence(model)
+    sequence.extend([0, 1, 2])
+    sequence.score([3])
+    sequence.step(4)
+    assert model.num_said == [0, 4]
+    assert sequence.num_cached_tokens == 5

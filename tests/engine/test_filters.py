@@ -13,8 +13,10 @@ from transformers import (
 )
 
 from forethought.engine.filters import row_contexts, shape_logits
+from forethought.engine.sequence import CachedSequence
 from forethought.errors import ForethoughtError
 from forethought.sampling.params import SamplingParams
+from tests.engine.ledger import LedgerModel
 
 SHAPES = st.builds(
     SamplingParams,
@@ -80,7 +82,7 @@ def test_distributions_equal_those_of_transformers(params, vocab_size, spread, s
     assume(is_clear_cut(logits, params, contexts))
     before = logits.clone()
 
-    probs = shape_logits(logits, params, row_contexts(params, committed, drafts[:num_drafts]))
+    probs = shape_logits(logits, params, contexts)
 
     expected = expected_probs(logits, params, contexts)
     assert torch.equal(logits, before)
@@ -102,7 +104,9 @@ def test_temperature_0_is_one_hot_on_the_first_of_the_likeliest(vocab_size):
 def test_the_penalty_can_change_the_greedy_token_and_sees_the_drafts_before_a_row():
     params = SamplingParams(temperature=0, repetition_penalty=2.0)
     logits = torch.tensor([[4.0, 3.0, 1.9]]).repeat(3, 1)
-    probs = shape_logits(logits, params, row_contexts(params, [2], [0, 1]))
+    sequence = CachedSequence(LedgerModel())
+    sequence.extend([2, 2])
+    probs = shape_logits(logits, params, row_contexts(params, sequence, [0, 1], num_rows=3))
     assert probs.argmax(dim=-1).tolist() == [0, 1, 0]
 
 
@@ -125,4 +129,15 @@ def test_logits_that_are_not_numbers_are_an_error_and_not_a_token(temperature):
 
 
 def test_contexts_are_not_built_where_nothing_is_penalised():
-    assert row_contexts(SamplingParams(), [1, 2], [3]) == []
+    sequence = CachedSequence(LedgerModel())
+    sequence.extend([1, 2])
+    assert row_contexts(SamplingParams(), sequence, [3], num_rows=2) == []
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3])
+def test_contexts_are_those_of_the_last_rows(num_rows):
+    sequence = CachedSequence(LedgerModel())
+    sequence.extend([5, 2, 5])
+    contexts = row_contexts(SamplingParams(repetition_penalty=2), sequence, [2, 7], num_rows)
+    expected = [[2, 5], [2, 5, 2], [2, 5, 2, 7]]
+    assert [context.tolist() for context in contexts] == expected[-num_rows:]

@@ -23,6 +23,7 @@ PLAIN_LEAVES = [
     errors.DrainingError,
     errors.LoadingError,
     errors.ModelMismatchError,
+    errors.OpeningTimeoutError,
     errors.TierUnavailableError,
     errors.VocabularyMismatchError,
 ]

@@ -58,10 +58,10 @@ async def sample_pairs(
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
     proposer = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
-    verifier = RemoteVerifier(stack.target_stub, vocabulary)
+    verifier = RemoteVerifier(stack.target_stub, stack.deployment.target)
     strategy = DecodingStrategy(proposer, verifier, judge, AlwaysSpeculate())
     start = Session("pairs", PROMPT, max_len=len(PROMPT) + K + 1, sampling=params)
-    await proposer.start(start)
+    proposer.start(start)
     pairs: Counter[tuple[int, int]] = Counter()
     try:
         for index in range(num_samples):

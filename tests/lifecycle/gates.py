@@ -1,4 +1,4 @@
-"""Models that stop where a test tells them to, and connections that can be cut."""
+"""Models that stop where a test tells them to, and connections that can be cut or go silent."""
 
 import asyncio
 import threading
@@ -84,6 +84,16 @@ class Cable:
     def __init__(self) -> None:
         self.address = ""
         self._writers: list[asyncio.StreamWriter] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        """Lets nothing through any more, and leaves all connections up."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Lets everything through again, also what came meanwhile."""
+        self._flows.set()
 
     def cut(self) -> None:
         """Ends all connections at once; neither side gets to say goodbye."""
@@ -93,13 +103,14 @@ class Cable:
 
 @asynccontextmanager
 async def cable_to(address: str) -> AsyncIterator[Cable]:
-    """A way to `address` that can be cut."""
+    """A way to `address` that can be cut or frozen."""
     cable = Cable()
     host, _, port = address.rpartition(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
+                await cable._flows.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:
@@ -108,6 +119,7 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
             writer.transport.abort()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await cable._flows.wait()
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         cable._writers += [writer, far_writer]
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
@@ -118,5 +130,6 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
         yield cable
     finally:
         cable.cut()
+        cable.thaw()
         server.close()
         await server.wait_closed()

@@ -75,7 +75,8 @@ class Processes:
         wiring = ["--draft", self.draft.address, "--target", self.target.address]
         self.orchestrator = TierProcess(
             "orchestrator",
-            [*common, *wiring, "--num-speculative-tokens", "3"],
+            # A draft that is late on a busy machine would make other draws, and other text.
+            [*common, *wiring, "--num-speculative-tokens", "3", "--draft-timeout-s", "60"],
             logs / "orchestrator.log",
         )
 

@@ -10,6 +10,7 @@ from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from forethought.engine.session_table import SessionTable
 from forethought.engine.worker import EngineWorker
+from forethought.rpc.channels import KeepAlive
 from forethought.rpc.server import Server, ServerOptions
 from forethought.v1.draft_pb2 import SpeculateRequest
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
@@ -25,11 +26,13 @@ async def stop_abruptly(server: Server) -> None:
 
 
 @asynccontextmanager
-async def serving_at(address: str, add_services: Callable[[Any], None]) -> AsyncIterator[Server]:
+async def serving_at(
+    address: str, add_services: Callable[[Any], None], keep_alive: KeepAlive | None = None
+) -> AsyncIterator[Server]:
     """A server on an address that another one had before."""
 
     async def start() -> Server | None:
-        server = Server(ServerOptions(address, (), 1.0))
+        server = Server(ServerOptions(address, (), 1.0, keep_alive or KeepAlive()))
         try:
             await server.start()
         except RuntimeError:  # the port is not free yet
@@ -60,12 +63,15 @@ async def draft_tier_at(address: str, proposer: Proposer) -> AsyncIterator[Serve
 
 
 @asynccontextmanager
-async def target_tier_at(address: str, target: LoadedModel) -> AsyncIterator[Server]:
+async def target_tier_at(
+    address: str, target: LoadedModel, keep_alive: KeepAlive | None = None
+) -> AsyncIterator[Server]:
     """A new target tier; it knows nothing of the sessions of the last one."""
     worker = EngineWorker()
     servicer = TargetServicer(target.model, target.info, SessionTable(worker, 64))
-    serving = serving_at(address, lambda s: add_TargetServiceServicer_to_server(servicer, s))
-    async with serving as server:
+    async with serving_at(
+        address, lambda s: add_TargetServiceServicer_to_server(servicer, s), keep_alive
+    ) as server:
         yield server
     await worker.close()
 

@@ -127,3 +127,13 @@ async def test_another_model_in_place_of_a_lost_target_is_refused(long_target, l
         async with lost as (_, task), target_tier_at(stack.target_address, long_draft):
             with pytest.raises(ModelMismatchError):
                 await task
+
+
+async def test_another_model_in_place_of_the_target_is_refused_before_it_serves_anything(
+    long_target, long_draft
+):
+    async with a_stack(long_target, long_draft, PATIENT) as (stack, _):
+        await stop_abruptly(stack.target_server)
+        async with target_tier_at(stack.target_address, long_draft):
+            with pytest.raises(ModelMismatchError, match="start the orchestrator again"):
+                await generate(stack.client, asking())

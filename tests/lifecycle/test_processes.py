@@ -207,15 +207,47 @@ async def test_the_same_seed_gives_the_same_text_in_every_process(
 
 
 async def seeded_answers(processes):
-    """The same request twice, once the orchestrator has found the draft."""
+    """The same request twice, each with a draft in every round: one without draws otherwise."""
     async with GenerationClient(processes.orchestrator.address) as client:
 
-        async def speculates():
-            answer = await generate(client, asking(GREEDY))
-            return not answer.finished.speculation.num_draft_failures
+        async def speculated():
+            answer = await generate(client, asking(SEEDED))
+            return None if answer.finished.speculation.num_draft_failures else answer
 
-        await until(speculates)
-        return [await generate(client, asking(SEEDED)) for _ in range(2)]
+        return [await until(speculated, PATIENCE_S) for _ in range(2)]
+
+
+BLOCKED_LOAD = """
+import asyncio, threading
+from forethought.engine.worker import EngineWorker
+from forethought.rpc.server import ServerOptions, run_process, run_server
+from forethought.telemetry import LogFormat, configure_logging
+
+async def serve():
+    worker = EngineWorker()
+    await run_server(ServerOptions("127.0.0.1:0", ()), lambda _: worker.run(LOAD))
+
+def LOAD():
+    print("loading", flush=True)
+    threading.Event().wait()
+
+configure_logging(LogFormat.JSON)
+run_process(serve())
+"""
+
+
+def test_sigterm_ends_a_process_whose_model_is_still_loading():
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKED_LOAD], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout.readline() == b"loading\n"
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert b'"stopped"' in log
 
 
 # The last test: nothing runs after it.

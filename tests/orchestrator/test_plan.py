@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from forethought.errors import InvalidArgumentError
@@ -90,6 +91,7 @@ def test_end_tokens_can_be_ignored_and_asked_for_again(deployment):
         ("a?", (A, UNK_ID)),
         ([C, EOS_ID, B], (C, EOS_ID, B)),
         ((C,), (C,)),
+        ([np.int64(C), B], (C, B)),
         ([ChatMessage("user", "a"), ChatMessage("assistant", "b")], (A, EOS_ID, B, EOS_ID)),
     ],
 )
@@ -106,6 +108,10 @@ def test_a_prompt_may_be_text_tokens_or_a_conversation(deployment, prompt, token
         ([A] * 256, "prompt.token_ids"),
         ([A, 12], "prompt.token_ids"),
         ([ChatMessage("user", "a" * 300)], "prompt.conversation"),
+        ([A, -1], "prompt.token_ids"),
+        ([A, "b"], "prompt.token_ids"),
+        ([A, 1.0], "prompt.token_ids"),
+        ([A, ChatMessage("user", "a")], "prompt"),
     ],
 )
 def test_a_prompt_that_is_empty_too_long_or_unknown_is_refused(deployment, prompt, field):
@@ -133,6 +139,7 @@ def test_a_prompt_that_is_empty_too_long_or_unknown_is_refused(deployment, promp
         ("stop", ["x"] * 16, ["x"] * 17),
         ("stop", ["x" * 256], ["x" * 257]),
         ("stop", ["x"], ["x", ""]),
+        ("stop", ["###"], "###"),
         ("stop_token_ids", [11] * 64, [1] * 65),
         ("stop_token_ids", [11], [12]),
         ("logprobs", 20, 21),

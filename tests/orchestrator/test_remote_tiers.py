@@ -7,9 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from forethought.errors import (
-    ForethoughtError,
+    ModelMismatchError,
+    OverloadedError,
     TierProtocolError,
     TierUnavailableError,
     VocabularyMismatchError,
@@ -23,10 +25,14 @@ from forethought.sampling.types import (
     TokenOrigin,
     as_probabilities,
 )
+from forethought.tier import ModelInfo
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
+from orchestrator import remote_verifier
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
 from orchestrator.session import Session
+from tests.errors.test_error_mapping import as_rpc_error
+from tests.waiting import until
 
 SESSION = Session("s", (10, 11, 12), 100, SamplingParams(seed=6, top_k=3))
 OPENING = common_pb2.SessionOpen(
@@ -37,6 +43,9 @@ OPENING = common_pb2.SessionOpen(
     ),
     vocabulary_fingerprint="v",
 )
+VERIFY_OPENING = target_pb2.VerifyRequest(open=OPENING)
+VERIFY_OPENING.open.model_fingerprint = "m"  # no other model may verify the session
+TARGET = ModelInfo("target", "m", "v", 50, 100, "float32", "cpu", 8)
 ONE = OutputToken(20, TokenOrigin.BONUS, None, 1.0)
 TWO = OutputToken(21, TokenOrigin.BONUS, None, 1.0)
 NEVER = object()
@@ -52,6 +61,10 @@ def refused() -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, nothing, nothing, "no")
 
 
+def full(retry_after_s: float = 0) -> grpc.aio.AioRpcError:
+    return as_rpc_error(OverloadedError("full", retry_after_s=retry_after_s))
+
+
 @dataclass
 class ScriptedCall:
     """One stream: answers the n-th request with the n-th entry of its script."""
@@ -59,12 +72,14 @@ class ScriptedCall:
     script: Iterator[Any]
     sent: list[Any] = field(default_factory=list)
     is_cancelled: bool = False
+    num_reads: int = 0
 
     async def write(self, message: Any) -> None:
         self.sent.append(type(message).FromString(message.SerializeToString()))
 
     async def read(self) -> Any:
         answer = next(self.script)
+        self.num_reads += 1
         if answer is NEVER:
             await asyncio.Event().wait()
         if isinstance(answer, Exception):
@@ -124,7 +139,7 @@ def drafted(number: int, position: int, *token_ids: int) -> draft_pb2.SpeculateR
 
 
 def verifier(tier: ScriptedTier, **options: Any) -> RemoteVerifier:
-    return RemoteVerifier(tier, "v", reopen=ReopenOptions(5.0, 0.001), **options)
+    return RemoteVerifier(tier, TARGET, reopen=ReopenOptions(5.0, 0.001), **options)
 
 
 def proposer(tier: ScriptedTier, **options: Any) -> RemoteProposer:
@@ -159,7 +174,7 @@ async def test_the_target_is_told_the_prompt_once_and_then_only_what_is_new():
     for session in (SESSION, later, later.commit(Outcome((ONE,)))):
         await remote.verify(session, Draft())
     assert tier.calls[0].sent == [
-        target_pb2.VerifyRequest(open=OPENING),
+        VERIFY_OPENING,
         verify_round(0, 3, []),
         verify_round(1, 5, [20, 21]),
         verify_round(2, 6, [20]),
@@ -185,9 +200,9 @@ async def test_a_lost_target_is_opened_again_with_all_tokens_and_asked_the_same_
     later = SESSION.commit(Outcome((ONE,)))
     for session in (SESSION, later, later.commit(Outcome((TWO,)))):
         await remote.verify(session, Draft())
-    again = target_pb2.VerifyRequest(open=OPENING)
+    again = target_pb2.VerifyRequest()
+    again.CopyFrom(VERIFY_OPENING)
     again.open.token_ids.append(20)
-    again.open.model_fingerprint = "m"  # no other model may go on with the session
     assert [call.is_cancelled for call in tier.calls] == [True, True, False]
     assert tier.calls[1].sent == [again]
     assert tier.calls[2].sent == [again, verify_round(1, 4, []), verify_round(2, 5, [21])]
@@ -195,18 +210,84 @@ async def test_a_lost_target_is_opened_again_with_all_tokens_and_asked_the_same_
 
 async def test_a_target_that_stays_lost_is_an_error_when_patience_ends():
     tier = ScriptedTier([lost("first")], [lost("last")])
-    remote = RemoteVerifier(tier, "v", reopen=ReopenOptions(patience_s=0, interval_s=0))
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(patience_s=0, interval_s=0))
     with pytest.raises(TierUnavailableError, match="first"):
         await remote.verify(SESSION, Draft())
     assert tier.calls[0].is_cancelled
 
 
-async def test_what_a_target_refuses_is_not_asked_again():
-    tier = ScriptedTier([verify_opened(), refused()])
-    with pytest.raises(ForethoughtError) as error:
+@pytest.mark.parametrize("script", [[refused()], [verify_opened(), refused()]])
+async def test_what_a_target_cannot_make_sense_of_is_our_fault_and_not_asked_again(script):
+    tier = ScriptedTier(script)
+    with pytest.raises(TierProtocolError, match="no"):
         await verifier(tier).verify(SESSION, Draft())
-    assert error.value.code == "INVALID_ARGUMENT"
     assert len(tier.calls) == 1
+
+
+async def test_a_target_that_serves_another_model_says_what_to_do():
+    tier = ScriptedTier([as_rpc_error(ModelMismatchError("is n", metadata={"model": "n"}))])
+    with pytest.raises(ModelMismatchError, match="start the orchestrator again: is n") as error:
+        await verifier(tier).start(SESSION)
+    assert error.value.metadata == {"model": "n"}
+
+
+@pytest.mark.parametrize("answer", [NEVER, target_pb2.VerifyResponse()])
+async def test_a_round_without_an_opened_session_is_not_sent(monkeypatch, answer):
+    monkeypatch.setattr(remote_verifier, "MIN_OPENING_S", 0.01)
+    tier = ScriptedTier([answer])
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(patience_s=0.01))
+    with pytest.raises((TierUnavailableError, TierProtocolError), match="opening"):
+        await remote.verify(SESSION, Draft())
+    assert tier.calls[0].sent == [VERIFY_OPENING]
+    assert tier.calls[0].is_cancelled
+    assert len(tier.calls) == 1
+
+
+async def test_patience_does_not_bound_a_round():
+    class SlowTier(ScriptedTier):
+        """Computes for longer than anybody has patience to look for it."""
+
+        def _open(self, timeout: float | None) -> ScriptedCall:
+            call = super()._open(timeout)
+            read = call.read
+
+            async def read_slowly() -> Any:
+                if len(call.sent) == 2:
+                    await asyncio.sleep(0.05)
+                return await read()
+
+            call.read = read_slowly
+            return call
+
+    tier = SlowTier([verify_opened(), evidence(0)])
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(patience_s=0))
+    await remote.verify(SESSION, Draft())
+
+
+async def test_a_target_that_is_full_refuses_a_new_session_at_once():
+    tier = ScriptedTier([full()])
+    with pytest.raises(OverloadedError):
+        await verifier(tier).start(SESSION)
+    assert len(tier.calls) == 1
+
+
+async def test_a_session_that_was_open_waits_for_room_when_it_is_opened_again():
+    tier = ScriptedTier(
+        [verify_opened(), lost()], [full()], [full()], [verify_opened(), evidence(0)]
+    )
+    remote = verifier(tier)
+    await remote.start(SESSION)
+    await remote.verify(SESSION, Draft())
+    assert len(tier.calls) == 4
+
+
+async def test_a_session_that_was_open_waits_for_room_no_longer_than_patience():
+    tier = ScriptedTier([verify_opened(), lost()], [full(60)], [full(60)])
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(0.05, 0.001))
+    await remote.start(SESSION)
+    with pytest.raises(TierUnavailableError, match="full"):
+        await remote.verify(SESSION, Draft())
+    assert len(tier.calls) == 3
 
 
 async def test_evidence_for_another_round_is_refused():
@@ -218,14 +299,14 @@ async def test_evidence_for_another_round_is_refused():
 async def test_the_callers_deadline_is_the_streams():
     tier = ScriptedTier([verify_opened()], [draft_opened()])
     await verifier(tier, deadline_s=9).start(SESSION)
-    await proposer(tier, deadline_s=9).start(SESSION)
+    proposer(tier, deadline_s=9).start(SESSION)
     assert [8 < timeout <= 9 for timeout in tier.timeouts] == [True, True]
 
 
 async def test_the_draft_is_told_the_prompt_once_and_then_only_what_is_new():
     tier = ScriptedTier([draft_opened(), drafted(1, 4, 30, 31), drafted(3, 6, 32)])
     remote = proposer(tier)
-    await remote.start(SESSION)
+    remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
     assert (await remote.propose(first, 2)).token_ids == [30, 31]
     second = first.commit(Outcome((TWO,)))
@@ -260,7 +341,7 @@ async def test_a_late_draft_is_dropped_and_the_next_round_tells_all_that_is_new(
 
     tier = LateTier([draft_opened(), drafted(1, 4, 30), drafted(3, 6, 33)])
     remote = proposer(tier)
-    await remote.start(SESSION)
+    remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
     assert len(await remote.propose(first, 1)) == 0
     second = first.commit(Outcome((TWO,)))
@@ -279,18 +360,21 @@ async def test_a_late_draft_is_dropped_and_the_next_round_tells_all_that_is_new(
 
 
 async def test_a_lost_draft_means_an_empty_draft_and_a_new_stream_with_all_tokens():
-    tier = ScriptedTier([draft_opened(), lost()], [draft_opened(), drafted(2, 5, 30)])
+    tier = ScriptedTier([draft_opened(), lost()], [draft_opened(), drafted(3, 6, 30)])
     remote = proposer(tier)
-    await remote.start(SESSION)
+    remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
     assert len(await remote.propose(first, 1)) == 0
     assert tier.calls[0].is_cancelled
     second = first.commit(Outcome((TWO,)))
-    assert (await remote.propose(second, 1)).token_ids == [30]
+    assert len(await remote.propose(second, 1)) == 0  # opens again, and does not wait for it
+    await until(lambda: tier.calls[1].num_reads)
+    third = second.commit(Outcome((ONE,)))
+    assert (await remote.propose(third, 1)).token_ids == [30]
     again = draft_pb2.SpeculateRequest(open=OPENING)
     again.open.token_ids.extend([20, 21])
-    assert tier.calls[1].sent == [again, speculate_round(2, 5, [], 1)]
-    assert remote.num_failures == 1
+    assert tier.calls[1].sent == [again, speculate_round(3, 6, [20], 1)]
+    assert remote.num_failures == 2
 
 
 @pytest.mark.parametrize(
@@ -319,23 +403,138 @@ async def test_a_lost_draft_means_an_empty_draft_and_a_new_stream_with_all_token
 async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
     tier = ScriptedTier([draft_opened(), answer])
     remote = proposer(tier, vocab_size=50)
-    await remote.start(SESSION)
+    remote.start(SESSION)
     assert len(await remote.propose(SESSION.commit(Outcome((ONE,))), 1)) == 0
     assert tier.calls[0].is_cancelled
     assert remote.num_failures == 1
 
 
-async def test_a_draft_of_another_vocabulary_is_an_error_at_the_start_only():
+async def test_a_draft_of_another_vocabulary_is_told_of_when_the_session_begins():
+    remote = proposer(ScriptedTier([VocabularyMismatchError("another vocabulary")]))
+    remote.start(SESSION)
+    assert len(await remote.propose(SESSION, 1)) == 0
+    assert remote.mismatch is not None
+
+
+async def test_a_draft_that_comes_back_with_another_vocabulary_is_done_without():
     another = VocabularyMismatchError("another vocabulary")
-    with pytest.raises(VocabularyMismatchError):
-        await proposer(ScriptedTier([another])).start(SESSION)
-    assert len(await proposer(ScriptedTier([another])).propose(SESSION, 1)) == 0
+    remote = proposer(ScriptedTier([draft_opened(), lost()], [another]))
+    remote.start(SESSION)
+    await remote.propose(SESSION, 1)
+    await remote.propose(SESSION, 1)
+    await asyncio.sleep(0)
+    assert len(await remote.propose(SESSION, 1)) == 0
+    assert remote.mismatch is None
+    remote.close()
 
 
-async def test_a_draft_tier_that_says_nothing_delays_the_start_only_for_so_long():
+async def test_an_opening_without_an_answer_is_waited_for_by_one_round_and_never_again():
     tier = ScriptedTier([NEVER])
     remote = proposer(tier)
-    await remote.start(SESSION)
+    remote.start(SESSION)
+    started = asyncio.get_running_loop().time()
     assert len(await remote.propose(SESSION, 1)) == 0
+    waited = asyncio.get_running_loop().time() - started
+    assert waited >= 0.04
+    for _ in range(100):
+        assert len(await remote.propose(SESSION, 1)) == 0
+    assert asyncio.get_running_loop().time() - started - waited < 0.04
     remote.close()
+    assert tier.calls[0].is_cancelled
+
+
+async def test_an_opening_that_is_answered_a_little_later_costs_no_draft():
+    may_open = asyncio.Event()
+
+    class LateTier(ScriptedTier):
+        """Answers its opening when it is allowed to."""
+
+        def _open(self, timeout: float | None) -> ScriptedCall:
+            call = super()._open(timeout)
+            read = call.read
+
+            async def read_late() -> Any:
+                await may_open.wait()
+                return await read()
+
+            call.read = read_late
+            return call
+
+    remote = proposer(LateTier([draft_opened(), drafted(0, 3, 30)]))
+    remote.start(SESSION)
+    asking = asyncio.create_task(remote.propose(SESSION, 1))
+    await asyncio.sleep(0.01)
+    may_open.set()
+    assert (await asking).token_ids == [30]
+
+
+async def test_an_opening_that_comes_after_a_round_gave_up_is_taken():
+    may_open = asyncio.Event()
+    tier = ScriptedTier([draft_opened(), drafted(0, 3, 30)])
+    remote = proposer(tier)
+    remote.start(SESSION)
+    read = tier.calls[0].read
+
+    async def read_late() -> Any:
+        await may_open.wait()
+        return await read()
+
+    tier.calls[0].read = read_late
+    assert len(await remote.propose(SESSION, 1)) == 0
+    may_open.set()
+    await until(lambda: tier.calls[0].num_reads)
+    assert (await remote.propose(SESSION, 1)).token_ids == [30]
+    assert len(tier.calls) == 1
+
+
+async def test_no_more_is_asked_for_than_the_drafts_model_takes():
+    limits = common_pb2.ModelInfo(max_model_len=5, max_num_speculative_tokens=2)
+    opening = draft_pb2.SpeculateResponse(opened=common_pb2.SessionOpened(model=limits))
+    tier = ScriptedTier([opening, drafted(0, 3, 30), drafted(1, 4, 30)])
+    remote = proposer(tier)
+    session = SESSION
+    remote.start(session)
+    for _ in range(5):
+        await remote.propose(session, 8)
+        session = session.commit(Outcome((ONE,)))
+    assert tier.calls[0].sent[1:] == [speculate_round(0, 3, [], 2), speculate_round(1, 4, [20], 1)]
+    assert remote.num_failures == 0
+    assert not tier.calls[0].is_cancelled
+
+
+@pytest.mark.parametrize("script", [[refused()], [draft_opened(), refused()]])
+async def test_a_draft_tier_that_calls_a_session_invalid_is_not_asked_again(script):
+    tier = ScriptedTier(script)
+    remote = proposer(tier)
+    remote.start(SESSION)
+    for _ in range(5):
+        assert len(await remote.propose(SESSION, 1)) == 0
+        await asyncio.sleep(0)
+    assert len(tier.calls) == 1
+
+
+async def test_the_log_tells_once_that_drafts_are_late_or_lost():
+    tier = ScriptedTier([draft_opened(), NEVER], *[[lost()] for _ in range(50)])
+    remote = proposer(tier)
+    remote.start(SESSION)
+    with capture_logs() as logs:
+        for _ in range(5):
+            await remote.propose(SESSION, 1)
+        remote._lose(SESSION, TierUnavailableError("gone"))
+        for _ in range(20):
+            await remote.propose(SESSION, 1)
+            await asyncio.sleep(0)
+    assert [line["event"] for line in logs] == ["draft_late", "draft_lost"]
+    assert len(tier.calls) > 2
+    remote.close()
+
+
+async def test_closing_ends_an_opening_that_is_under_way():
+    tier = ScriptedTier([NEVER])
+    remote = proposer(tier)
+    remote.start(SESSION)
+    await asyncio.sleep(0)
+    num_tasks = len(asyncio.all_tasks())
+    remote.close()
+    await until(lambda: len(asyncio.all_tasks()) == num_tasks - 1)
     assert tier.calls[0].is_cancelled

@@ -26,7 +26,12 @@ from forethought.generation import (
 )
 from forethought.rpc import generation_codec as generation
 from forethought.rpc import tier_codec as tier
-from forethought.sampling.params import MAX_SUPPORT, SamplingParams
+from forethought.sampling.params import (
+    MAX_REPETITION_PENALTY,
+    MAX_SUPPORT,
+    MIN_REPETITION_PENALTY,
+    SamplingParams,
+)
 from forethought.sampling.types import (
     Draft,
     DraftedToken,
@@ -70,7 +75,7 @@ sampling = st.builds(
     top_k=u32,
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1),
-    repetition_penalty=st.floats(1e-300, 100),
+    repetition_penalty=st.floats(MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
     seed=u64,
 )
 opening = st.builds(
@@ -368,6 +373,7 @@ def test_evidence_that_is_no_distribution_is_refused(changes):
         ({"num_speculative_tokens": -1}, "params.num_speculative_tokens"),
         ({"stop": ["\ud800"]}, "params.stop"),
         ({"stop": 3}, "params.stop"),
+        ({"stop": "###"}, "params.stop"),
         ({"stop_token_ids": [-1]}, "params.stop_token_ids"),
     ],
 )
@@ -382,6 +388,47 @@ def test_a_prompt_that_fits_no_message_is_refused(prompt):
     with pytest.raises(InvalidArgumentError) as refused:
         generation.request_to_proto(GenerationRequest(prompt))
     assert set(refused.value.violations) == {"prompt"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        ([1, "2"], "prompt.token_ids"),
+        ([1.0], "prompt.token_ids"),
+        (["hello"], "prompt.token_ids"),
+        (b"hello", "prompt.token_ids"),
+        ([ChatMessage("user", "hello"), 1], "prompt"),
+        ([1, ChatMessage("user", "hello")], "prompt"),
+    ],
+)
+def test_a_prompt_of_something_else_is_refused_and_not_cut(prompt, field):
+    with pytest.raises(InvalidArgumentError) as refused:
+        generation.request_to_proto(GenerationRequest(prompt))
+    assert set(refused.value.violations) == {field}
+
+
+def test_token_ids_may_be_whole_numbers_of_any_type():
+    for prompt in (np.array([3, 4]), [np.int64(3), 4], (np.uint8(3), np.int32(4))):
+        message = generation.request_to_proto(GenerationRequest(prompt))
+        assert list(message.token_ids.token_ids) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": [generation_pb2.GeneratedToken(origin=9)]},
+        {"step": generation_pb2.SpeculationStep(final_origin=9)},
+        {
+            "step": generation_pb2.SpeculationStep(
+                final_origin=1, drafted=[generation_pb2.JudgedToken(verdict=9)]
+            )
+        },
+        {"finished": generation_pb2.GenerationFinished(finish_reason=9)},
+    ],
+)
+def test_a_name_that_only_newer_servers_know_is_an_error_that_says_so(changes):
+    with pytest.raises(TierProtocolError, match="9, which this client does not know"):
+        list(generation.events_from_proto(generation_pb2.GenerateResponse(**changes)))
 
 
 def test_a_request_without_a_prompt_is_refused():
