@@ -14,6 +14,7 @@ from safetensors import safe_open
 from forethought.engine.gguf_file import GGUFFile, GGUFTensor
 from forethought.engine.gguf_llama import llama_tensor_names
 from forethought.engine.int4_groups import GGUF_KINDS, Int4Groups
+from forethought.engine.lean_decoder import Embedding
 
 
 class Checkpoint(Protocol):
@@ -35,8 +36,8 @@ class Checkpoint(Protocol):
         """
         ...
 
-    def rows(self, name: str, indices: Sequence[int]) -> torch.Tensor | None:
-        """[len(indices), K] float32 read from the file, None if it is better kept in memory."""
+    def embedding(self, name: str) -> Embedding | None:
+        """What reads rows of a matrix from the file, None if it is better kept in memory."""
         ...
 
     def int4(self, name: str) -> Int4Groups | None:
@@ -58,10 +59,10 @@ class TensorCheckpoint:
     def dense(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach()
 
-    def rows(self, name: str, indices: Sequence[int]) -> None:
+    def embedding(self, name: str) -> None:  # noqa: ARG002
         return None
 
-    def int4(self, name: str) -> None:
+    def int4(self, name: str) -> None:  # noqa: ARG002
         return None
 
 
@@ -83,10 +84,10 @@ class SafetensorsCheckpoint:
         weight: torch.Tensor = self._files[name].get_tensor(name)
         return weight
 
-    def rows(self, name: str, indices: Sequence[int]) -> None:
+    def embedding(self, name: str) -> None:  # noqa: ARG002
         return None
 
-    def int4(self, name: str) -> None:
+    def int4(self, name: str) -> None:  # noqa: ARG002
         return None
 
 
@@ -106,11 +107,15 @@ class GGUFCheckpoint:
     def dense(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self._tensors[name].dequantized())
 
-    def rows(self, name: str, indices: Sequence[int]) -> torch.Tensor | None:
+    def embedding(self, name: str) -> Embedding:
         table = self._tensors[name]
-        shape = (len(indices), table.shape[-1])
-        rows = GGUFTensor(table.kind, shape, table.data[list(indices)])
-        return torch.from_numpy(rows.dequantized())
+
+        def read(token_ids: Sequence[int]) -> torch.Tensor:
+            shape = (len(token_ids), table.shape[-1])
+            rows = GGUFTensor(table.kind, shape, table.data[list(token_ids)])
+            return torch.from_numpy(rows.dequantized())
+
+        return read
 
     def int4(self, name: str) -> Int4Groups | None:
         tensor = self._tensors[name]

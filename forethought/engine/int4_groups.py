@@ -47,11 +47,11 @@ class Int4Groups:
     @classmethod
     def rounded(cls, weight: torch.Tensor) -> Self:
         """The nearest of 16 evenly spaced levels between the least and the largest of a group."""
-        groups = weight.float().unflatten(-1, (-1, GROUP_SIZE))  # [N, K / 32, 32]
+        groups = weight.float().view(len(weight), -1, GROUP_SIZE)  # [N, K / 32, 32]
         least, most = groups.aminmax(dim=-1)
         scales = ((most - least) / 15).clamp(min=torch.finfo(torch.float32).tiny)
         values = ((groups - least[..., None]) / scales[..., None]).round_().to(torch.uint8)
-        return cls(values.flatten(-2), scales, least)
+        return cls(values.view(weight.shape), scales, least)
 
     @classmethod
     def stacked(cls, parts: "list[Int4Groups]") -> Self:
@@ -64,5 +64,5 @@ class Int4Groups:
 
     def dequantized(self) -> torch.Tensor:
         """[N, K] float32."""
-        groups = self.values.unflatten(-1, (-1, GROUP_SIZE)).float()
-        return (groups * self.scales[..., None] + self.minimums[..., None]).flatten(-2)
+        groups = self.values.view(*self.scales.shape, GROUP_SIZE).float()
+        return (groups * self.scales[..., None] + self.minimums[..., None]).view(self.values.shape)

