@@ -10,12 +10,12 @@ small operations, some microseconds each before any work. So here:
 - Rotary embedding multiplies complex numbers. The rows of q and k are in the order of ggml, the two
   numbers that rotate together side by side, which changes no score: both are permuted alike.
   The scale of the scores is part of q's rotation.
-- Query heads that share keys are rows of one product, so few tokens take two small batched products
-  and a softmax; the library's attention kernel takes longer until there are many rows.
+- Keys and values are float32 too. torch's attention takes no longer over them than over bfloat16,
+  nor longer than two batched products and a softmax.
 - All layers' keys and values of a sequence are one tensor, which doubles when it is full. To
   truncate is to lower a number.
 
-Shapes: T tokens, L of context with them, H query heads, J key-value heads, G = H / J, D head size.
+Shapes: T tokens, L of context with them, H query heads, J key-value heads, D head size.
 """
 
 import math
@@ -29,7 +29,6 @@ from forethought.engine.causal_model import KVCache
 from forethought.engine.linear import Linear
 
 _FIRST_CAPACITY = 128  # tokens
-_MANY_TOKENS = 32  # from which on the library's attention is faster, and takes less memory
 
 Embedding = Callable[[Sequence[int]], torch.Tensor]
 """T token ids -> [T, hidden] float32, the caller's own."""
@@ -144,17 +143,20 @@ class LeanDecoder:
         weights = self.weights
         rotation = self._rotation(start, end)
         masks = {window: self._mask(start, end, window) for window in {*self.shape.windows}}
-        # For each layer: [2 J, T, D] to fill, [J, D, L], [J, L, D].
+        # For each layer: [2 J, T, D] to fill, [1, J, L, D], [1, J, L, D].
         added = cache.pairs[:, :, start:end].unbind()
-        keys = cache.pairs[:, : self.shape.num_kv_heads, :end].transpose(2, 3).unbind()
-        values = cache.pairs[:, self.shape.num_kv_heads :, :end].unbind()
+        keys = cache.pairs[:, None, : self.shape.num_kv_heads, :end].unbind()
+        values = cache.pairs[:, None, self.shape.num_kv_heads :, :end].unbind()
 
         x = weights.embedding(token_ids)  # [T, hidden]
         for index, layer in enumerate(weights.layers):
             heads = layer.qkv(layer.attention_norm(x, layer.qkv.dtype))
             queries = self._rotate(heads, layer.qk_norm, rotation, added[index])
             mask = masks[self.shape.windows[index]]
-            mixed = _attend(queries, keys[index], values[index], mask)
+            mixed = functional.scaled_dot_product_attention(
+                queries, keys[index], values[index], mask, scale=1.0, enable_gqa=True
+            )  # [1, H, T, D]
+            mixed = mixed.transpose(1, 2).reshape(len(x), -1)
             x += layer.out(mixed.to(layer.out.dtype)).float()
             gate_up = layer.gate_up(layer.mlp_norm(x, layer.gate_up.dtype))
             gate, up = gate_up.view(len(x), 2, -1).unbind(1)
@@ -193,7 +195,7 @@ class LeanDecoder:
         rotation: torch.Tensor,
         added: torch.Tensor,
     ) -> torch.Tensor:
-        """[T, (H + 2 J) D] -> queries [T, H, D] float32; keys and values go to `added`."""
+        """[T, (H + 2 J) D] -> queries [1, H, T, D] float32; keys and values go to `added`."""
         shape = self.shape
         num_tokens = len(heads)
         heads = heads.float().view(num_tokens, -1, shape.head_dim)
@@ -202,29 +204,4 @@ class LeanDecoder:
             normed.copy_(qk_norm(normed, torch.float32))
         torch.view_as_complex(heads.view(num_tokens, -1, shape.head_dim // 2, 2)).mul_(rotation)
         added.copy_(heads[:, shape.num_heads :].transpose(0, 1))
-        return heads[:, : shape.num_heads]
-
-
-def _attend(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-) -> torch.Tensor:
-    """[T, H, D], [J, D, L], [J, L, D] -> [T, H D]; the scale is in the queries."""
-    num_tokens, num_heads, head_dim = queries.shape
-    if num_tokens >= _MANY_TOKENS:
-        mixed = functional.scaled_dot_product_attention(
-            queries.transpose(0, 1)[None],
-            keys.transpose(1, 2)[None],
-            values[None],
-            attn_mask=mask,
-            scale=1.0,
-            enable_gqa=True,
-        )  # [1, H, T, D]
-        return mixed[0].transpose(0, 1).reshape(num_tokens, -1)
-    num_kv_heads = len(keys)
-    # [J, T G, D]: the rows that meet the same keys.
-    rows = queries.view(num_tokens, num_kv_heads, -1, head_dim).transpose(0, 1)
-    scores = torch.bmm(rows.reshape(num_kv_heads, -1, head_dim), keys)
-    if mask is not None:
-        scores.view(num_kv_heads, num_tokens, -1, len(mask[0])).add_(mask[:, None])
-    mixed = torch.bmm(scores.softmax(dim=-1), values).view(rows.shape)  # [J, T, G, D]
-    return mixed.transpose(0, 1).reshape(num_tokens, num_heads * head_dim)
+        return heads[:, : shape.num_heads].transpose(0, 1)[None]
