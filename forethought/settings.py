@@ -124,8 +124,8 @@ class EngineSettings(ProcessSettings):
     model: str = Field(
         description="local folder, hub id, .gguf file, or package:NAME for an installed package"
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="number format of the weights"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = Field(
+        "auto", description="number format of the weights; int8 and int4 are for CPUs"
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"

@@ -44,23 +44,23 @@ def write_tiny_model(
             probability of about 0.4, and the others share the rest.
         max_model_len: tokens.
         dtype: of the stored weights.
-        config: further settings of the architecture, such as `sliding_window`.
+        config: further settings of the architecture, such as `sliding_window`, or other values
+            of those above.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = AutoConfig.for_model(
-        architecture,
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
-        num_hidden_layers=num_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=max_model_len,
-        bos_token_id=EOS_ID,
-        eos_token_id=EOS_ID,
-        tie_word_embeddings=False,
-        **config,
-    )
+    defaults = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": 2 * hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": max_model_len,
+        "bos_token_id": EOS_ID,
+        "eos_token_id": EOS_ID,
+        "tie_word_embeddings": False,
+    }
+    settings = AutoConfig.for_model(architecture, **{**defaults, **config})
     model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     _randomise(model, seed, scale)
     transformers_logging.disable_progress_bar()

@@ -80,6 +80,11 @@ def llama_weights(file: GGUFFile, dtype: torch.dtype) -> dict[str, torch.Tensor]
     return weights
 
 
+def llama_tensor_names(file: GGUFFile) -> dict[str, str]:
+    """What transformers calls each of the file's tensors."""
+    return {name: _parameter_name(name) for name in file.tensors}
+
+
 def _parameter_name(name: str) -> str:
     """What transformers calls a tensor; empty if it is not one of a Llama."""
     match = _TENSOR_NAME.fullmatch(name)

@@ -1,15 +1,26 @@
-"""From the files of a model to a model that runs."""
+"""From the files of a model to a model that runs.
+
+On a CPU the lean decoder runs what it knows. All else runs in transformers' own code.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.checkpoint import (
+    Checkpoint,
+    GGUFCheckpoint,
+    SafetensorsCheckpoint,
+    TensorCheckpoint,
+)
 from forethought.engine.gguf_file import GGUFFile, read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, llama_config, llama_weights
+from forethought.engine.int4_groups import GGUF_KINDS
+from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder, is_lean
 from forethought.engine.transformers_model import TransformersModel
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles
@@ -19,6 +30,7 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_PACKED = ("int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +42,10 @@ class EngineOptions:
     """
 
     dtype: str = "auto"
-    """float32, bfloat16, float16, or auto: that of the checkpoint (bfloat16 if it is quantised),
-    except that a CPU computes in bfloat16 what the checkpoint has in float16."""
+    """float32, bfloat16, float16; on a CPU also int8 (a scale for each row) and int4 (a scale and
+    an offset for each 32 weights), for the matrices of the layers of models that the lean decoder
+    knows; or auto: that of the checkpoint, int4 if a GGUF file is made of Q4_0 and Q4_1, bfloat16
+    if it is quantised otherwise, and bfloat16 on a CPU for what the checkpoint has in float16."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda if there is one."""
     num_threads: int = 0
@@ -40,10 +54,11 @@ class EngineOptions:
     """Longest sequence, tokens; 0 is what the model was made for, which is also the limit."""
 
     def __post_init__(self) -> None:
+        dtypes = ("auto", *_DTYPES, *_PACKED)
         violations = {
             name: text
             for name, valid, text in (
-                ("dtype", self.dtype in {"auto", *_DTYPES}, f"must be auto or one of {[*_DTYPES]}"),
+                ("dtype", self.dtype in dtypes, f"must be one of {dtypes}"),
                 ("device", _is_device(self.device), "must be auto, cpu, cuda or cuda:N"),
                 ("num_threads", self.num_threads >= 0, "must not be negative"),
                 ("max_model_len", self.max_model_len >= 0, "must not be negative"),
@@ -67,14 +82,66 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model = _load_weights(files, options.dtype)
         device = _choose_device(options.device)
-        dtype = _choose_dtype(options.dtype, model.dtype, device)
-        model = model.to(device=device, dtype=dtype).eval()
-        return TransformersModel(model, _max_model_len(model.config, options.max_model_len))
+        if device.type == "cpu":
+            return _load_on_cpu(files, options)
+        model = _load_weights(files, options.dtype)
+        return _load_in_transformers(model, options, device)
     # Whatever goes wrong inside transformers, all that matters here is which model it was.
     except Exception as error:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
+
+
+def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:
+    direct = _open_directly(files)
+    if direct is not None:
+        config, checkpoint, dtype_name = direct
+    else:
+        model = _load_weights(files, options.dtype)
+        if not is_lean(model.config):
+            return _load_in_transformers(model, options, torch.device("cpu"))
+        config, checkpoint = model.config, TensorCheckpoint(model.state_dict())
+        dtype_name = _name(model.dtype)
+    if options.dtype != "auto":
+        dtype_name = options.dtype
+    elif dtype_name == "float16":
+        dtype_name = "bfloat16"
+    max_model_len = _max_model_len(config, options.max_model_len)
+    return build_lean_decoder(config, checkpoint, dtype_name, max_model_len)
+
+
+def _open_directly(files: ModelFiles) -> tuple[Any, Checkpoint, str] | None:
+    """Configuration, weights that are still in their file, and the number format for "auto".
+
+    None for what the lean decoder does not know, or has to get through transformers.
+    """
+    if files.gguf is not None:
+        file = read_gguf(files.gguf)
+        if not is_ordinary_llama(file):
+            return None
+        dtype_name = "int4" if _is_int4(file) else _name(_gguf_dtype(file))
+        return llama_config(file), GGUFCheckpoint(file), dtype_name
+    config = AutoConfig.from_pretrained(
+        files.folder, trust_remote_code=False, local_files_only=True
+    )
+    checkpoint = SafetensorsCheckpoint(files.folder)
+    if not is_lean(config) or EMBEDDING not in checkpoint:
+        return None
+    dtype = config.dtype or checkpoint.dense(EMBEDDING).dtype
+    return (config, checkpoint, _name(dtype)) if dtype in _DTYPES.values() else None
+
+
+def _load_in_transformers(
+    model: PreTrainedModel, options: EngineOptions, device: torch.device
+) -> TransformersModel:
+    if options.dtype in _PACKED:
+        what = f"{model.config.model_type} on {device.type}"
+        raise ValueError(f"{options.dtype} is for models of the lean decoder on a CPU, not {what}")
+    dtype = model.dtype
+    if options.dtype == "auto" and device.type == "cpu" and dtype is torch.float16:
+        dtype = torch.bfloat16
+    model = model.to(device=device, dtype=dtype).eval()
+    return TransformersModel(model, _max_model_len(model.config, options.max_model_len))
 
 
 def _load_weights(files: ModelFiles, dtype_name: str) -> PreTrainedModel:
@@ -103,6 +170,15 @@ def _from_pretrained(files: ModelFiles, **options: Any) -> PreTrainedModel:
     return model
 
 
+def _is_int4(file: GGUFFile) -> bool:
+    """Whether all matrices of the layers are in groups of 4-bit numbers."""
+    return GGUF_KINDS.issuperset(
+        tensor.kind
+        for name, tensor in file.tensors.items()
+        if name.startswith("blk.") and len(tensor.shape) > 1
+    )
+
+
 def _gguf_dtype(file: GGUFFile) -> torch.dtype:
     """The number format of the matrices; vectors are float32 in every file."""
     kinds = {tensor.kind for tensor in file.tensors.values() if len(tensor.shape) > 1}
@@ -115,10 +191,8 @@ def _choose_device(name: str) -> torch.device:
     return torch.device("cuda:0" if name == "cuda" else name)
 
 
-def _choose_dtype(name: str, checkpoint: torch.dtype, device: torch.device) -> torch.dtype:
-    if name == "auto" and device.type == "cpu" and checkpoint is torch.float16:
-        return torch.bfloat16
-    return checkpoint
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _max_model_len(config: Any, wanted: int) -> int:

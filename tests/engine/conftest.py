@@ -9,7 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.transformers_model import TransformersModel
 from forethought.models.reference import ModelFiles
 from tests.tiny import write_tiny_model
 
@@ -40,9 +42,15 @@ def tiny_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return write_tiny_model(folder, architecture=request.param, max_model_len=64, **settings)
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tiny_folder: Path) -> CausalModel:
-    return load_model(ModelFiles(str(tiny_folder), tiny_folder, None), EngineOptions())
+@pytest.fixture(scope="session", params=["lean", "transformers"])
+def tiny_model(request: pytest.FixtureRequest, tiny_folder: Path) -> CausalModel:
+    if request.param == "transformers":
+        model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
+        return TransformersModel(model, max_model_len=64)
+    files = ModelFiles(str(tiny_folder), tiny_folder, None)
+    model = load_model(files, EngineOptions(device="cpu"))
+    assert isinstance(model, LeanDecoder)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,21 @@ import gguf
 import pytest
 import torch
 from gguf.quants import quantize
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from forethought.engine.gguf_file import read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, llama_config, llama_weights
 from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.transformers_model import TransformersModel
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles, resolve
 from tests.tiny import write_tiny_model
 
 TOKENS = [3, 5, 2, 7, 11, 13, 4]
+Q4_0 = gguf.GGMLQuantizationType.Q4_0
 Q4_1 = gguf.GGMLQuantizationType.Q4_1
+Q8_0 = gguf.GGMLQuantizationType.Q8_0
 F16 = gguf.GGMLQuantizationType.F16
 F32 = gguf.GGMLQuantizationType.F32
 
@@ -176,10 +180,71 @@ def test_the_number_format_is_the_checkpoints_unless_told_otherwise(
     assert model.forward([1], model.new_cache(), 1).dtype is torch.float32
 
 
-@pytest.mark.parametrize(("kind", "expected"), [(F32, "float32"), (Q4_1, "bfloat16")])
-def test_a_quantised_gguf_is_computed_in_bfloat16(llama, kind, expected):
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (F32, "float32"),
+        (F16, "bfloat16"),
+        (Q4_0, "int4-g32"),
+        (Q4_1, "int4-g32"),
+        (Q8_0, "bfloat16"),
+    ],
+)
+def test_a_gguf_is_computed_in_what_comes_next_to_its_own_format(llama, kind, expected):
     model = load_model(files_of(write_gguf(llama, kind)), EngineOptions(device="cpu"))
     assert model.dtype_name == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "int4"])
+@pytest.mark.parametrize("kind", [None, Q4_1], ids=["safetensors", "Q4_1"])
+def test_a_model_says_nearly_the_same_in_every_number_format(llama, dtype, kind):
+    path = llama if kind is None else write_gguf(llama, kind)
+    exact = logits_of(path, EngineOptions(dtype="float32", device="cpu"))
+    logits = logits_of(path, EngineOptions(dtype=dtype, device="cpu"))
+    rounding = 0.35 if dtype == "int4" and kind is None else 0.05
+    assert (logits - exact).norm() <= rounding * exact.norm()
+
+
+def test_number_formats_have_names_of_their_own(llama):
+    names = [
+        load_model(files_of(llama), EngineOptions(dtype=dtype, device="cpu")).dtype_name
+        for dtype in ("float32", "bfloat16", "float16", "int8", "int4")
+    ]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_packed_formats_are_refused_where_the_lean_decoder_does_not_know_the_model(tmp_path, dtype):
+    folder = write_tiny_model(tmp_path, architecture="olmo")
+    with pytest.raises(ModelReferenceError, match=dtype):
+        load_model(files_of(folder), EngineOptions(dtype=dtype, device="cpu"))
+
+
+def test_a_model_of_another_family_runs_in_transformers(tmp_path):
+    folder = write_tiny_model(tmp_path, architecture="olmo")
+    assert isinstance(load_model(files_of(folder), EngineOptions()), TransformersModel)
+
+
+def test_weights_that_are_not_in_safetensors_come_through_transformers(llama, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    torch.testing.assert_close(logits_of(tmp_path), logits_of(llama))
+
+
+def test_weights_in_several_files_are_one_model(llama, tmp_path):
+    AutoModelForCausalLM.from_pretrained(llama).save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len([*tmp_path.glob("*.safetensors")]) > 1
+    torch.testing.assert_close(logits_of(tmp_path), logits_of(llama))
+
+
+def test_a_missing_weight_is_an_error(llama, tmp_path):
+    (tmp_path / "config.json").write_text((llama / "config.json").read_text())
+    weights = load_file(llama / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ModelReferenceError, match="up_proj"):
+        load_model(files_of(tmp_path), EngineOptions(device="cpu"))
 
 
 def test_the_length_is_the_models_own_or_shorter(llama):
@@ -230,7 +295,7 @@ def test_a_device_that_is_not_there_is_an_error(llama):
 @pytest.mark.parametrize(
     "options",
     [
-        {"dtype": "int4"},
+        {"dtype": "int3"},
         {"device": "tpu"},
         {"device": "cuda:x"},
         {"device": "cpu:0"},

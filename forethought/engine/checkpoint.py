@@ -1,0 +1,122 @@
+"""Where the weights of a model lie, one interface to all: each is read when it is asked for.
+
+Names are those of transformers. Of the files that it loads, safetensors are read directly, and so
+never twice in memory; of other kinds, transformers has made a model whose weights are taken over.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import safe_open
+
+from forethought.engine.gguf_file import GGUFFile, GGUFTensor
+from forethought.engine.gguf_llama import llama_tensor_names
+from forethought.engine.int4_groups import GGUF_KINDS, Int4Groups
+from forethought.engine.lean_decoder import Embedding
+
+
+class Checkpoint(Protocol):
+    """The weights of a model."""
+
+    @property
+    def rotates_pairs(self) -> bool:
+        """Whether numbers that rotate together are neighbours in the rows of q and k, as ggml has
+        it, or half a head apart, as transformers has it."""
+        ...
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def dense(self, name: str) -> torch.Tensor:
+        """The weight in the number format that it is stored in, float32 if it is quantised.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        ...
+
+    def embedding(self, name: str) -> Embedding | None:
+        """What reads rows of a matrix from the file, None if it is better kept in memory."""
+        ...
+
+    def int4(self, name: str) -> Int4Groups | None:
+        """The matrix if it is stored in groups of 4-bit numbers."""
+        ...
+
+
+class TensorCheckpoint:
+    """Tensors in memory."""
+
+    rotates_pairs = False
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def dense(self, name: str) -> torch.Tensor:
+        return self._tensors[name].detach()
+
+    def embedding(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def int4(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+
+class SafetensorsCheckpoint:
+    """The *.safetensors files of a folder."""
+
+    rotates_pairs = False
+
+    def __init__(self, folder: Path) -> None:
+        files: list[Any] = [
+            safe_open(path, framework="pt") for path in sorted(folder.glob("*.safetensors"))
+        ]
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def dense(self, name: str) -> torch.Tensor:
+        weight: torch.Tensor = self._files[name].get_tensor(name)
+        return weight
+
+    def embedding(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def int4(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+
+class GGUFCheckpoint:
+    """A GGUF file that holds an ordinary Llama."""
+
+    rotates_pairs = True
+
+    def __init__(self, file: GGUFFile) -> None:
+        self._tensors = {
+            name: file.tensors[ggml_name] for ggml_name, name in llama_tensor_names(file).items()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def dense(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self._tensors[name].dequantized())
+
+    def embedding(self, name: str) -> Embedding:
+        table = self._tensors[name]
+
+        def read(token_ids: Sequence[int]) -> torch.Tensor:
+            shape = (len(token_ids), table.shape[-1])
+            rows = GGUFTensor(table.kind, shape, table.data[list(token_ids)])
+            return torch.from_numpy(rows.dequantized())
+
+        return read
+
+    def int4(self, name: str) -> Int4Groups | None:
+        tensor = self._tensors[name]
+        return Int4Groups.from_gguf(tensor) if tensor.kind in GGUF_KINDS else None

@@ -1,0 +1,197 @@
+"""From a configuration and a checkpoint to a lean decoder.
+
+Only what the decoder is known to compute as transformers does is taken: the four families, and of
+their settings those that it knows. Everything else is left to transformers' own code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from forethought.engine.checkpoint import Checkpoint
+from forethought.engine.int4_groups import Int4Groups
+from forethought.engine.lean_decoder import (
+    Embedding,
+    LeanDecoder,
+    LeanLayer,
+    LeanShape,
+    LeanWeights,
+    RMSNorm,
+)
+from forethought.engine.linear import Int4Linear, Int8Linear, Linear, dense_linear
+
+EMBEDDING = "model.embed_tokens.weight"
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})  # the same at all lengths
+
+FORMATS = {
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "int8": "int8",
+    "int4": "int4-g32",
+}
+"""Number formats of the matrices in the layers, with the name that tells them apart."""
+
+
+def is_lean(config: Any) -> bool:
+    """Whether the decoder computes what this configuration of transformers describes."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        config.model_type in FAMILIES
+        and getattr(config, "quantization_config", None) is None
+        and config.hidden_act == "silu"
+        and getattr(config, "pretraining_tp", 1) in {None, 1}
+        and rope.get("rope_type") in _ROPE_TYPES
+        and rope.get("partial_rotary_factor", 1) == 1
+        and _head_dim(config) % 2 == 0
+        and config.num_attention_heads % config.num_key_value_heads == 0
+    )
+
+
+def build_lean_decoder(
+    config: Any, checkpoint: Checkpoint, number_format: str, max_model_len: int
+) -> LeanDecoder:
+    """Reads and lays out all weights, and runs one token through them.
+
+    Args:
+        config: one that `is_lean` takes.
+        checkpoint: of a model with this configuration.
+        number_format: of the matrices in the layers, a key of `FORMATS`. The embedding and the
+            head, which decides between neighbouring probabilities, stay in bfloat16 with int8 and
+            int4, unless the checkpoint has them in 4 bits.
+        max_model_len: longest sequence, tokens.
+
+    Raises:
+        KeyError: the checkpoint lacks a weight.
+    """
+    shape = _shape(config, max_model_len)
+    parts = _Parts(config, checkpoint, number_format)
+    weights = LeanWeights(
+        parts.embedding(),
+        [parts.layer(f"model.layers.{index}") for index in range(config.num_hidden_layers)],
+        parts.norm("model.norm"),
+        parts.head(),
+    )
+    decoder = LeanDecoder(shape, weights, FORMATS[number_format])
+    decoder.forward([0], decoder.new_cache(), 1)
+    return decoder
+
+
+def _shape(config: Any, max_model_len: int) -> LeanShape:
+    rope = LlamaRotaryEmbedding(config)
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or (
+        ["sliding_attention"] * config.num_hidden_layers
+    )
+    return LeanShape(
+        vocab_size=config.vocab_size,
+        max_model_len=max_model_len,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=_head_dim(config),
+        inv_freq=rope.inv_freq.float(),
+        rope_scale=float(rope.attention_scaling),
+        windows=[window if kind == "sliding_attention" else None for kind in kinds],
+    )
+
+
+def _head_dim(config: Any) -> int:
+    return int(
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Reads the parts of a model by their names in transformers."""
+
+    config: Any
+    checkpoint: Checkpoint
+    number_format: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of dense matrices."""
+        names = {"float32": torch.float32, "float16": torch.float16}
+        return names.get(self.number_format, torch.bfloat16)
+
+    def embedding(self) -> Embedding:
+        name, checkpoint = EMBEDDING, self.checkpoint
+        from_file = checkpoint.embedding(name)
+        if from_file is not None:
+            return from_file
+        table = checkpoint.dense(name).to(self.dtype)  # [V, hidden]
+        return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
+
+    def head(self) -> Linear:
+        tied = self.config.tie_word_embeddings
+        name = "model.embed_tokens" if tied else "lm_head"
+        weight = f"{name}.weight"
+        groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
+        if groups is not None and Int4Linear.supports(*groups.values.shape):
+            return Int4Linear(groups)
+        return dense_linear(self.checkpoint.dense(weight).to(self.dtype))
+
+    def layer(self, name: str) -> LeanLayer:
+        attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+        return LeanLayer(
+            attention_norm=self.norm(f"{name}.input_layernorm"),
+            qkv=self.linear([f"{attention}.{part}_proj" for part in "qkv"]),
+            qk_norm=self._qk_norm(attention),
+            out=self.linear([f"{attention}.o_proj"]),
+            mlp_norm=self.norm(f"{name}.post_attention_layernorm"),
+            gate_up=self.linear([f"{mlp}.gate_proj", f"{mlp}.up_proj"]),
+            down=self.linear([f"{mlp}.down_proj"]),
+        )
+
+    def norm(self, name: str) -> RMSNorm:
+        return RMSNorm(self.checkpoint.dense(f"{name}.weight"), self.config.rms_norm_eps)
+
+    def linear(self, names: Sequence[str]) -> Linear:
+        """The product with the rows of all the named matrices."""
+        biases = [f"{name}.bias" for name in names if f"{name}.bias" in self.checkpoint]
+        bias = torch.cat([self._dense(name) for name in biases]) if biases else None
+        weights = [f"{name}.weight" for name in names]
+        if self.number_format == "int4":
+            groups = Int4Groups.stacked([self._int4(name) for name in weights])
+            if Int4Linear.supports(*groups.values.shape):
+                return Int4Linear(groups, bias)
+        matrix = torch.cat([self._dense(name) for name in weights])
+        return (
+            Int8Linear(matrix, bias) if self.number_format == "int8" else dense_linear(matrix, bias)
+        )
+
+    def _dense(self, name: str) -> torch.Tensor:
+        return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
+
+    def _int4(self, name: str) -> Int4Groups:
+        return self.checkpoint.int4(name) or Int4Groups.rounded(
+            self._in_pairs(name, self.checkpoint.dense(name))
+        )
+
+    def _qk_norm(self, attention: str) -> RMSNorm | None:
+        if f"{attention}.q_norm.weight" not in self.checkpoint:
+            return None
+        counts = (self.config.num_attention_heads, self.config.num_key_value_heads)
+        rows = [
+            _pairs(self.checkpoint.dense(f"{attention}.{part}_norm.weight")).expand(count, -1)
+            for part, count in zip("qk", counts, strict=True)
+        ]
+        return RMSNorm(torch.cat(rows), self.config.rms_norm_eps)  # [H + J, D]
+
+    def _in_pairs(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of q and k with the two that rotate together side by side."""
+        part = name.split(".")[-2]
+        if part not in {"q_proj", "k_proj"} or self.checkpoint.rotates_pairs:
+            return rows
+        heads = rows.view(-1, _head_dim(self.config), *rows.shape[1:])  # [heads, D, ...]
+        return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
+
+
+def _pairs(rows: torch.Tensor) -> torch.Tensor:
+    """[D, ...] -> [D, ...]: rows 0, D/2, 1, D/2 + 1, ..."""
+    return rows.view(2, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
