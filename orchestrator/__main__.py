@@ -40,7 +40,9 @@ async def serve(settings: OrchestratorSettings) -> None:
         tiers = Tiers(
             draft=DraftServiceStub(draft),
             target=TargetServiceStub(target),
-            draft_patience=DraftPatience(round_s=settings.draft_timeout_s),
+            draft_patience=DraftPatience(
+                open_s=settings.draft_open_timeout_s, round_s=settings.draft_timeout_s
+            ),
             reopen=ReopenOptions(patience_s=settings.target_patience_s),
         )
 

@@ -52,7 +52,11 @@ def describe(
     """What a tier says of the model that it serves."""
     return ModelInfo(
         name=files.reference,
-        model_fingerprint=model_fingerprint(files, salt=model.dtype_name),
+        # Two engines round differently and lay their caches out differently: the same weights are
+        # then another model.
+        model_fingerprint=model_fingerprint(
+            files, salt=f"{type(model).__name__} {model.dtype_name}"
+        ),
         vocabulary_fingerprint=tokenizer.fingerprint,
         vocab_size=model.vocab_size,
         max_model_len=model.max_model_len,

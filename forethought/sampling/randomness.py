@@ -5,7 +5,7 @@ goes on in another process after a failure, draws the same numbers.
 
 A draw is the BLAKE2b hash (RFC 7693) of its key: part of every Python, the same on every machine,
 without any structure that neighbouring rounds or positions could share, and faster to set up than
-a counter-based generator (1.5 against 20 microseconds for numpy's Philox) when one number is
+a counter-based generator (2 against 20 microseconds for numpy's Philox) when one number is
 needed at a time.
 
 Each use has a stream of its own. Were the residual drawn with the noise that chose the draft

@@ -67,7 +67,7 @@ def two_threads(one_thread: None) -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("cut", [{}, {"min_p": 0.001}, {"top_k": 50}, {"top_p": 0.7}])
 def test_nor_does_it_where_threads_could_share_one_long_row(cut):
-    logits = tied_rows(50_000, (6.0, 2.5, 1.0), seed=0)
+    logits = tied_rows(152_000, (6.0, 2.5, 1.0), seed=0)
     together = shape_logits(logits, SamplingParams(**cut))
     for row in range(3):
         alone = shape_logits(logits[row : row + 1], SamplingParams(**cut))
@@ -155,3 +155,11 @@ def test_a_tiny_top_p_keeps_the_most_likely_token(top_p, top_k):
     probs = shape_logits(logits, SamplingParams(top_p=top_p, top_k=top_k))
     assert probs.nonzero().tolist() == [[0, 280]]
     assert probs[0, 280] == 1
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_a_mass_that_is_reached_exactly_is_reached(top_k):
+    logits = torch.tensor([[0.25, 0.5, 0.25]]).log()
+    assert shape_logits(logits, SamplingParams()).tolist() == [[0.25, 0.5, 0.25]]
+    probs = shape_logits(logits, SamplingParams(top_p=0.5, top_k=top_k))
+    assert probs.tolist() == [[0, 1, 0]]

@@ -35,7 +35,7 @@ def main(name):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for flag in ("--listen", "--model"):
         parser.add_argument(flag, required=True)
-    for flag in _FLAGS[name]:
+    for flag in (*_FLAGS[name], "--drain-grace-s"):
         parser.add_argument(flag)
     arguments = parser.parse_args()
     behaviour = os.environ.get(f"FAKE_{name.upper()}", "ready")
