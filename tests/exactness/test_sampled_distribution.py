@@ -29,6 +29,7 @@ ALL_AT_ONCE = SamplingParams(
 )
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_pairs_of_tokens_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
