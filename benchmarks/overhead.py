@@ -136,6 +136,7 @@ class StoredLogits:
 
     vocab_size = VOCAB_SIZE
     max_model_len = MAX_LEN
+    engine_name = "instant"
     dtype_name = "float32"
     device_name = "cpu"
 

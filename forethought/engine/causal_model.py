@@ -38,6 +38,11 @@ class CausalModel(Protocol):
         ...
 
     @property
+    def engine_name(self) -> str:
+        """Whose code computes it, "lean" or "transformers": the two round differently."""
+        ...
+
+    @property
     def dtype_name(self) -> str:
         """Number format of the weights, for example "bfloat16"."""
         ...

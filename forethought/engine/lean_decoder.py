@@ -118,6 +118,7 @@ class LeanCache:
 class LeanDecoder:
     """`CausalModel` on a CPU, one sequence at a time."""
 
+    engine_name = "lean"
     device_name = "cpu"
 
     def __init__(self, shape: LeanShape, weights: LeanWeights, dtype_name: str) -> None:

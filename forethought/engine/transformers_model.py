@@ -44,6 +44,8 @@ class TransformersModel:
             layer.
     """
 
+    engine_name = "transformers"
+
     def __init__(self, model: PreTrainedModel, max_model_len: int) -> None:
         self._model: Any = model
         self._device = torch.device(model.device)

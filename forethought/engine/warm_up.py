@@ -54,9 +54,7 @@ def describe(
         name=files.reference,
         # Two engines round differently and lay their caches out differently: the same weights are
         # then another model.
-        model_fingerprint=model_fingerprint(
-            files, salt=f"{type(model).__name__} {model.dtype_name}"
-        ),
+        model_fingerprint=model_fingerprint(files, salt=f"{model.engine_name} {model.dtype_name}"),
         vocabulary_fingerprint=tokenizer.fingerprint,
         vocab_size=model.vocab_size,
         max_model_len=model.max_model_len,

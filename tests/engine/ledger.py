@@ -30,6 +30,7 @@ class LedgerModel:
 
     vocab_size = VOCAB_SIZE
     max_model_len = MAX_LEN
+    engine_name = "ledger"
     dtype_name = "float32"
     device_name = "cpu"
 

@@ -30,6 +30,7 @@ class MemoizedModel:
         self._rows: dict[tuple[int, ...], torch.Tensor] = {}
         self.vocab_size = model.vocab_size
         self.max_model_len = model.max_model_len
+        self.engine_name = model.engine_name
         self.dtype_name = model.dtype_name
         self.device_name = model.device_name
 

@@ -61,6 +61,7 @@ class GatedModel:
         self._gate = gate
         self.vocab_size = model.vocab_size
         self.max_model_len = model.max_model_len
+        self.engine_name = model.engine_name
         self.dtype_name = model.dtype_name
         self.device_name = model.device_name
 
