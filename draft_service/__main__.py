@@ -1,11 +1,11 @@
 """`python -m draft_service`: runs the draft tier until SIGTERM."""
 
+import asyncio
+
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
-from forethought.engine.session_table import SessionTable
-from forethought.engine.worker import EngineWorker
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
@@ -21,21 +21,20 @@ NGRAM_MAX_LEN = 2**20
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
-    worker = EngineWorker()
-
-    def load() -> DraftServicer:
-        proposer = load_ngram(settings) if settings.proposer == "ngram" else load_model(settings)
-        return DraftServicer(proposer, SessionTable(worker, settings.max_sessions))
+    load = load_ngram if settings.proposer == "ngram" else load_model
+    proposers: list[Proposer] = []
 
     async def add_services(services: LateServices) -> None:
-        servicer, _ = await worker.run(load)
-        add_DraftServiceServicer_to_server(servicer, services)
+        proposer = await asyncio.to_thread(load, settings)
+        proposers.append(proposer)
+        add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
     try:
         await run_server(options, add_services)
     finally:
-        await worker.close()
+        for proposer in proposers:
+            await proposer.close()
 
 
 def load_ngram(settings: DraftSettings) -> Proposer:
@@ -51,19 +50,26 @@ def load_ngram(settings: DraftSettings) -> Proposer:
         device="",
         max_num_speculative_tokens=settings.max_num_speculative_tokens,
     )
-    return NgramProposer(info, settings.ngram_min_match, settings.ngram_max_match)
+    return NgramProposer(
+        info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
+    )
 
 
 def load_model(settings: DraftSettings) -> Proposer:
     """A proposer with a model, and with it torch, which a lookup does without."""
     files = resolve(settings.model)
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
-    from forethought.engine.warm_up import describe, load_warm  # noqa: PLC0415
+    from forethought.engine.warm_up import (  # noqa: PLC0415
+        describe,
+        engine_limits,
+        load_warm,
+    )
 
     model = load_warm(files, settings)
     tokenizer = load_tokenizer(files)
     info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)
-    return ModelProposer(model, info, tokenizer.vocab_size, settings.max_support)
+    limits = engine_limits(model, settings)
+    return ModelProposer(model, info, tokenizer.vocab_size, settings.max_support, limits)
 
 
 if __name__ == "__main__":

@@ -1,80 +1,134 @@
-"""Drafts by a small causal language model, token after token."""
+"""Drafts by a small causal language model, token after token, for all sessions side by side."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 
 from forethought.engine.causal_model import CausalModel
-from forethought.engine.draws import draw_draft
-from forethought.engine.filters import row_contexts, shape_logits
+from forethought.engine.draws import draw_drafts
+from forethought.engine.engine import Engine, EngineLimits
+from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import Draft, DraftedToken
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 
 
 @dataclass(frozen=True, slots=True)
+class Speculation:
+    """One round of one session: K guesses, one pass each.
+
+    The last guess is not fed: the next round does that, if it stays.
+    """
+
+    num_logits: ClassVar[int] = 1
+
+    sequence: CachedSequence
+    request: SpeculateRound
+    sampling: SamplingParams
+    num_tokens: int  # K
+    guesses: list[DraftedToken] = field(default_factory=list)
+
+    @property
+    def rows(self) -> ShapedRows:
+        """How its row of logits becomes q."""
+        guessed = [guess.token_id for guess in self.guesses]
+        contexts = row_contexts(self.sampling, self.sequence, guessed, num_rows=1)
+        return ShapedRows(1, self.sampling, contexts)
+
+    @property
+    def uniform(self) -> float:
+        """The draw that chooses the next guess."""
+        randomness = KeyedRandomness(self.sampling.seed, self.request.round)
+        return randomness.uniform(Stream.DRAFT, self.request.position + len(self.guesses))
+
+    def begin(self) -> None:
+        """Rolls back to the committed tokens.
+
+        Raises:
+            CachePositionMismatchError: the round starts beyond what the sequence knows.
+        """
+        self.sequence.commit(self.request.position, self.request.committed_token_ids)
+        self.sequence.speculate(())
+
+    def take(self, guess: DraftedToken) -> Draft | None:
+        """Adds a guess; returns the draft once it is whole."""
+        if len(self.guesses) < self.num_tokens:
+            self.guesses.append(guess)
+        if len(self.guesses) == self.num_tokens:
+            return Draft(tuple(self.guesses))
+        self.sequence.guess(guess.token_id)
+        return None
+
+
 class ModelProposer:
     """Drafts by a model that all sessions share.
 
     q is the model's distribution, shaped like the target's and cut to its `max_support` most
     likely tokens, so that all of it travels with each guess.
+
+    Args:
+        model: loaded and warm.
+        info: of the model.
+        num_vocabulary_tokens: ids below this have a meaning.
+        max_support: M.
+        limits: of the engine that runs the model.
     """
 
-    model: CausalModel
-    info: ModelInfo
-    num_vocabulary_tokens: int  # ids below this have a meaning
-    max_support: int  # M
-    name: str = "model"
+    name = "model"
+
+    def __init__(
+        self,
+        model: CausalModel,
+        info: ModelInfo,
+        num_vocabulary_tokens: int,
+        max_support: int,
+        limits: EngineLimits,
+    ) -> None:
+        self._num_vocabulary_tokens = num_vocabulary_tokens
+        self._max_support = max_support
+        self.engine: Engine[Speculation, Draft] = Engine(model, limits, self._guess)
+        self.info = replace(info, max_model_len=self.engine.max_model_len)
 
     def open(self, opening: SessionOpen) -> "ModelSession":
-        """A session with its own KV cache."""
-        sequence = CachedSequence(self.model)
-        sequence.extend(opening.token_ids)
-        return ModelSession(self, sequence, opening.sampling)
+        num_reused_tokens = self.engine.count_reusable(opening.token_ids)
+        sequence = self.engine.open(opening.token_ids)
+        return ModelSession(self, sequence, opening.sampling, num_reused_tokens)
+
+    def load(self) -> TierLoad:
+        return self.engine.load()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    def _guess(self, rounds: Sequence[Speculation], logits: torch.Tensor) -> list[Draft | None]:
+        """The next guess of each session, from one row each, [n, V]."""
+        # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
+        # cut off, since a prompt may hold it and the penalty then looks it up.
+        known = logits.clone()
+        known[:, self._num_vocabulary_tokens :] = -torch.inf
+        probs = shape_rows(known, [each.rows for each in rounds])  # [n, V]
+        guesses = draw_drafts(probs, self._max_support, [each.uniform for each in rounds])
+        return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
 class ModelSession:
     """The drafts of one session."""
 
-    def __init__(
-        self, proposer: ModelProposer, sequence: CachedSequence, sampling: SamplingParams
-    ) -> None:
-        self._proposer = proposer
-        self._sequence = sequence
-        self._sampling = sampling
+    proposer: ModelProposer
+    sequence: CachedSequence
+    sampling: SamplingParams
+    num_reused_tokens: int
 
-    @property
-    def num_cached_tokens(self) -> int:
-        return self._sequence.num_cached_tokens
+    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
+        room = self.proposer.info.max_model_len - request.position
+        num_tokens = max(min(request.num_speculative_tokens, room), 0)
+        work = Speculation(self.sequence, request, self.sampling, num_tokens)
+        return await self.proposer.engine.run(work)
 
-    def prefill(self, max_tokens: int) -> bool:
-        return self._sequence.prefill(max_tokens)
-
-    def release(self) -> None:
-        self._sequence.release()
-
-    def propose(self, request: SpeculateRound) -> Draft:
-        self._sequence.commit(request.position, request.committed_token_ids)
-        room = self._proposer.info.max_model_len - request.position
-        num_tokens = min(request.num_speculative_tokens, room)
-        return Draft(tuple(self._guess(request, num_tokens)))
-
-    def _guess(self, request: SpeculateRound, num_tokens: int) -> Iterator[DraftedToken]:
-        """Draws the guesses. The last one is not fed: the next round does that, if it stays."""
-        randomness = KeyedRandomness(self._sampling.seed, request.round)
-        guessed: list[int] = []
-        for offset in range(num_tokens):
-            logits = self._sequence.step(guessed[-1]) if guessed else self._sequence.score(())[0]
-            contexts = row_contexts(self._sampling, self._sequence, guessed, num_rows=1)
-            # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
-            # cut off, since a prompt may hold it and the penalty then looks it up.
-            known = logits.clone()[None]  # [1, V]
-            known[:, self._proposer.num_vocabulary_tokens :] = -torch.inf
-            probs = shape_logits(known, self._sampling, contexts)[0]  # [V]
-            u = randomness.uniform(Stream.DRAFT, request.position + offset)
-            token = draw_draft(probs, self._proposer.max_support, u)
-            guessed.append(token.token_id)
-            yield token
+    def close(self) -> None:
+        self.proposer.engine.discard(self.sequence)

@@ -7,50 +7,84 @@ code edits, summaries, extraction, agents.
 q is one-hot: the guess is certain, and rejection sampling accepts it with probability p.
 """
 
+import asyncio
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from time import perf_counter_ns
 
 import numpy as np
 
-from forethought.errors import CachePositionMismatchError
+from forethought.errors import CachePositionMismatchError, OverloadedError
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 
+RETRY_AFTER_S = 1.0
 _CERTAIN = as_probabilities([1.0])
+_LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over
 
 
-@dataclass(frozen=True, slots=True)
 class NgramProposer:
-    """Drafts by lookup of runs of at least `min_match` tokens."""
+    """Drafts by lookup.
 
-    info: ModelInfo
-    min_match: int
-    max_match: int  # longer runs count as this long
-    name: str = "ngram"
+    Args:
+        info: the vocabulary, and the longest text to search.
+        min_match: shortest run of tokens to look up.
+        max_match: longest run; longer ones count as this long.
+        max_sessions: most sessions open at a time.
+    """
+
+    name = "ngram"
+
+    def __init__(
+        self, info: ModelInfo, min_match: int, max_match: int, max_sessions: int = 256
+    ) -> None:
+        self.info = info
+        self.min_match = min_match
+        self.max_match = max_match
+        self._max_sessions = max_sessions
+        self._sessions: set[NgramSession] = set()
 
     def open(self, opening: SessionOpen) -> "NgramSession":
-        """A session with its own token log."""
-        return NgramSession(self, opening.token_ids)
+        if len(self._sessions) >= self._max_sessions:
+            raise OverloadedError(
+                f"{self._max_sessions} sessions are open, the most this tier takes",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        session = NgramSession(self, opening.token_ids)
+        self._sessions.add(session)
+        return session
+
+    def load(self) -> TierLoad:
+        return TierLoad(len(self._sessions), num_cached_tokens=0, num_queued_jobs=0)
+
+    async def close(self) -> None:
+        """Nothing is ever under way."""
+
+    def discard(self, session: "NgramSession") -> None:
+        """Forgets a session."""
+        self._sessions.discard(session)
 
 
 class NgramSession:
     """The token log of one session."""
 
-    num_cached_tokens = 0
+    num_reused_tokens = 0
 
     def __init__(self, proposer: NgramProposer, token_ids: Sequence[int]) -> None:
         self._proposer = proposer
         self._log = array("I", token_ids)
 
-    def prefill(self, max_tokens: int) -> bool:  # noqa: ARG002
-        """Nothing to compute."""
-        return False
+    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
+        started_ns = perf_counter_ns()
+        if len(self._log) > _LONG_TEXT:
+            draft = await asyncio.to_thread(self.look_up, request)
+        else:
+            draft = self.look_up(request)
+        elapsed_ns = perf_counter_ns() - started_ns
+        return draft, RoundTimings(forward_ns=elapsed_ns, total_ns=elapsed_ns)
 
-    def release(self) -> None:
-        """Nothing to free."""
-
-    def propose(self, request: SpeculateRound) -> Draft:
+    def look_up(self, request: SpeculateRound) -> Draft:
+        """What followed the last time."""
         start = request.position - len(request.committed_token_ids)
         if not 0 <= start <= len(self._log):
             raise CachePositionMismatchError(
@@ -65,6 +99,9 @@ class NgramSession:
             self._proposer.max_match,
         )
         return Draft(tuple(DraftedToken(token_id, [token_id], _CERTAIN) for token_id in guesses))
+
+    def close(self) -> None:
+        self._proposer.discard(self)
 
 
 def continuation(

@@ -3,22 +3,18 @@
 from typing import Protocol
 
 from forethought.sampling.types import Draft
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 
 
 class SessionProposer(Protocol):
-    """Makes the drafts of one session. Touched in the engine's thread only."""
+    """Makes the drafts of one session."""
 
     @property
-    def num_cached_tokens(self) -> int:
-        """Tokens with keys and values in memory."""
+    def num_reused_tokens(self) -> int:
+        """Tokens of the opening whose keys and values were in memory already."""
         ...
 
-    def prefill(self, max_tokens: int) -> bool:
-        """Computes a chunk of the committed tokens; returns whether more are left."""
-        ...
-
-    def propose(self, request: SpeculateRound) -> Draft:
+    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
         """Guesses up to K tokens, each with the distribution that it was drawn from.
 
         Raises:
@@ -26,8 +22,8 @@ class SessionProposer(Protocol):
         """
         ...
 
-    def release(self) -> None:
-        """Frees the keys and values."""
+    def close(self) -> None:
+        """Frees what the session holds."""
         ...
 
 
@@ -45,5 +41,18 @@ class Proposer(Protocol):
         ...
 
     def open(self, opening: SessionOpen) -> SessionProposer:
-        """A proposer for one session, which knows its committed tokens."""
+        """Takes a session in, with its committed tokens.
+
+        Raises:
+            OverloadedError: there is no room for another.
+            InvalidArgumentError: tokens that the model does not have, or too many.
+        """
+        ...
+
+    def load(self) -> TierLoad:
+        """What is held now."""
+        ...
+
+    async def close(self) -> None:
+        """Fails what is under way, and returns when nothing is computed any more."""
         ...

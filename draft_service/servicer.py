@@ -1,4 +1,4 @@
-"""DraftService over gRPC: sessions as streams, drafting in the engine's thread."""
+"""DraftService over gRPC: sessions as streams."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 
 from draft_service.proposer import Proposer, SessionProposer
-from forethought.engine.session_table import SessionTable
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.tier_codec import (
     draft_to_proto,
@@ -24,9 +23,8 @@ from forethought.v1.draft_pb2_grpc import DraftServiceServicer
 class DraftServicer(DraftServiceServicer):
     """Serves one proposer to any number of sessions."""
 
-    def __init__(self, proposer: Proposer, sessions: SessionTable) -> None:
+    def __init__(self, proposer: Proposer) -> None:
         self._proposer = proposer
-        self._sessions = sessions
 
     async def Speculate(
         self,
@@ -46,38 +44,32 @@ class DraftServicer(DraftServiceServicer):
         return draft_pb2.DraftServiceGetModelInfoResponse(
             model=model_to_proto(self._proposer.info),
             proposer=self._proposer.name,
-            load=load_to_proto(self._sessions.load()),
+            load=load_to_proto(self._proposer.load()),
         )
 
     def _open(self, message: common_pb2.SessionOpen) -> "DraftingSession":
         info = self._proposer.info
         opening = open_from_proto(message, info)
         check_models(opening, info)
-        proposer = self._proposer.open(opening)
-        self._sessions.admit(proposer)
-        return DraftingSession(info, proposer, self._sessions)
+        return DraftingSession(info, self._proposer.open(opening))
 
 
 class DraftingSession:
     """One session on this tier."""
 
-    def __init__(self, info: ModelInfo, proposer: SessionProposer, sessions: SessionTable) -> None:
+    def __init__(self, info: ModelInfo, proposer: SessionProposer) -> None:
         self._info = info
         self._proposer = proposer
-        self._sessions = sessions
 
     def opened(self) -> draft_pb2.SpeculateResponse:
-        opened = SessionOpened(self._info, num_cached_tokens=0)
+        opened = SessionOpened(self._info, self._proposer.num_reused_tokens)
         return draft_pb2.SpeculateResponse(opened=opened_to_proto(opened))
-
-    async def prepare(self) -> None:
-        await self._sessions.prefill(self._proposer)
 
     async def answer(self, message: draft_pb2.SpeculateRound) -> draft_pb2.SpeculateResponse:
         request = speculate_from_proto(message, self._info)
-        draft, timings = await self._sessions.run(lambda: self._proposer.propose(request))
+        draft, timings = await self._proposer.propose(request)
         answer = DraftRound(request.round, request.position, draft, timings)
         return draft_pb2.SpeculateResponse(draft=draft_to_proto(answer))
 
     def close(self) -> None:
-        self._sessions.discard(self._proposer)
+        self._proposer.close()

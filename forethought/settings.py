@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import structlog
-from pydantic import Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -138,3 +138,20 @@ class EngineSettings(ProcessSettings):
         16, ge=1, le=128, description="most tokens drafted or verified in one round"
     )
     max_sessions: int = Field(256, ge=1, description="most sessions open at a time")
+    max_waiting: int = Field(
+        256, ge=1, description="most sessions that wait for memory; beyond that none is taken in"
+    )
+    kv_memory: ByteSize = Field(
+        ByteSize(0),
+        ge=0,
+        description="memory for keys and values, such as 512MiB; 0 is what the device has room for",
+    )
+    max_tokens_per_pass: int = Field(
+        512, ge=16, description="most tokens in a forward pass; long prompts are taken in chunks"
+    )
+    max_prefill_beside_rounds: int = Field(
+        0,
+        ge=0,
+        description="most tokens of prompts in a pass that answers rounds too, so that running "
+        "sessions keep their pace; 0 is 64 on a CPU and all that fit on a GPU",
+    )

@@ -1,13 +1,14 @@
-"""TargetService over gRPC: sessions as streams, verification in the engine's thread."""
+"""TargetService over gRPC: sessions as streams, verification in the engine."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
 
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.sequence import CachedSequence
-from forethought.engine.session_table import SessionTable
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.tier_codec import (
     evidence_to_proto,
@@ -17,26 +18,27 @@ from forethought.rpc.tier_codec import (
     opened_to_proto,
     verify_from_proto,
 )
+from forethought.sampling.types import Evidence
 from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
-from target_service.verifier import Verify, verify
+from target_service.verifier import Verification, Verify, verify
+
+VerificationEngine = Engine[Verification, Evidence]
 
 
 class TargetServicer(TargetServiceServicer):
     """Serves one target model to any number of sessions."""
 
     def __init__(
-        self,
-        model: CausalModel,
-        info: ModelInfo,
-        sessions: SessionTable,
-        verify: Verify = verify,
+        self, model: CausalModel, info: ModelInfo, limits: EngineLimits, verify: Verify = verify
     ) -> None:
-        self._model = model
-        self._info = info
-        self._sessions = sessions
-        self._verify = verify
+        self.engine: VerificationEngine = Engine(model, limits, verify)
+        self.info = replace(info, max_model_len=self.engine.max_model_len)
+
+    async def close(self) -> None:
+        """Fails what is under way, and returns when nothing is computed any more."""
+        await self.engine.close()
 
     async def Verify(
         self,
@@ -54,16 +56,16 @@ class TargetServicer(TargetServiceServicer):
     ) -> target_pb2.TargetServiceGetModelInfoResponse:
         """The model and the load."""
         return target_pb2.TargetServiceGetModelInfoResponse(
-            model=model_to_proto(self._info), load=load_to_proto(self._sessions.load())
+            model=model_to_proto(self.info), load=load_to_proto(self.engine.load())
         )
 
     def _open(self, message: common_pb2.SessionOpen) -> "VerificationSession":
-        opening = open_from_proto(message, self._info)
-        check_models(opening, self._info)
-        sequence = CachedSequence(self._model)
-        sequence.extend(opening.token_ids)
-        self._sessions.admit(sequence)
-        return VerificationSession(opening, self._info, sequence, self._sessions, self._verify)
+        opening = open_from_proto(message, self.info)
+        check_models(opening, self.info)
+        num_cached_tokens = self.engine.count_reusable(opening.token_ids)
+        sequence = self.engine.open(opening.token_ids)
+        opened = SessionOpened(self.info, num_cached_tokens)
+        return VerificationSession(opening, opened, sequence, self.engine)
 
 
 class VerificationSession:
@@ -72,31 +74,24 @@ class VerificationSession:
     def __init__(
         self,
         opening: SessionOpen,
-        info: ModelInfo,
+        opened: SessionOpened,
         sequence: CachedSequence,
-        sessions: SessionTable,
-        verify: Verify,
+        engine: VerificationEngine,
     ) -> None:
         self._sampling = opening.sampling
-        self._info = info
+        self._opened = opened
         self._sequence = sequence
-        self._verify = verify
-        self._sessions = sessions
+        self._engine = engine
 
     def opened(self) -> target_pb2.VerifyResponse:
-        opened = SessionOpened(self._info, num_cached_tokens=0)
-        return target_pb2.VerifyResponse(opened=opened_to_proto(opened))
-
-    async def prepare(self) -> None:
-        await self._sessions.prefill(self._sequence)
+        return target_pb2.VerifyResponse(opened=opened_to_proto(self._opened))
 
     async def answer(self, message: target_pb2.VerifyRound) -> target_pb2.VerifyResponse:
-        request = verify_from_proto(message, self._info)
-        evidence, timings = await self._sessions.run(
-            lambda: self._verify(self._sequence, request, self._sampling)
-        )
+        request = verify_from_proto(message, self._opened.model)
+        work = Verification(self._sequence, request, self._sampling)
+        evidence, timings = await self._engine.run(work)
         answer = EvidenceRound(request.round, request.position, evidence, timings)
         return target_pb2.VerifyResponse(evidence=evidence_to_proto(answer))
 
     def close(self) -> None:
-        self._sessions.discard(self._sequence)
+        self._engine.discard(self._sequence)

@@ -1,51 +1,104 @@
-"""Parallel verification of one round, in the engine's thread."""
+"""Parallel verification: what the target thinks of the drafts of all sessions in a pass."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import torch
 
 from forethought.engine.draws import logprob_rows, measure
-from forethought.engine.filters import row_contexts, shape_logits
+from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream
-from forethought.sampling.types import Evidence
+from forethought.sampling.types import Evidence, PositionEvidence
 from forethought.tier import VerifyRound
 
-Verify = Callable[[CachedSequence, VerifyRound, SamplingParams], Evidence]
-"""Measures a round; the seam for tests and benchmarks."""
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One round of one session.
+
+    The pass computes the last committed token and the K drafts, and scores these K + 1 positions.
+    """
+
+    sequence: CachedSequence
+    request: VerifyRound
+    sampling: SamplingParams  # shapes p, the same way as q was shaped
+
+    @property
+    def draft_token_ids(self) -> list[int]:
+        """The K guesses."""
+        return [draft.token_id for draft in self.request.drafts]
+
+    @property
+    def supports(self) -> list[Sequence[int]]:
+        """Of the K + 1 positions; the last is empty, so that its tail token is the bonus token."""
+        return [*(draft.support_token_ids for draft in self.request.drafts), ()]
+
+    @property
+    def num_logits(self) -> int:
+        return len(self.request.drafts) + 1
+
+    @property
+    def rows(self) -> ShapedRows:
+        """How its rows of logits become p."""
+        contexts = row_contexts(self.sampling, self.sequence, self.draft_token_ids, self.num_logits)
+        return ShapedRows(self.num_logits, self.sampling, contexts)
+
+    @property
+    def tail_uniforms(self) -> list[float]:
+        """For each position the draw that chooses its tail token."""
+        randomness = KeyedRandomness(self.sampling.seed, self.request.round)
+        return [
+            randomness.uniform(Stream.TAIL, self.request.position + row)
+            for row in range(self.num_logits)
+        ]
+
+    def begin(self) -> None:
+        """Rolls back to the committed tokens, and puts the drafts behind them.
+
+        Raises:
+            CachePositionMismatchError: the round starts beyond what the sequence knows.
+        """
+        self.sequence.commit(self.request.position, self.request.committed_token_ids)
+        self.sequence.speculate(self.draft_token_ids)
 
 
-def verify(sequence: CachedSequence, request: VerifyRound, sampling: SamplingParams) -> Evidence:
-    """Measures K drafted tokens in one forward pass over the last committed token and the drafts.
+Verify = Callable[[Sequence[Verification], torch.Tensor], list[Evidence]]
+"""Measures rounds; the seam for tests and benchmarks."""
+
+
+def verify(rounds: Sequence[Verification], logits: torch.Tensor) -> list[Evidence]:
+    """Reduces the target's distributions to the evidence that rejection sampling needs.
+
+    Decides nothing.
 
     Args:
-        sequence: the session's tokens and KV cache; rolled back to the committed ones first.
-        request: the round.
-        sampling: shapes p, the same way as q was shaped.
+        rounds: of any number of sessions.
+        logits: [R, V] float32, the K + 1 rows of each round, in order.
 
     Returns:
-        K + 1 positions; the last has an empty support, so that its tail token is the bonus token.
-
-    Raises:
-        CachePositionMismatchError: the round starts beyond what the sequence knows.
+        The evidence of each round.
     """
-    sequence.commit(request.position, request.committed_token_ids)
-    draft_token_ids = [draft.token_id for draft in request.drafts]
-    supports = [*(draft.support_token_ids for draft in request.drafts), ()]
-
-    logits = sequence.score(draft_token_ids)  # [K + 1, V]
-    contexts = row_contexts(sampling, sequence, draft_token_ids, num_rows=len(logits))
-    probs = shape_logits(logits, sampling, contexts)  # [K + 1, V]
-
-    randomness = KeyedRandomness(sampling.seed, request.round)
-    uniforms = [
-        randomness.uniform(Stream.TAIL, request.position + row) for row in range(len(supports))
-    ]
+    probs = shape_rows(logits, [each.rows for each in rounds])  # [R, V]
+    supports = [support for each in rounds for support in each.supports]
+    uniforms = [uniform for each in rounds for uniform in each.tail_uniforms]
     positions = measure(probs, supports, uniforms)
-    if request.num_logprobs is not None:
-        tail_token_ids = [position.tail_token_id for position in positions]
-        rows = logprob_rows(logits, supports, tail_token_ids, request.num_logprobs)
-        positions = [
-            replace(position, logprobs=row) for position, row in zip(positions, rows, strict=True)
-        ]
-    return Evidence(tuple(positions))
+    bounds = pairwise([0, *accumulate(each.num_logits for each in rounds)])
+    return [
+        Evidence(tuple(_with_logprobs(each, positions[start:end], logits[start:end])))
+        for each, (start, end) in zip(rounds, bounds, strict=True)
+    ]
+
+
+def _with_logprobs(
+    verification: Verification, positions: list[PositionEvidence], logits: torch.Tensor
+) -> list[PositionEvidence]:
+    """Adds the model's own log-probabilities where they are asked for."""
+    num_logprobs = verification.request.num_logprobs
+    if num_logprobs is None:
+        return positions
+    tail_token_ids = [position.tail_token_id for position in positions]
+    rows = logprob_rows(logits, verification.supports, tail_token_ids, num_logprobs)
+    return [replace(position, logprobs=row) for position, row in zip(positions, rows, strict=True)]

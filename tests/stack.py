@@ -6,6 +6,7 @@ async with running_stack(target, draft) as stack:
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,9 @@ from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from forethought.client import GenerationClient
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.engine import EngineLimits
 from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.session_table import SessionTable
 from forethought.engine.warm_up import describe
-from forethought.engine.worker import EngineWorker
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -40,6 +40,7 @@ from target_service.servicer import TargetServicer
 
 MAX_K = 8
 DEFAULT_K = 3
+LIMITS = EngineLimits(num_blocks=512, max_sessions=64)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class LoadedModel:
     def info(self) -> ModelInfo:
         return describe(self.model, self.files, self.tokenizer, MAX_K)
 
-    def proposer(self, max_support: int = 4) -> ModelProposer:
-        return ModelProposer(self.model, self.info, self.tokenizer.vocab_size, max_support)
+    def proposer(self, max_support: int = 4, limits: EngineLimits = LIMITS) -> ModelProposer:
+        # Its own model: the keys and values of a tier are its model's.
+        model = copy(self.model)
+        return ModelProposer(model, self.info, self.tokenizer.vocab_size, max_support, limits)
 
-    def ngram(self, min_match: int = 1) -> NgramProposer:
-        return NgramProposer(self.info, min_match, max_match=8)
+    def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
+        return NgramProposer(self.info, min_match, 8, max_sessions)
 
 
 @cache
@@ -79,8 +82,8 @@ class Stack:
     target_address: str
     draft_stub: DraftServiceStub
     target_stub: TargetServiceStub
-    draft_sessions: SessionTable
-    target_sessions: SessionTable
+    proposer: Proposer
+    target: TargetServicer
     draft_server: Server
     target_server: Server
     deployment: Deployment
@@ -141,20 +144,17 @@ async def running_stack(
     proposer: Proposer,
     *,
     judge: Judge = judge,
-    max_sessions: int = 64,
+    limits: EngineLimits = LIMITS,
     max_requests: int = 64,
     draft_patience: DraftPatience | None = None,
     reopen: ReopenOptions | None = None,
 ) -> AsyncIterator[Stack]:
     """Draft, target and orchestrator, each behind a gRPC server."""
     async with AsyncExitStack() as cleanup:
-        workers = EngineWorker(), EngineWorker()
-        for worker in workers:
-            cleanup.push_async_callback(worker.close)
-        draft_sessions = SessionTable(workers[0], max_sessions)
-        target_sessions = SessionTable(workers[1], max_sessions)
-        draft_servicer = DraftServicer(proposer, draft_sessions)
-        target_servicer = TargetServicer(target.model, target.info, target_sessions)
+        target_servicer = TargetServicer(copy(target.model), target.info, limits)
+        cleanup.push_async_callback(target_servicer.close)
+        cleanup.push_async_callback(proposer.close)
+        draft_servicer = DraftServicer(proposer)
         draft_server = await cleanup.enter_async_context(
             running_server(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
         )
@@ -170,7 +170,7 @@ async def running_stack(
             reopen or ReopenOptions(),
             judge,
         )
-        deployment = Deployment(target.tokenizer, target.info, DEFAULT_K, MAX_K)
+        deployment = Deployment(target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K)
         servicer = GenerationServicer(deployment, tiers, max_requests)
         server = await cleanup.enter_async_context(
             running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
@@ -184,8 +184,8 @@ async def running_stack(
             target_address,
             tiers.draft,
             tiers.target,
-            draft_sessions,
-            target_sessions,
+            proposer,
+            target_servicer,
             draft_server,
             target_server,
             deployment,

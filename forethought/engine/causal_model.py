@@ -1,31 +1,17 @@
-"""The seam between sessions and the model that computes them.
+"""The seam between the batching engine and the model that computes."""
 
-A model turns tokens into logits and appends their keys and values to a cache. Everything that
-speculation asks of it is here: extend a sequence by any number of tokens, score several positions
-in one pass, and forget a suffix. Another engine replaces `TransformersModel` behind this seam.
-"""
-
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 
-
-class KVCache(Protocol):
-    """The keys and values of one sequence. Belongs to the model that made it."""
-
-    @property
-    def length(self) -> int:
-        """Tokens with keys and values in memory."""
-        ...
-
-    def truncate(self, length: int) -> None:
-        """Forgets all tokens from `length` on; `length` is from 0 to the present length."""
-        ...
+from forethought.engine.packed import PackedPass
 
 
 class CausalModel(Protocol):
-    """A causal language model. Not thread-safe: one engine thread calls it."""
+    """A causal language model with the keys and values of all its sequences, in blocks.
+
+    Not thread-safe: one engine thread calls it.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -52,20 +38,27 @@ class CausalModel(Protocol):
         """Where it runs, for example "cpu" or "cuda:0"."""
         ...
 
-    def new_cache(self) -> KVCache:
-        """An empty cache."""
+    @property
+    def kv_bytes_per_block(self) -> int:
+        """Memory of the keys and values of `BLOCK_LEN` tokens in all layers."""
         ...
 
-    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
-        """Appends tokens to the sequence that `cache` holds.
+    def allocate(self, num_blocks: int) -> None:
+        """Makes the pool, for blocks 0 to num_blocks - 1. What an earlier pool held is lost."""
+        ...
 
-        Args:
-            token_ids: at least one, each in [0, V).
-            cache: of this model. If this call raises, its content is undefined.
-            num_logits: how many positions to score, counted from the end; 0 scores none.
+    def forward(self, packed: PackedPass) -> torch.Tensor:
+        """Computes all tokens of a pass, and puts their keys and values into the pool.
+
+        If this call raises, what the pool holds for these tokens is undefined.
 
         Returns:
-            [num_logits, V] float32 on the model's device: row i scores the token that follows
-            `token_ids[len(token_ids) - num_logits + i]`. The caller may keep it, not change it.
+            [R, V] float32 on the model's device: row i scores the token that follows
+            `packed.logit_rows[i]`. The caller may keep it, not change it.
         """
         ...
+
+
+def device_of(model: CausalModel) -> torch.device:
+    """Where it runs."""
+    return torch.device(model.device_name)

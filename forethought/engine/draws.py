@@ -27,20 +27,33 @@ _NUM_QUANTA = 2**24
 
 
 @torch.inference_mode()
-def draw_draft(probs: torch.Tensor, max_support: int, u: float) -> DraftedToken:
-    """Draws a guess from the most likely tokens of a distribution.
+def draw_drafts(
+    probs: torch.Tensor, max_support: int, uniforms: Sequence[float]
+) -> list[DraftedToken]:
+    """Draws a guess from the most likely tokens of each distribution.
 
     Args:
-        probs: [V] float32.
+        probs: [n, V] float32.
         max_support: M, most tokens in the support of q.
-        u: a uniform draw from [0, 1).
+        uniforms: for each row a draw from [0, 1).
 
     Returns:
-        The guess and q, most likely token first: at most M tokens, all with q above zero.
+        For each row the guess and q, most likely token first: at most M tokens, all with q above
+        zero.
     """
-    top_probs, top_ids = probs.topk(min(max_support, len(probs)))  # [M]
-    draft_probs = _in_quanta(as_probabilities(top_probs.cpu().numpy()))
-    support = top_ids[: len(draft_probs)].tolist()
+    top_probs, top_ids = probs.topk(min(max_support, probs.shape[-1]))  # [n, M]
+    return [
+        _draw(as_probabilities(row_probs), row_ids, u)
+        for row_probs, row_ids, u in zip(
+            top_probs.cpu().numpy(), top_ids.tolist(), uniforms, strict=True
+        )
+    ]
+
+
+def _draw(weights: Probabilities, token_ids: Sequence[int], u: float) -> DraftedToken:
+    """[M] weights and tokens, the largest first."""
+    draft_probs = _in_quanta(weights)
+    support = token_ids[: len(draft_probs)]
     return DraftedToken(support[draw_index(draft_probs.tolist(), u)], support, draft_probs)
 
 

@@ -21,6 +21,8 @@ from forethought.engine.lean_decoder import (
     LeanWeights,
     RMSNorm,
 )
+from forethought.engine.native_steps import NativeSteps, is_native
+from forethought.engine.torch_steps import TorchSteps
 from forethought.engine.linear import Int4Linear, Int8Linear, Linear, dense_linear
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -76,9 +78,10 @@ def build_lean_decoder(
         parts.norm("model.norm"),
         parts.head(),
     )
-    decoder = LeanDecoder(shape, weights, FORMATS[number_format])
-    decoder.forward([0], decoder.new_cache(), 1)
-    return decoder
+    # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
+    kv_dtype = torch.bfloat16 if parts.dtype == torch.bfloat16 else torch.float32
+    steps = NativeSteps if is_native(shape, parts.dtype) else TorchSteps
+    return LeanDecoder(shape, weights, FORMATS[number_format], steps, kv_dtype)
 
 
 def _shape(config: Any, max_model_len: int) -> LeanShape:
@@ -149,7 +152,8 @@ class _Parts:
         )
 
     def norm(self, name: str) -> RMSNorm:
-        return RMSNorm(self.checkpoint.dense(f"{name}.weight"), self.config.rms_norm_eps)
+        weight = self.checkpoint.dense(f"{name}.weight").float().contiguous()
+        return RMSNorm(weight, self.config.rms_norm_eps)
 
     def linear(self, names: Sequence[str]) -> Linear:
         """The product with the rows of all the named matrices."""
@@ -181,7 +185,7 @@ class _Parts:
             _pairs(self.checkpoint.dense(f"{attention}.{part}_norm.weight")).expand(count, -1)
             for part, count in zip("qk", counts, strict=True)
         ]
-        return RMSNorm(torch.cat(rows), self.config.rms_norm_eps)  # [H + J, D]
+        return RMSNorm(torch.cat(rows).float(), self.config.rms_norm_eps)  # [H + J, D]
 
     def _in_pairs(self, name: str, rows: torch.Tensor) -> torch.Tensor:
         """The rows of q and k with the two that rotate together side by side."""

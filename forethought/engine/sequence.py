@@ -15,28 +15,65 @@ that repeats, corrects or shortens the past is no special case.
 The last token committed is normally not computed yet: it is the recovered or bonus token that the
 target has just drawn. Both tiers feed it at the head of the next pass, and a draft, which never
 feeds its own last guess, feeds that one along with it when all guesses were accepted.
+
+Keys and values lie in blocks of a pool. A block that is full of committed tokens is published, for
+other sequences that begin alike, and never written again: whoever cuts into it gives it up whole,
+and computes the rest of it anew.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from forethought.engine.causal_model import CausalModel
+from forethought.engine.block_pool import BlockPool, root_key
+from forethought.engine.packed import BLOCK_LEN, SequencePart
 from forethought.engine.seen_tokens import SeenTokens
 from forethought.errors import CachePositionMismatchError, InvalidArgumentError
 
 
 class CachedSequence:
-    """The token log of one session on one tier, with its KV cache."""
+    """The token log of one session on one tier, with its part of the KV cache.
 
-    __slots__ = ("_cache", "_log", "_model", "_num_cached_tokens", "_num_tokens", "_seen")
+    Args:
+        pool: where its blocks come from.
+        vocab_size: V; tokens are below it.
+        max_len: longest log, tokens.
+        device_name: where `seen_token_ids` are wanted.
+        salt: sequences with different salts share no blocks.
+    """
 
-    def __init__(self, model: CausalModel) -> None:
-        self._model = model
-        self._cache = model.new_cache()
+    __slots__ = (
+        "_block_ids",
+        "_device_name",
+        "_keys",
+        "_log",
+        "_max_len",
+        "_num_computed",
+        "_num_tokens",
+        "_pool",
+        "_salt",
+        "_seen",
+        "_vocab_size",
+    )
+
+    def __init__(
+        self,
+        pool: BlockPool,
+        vocab_size: int,
+        max_len: int,
+        device_name: str = "cpu",
+        salt: bytes = b"",
+    ) -> None:
+        self._pool = pool
+        self._vocab_size = vocab_size
+        self._max_len = max_len
+        self._device_name = device_name
+        self._salt = salt
         self._log: list[int] = []  # committed tokens, then speculative ones
         self._num_tokens = 0
-        self._num_cached_tokens = 0
+        self._num_computed = 0
+        self._block_ids: list[int] = []
+        self._keys: list[bytes] = []  # of the published ones, which come first
         self._seen: SeenTokens | None = None  # of the committed tokens, once asked for
 
     @property
@@ -46,11 +83,18 @@ class CachedSequence:
 
     @property
     def num_cached_tokens(self) -> int:
-        """Tokens with keys and values in memory, speculative ones included.
+        """Tokens with keys and values in memory, speculative ones included. Any thread may ask."""
+        return self._num_computed
 
-        A number of its own, so that any thread may read it while a pass fills the cache.
-        """
-        return self._num_cached_tokens
+    @property
+    def num_uncomputed(self) -> int:
+        """Tokens of the log without keys and values."""
+        return len(self._log) - self._num_computed
+
+    @property
+    def block_ids(self) -> Sequence[int]:
+        """The blocks it owns, in order. Not to be changed."""
+        return self._block_ids
 
     @property
     def token_ids(self) -> list[int]:
@@ -63,7 +107,7 @@ class CachedSequence:
         The first call counts all that is committed, and commits keep count from then on.
         """
         if self._seen is None:
-            self._seen = SeenTokens(self._model.vocab_size, self._model.device_name)
+            self._seen = SeenTokens(self._vocab_size, self._device_name)
             self._seen.add(self.token_ids)
         return self._seen.token_ids
 
@@ -90,104 +134,115 @@ class CachedSequence:
         num_same = min(start + num_kept, self._num_tokens)
         if self._seen is not None:
             self._seen.remove(self._log[num_same : self._num_tokens])
-        self._cut(start + num_kept)
+        del self._log[start + num_kept :]
+        self._cut_cache(len(self._log))
         self._log.extend(committed_token_ids[num_kept:])
         self._num_tokens = position
         if self._seen is not None:
             self._seen.add(self._log[num_same:])
+        self._publish()
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Commits tokens after those committed so far; raises as `commit` does."""
         self.commit(self._num_tokens + len(token_ids), token_ids)
 
-    def prefill(self, max_tokens: int) -> bool:
-        """Computes the next committed tokens, so that a long prompt can be taken in chunks.
+    def speculate(self, token_ids: Sequence[int]) -> None:
+        """Puts guesses behind the committed tokens, in place of any earlier ones.
 
-        Leaves the last one to `score` or `step`, which want its logits.
-
-        Args:
-            max_tokens: the longest chunk, at least 1.
-
-        Returns:
-            Whether more are left to compute.
-        """
-        end = self._num_tokens - 1
-        start = self._cache.length
-        if start < end:
-            self._compute(min(start + max_tokens, end), num_logits=0)
-        return start + max_tokens < end
-
-    def score(self, draft_token_ids: Sequence[int]) -> torch.Tensor:
-        """Scores K guesses in one pass over them and all that is committed but not computed.
-
-        The guesses stay as speculative tokens, in place of any earlier ones.
-
-        Returns:
-            [K + 1, V] float32 logits: row i is what the model expects after the committed tokens
-            and the first i guesses.
+        The next passes score the last committed token and the guesses: K + 1 positions.
 
         Raises:
             InvalidArgumentError: nothing is committed, or the model has no such token, or no room.
         """
         if not self._num_tokens:
             raise InvalidArgumentError({"token_ids": "at least one must be committed"})
-        end = self._num_tokens + len(draft_token_ids)
-        self._check(draft_token_ids, end)
-        # The last committed token is computed again where it was, since row 0 is its logits.
+        self._check(token_ids, self._num_tokens + len(token_ids))
+        # The last committed token is computed again where it was, since its logits are wanted.
         self._cut_cache(self._num_tokens - 1)
-        self._log[self._num_tokens :] = draft_token_ids
-        return self._compute(end, num_logits=len(draft_token_ids) + 1)
+        self._log[self._num_tokens :] = token_ids
 
-    def step(self, token_id: int) -> torch.Tensor:
-        """Appends one speculative token: a guess from which the next one follows.
-
-        Returns:
-            [V] float32 logits after that token.
+    def guess(self, token_id: int) -> None:
+        """Puts one guess behind the others.
 
         Raises:
             InvalidArgumentError: the model has no such token, or no room for it.
         """
-        end = len(self._log) + 1
-        self._check((token_id,), end)
+        self._check((token_id,), len(self._log) + 1)
         self._log.append(token_id)
-        return self._compute(end, num_logits=1)[0]
+
+    def take_prefix(self) -> None:
+        """Takes over published blocks, if it has none of its own.
+
+        The last committed token is never among what they hold, since its logits are wanted.
+        """
+        if not self._block_ids and self._num_tokens > BLOCK_LEN:
+            prefix = self._log[: self._num_tokens - 1]
+            self._block_ids, self._keys = self._pool.take_prefix(prefix, self._salt)
+            self._num_computed = BLOCK_LEN * len(self._block_ids)
+
+    def num_missing_blocks(self, num_tokens: int) -> int:
+        """Blocks it lacks to compute so many more tokens."""
+        return max(num_blocks_for(self._num_computed + num_tokens) - len(self._block_ids), 0)
+
+    def part(self, num_tokens: int, num_logits: int) -> SequencePart | None:
+        """The next tokens for a pass, with blocks for them; None if the pool has too few.
+
+        Args:
+            num_tokens: how many, at least 1.
+            num_logits: positions to score, counted from the end of these.
+        """
+        blocks = self._pool.allocate(self.num_missing_blocks(num_tokens))
+        if blocks is None:
+            return None
+        self._block_ids += blocks
+        start = self._num_computed
+        end = start + num_tokens
+        used = self._block_ids[: num_blocks_for(end)]
+        return SequencePart(self._log[start:end], start, used, num_logits)
+
+    def computed(self, num_tokens: int) -> None:
+        """A pass has filled the keys and values of so many more tokens."""
+        self._num_computed += num_tokens
+        self._publish()
 
     def release(self) -> None:
-        """Frees the keys and values. The committed tokens stay, to be computed again if need be."""
-        del self._log[self._num_tokens :]
-        self._cache = self._model.new_cache()
-        self._num_cached_tokens = 0
-
-    def _compute(self, end: int, num_logits: int) -> torch.Tensor:
-        """One pass over the log from the end of the cache to `end`; [num_logits, V] logits."""
-        try:
-            token_ids = self._log[self._cache.length : end]
-            logits = self._model.forward(token_ids, self._cache, num_logits)
-        except BaseException:
-            # A pass that was broken off may have filled some layers and not others.
-            self.release()
-            raise
-        self._num_cached_tokens = self._cache.length
-        return logits
-
-    def _cut(self, length: int) -> None:
-        """Forgets all tokens from `length` on."""
-        del self._log[length:]
-        self._cut_cache(length)
+        """Gives up all blocks. The committed tokens stay, to be computed again if need be."""
+        self._pool.release(self._block_ids)
+        self._block_ids = []
+        self._keys = []
+        self._num_computed = 0
 
     def _cut_cache(self, length: int) -> None:
-        if length < self._cache.length:
-            self._cache.truncate(length)
-            self._num_cached_tokens = length
+        """Forgets keys and values from `length` on."""
+        if length >= self._num_computed:
+            return
+        num_full = length // BLOCK_LEN
+        if len(self._keys) > num_full:
+            self._pool.release(self._block_ids[num_full:])
+            del self._block_ids[num_full:], self._keys[num_full:]
+            length = num_full * BLOCK_LEN
+        self._num_computed = length
+
+    def _publish(self) -> None:
+        num_full = min(self._num_tokens, self._num_computed) // BLOCK_LEN
+        for index in range(len(self._keys), num_full):
+            parent = self._keys[-1] if self._keys else root_key(self._salt)
+            tokens = self._log[index * BLOCK_LEN : (index + 1) * BLOCK_LEN]
+            self._keys.append(self._pool.publish(self._block_ids[index], parent, tokens))
 
     def _check(self, token_ids: Sequence[int], length: int) -> None:
         """Refuses here what would be a fault on the device there."""
-        if length > self._model.max_model_len:
+        if length > self._max_len:
             raise InvalidArgumentError(
-                {"token_ids": f"{length} tokens, the model takes {self._model.max_model_len}"}
+                {"token_ids": f"{length} tokens, the model takes {self._max_len}"}
             )
-        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._model.vocab_size:
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._vocab_size:
             raise InvalidArgumentError({"token_ids": "not in the model's vocabulary"})
+
+
+def num_blocks_for(num_tokens: int) -> int:
+    """Blocks that hold so many tokens."""
+    return -(-num_tokens // BLOCK_LEN)
 
 
 def _common_prefix_len(left: Sequence[int], right: Sequence[int]) -> int:

@@ -1,47 +1,47 @@
-"""Any causal language model of transformers, one sequence at a time, through its own code.
+"""Any causal language model of transformers, through its own code with our attention and cache.
 
-Speculation rolls back, so every layer keeps the whole sequence, those with sliding-window or
-chunked attention too: transformers' sliding cache layers drop what has left the window, and a
-rollback would want it again. The model's attention mask hides it instead, with equal results.
-This is what a `DynamicCache` made without a configuration does.
+Its modelling code computes everything but attention, which it looks up by name (transformers'
+`AttentionInterface`). Under our name it finds a function that puts keys and values into the pool
+and lets each sequence of the pass look at its own. The model sees one row of tokens, with positions
+that start anew for each sequence, and no mask: what a token may look at follows from where it
+stands.
+
+Not every model attends to nothing but the tokens before, so each is tried when it is loaded: two
+sequences in one pass, one of them in two pieces, have to come out as they do in transformers alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from torch import nn
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
 
-from forethought.engine.causal_model import KVCache
+from forethought.engine.attention import AttentionKind, Context, KVShape, LayerPool
+from forethought.engine.packed import PackedPass, SequencePart, pack
 
+_NAME = "forethought"
+_LAYER_KINDS = frozenset({"full_attention", "sliding_attention"})
+_PROBE = (1, 0, 1, 1, 0)  # any tokens that every vocabulary has
+_PROBE_SPLIT = 3
+_TOLERANCES = {torch.float32: 1e-3}
+_ROUGH_TOLERANCE = 0.05  # relative error of 8 to 11 bits, after all layers
 
-class TransformersCache:
-    """Keys and values of one sequence: for each layer [1, heads, length, head size]."""
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, AttentionKind], torch.Tensor]
+"""Layer, then queries, keys and values [T, heads, D] -> [T, H, value size]."""
 
-    __slots__ = ("dynamic",)
-
-    def __init__(self) -> None:
-        self.dynamic: Any = DynamicCache()
-
-    @property
-    def length(self) -> int:
-        return int(self.dynamic.get_seq_length())
-
-    def truncate(self, length: int) -> None:
-        surplus = self.length - length
-        # A negative number of tokens to remove is what all versions understand; a positive one
-        # was the length to keep, and is refused today. 0 was "keep nothing", and is "keep all".
-        if surplus > 0:
-            self.dynamic.crop(-surplus)
+_attend: ContextVar[Attend] = ContextVar("attend")
 
 
 class TransformersModel:
     """`CausalModel` over a loaded transformers model.
 
     Raises:
-        ValueError: the model keeps state that cannot be rolled back, such as that of a recurrent
-            layer.
+        ValueError: the model keeps state besides keys and values, or attends in a way that is not
+            known here.
     """
 
     engine_name = "transformers"
@@ -49,37 +49,135 @@ class TransformersModel:
     def __init__(self, model: PreTrainedModel, max_model_len: int) -> None:
         self._model: Any = model
         self._device = torch.device(model.device)
+        self._dtype = model.dtype
+        self._shapes: dict[int, KVShape] = {}  # of each layer
+        self._pools: dict[int, LayerPool] = {}
         self.max_model_len = max_model_len
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.device_name = str(self._device)
         self.vocab_size = self._probe()
 
-    def new_cache(self) -> TransformersCache:
-        return TransformersCache()
+    @property
+    def kv_bytes_per_block(self) -> int:
+        return sum(shape.block_bytes(self._dtype) for shape in self._shapes.values())
+
+    def allocate(self, num_blocks: int) -> None:
+        self._pools = {}  # the memory of the old one comes back first
+        self._pools = {
+            layer: LayerPool.empty(shape, num_blocks, self._dtype, self._device)
+            for layer, shape in self._shapes.items()
+        }
 
     @torch.inference_mode()
-    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
-        if not isinstance(cache, TransformersCache):
-            raise TypeError(f"a cache of another engine: {type(cache).__name__}")
-        # The tokens as a batch of one: [1, T].
-        input_ids = torch.tensor([token_ids], dtype=torch.long, device=self._device)
-        # [1, max(num_logits, 1), V]; to transformers 0 means every position.
-        logits = self._model(
-            input_ids=input_ids,
-            past_key_values=cache.dynamic,
-            use_cache=True,
-            logits_to_keep=max(num_logits, 1),
-        ).logits
-        scored: torch.Tensor = logits[0, logits.shape[1] - num_logits :]  # [num_logits, V]
+    def forward(self, packed: PackedPass) -> torch.Tensor:
+        context = Context(packed)
+
+        def attend(
+            layer: int,
+            queries: torch.Tensor,
+            keys: torch.Tensor,
+            values: torch.Tensor,
+            kind: AttentionKind,
+        ) -> torch.Tensor:
+            pool = self._pools[layer]
+            pool.write(keys, values, packed.slots)
+            mixed = [
+                context.attend(index, queries, pool, kind) for index in range(len(packed.parts))
+            ]
+            return torch.cat(mixed)
+
+        return self._run(attend, packed)
+
+    def _run(self, attend: Attend, packed: PackedPass) -> torch.Tensor:
+        token = _attend.set(attend)
+        try:
+            logits = self._model(
+                input_ids=torch.tensor([packed.token_ids], device=self._device),
+                position_ids=packed.positions.long()[None],
+                use_cache=False,
+                logits_to_keep=packed.logit_rows,
+            ).logits
+        finally:
+            _attend.reset(token)
+        scored: torch.Tensor = logits[0]  # [R, V]
         return scored.float()
 
+    @torch.inference_mode()
     def _probe(self) -> int:
-        """Two tokens in, one back out: whether rollback works. Returns the vocabulary size."""
-        cache = self.new_cache()
-        vocab_size = self.forward([0, 0], cache, 1).shape[-1]
-        if not all(type(layer) is DynamicLayer for layer in cache.dynamic.layers):
-            raise ValueError("the model keeps state besides keys and values of attention")
-        cache.truncate(1)
-        if cache.length != 1:
-            raise ValueError("the model's cache cannot be rolled back")
-        return int(vocab_size)
+        """Whether our attention does what the model's own does. Returns the vocabulary size."""
+        config = self._model.config.get_text_config()
+        kinds = {*(getattr(config, "layer_types", None) or ())} - _LAYER_KINDS
+        if kinds:
+            raise ValueError(f"the model has layers of a kind that cannot be rolled back: {kinds}")
+        expected = self._model(
+            input_ids=torch.tensor([_PROBE], device=self._device), use_cache=False
+        ).logits[0]  # [5, V]
+        self._model.set_attn_implementation(_NAME)
+        num_tokens, blocks = len(_PROBE), (1,)
+        self._run(self._learn, pack([SequencePart(_PROBE, 0, blocks, 1)], self._device))
+        if not self._shapes:
+            raise ValueError("the model does not look its attention up")
+        self.allocate(2)
+        left = num_tokens - _PROBE_SPLIT
+        first = [
+            SequencePart(_PROBE, 0, (0,), num_tokens),
+            SequencePart(_PROBE[:_PROBE_SPLIT], 0, blocks, 0),
+        ]
+        second = [SequencePart(_PROBE[_PROBE_SPLIT:], _PROBE_SPLIT, blocks, left)]
+        logits = [self.forward(pack(parts, self._device)) for parts in (first, second)]
+        wanted = torch.cat((expected, expected[-left:])).float()
+        error = (torch.cat(logits) - wanted).norm() / wanted.norm()
+        self._pools = {}
+        if not error <= _TOLERANCES.get(self._dtype, _ROUGH_TOLERANCE):
+            raise ValueError(
+                "the model attends in a way that this engine does not know: with attention over "
+                f"blocks its logits are {error:.2g} away from its own"
+            )
+        return int(expected.shape[-1])
+
+    def _learn(
+        self,
+        layer: int,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        kind: AttentionKind,
+    ) -> torch.Tensor:
+        """Remembers what a layer keeps of a token, and attends without a pool."""
+        self._shapes[layer] = KVShape(keys.shape[1], keys.shape[2], values.shape[2])
+        queries, keys, values = (each.transpose(0, 1)[None] for each in (queries, keys, values))
+        mixed = functional.scaled_dot_product_attention(
+            queries, keys, values, is_causal=True, scale=kind.scale, enable_gqa=True
+        )
+        return mixed[0].transpose(0, 1)
+
+
+def _look_up(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    position_bias: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' side of attention: [1, heads, T, D] in, [1, T, H, D] out."""
+    if position_bias is not None:
+        raise ValueError("the model's attention is biased by position, which is not known here")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kind = AttentionKind(scale, sliding_window, softcap, s_aux)
+    queries, keys, values = (each[0].transpose(0, 1) for each in (query, key, value))
+    layer: Any = module
+    return _attend.get()(layer.layer_idx, queries, keys, values, kind)[None], None
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """Masks follow from positions, sequence by sequence."""
+
+
+AttentionInterface.register(_NAME, _look_up)
+AttentionMaskInterface.register(_NAME, _no_mask)

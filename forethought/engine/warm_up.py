@@ -1,11 +1,17 @@
 """Loads a model the way a tier serves it: named, measured, and warm."""
 
+import os
 import time
 
 import structlog
+import torch
 
-from forethought.engine.causal_model import CausalModel
+from forethought.engine.causal_model import CausalModel, device_of
+from forethought.engine.engine import EngineLimits
 from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
+from forethought.engine.scheduler import SchedulerOptions
+from forethought.errors import ModelReferenceError
 from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles
 from forethought.models.tokenizer import TextTokenizer
@@ -13,6 +19,10 @@ from forethought.settings import EngineSettings
 from forethought.tier import ModelInfo
 
 _log = structlog.get_logger(__name__)
+
+_GPU_SHARE = 0.85  # of the memory that the weights leave; the rest is for activations
+_CPU_MEMORY = 2 * 2**30  # bytes; what is not used is not taken from the system
+_CPU_PREFILL_BESIDE_ROUNDS = 64  # tokens, which take a CPU about as long as two rounds
 
 
 def load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
@@ -30,9 +40,9 @@ def load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
         max_model_len=settings.max_model_len,
     )
     model = load_model(files, options)
-    cache = model.new_cache()
+    model.allocate(1)
     for num_tokens in (2, 1):
-        model.forward([0] * num_tokens, cache, num_tokens)
+        model.forward(pack([SequencePart([0] * num_tokens, 0, (0,), num_tokens)], device_of(model)))
     _log.info(
         "model_warm",
         model=files.reference,
@@ -41,6 +51,36 @@ def load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
         seconds=round(time.perf_counter() - started, 1),
     )
     return model
+
+
+def engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits:
+    """What a tier with these settings takes on.
+
+    Raises:
+        ModelReferenceError: the memory for keys and values holds not even one block.
+    """
+    memory = settings.kv_memory or _memory_for_kv(model)
+    num_blocks = int(memory) // model.kv_bytes_per_block
+    if not num_blocks:
+        raise ModelReferenceError(
+            f"kv_memory of {int(memory)} bytes, where {BLOCK_LEN} tokens of this model take "
+            f"{model.kv_bytes_per_block}"
+        )
+    _log.info("kv_cache", num_tokens=num_blocks * BLOCK_LEN, bytes=int(memory))
+    beside_rounds = settings.max_prefill_beside_rounds or (
+        _CPU_PREFILL_BESIDE_ROUNDS if model.device_name == "cpu" else settings.max_tokens_per_pass
+    )
+    scheduler = SchedulerOptions(settings.max_tokens_per_pass, beside_rounds)
+    return EngineLimits(num_blocks, settings.max_sessions, settings.max_waiting, scheduler)
+
+
+def _memory_for_kv(model: CausalModel) -> int:
+    """Bytes that keys and values may take where nobody says."""
+    device = device_of(model)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * _GPU_SHARE)
+    return min(_CPU_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 
 
 def describe(

@@ -28,11 +28,7 @@ class TierSession(Protocol):
     """What a tier does for one session. Messages are the tier's own protobuf types."""
 
     def opened(self) -> Any:
-        """The answer to the opening, sent before `prepare`."""
-        ...
-
-    async def prepare(self) -> None:
-        """Computes what it can before the first round."""
+        """The answer to the opening. What it begins to compute then, rounds wait for."""
         ...
 
     async def answer(self, message: Any) -> Any:
@@ -73,7 +69,6 @@ async def serve_session(
                 case "open" if session is None:
                     session = open_session(request.open)
                     yield session.opened()
-                    await session.prepare()
                 case "round" if session is not None:
                     if request.round != last_round:
                         last_answer = await session.answer(request.round)

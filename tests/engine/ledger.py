@@ -4,25 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from forethought.engine.causal_model import KVCache
+from forethought.engine.block_pool import BlockPool
+from forethought.engine.packed import BLOCK_LEN, PackedPass
+from forethought.engine.sequence import CachedSequence
+from tests.engine.token_pool import TokenPool
 
 VOCAB_SIZE = 8
 MAX_LEN = 96
-
-
-class LedgerCache:
-    """Keys and values are the tokens themselves."""
-
-    def __init__(self) -> None:
-        self.token_ids: list[int] = []
-
-    @property
-    def length(self) -> int:
-        return len(self.token_ids)
-
-    def truncate(self, length: int) -> None:
-        assert 0 <= length <= self.length
-        del self.token_ids[length:]
 
 
 class LedgerModel:
@@ -33,26 +21,31 @@ class LedgerModel:
     engine_name = "ledger"
     dtype_name = "float32"
     device_name = "cpu"
+    kv_bytes_per_block = BLOCK_LEN
 
     def __init__(self) -> None:
         self.num_computed: list[int] = []  # tokens of each pass
         self.fails = False
+        self._pool = TokenPool()
 
-    def new_cache(self) -> LedgerCache:
-        return LedgerCache()
+    def allocate(self, num_blocks: int) -> None:
+        self._pool = TokenPool(num_blocks)
 
-    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
-        assert isinstance(cache, LedgerCache)
-        assert len(token_ids) >= max(num_logits, 1)
-        self.num_computed.append(len(token_ids))
-        cache.token_ids.extend(token_ids)
+    def forward(self, packed: PackedPass) -> torch.Tensor:
+        self.num_computed.append(len(packed.token_ids))
+        prefixes = self._pool.scored_prefixes(packed)
         if self.fails:
             raise RuntimeError("broken off")
-        lengths = range(cache.length - num_logits + 1, cache.length + 1)
-        rows = [ledger_row(cache.token_ids[:length]) for length in lengths]
-        return torch.tensor(rows).reshape(num_logits, VOCAB_SIZE)
+        return torch.tensor([ledger_row(prefix) for prefix in prefixes]).reshape(-1, VOCAB_SIZE)
 
 
 def ledger_row(token_ids: Sequence[int]) -> list[float]:
     """What the model says after these tokens."""
     return [float(hash((*token_ids, column)) % 2**20) for column in range(VOCAB_SIZE)]
+
+
+def a_sequence(token_ids: Sequence[int] = (), num_blocks: int = 16) -> CachedSequence:
+    """A sequence with a pool of its own."""
+    sequence = CachedSequence(BlockPool(num_blocks), VOCAB_SIZE, MAX_LEN)
+    sequence.extend(token_ids)
+    return sequence

@@ -1,6 +1,7 @@
 """Who is let in: limits, vocabularies, models, and servers that are not ready."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from forethought.v1 import draft_pb2, generation_pb2, target_pb2
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from tests.errors.refusals import converse, read_to_end, refusal_of
 from tests.errors.test_tier_requests import DraftTier, TargetTier, opening
-from tests.stack import generate, running_stack
+from tests.stack import LIMITS, generate, running_stack
 from tests.waiting import draft_load, target_load, until
 
 SHORT = GenerationRequest("abc", GenerationParams(max_tokens=8, temperature=0, ignore_eos=True))
@@ -33,10 +34,17 @@ async def an_open_session(method, message):
         call.cancel()
 
 
+def full_after_one(model):
+    """A stack whose tiers take one session each."""
+    return running_stack(
+        model, model.ngram(max_sessions=1), limits=replace(LIMITS, max_sessions=1)
+    )
+
+
 class TestFull:
     @pytest.mark.parametrize("kind", [DraftTier, TargetTier])
     async def test_a_tier_says_when_to_try_again(self, tiny_target, kind):
-        async with running_stack(tiny_target, tiny_target.ngram(), max_sessions=1) as stack:
+        async with full_after_one(tiny_target) as stack:
             tier = kind(stack)
             async with an_open_session(tier.method, tier.open()):
                 refusal = await refusal_of(converse(tier.method, [tier.open()]))
@@ -57,7 +65,7 @@ class TestFull:
         assert len(answer.tokens) == 8
 
     async def test_a_full_target_refuses_the_request_and_says_when_to_try_again(self, tiny_target):
-        async with running_stack(tiny_target, tiny_target.ngram(), max_sessions=1) as stack:
+        async with full_after_one(tiny_target) as stack:
             tier = TargetTier(stack)
             async with an_open_session(tier.method, tier.open()):
                 with pytest.raises(OverloadedError) as caught:
@@ -65,7 +73,7 @@ class TestFull:
         assert caught.value.retry_after_s == pytest.approx(1)
 
     async def test_a_full_draft_tier_is_done_without(self, tiny_target):
-        async with running_stack(tiny_target, tiny_target.ngram(), max_sessions=1) as stack:
+        async with full_after_one(tiny_target) as stack:
             tier = DraftTier(stack)
             async with an_open_session(tier.method, tier.open()):
                 answer = await generate(stack.client, SHORT)

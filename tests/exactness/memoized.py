@@ -1,25 +1,10 @@
 """A model that remembers its logits, for tests that ask the same few prefixes 20,000 times."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
 import torch
 
-from forethought.engine.causal_model import CausalModel, KVCache
-
-
-@dataclass
-class TokenCache:
-    """Holds tokens where a model's cache holds keys and values."""
-
-    token_ids: list[int] = field(default_factory=list)
-
-    @property
-    def length(self) -> int:
-        return len(self.token_ids)
-
-    def truncate(self, length: int) -> None:
-        del self.token_ids[length:]
+from forethought.engine.causal_model import CausalModel
+from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
+from tests.engine.token_pool import TokenPool
 
 
 class MemoizedModel:
@@ -28,26 +13,26 @@ class MemoizedModel:
     def __init__(self, model: CausalModel) -> None:
         self._model = model
         self._rows: dict[tuple[int, ...], torch.Tensor] = {}
+        self._pool = TokenPool()
         self.vocab_size = model.vocab_size
         self.max_model_len = model.max_model_len
         self.engine_name = model.engine_name
         self.dtype_name = model.dtype_name
         self.device_name = model.device_name
+        self.kv_bytes_per_block = model.kv_bytes_per_block
 
-    def new_cache(self) -> TokenCache:
-        return TokenCache()
+    def allocate(self, num_blocks: int) -> None:
+        self._pool = TokenPool(num_blocks)
+        self._model.allocate(-(-self.max_model_len // BLOCK_LEN))
 
-    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
-        """As `CausalModel.forward`; the logits are the model's own, [num_logits, V]."""
-        assert isinstance(cache, TokenCache)
-        cache.token_ids += token_ids
-        ends = range(cache.length - num_logits + 1, cache.length + 1)
-        rows = [self.row(tuple(cache.token_ids[:end])) for end in ends]
+    def forward(self, packed: PackedPass) -> torch.Tensor:
+        """As `CausalModel.forward`; the logits are the model's own."""
+        rows = [self.row(tuple(prefix)) for prefix in self._pool.scored_prefixes(packed)]
         return torch.stack(rows) if rows else torch.empty(0, self.vocab_size)
 
     def row(self, prefix: tuple[int, ...]) -> torch.Tensor:
         """[V] logits after a prefix."""
         if prefix not in self._rows:
-            fresh = self._model.new_cache()
-            self._rows[prefix] = self._model.forward(prefix, fresh, 1)[0]
+            blocks = range(-(-len(prefix) // BLOCK_LEN))
+            self._rows[prefix] = self._model.forward(pack([SequencePart(prefix, 0, blocks, 1)]))[0]
         return self._rows[prefix]

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 
 import torch
 
-from forethought.engine.causal_model import CausalModel, KVCache
+from forethought.engine.causal_model import CausalModel
+from forethought.engine.packed import PackedPass
 from tests.stack import LoadedModel
 from tests.waiting import until
 
@@ -65,12 +67,17 @@ class GatedModel:
         self.dtype_name = model.dtype_name
         self.device_name = model.device_name
 
-    def new_cache(self) -> KVCache:
-        return self._model.new_cache()
+        self.kv_bytes_per_block = model.kv_bytes_per_block
 
-    def forward(self, token_ids: Sequence[int], cache: KVCache, num_logits: int) -> torch.Tensor:
+    def __copy__(self) -> "GatedModel":
+        return GatedModel(copy(self._model), self._gate)
+
+    def allocate(self, num_blocks: int) -> None:
+        self._model.allocate(num_blocks)
+
+    def forward(self, packed: PackedPass) -> torch.Tensor:
         self._gate.enter()
-        return self._model.forward(token_ids, cache, num_logits)
+        return self._model.forward(packed)
 
 
 def gated(model: LoadedModel) -> tuple[LoadedModel, Gate]:

@@ -2,21 +2,20 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any
 
 import grpc
 
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
-from forethought.engine.session_table import SessionTable
-from forethought.engine.worker import EngineWorker
 from forethought.rpc.channels import KeepAlive
 from forethought.rpc.server import Server, ServerOptions
 from forethought.v1.draft_pb2 import SpeculateRequest
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.servicer import TargetServicer
-from tests.stack import LoadedModel
+from tests.stack import LIMITS, LoadedModel
 from tests.waiting import until
 
 
@@ -54,12 +53,11 @@ async def serving_at(
 @asynccontextmanager
 async def draft_tier_at(address: str, proposer: Proposer) -> AsyncIterator[Server]:
     """A new draft tier; it knows nothing of the sessions of the last one."""
-    worker = EngineWorker()
-    servicer = DraftServicer(proposer, SessionTable(worker, 64))
+    servicer = DraftServicer(proposer)
     serving = serving_at(address, lambda s: add_DraftServiceServicer_to_server(servicer, s))
     async with serving as server:
         yield server
-    await worker.close()
+    await proposer.close()
 
 
 @asynccontextmanager
@@ -67,13 +65,12 @@ async def target_tier_at(
     address: str, target: LoadedModel, keep_alive: KeepAlive | None = None
 ) -> AsyncIterator[Server]:
     """A new target tier; it knows nothing of the sessions of the last one."""
-    worker = EngineWorker()
-    servicer = TargetServicer(target.model, target.info, SessionTable(worker, 64))
+    servicer = TargetServicer(copy(target.model), target.info, LIMITS)
     async with serving_at(
         address, lambda s: add_TargetServiceServicer_to_server(servicer, s), keep_alive
     ) as server:
         yield server
-    await worker.close()
+    await servicer.close()
 
 
 @asynccontextmanager

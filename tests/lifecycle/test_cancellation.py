@@ -70,7 +70,7 @@ async def test_cancelled_before_the_first_token(long_target, long_draft):
         await until_both_tiers_work(stack)
         call.cancel()
         # The target is still at it; what it holds is freed when its pass ends.
-        await until(lambda: stack.target_sessions.load().num_queued_jobs)
+        await until(lambda: stack.target.engine.load().num_queued_jobs)
         gate.open()
         await until_nothing_is_held(stack)
 
@@ -99,7 +99,7 @@ async def test_cancelled_in_a_long_prefill_computes_no_further_chunk(long_target
         call = call_of(stack, replace(asking(), prompt=PROMPT_OF_FOUR_CHUNKS))
         await gate.until_holding()
         call.cancel()
-        await until(lambda: stack.target_sessions.load().num_queued_jobs)
+        await until(lambda: stack.target.engine.load().num_queued_jobs)
         gate.open()
         await until_nothing_is_held(stack)
         assert gate.num_passes == 2  # the one before, and the one that was under way
@@ -147,7 +147,7 @@ class TestAClientThatStopsReading:
         async with self.stalled(long_target, long_draft, 60) as (stack, call, _):
             # Some rounds wait on the way. Far from all of them.
             assert (await target_load(stack.target_stub)).num_cached_tokens < 1000
-            assert stack.target_sessions.load().num_sessions == 1
+            assert stack.target.engine.load().num_sessions == 1
             call.cancel()
 
     async def test_frees_everything_when_it_cancels(self, long_target, long_draft):

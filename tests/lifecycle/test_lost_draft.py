@@ -224,7 +224,7 @@ async def test_probabilities_that_only_do_not_sum_to_one_are_taken_for_what_they
         async with liar_at(stack.draft_address, answer):
             result = await generate(stack.client, asking(params, num_speculative_tokens=3))
         expected = await generate(stack.client, asking(params, num_speculative_tokens=0))
-        assert stack.target_sessions.load().num_sessions <= 1
+        assert stack.target.engine.load().num_sessions <= 1
     assert result.text == expected.text
     assert result.steps[1].drafted[0].draft_prob == pytest.approx(0.25)
 

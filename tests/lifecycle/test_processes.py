@@ -219,13 +219,11 @@ async def seeded_answers(processes):
 
 BLOCKED_LOAD = """
 import asyncio, threading
-from forethought.engine.worker import EngineWorker
 from forethought.rpc.server import ServerOptions, run_process, run_server
 from forethought.telemetry import LogFormat, configure_logging
 
 async def serve():
-    worker = EngineWorker()
-    await run_server(ServerOptions("127.0.0.1:0", ()), lambda _: worker.run(LOAD))
+    await run_server(ServerOptions("127.0.0.1:0", ()), lambda _: asyncio.to_thread(LOAD))
 
 def LOAD():
     print("loading", flush=True)

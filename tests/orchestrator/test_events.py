@@ -106,8 +106,8 @@ async def test_without_speculation_every_token_is_a_bonus_token(badly_drafting: 
 
 async def test_without_speculation_the_draft_tier_is_left_alone(badly_drafting: Stack):
     admitted = []
-    admit = badly_drafting.draft_sessions.admit
-    badly_drafting.draft_sessions.admit = lambda state: admitted.append(state) or admit(state)
+    admit = badly_drafting.proposer.open
+    badly_drafting.proposer.open = lambda opening: admitted.append(opening) or admit(opening)
     await watched(badly_drafting, num_speculative_tokens=0, max_tokens=5)
     assert admitted == []
     await watched(badly_drafting, num_speculative_tokens=1, max_tokens=5)

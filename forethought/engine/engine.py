@@ -1,0 +1,307 @@
+"""The batching engine: one thread that computes, and the event loop that asks it to.
+
+The thread takes what has arrived, lets the scheduler put together a pass, runs it, and hands the
+logits of all finished jobs to the tier in one go. The model, the pool and the sequences are touched
+by this thread alone and need no locks. The event loop sends messages and gets futures.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from time import perf_counter_ns
+from typing import Any, Generic, NoReturn, TypeVar
+
+import structlog
+import torch
+
+from forethought.engine.block_pool import BlockPool, IntegrityError
+from forethought.engine.causal_model import CausalModel, device_of
+from forethought.engine.packed import BLOCK_LEN, pack
+from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
+from forethought.engine.sequence import CachedSequence
+from forethought.errors import DrainingError, ForethoughtError, OverloadedError
+from forethought.tier import RoundTimings, TierLoad
+
+_log = structlog.get_logger(__name__)
+
+WorkT = TypeVar("WorkT", bound=Work)
+ResultT = TypeVar("ResultT")
+
+Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
+"""What a tier makes of logits: work whose tokens are computed, and [R, V] float32 with the
+`num_logits` rows of each, in order -> a result for each, or None if its log has grown and it wants
+another pass. Must change nothing if it raises."""
+
+RETRY_AFTER_S = 1.0
+_BLOCKED_S = 0.05  # between two looks whether there is room
+_IDLE_S = 2.0  # without work, before the books are checked
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What a tier takes on."""
+
+    num_blocks: int
+    """Of the KV cache."""
+    max_sessions: int = 256
+    """Sessions open at a time."""
+    max_waiting: int = 256
+    """Sessions that wait for memory; beyond that, none is taken in."""
+    scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+
+
+class Engine(Generic[WorkT, ResultT]):
+    """Runs a model for many sessions.
+
+    Args:
+        model: loaded and warm. Its cache is made here.
+        limits: what to take on.
+        finish: the tier's part.
+    """
+
+    def __init__(
+        self, model: CausalModel, limits: EngineLimits, finish: Finish[WorkT, ResultT]
+    ) -> None:
+        self._model = model
+        self._device = device_of(model)
+        self._limits = limits
+        self._finish = finish
+        self._pool = BlockPool(limits.num_blocks)
+        self._scheduler = Scheduler(self._pool, limits.scheduler)
+        self._messages: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._open: set[CachedSequence] = set()  # in the event loop's hands
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+        self._num_running = 0  # jobs in the pass that is under way
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.max_model_len = min(model.max_model_len, limits.num_blocks * BLOCK_LEN)
+        """Longest sequence that model and cache take, tokens."""
+        model.allocate(limits.num_blocks)
+
+    # In the event loop.
+
+    def open(self, token_ids: Sequence[int], salt: bytes = b"") -> CachedSequence:
+        """Takes a session in, and begins to compute its tokens.
+
+        Args:
+            token_ids: committed.
+            salt: sessions with different salts share no part of the cache.
+
+        Raises:
+            OverloadedError: there is no room for another session.
+            InvalidArgumentError: tokens that the model does not have, or too many.
+        """
+        if self._is_closed:
+            raise DrainingError("the engine is closed")
+        if len(self._open) >= self._limits.max_sessions:
+            self._refuse(f"{self._limits.max_sessions} sessions are open, the most this tier takes")
+        num_waiting = sum(not sequence.block_ids for sequence in self._open)
+        if num_waiting >= self._limits.max_waiting:
+            self._refuse(f"{num_waiting} sessions wait for memory, the most this tier lets wait")
+        sequence = CachedSequence(
+            self._pool,
+            self._model.vocab_size,
+            self.max_model_len,
+            self._model.device_name,
+            salt,
+        )
+        sequence.extend(token_ids)
+        self._open.add(sequence)
+        self._send(lambda: self._take_in(sequence))
+        return sequence
+
+    def count_reusable(self, token_ids: Sequence[int], salt: bytes = b"") -> int:
+        """How many of a session's tokens are in the cache already."""
+        return self._pool.count_match(token_ids[:-1], salt)
+
+    async def run(self, work: WorkT) -> tuple[ResultT, RoundTimings]:
+        """Waits for the result of a piece of work.
+
+        Raises:
+            DrainingError: the engine is closed, or was before the work was done.
+            Exception: whatever beginning, computing or finishing it raises.
+        """
+        if self._is_closed:
+            raise DrainingError("the engine is closed")
+        loop = self._loop = asyncio.get_running_loop()
+        job = Job(work, work.sequence, perf_counter_ns(), loop.create_future())
+        self._send(lambda: self._begin(job))
+        try:
+            result: ResultT = await job.future
+        except asyncio.CancelledError:
+            self._send(lambda: self._scheduler.finish(job))
+            raise
+        return result, RoundTimings(
+            queue_ns=job.started_ns - job.arrived_ns,
+            forward_ns=job.forward_ns,
+            total_ns=perf_counter_ns() - job.arrived_ns,
+            batch_size=job.batch_size,
+        )
+
+    def discard(self, sequence: CachedSequence) -> None:
+        """Ends a session. Its memory is free soon after; until then it counts as open."""
+        self._loop = asyncio.get_running_loop()
+        if self._is_closed:
+            self._open.discard(sequence)
+        else:
+            self._send(lambda: self._remove(sequence))
+
+    def load(self) -> TierLoad:
+        """What is held now."""
+        return TierLoad(
+            num_sessions=len(self._open),
+            num_cached_tokens=sum(sequence.num_cached_tokens for sequence in self._open),
+            num_queued_jobs=self._messages.qsize() + self._scheduler.num_jobs - self._num_running,
+        )
+
+    async def close(self) -> None:
+        """Fails the work that is left, and returns when the running pass has ended."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._messages.put(self._fail_all)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    def _send(self, message: Callable[[], None]) -> None:
+        self._messages.put(message)
+        if not self._thread.is_alive() and not self._is_closed:
+            self._thread.start()
+
+    # In the engine's thread.
+
+    def _run(self) -> None:
+        is_checked = True  # nothing has changed since the books were found right
+        while not self._is_closed:
+            self._take_messages(0 if self._scheduler.num_jobs else None if is_checked else _IDLE_S)
+            turns = self._scheduler.next_pass()
+            if turns:
+                self._compute(turns)
+                is_checked = False
+            elif self._scheduler.num_jobs:
+                self._take_messages(_BLOCKED_S)
+            elif not is_checked and self._messages.empty():
+                self._check_books()
+                is_checked = True
+        self._take_messages(0)
+
+    def _take_messages(self, timeout_s: float | None) -> None:
+        """Does what has been asked for; waits for the first message if there is none."""
+        try:
+            message = self._messages.get(timeout_s != 0, timeout_s)
+            while True:
+                message()
+                message = self._messages.get_nowait()
+        except Empty:
+            return
+
+    def _take_in(self, sequence: CachedSequence) -> None:
+        self._scheduler.open(sequence)
+        self._scheduler.add(Job(None, sequence, perf_counter_ns()))
+
+    def _begin(self, job: Job) -> None:
+        try:
+            self._scheduler.add(job)
+        except Exception as error:  # noqa: BLE001 - told to the caller
+            self._settle([(job, None, error)])
+
+    def _remove(self, sequence: CachedSequence) -> None:
+        job = self._scheduler.remove(sequence)
+        if job is not None and job.future is not None:
+            self._settle([(job, None, DrainingError("the session has ended"))])
+        self._call_loop(lambda: self._open.discard(sequence))
+
+    def _compute(self, turns: list[Turn]) -> None:
+        """One pass, and what follows from it."""
+        started_ns = perf_counter_ns()
+        self._num_running = len(turns)
+        try:
+            packed = pack([turn.part for turn in turns], self._device)
+            logits = self._model.forward(packed)
+        except Exception as error:
+            _log.exception("pass_failed", num_sequences=len(turns))
+            for turn in turns:
+                # Some layers may be filled and others not.
+                turn.job.sequence.release()
+                self._scheduler.finish(turn.job)
+            self._settle([(turn.job, None, error) for turn in turns])
+            return
+        finally:
+            self._num_running = 0
+        for turn in turns:
+            turn.job.sequence.computed(len(turn.part.token_ids))
+        done = [turn.job for turn in turns if turn.part.num_logits]
+        outcomes = self._outcomes(done, logits)
+        elapsed_ns = perf_counter_ns() - started_ns
+        for turn in turns:
+            turn.job.started_ns = turn.job.started_ns or started_ns
+            turn.job.forward_ns += elapsed_ns
+            turn.job.batch_size = max(turn.job.batch_size, len(turns))
+        settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
+        for job, _, _ in settled:
+            self._scheduler.finish(job)
+        self._settle(settled)
+
+    def _outcomes(
+        self, jobs: list[Job], logits: torch.Tensor
+    ) -> list[tuple[Job, ResultT | None, Exception | None]]:
+        """Result or error of each job; neither for one that wants another pass."""
+        if not jobs:
+            return []
+        work: list[Any] = [job.work for job in jobs]
+        try:
+            results = self._finish(work, logits)
+            return [(job, result, None) for job, result in zip(jobs, results, strict=True)]
+        except Exception as error:  # noqa: BLE001 - told to the callers
+            if len(jobs) == 1:
+                return [(jobs[0], None, error)]
+        # One of them is at fault; the others shall not suffer for it.
+        rows = torch.split(logits, [job.num_logits for job in jobs])
+        return [self._outcomes([job], own)[0] for job, own in zip(jobs, rows, strict=True)]
+
+    def _settle(self, outcomes: list[tuple[Job, ResultT | None, Exception | None]]) -> None:
+        """Tells the callers, all of them in one visit to the event loop."""
+        waiting = [each for each in outcomes if each[0].future is not None]
+
+        def tell() -> None:
+            for job, result, error in waiting:
+                if job.future.done():
+                    continue
+                if error is not None:
+                    job.future.set_exception(error)
+                else:
+                    job.future.set_result(result)
+
+        if waiting:
+            self._call_loop(tell)
+
+    def _call_loop(self, callback: Callable[[], None]) -> None:
+        assert self._loop is not None
+        # The event loop may have ended with its process.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def _check_books(self) -> None:
+        try:
+            self.check()
+        except IntegrityError:
+            _log.exception("kv_cache_inconsistent")
+
+    def _fail_all(self) -> None:
+        for sequence in list(self._scheduler.sequences):
+            self._remove(sequence)
+
+    def check(self) -> None:
+        """Whether the books of the KV cache agree. For the engine's thread, or when it is idle.
+
+        Raises:
+            IntegrityError: they do not.
+        """
+        self._pool.check(sequence.block_ids for sequence in self._scheduler.sequences)
+
+    @staticmethod
+    def _refuse(reason: str) -> NoReturn:
+        raise OverloadedError(reason, retry_after_s=RETRY_AFTER_S)

@@ -1,0 +1,429 @@
+/* What stands between the products of a decoder, on a CPU.
+ *
+ * A pass over a few tokens of a small model is hundreds of small operations. As tensor operations
+ * each costs some microseconds before any work, and attention has to gather its keys and values
+ * from their blocks first. Here each step between two products is one call.
+ *
+ * The module knows no tensors: callers pass addresses, and vouch for what lies there. Activations
+ * are float32 or bfloat16 (as the neighbouring product wants them), keys and values as their pool
+ * has them. All arithmetic is float32.
+ *
+ * Letters: T tokens, N width, H query heads, J key-value heads, D head size (a multiple of 16).
+ * A block of the pool holds 16 tokens: its keys are [J, D, 16], so that one vector holds one number
+ * of 16 keys; its values are [J, 16, D]. See kv_pool.py.
+ *
+ * Threads are those of OpenMP, which torch has started already. What a thread computes never
+ * depends on how many there are.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 16
+#define CHUNK 128 /* keys that one piece of work attends to */
+#define ROWS 4    /* queries that share what is read */
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+/* One build, and at run time the best of these that the machine has. */
+#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static void
+#else
+#define KERNEL static void
+#endif
+
+typedef float Vec __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
+typedef uint16_t Half __attribute__((vector_size(32), aligned(2)));
+
+typedef enum { FLOAT32, BFLOAT16 } Dtype;
+
+static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
+
+static inline Vec load(const void *base, size_t index, Dtype dtype) {
+    if (dtype == FLOAT32) return *(const Vec *)((const float *)base + index);
+    Half half = *(const Half *)((const uint16_t *)base + index);
+    return (Vec)(__builtin_convertvector(half, Bits) << 16);
+}
+
+/* To the nearest bfloat16, ties to even; what is not a number stays none. */
+static inline uint16_t round_to_bfloat16(float number) {
+    uint32_t bits;
+    memcpy(&bits, &number, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline float load_one(const void *base, size_t index, Dtype dtype) {
+    if (dtype == FLOAT32) return ((const float *)base)[index];
+    uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
+    float number;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
+static inline void store_one(void *base, size_t index, Dtype dtype, float number) {
+    if (dtype == FLOAT32)
+        ((float *)base)[index] = number;
+    else
+        ((uint16_t *)base)[index] = round_to_bfloat16(number);
+}
+
+/* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2]. */
+static inline float exp_of_negative(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float n = x * 1.44269504f;
+    n = (float)(int)(n - 0.5f);
+    float f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666666e-1f + f * (4.1665796e-2f +
+              f * (8.3334519e-3f + f * 1.3981999e-3f)))));
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+/* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
+KERNEL norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
+                float eps) {
+    float sum = 0;
+    if (delta) {
+#pragma omp simd
+        for (long i = 0; i < n; i++) x[i] += load_one(delta, i, dtype);
+    }
+#pragma omp simd reduction(+ : sum)
+    for (long i = 0; i < n; i++) sum += x[i] * x[i];
+    float factor = 1.0f / sqrtf(sum / (float)n + eps);
+#pragma omp simd
+    for (long i = 0; i < n; i++) store_one(y, i, dtype, x[i] * factor * weight[i]);
+}
+
+/* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]. */
+KERNEL gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+        float gate = load_one(gate_up, i, dtype), up = load_one(gate_up, n + i, dtype);
+        float power = exp_of_negative(-fabsf(gate)); /* e^-|g|: sigmoid without overflow */
+        float sigmoid = (gate < 0 ? power : 1.0f) / (1.0f + power);
+        store_one(y, i, dtype, gate * sigmoid * up);
+    }
+}
+
+typedef struct {
+    long num_heads, num_kv_heads, head_dim;
+    Dtype dtype, kv_dtype;
+    const void *qkv;         /* [T, (H + 2 J) D], numbers that rotate together side by side */
+    const float *rotation;   /* [T, D]: cosine and sine of each pair */
+    const float *norm;       /* [H + J, D] weights of q and k norms, or none */
+    float eps, scale;        /* of the norms; of the scores */
+    const int64_t *slots;    /* [T]: where in the pool each token goes */
+    float *queries;          /* [T, H, D] to fill */
+    char *keys, *values;     /* a layer of the pool */
+} Rope;
+
+/* One token: q, k and v from their product, rotated, q to its buffer, k and v to the pool. */
+KERNEL rotate_token(const Rope *rope, long token) {
+    long dim = rope->head_dim, heads = rope->num_heads, kv_heads = rope->num_kv_heads;
+    const float *turn = rope->rotation + token * dim;
+    size_t row = (size_t)token * (size_t)((heads + 2 * kv_heads) * dim);
+    size_t block = (size_t)(rope->slots[token] / BLOCK), place = (size_t)(rope->slots[token] % BLOCK);
+    float head[1024];
+    for (long h = 0; h < heads + 2 * kv_heads; h++) {
+        for (long d = 0; d < dim; d++) head[d] = load_one(rope->qkv, row + (size_t)(h * dim + d), rope->dtype);
+        if (h < heads + kv_heads) {
+            if (rope->norm) {
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (long d = 0; d < dim; d++) sum += head[d] * head[d];
+                float factor = 1.0f / sqrtf(sum / (float)dim + rope->eps);
+                for (long d = 0; d < dim; d++) head[d] *= factor * rope->norm[h * dim + d];
+            }
+            for (long d = 0; d < dim; d += 2) {
+                float a = head[d], b = head[d + 1];
+                head[d] = a * turn[d] - b * turn[d + 1];
+                head[d + 1] = a * turn[d + 1] + b * turn[d];
+            }
+        }
+        if (h < heads) {
+            float *query = rope->queries + (token * heads + h) * dim;
+            for (long d = 0; d < dim; d++) query[d] = head[d] * rope->scale;
+        } else if (h < heads + kv_heads) {
+            size_t start = (block * (size_t)kv_heads + (size_t)(h - heads)) * (size_t)dim * BLOCK;
+            for (long d = 0; d < dim; d++)
+                store_one(rope->keys, start + (size_t)d * BLOCK + place, rope->kv_dtype, head[d]);
+        } else {
+            size_t start = ((block * (size_t)kv_heads + (size_t)(h - heads - kv_heads)) * BLOCK + place) * (size_t)dim;
+            for (long d = 0; d < dim; d++) store_one(rope->values, start + (size_t)d, rope->kv_dtype, head[d]);
+        }
+    }
+}
+
+typedef struct {
+    long num_heads, num_kv_heads, head_dim;
+    Dtype dtype, kv_dtype;
+    const float *queries;       /* [T, H, D], scaled */
+    const char *keys, *values;  /* a layer of the pool */
+    const int32_t *positions;   /* [T] */
+    long window;                /* latest tokens seen, itself included; 0 is all */
+} Attention;
+
+/* What a chunk of keys makes of a query: its largest score, sum of e^(score - largest), and the
+ * values weighted by it. Pieces are put together by `merge_row`. */
+typedef struct {
+    float largest, sum;
+} Part;
+
+/* The queries [first, first + count) x G heads of one key-value head against one chunk of keys.
+ * parts: of each query; mixed: [queries, D]. Queries are numbered token by token. */
+KERNEL attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count,
+                    long chunk, Part *parts, float *mixed) {
+    long dim = a->head_dim, group = a->num_heads / a->num_kv_heads, num_queries = count * group;
+    long last = a->positions[first + count - 1];
+    long start = chunk * CHUNK, end = start + CHUNK <= last + 1 ? start + CHUNK : last + 1;
+    long num_blocks = (end - start + BLOCK - 1) / BLOCK;
+    size_t stride = (size_t)(a->num_kv_heads * dim * BLOCK), head = (size_t)(kv_head * dim * BLOCK);
+    Dtype dtype = a->kv_dtype;
+    Vec none = {0};
+
+    for (long from = 0; from < num_queries; from += ROWS) {
+        long rows = num_queries - from < ROWS ? num_queries - from : ROWS;
+        const float *query[ROWS];
+        long position[ROWS];
+        for (long r = 0; r < ROWS; r++) {
+            long q = from + (r < rows ? r : 0), token = first + q / group;
+            query[r] = a->queries + (token * a->num_heads + kv_head * group + q % group) * dim;
+            position[r] = a->positions[token];
+        }
+        float scores[ROWS][CHUNK] __attribute__((aligned(64)));
+        for (long b = 0; b < num_blocks; b++) {
+            const char *keys = a->keys + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
+            Vec sum[ROWS] = {none, none, none, none};
+            if (rows == 1) {
+                Vec other = none;
+                for (long d = 0; d < dim; d += 2) {
+                    sum[0] += load(keys, (size_t)d * BLOCK, dtype) * query[0][d];
+                    other += load(keys, (size_t)(d + 1) * BLOCK, dtype) * query[0][d + 1];
+                }
+                sum[0] += other;
+            } else {
+                for (long d = 0; d < dim; d++) {
+                    Vec key = load(keys, (size_t)d * BLOCK, dtype);
+                    for (int r = 0; r < ROWS; r++) sum[r] += key * query[r][d];
+                }
+            }
+            for (int r = 0; r < ROWS; r++) *(Vec *)&scores[r][b * BLOCK] = sum[r];
+        }
+        for (long r = 0; r < rows; r++) {
+            long seen = position[r] + 1 - start, hidden = 0;
+            if (a->window) hidden = position[r] + 1 - a->window - start;
+            if (seen > num_blocks * BLOCK) seen = num_blocks * BLOCK;
+            if (hidden < 0) hidden = 0;
+            Part part = {-INFINITY, 0};
+            float largest = -INFINITY, sum = 0;
+            for (long t = hidden; t < seen; t++) largest = scores[r][t] > largest ? scores[r][t] : largest;
+            /* A score that is not a number is larger than nothing; it has to show in the sum. */
+            for (long t = 0; t < hidden && t < num_blocks * BLOCK; t++) scores[r][t] = 0;
+#pragma omp simd reduction(+ : sum)
+            for (long t = hidden; t < seen; t++) {
+                scores[r][t] = exp_of_negative(scores[r][t] - largest);
+                sum += scores[r][t];
+            }
+            for (long t = seen < 0 ? 0 : seen; t < num_blocks * BLOCK; t++) scores[r][t] = 0;
+            part.largest = largest;
+            part.sum = sum;
+            parts[from + r] = part;
+        }
+        for (long r = rows; r < ROWS; r++) memset(scores[r], 0, sizeof scores[r]);
+        for (long d = 0; d < dim; d += BLOCK) {
+            Vec sum[ROWS] = {none, none, none, none};
+            for (long b = 0; b < num_blocks; b++) {
+                const char *values = a->values + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
+                /* Slots beyond the last token were never written, and may hold anything. */
+                long tokens = end - start - b * BLOCK < BLOCK ? end - start - b * BLOCK : BLOCK;
+                for (long t = 0; t < tokens; t++) {
+                    Vec value = load(values, (size_t)(t * dim + d), dtype);
+                    for (int r = 0; r < ROWS; r++) sum[r] += value * scores[r][b * BLOCK + t];
+                }
+            }
+            for (long r = 0; r < rows; r++) *(Vec *)&mixed[(from + r) * dim + d] = sum[r];
+        }
+    }
+}
+
+/* The chunks of one query put together: [chunks, stride, D] -> [D]. */
+KERNEL merge_row(const Part *parts, const float *mixed, long num_chunks, long stride, long dim,
+                 void *out, size_t place, Dtype dtype) {
+    float largest = -INFINITY, sum = 0;
+    for (long c = 0; c < num_chunks; c++)
+        largest = parts[c * stride].largest > largest ? parts[c * stride].largest : largest;
+    float weights[num_chunks];
+    for (long c = 0; c < num_chunks; c++) {
+        Part part = parts[c * stride];
+        weights[c] = part.sum == 0 ? 0 : exp_of_negative(part.largest - largest);
+        sum += part.sum * weights[c];
+    }
+    for (long d = 0; d < dim; d++) {
+        float total = 0;
+        for (long c = 0; c < num_chunks; c++) total += mixed[c * stride * dim + d] * weights[c];
+        store_one(out, place + (size_t)d, dtype, total / sum);
+    }
+}
+
+/* From here on: work shared out to threads, and the door to Python. */
+
+#define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
+
+static void norm(char *x, const char *delta, const float *weight, char *y, Dtype dtype, long rows,
+                 long n, float eps) {
+#pragma omp parallel for if (rows * n > PARALLEL_FROM)
+    for (long r = 0; r < rows; r++)
+        norm_row((float *)x + r * n, delta ? delta + (size_t)(r * n) * size_of(dtype) : NULL, weight,
+                 y + (size_t)(r * n) * size_of(dtype), dtype, n, eps);
+}
+
+static void gate(const char *gate_up, char *y, Dtype dtype, long rows, long n) {
+#pragma omp parallel for if (rows * n > PARALLEL_FROM)
+    for (long r = 0; r < rows; r++)
+        gate_row(gate_up + (size_t)(2 * r * n) * size_of(dtype), y + (size_t)(r * n) * size_of(dtype), dtype, n);
+}
+
+static void rotate(const Rope *rope, long tokens) {
+#pragma omp parallel for if (tokens * (rope->num_heads + 2 * rope->num_kv_heads) * rope->head_dim > PARALLEL_FROM)
+    for (long t = 0; t < tokens; t++) rotate_token(rope, t);
+}
+
+/* All sequences of a pass. starts: [S + 1] first token of each. tables: [S, width] block ids. */
+static int attend(Attention a, const int32_t *starts, const int32_t *tables, long num_sequences,
+                  long width, char *out) {
+    long group = a.num_heads / a.num_kv_heads, num_items = 0, num_parts = 0;
+    long *items = malloc(sizeof(long) * (size_t)(num_sequences + 1) * 2), *parts_of = items + num_sequences + 1;
+    if (!items) return -1;
+    for (long s = 0; s < num_sequences; s++) {
+        long count = starts[s + 1] - starts[s], chunks = a.positions[starts[s + 1] - 1] / CHUNK + 1;
+        items[s] = num_items;
+        parts_of[s] = num_parts;
+        num_items += chunks * a.num_kv_heads;
+        num_parts += chunks * a.num_heads * count;
+    }
+    items[num_sequences] = num_items;
+    Part *parts = malloc(sizeof(Part) * (size_t)num_parts);
+    float *mixed = malloc(sizeof(float) * (size_t)(num_parts * a.head_dim));
+    if (!parts || !mixed) {
+        free(items), free(parts), free(mixed);
+        return -1;
+    }
+#pragma omp parallel
+    {
+        /* Parts of a sequence: [J, chunks, count * group]. */
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < num_items; i++) {
+            long s = 0;
+            while (items[s + 1] <= i) s++;
+            long count = starts[s + 1] - starts[s], chunks = (items[s + 1] - items[s]) / a.num_kv_heads;
+            long kv_head = (i - items[s]) / chunks, chunk = (i - items[s]) % chunks;
+            long part = parts_of[s] + (kv_head * chunks + chunk) * count * group;
+            attend_chunk(&a, tables + s * width, kv_head, starts[s], count, chunk, parts + part,
+                         mixed + part * a.head_dim);
+        }
+#pragma omp for
+        for (long s = 0; s < num_sequences; s++) {
+            long count = starts[s + 1] - starts[s], chunks = (items[s + 1] - items[s]) / a.num_kv_heads;
+            for (long q = 0; q < count * a.num_heads; q++) {
+                long kv_head = q / (count * group), query = q % (count * group);
+                long token = starts[s] + query / group, head = kv_head * group + query % group;
+                long part = parts_of[s] + kv_head * chunks * count * group + query;
+                merge_row(parts + part, mixed + part * a.head_dim, chunks, count * group, a.head_dim, out,
+                          (size_t)((token * a.num_heads + head) * a.head_dim), a.dtype);
+            }
+        }
+    }
+    free(items), free(parts), free(mixed);
+    return 0;
+}
+
+typedef union {
+    long long whole;
+    double real;
+    char *address;
+} Argument;
+
+/* Whole numbers, addresses among them, and floats as they come. */
+static int take(PyObject *const *objects, Py_ssize_t given, Argument *arguments, Py_ssize_t wanted) {
+    if (given != wanted) {
+        PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", wanted, given);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < wanted; i++) {
+        if (PyFloat_Check(objects[i]))
+            arguments[i].real = PyFloat_AS_DOUBLE(objects[i]);
+        else if ((arguments[i].whole = PyLong_AsLongLong(objects[i])) == -1 && PyErr_Occurred())
+            return -1;
+    }
+    return 0;
+}
+
+#define TAKE(count)         \
+    Argument args[count];   \
+    (void)module;           \
+    if (take(objects, given, args, count)) return NULL
+
+static PyObject *py_norm(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(8);
+    norm(args[0].address, args[1].address, (const float *)args[2].address, args[3].address,
+         (Dtype)args[4].whole, (long)args[5].whole, (long)args[6].whole, (float)args[7].real);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_gate(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(5);
+    gate(args[0].address, args[1].address, (Dtype)args[2].whole, (long)args[3].whole, (long)args[4].whole);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_rotate(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(15);
+    Rope rope = {
+        .num_heads = (long)args[1].whole, .num_kv_heads = (long)args[2].whole,
+        .head_dim = (long)args[3].whole, .dtype = (Dtype)args[4].whole, .kv_dtype = (Dtype)args[5].whole,
+        .qkv = args[6].address, .rotation = (const float *)args[7].address,
+        .norm = (const float *)args[8].address, .eps = (float)args[9].real, .scale = (float)args[10].real,
+        .slots = (const int64_t *)args[11].address, .queries = (float *)args[12].address,
+        .keys = args[13].address, .values = args[14].address,
+    };
+    rotate(&rope, (long)args[0].whole);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_attend(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(15);
+    Attention attention = {
+        .num_heads = (long)args[0].whole, .num_kv_heads = (long)args[1].whole,
+        .head_dim = (long)args[2].whole, .dtype = (Dtype)args[3].whole, .kv_dtype = (Dtype)args[4].whole,
+        .queries = (const float *)args[5].address, .keys = args[6].address, .values = args[7].address,
+        .positions = (const int32_t *)args[8].address, .window = (long)args[9].whole,
+    };
+    if (attend(attention, (const int32_t *)args[10].address, (const int32_t *)args[11].address,
+               (long)args[12].whole, (long)args[13].whole, args[14].address))
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"norm", (PyCFunction)(void (*)(void))py_norm, METH_FASTCALL,
+     "norm(x, delta, weight, y, dtype, rows, n, eps)"},
+    {"gate", (PyCFunction)(void (*)(void))py_gate, METH_FASTCALL, "gate(gate_up, y, dtype, rows, n)"},
+    {"rotate", (PyCFunction)(void (*)(void))py_rotate, METH_FASTCALL,
+     "rotate(tokens, heads, kv_heads, dim, dtype, kv_dtype, qkv, rotation, norm, eps, scale, slots, "
+     "queries, keys, values)"},
+    {"attend", (PyCFunction)(void (*)(void))py_attend, METH_FASTCALL,
+     "attend(heads, kv_heads, dim, dtype, kv_dtype, queries, keys, values, positions, window, starts, "
+     "tables, sequences, width, out)"},
+    {0},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, methods, 0, 0, 0, 0};
+
+PyMODINIT_FUNC PyInit__kernels(void) { return PyModule_Create(&definition); }

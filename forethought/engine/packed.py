@@ -1,0 +1,80 @@
+"""One forward pass over parts of several sequences, side by side without padding.
+
+    sequence A   ........a1 a2          verification: two tokens after eight that are cached
+    sequence B   ...b1                  one token
+    sequence C   c1 c2 c3               the first chunk of a prompt
+
+    packed       a1 a2 b1 c1 c2 c3      T = 6
+
+Where each token stands, which slot of the pool its keys and values go to, and which rows are scored
+is derived here and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+BLOCK_LEN = 16
+"""Tokens whose keys and values share a block of the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePart:
+    """The tokens of one sequence that a pass computes."""
+
+    token_ids: Sequence[int]  # at least one, each in [0, V)
+    start: int  # position of the first; keys and values of all before are in the blocks
+    block_ids: Sequence[int]  # of the pool, in order; room for all up to the last token
+    num_logits: int  # positions to score, counted from the end
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPass:
+    """What a model computes in one go: T tokens of S sequences, R of them scored."""
+
+    parts: Sequence[SequencePart]
+    token_ids: Sequence[int]  # [T]
+    positions: torch.Tensor  # [T] int32, in their sequences
+    slots: torch.Tensor  # [T] int64, in the pool: block * 16 + place
+    starts: torch.Tensor  # [S + 1] int32: where the tokens of each sequence begin
+    tables: torch.Tensor  # [S, longest] int32: block ids of each sequence, 0 where it has no more
+    logit_rows: torch.Tensor  # [R] int64: which of the T to score, in order
+
+    @property
+    def scores_all(self) -> bool:
+        """Whether every token is scored."""
+        return len(self.logit_rows) == len(self.token_ids)
+
+
+def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> PackedPass:
+    """Lays the parts side by side, in their order."""
+    lengths = [len(part.token_ids) for part in parts]
+    starts = [0, *accumulate(lengths)]
+    positions = [
+        position
+        for part in parts
+        for position in range(part.start, part.start + len(part.token_ids))
+    ]
+    slots = [
+        part.block_ids[position // BLOCK_LEN] * BLOCK_LEN + position % BLOCK_LEN
+        for part in parts
+        for position in range(part.start, part.start + len(part.token_ids))
+    ]
+    width = max(len(part.block_ids) for part in parts)
+    tables = [[*part.block_ids, *[0] * (width - len(part.block_ids))] for part in parts]
+    rows = [
+        row
+        for part, end in zip(parts, starts[1:], strict=True)
+        for row in range(end - part.num_logits, end)
+    ]
+    return PackedPass(
+        parts,
+        [token_id for part in parts for token_id in part.token_ids],
+        torch.tensor(positions, dtype=torch.int32, device=device),
+        torch.tensor(slots, dtype=torch.int64, device=device),
+        torch.tensor(starts, dtype=torch.int32),
+        torch.tensor(tables, dtype=torch.int32, device=device),
+        torch.tensor(rows, dtype=torch.int64, device=device),
+    )
