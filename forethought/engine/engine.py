@@ -177,6 +177,8 @@ class Engine(Generic[WorkT, ResultT]):
         is_checked = True  # nothing has changed since the books were found right
         while not self._is_closed:
             self._take_messages(0 if self._scheduler.num_jobs else None if is_checked else _IDLE_S)
+            while (linger_s := self._scheduler.linger_s()) and not self._is_closed:
+                self._take_messages(linger_s)
             turns = self._scheduler.next_pass()
             if turns:
                 self._compute(turns)
@@ -240,6 +242,7 @@ class Engine(Generic[WorkT, ResultT]):
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns
             turn.job.batch_size = max(turn.job.batch_size, len(turns))
+        self._scheduler.pass_took(elapsed_ns / 1e9)
         settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
         for job, _, _ in settled:
             self._scheduler.finish(job)

@@ -1,8 +1,13 @@
 """Which sessions compute what in the next pass.
 
 Rounds come first: sessions that are one short pass away from their answer. What room is left in the
-pass goes to prompts, in chunks; beside rounds only so much that they keep their pace. Within each
-kind whoever was served longest ago comes first.
+pass goes to prompts, in chunks; while sessions are in rounds, only so much that they keep their
+pace. Within each kind whoever was served longest ago comes first.
+
+A pass over eight sessions takes little longer than one over four, so sessions should not fall into
+two groups that take turns: one is computed while the other, just answered, is about to ask again.
+Before a pass the engine therefore waits for those that have just been answered, as long as they
+usually take to come back, but never for more than a fraction of a pass.
 
 Memory is a pool of blocks. A session that needs a block when none is left takes it from the
 youngest session that is younger than itself, which loses all of its own and computes them again
@@ -11,6 +16,7 @@ has no blocks yet waits until there is room for all that it has committed. One t
 for a while, its client reading slowly perhaps, gives way to any that waits.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,6 +30,10 @@ from forethought.engine.sequence import CachedSequence, num_blocks_for
 _ROUND_TOKENS = 16
 """A session is in a round, and not in its prompt, if it has at most so many tokens to compute
 besides those that are scored."""
+
+
+_SMOOTHING = 0.1  # weight of the latest of many measurements
+_MIN_RETURN_S = 0.01  # that any session is given to ask again
 
 
 class Work(Protocol):
@@ -54,6 +64,8 @@ class SchedulerOptions:
     """Tokens of prompts in a pass that answers rounds too."""
     idle_grace_s: float = 1.0
     """A session without work keeps its blocks so long, when others wait for them."""
+    max_linger: float = 0.25
+    """Longest wait for sessions that are about to ask again, as a share of the last pass."""
 
 
 @dataclass(eq=False, slots=True)
@@ -94,6 +106,7 @@ class _Session:
     job: Job | None = None
     served: int = 0  # number of the last pass it took part in
     idle_since: float = field(default_factory=time.monotonic)
+    answered: float = -math.inf  # when its last round ended
 
 
 class Scheduler:
@@ -105,6 +118,9 @@ class Scheduler:
         self._sessions: dict[CachedSequence, _Session] = {}
         self._ages = count()
         self._num_passes = 0
+        self._pass_ended = 0.0
+        self._pass_s = 0.0  # how long the last pass took
+        self._return_s = 0.0  # how long sessions take from an answer to their next round, roughly
         self.num_preemptions = 0
         """Times that a session has lost its blocks to another."""
 
@@ -124,9 +140,12 @@ class Scheduler:
 
     def add(self, job: Job) -> None:
         """Takes a job of an open session in. It replaces any earlier one of that session."""
+        session = self._sessions[job.sequence]
         if job.work is not None:
             job.work.begin()
-        self._sessions[job.sequence].job = job
+            gap = min(time.monotonic() - session.answered, self._pass_s)
+            self._return_s += _SMOOTHING * (gap - self._return_s)
+        session.job = job
 
     def finish(self, job: Job) -> None:
         """A job is done, or nobody wants it any more."""
@@ -134,12 +153,28 @@ class Scheduler:
         if session is not None and session.job is job:
             session.job = None
             session.idle_since = time.monotonic()
+            if job.work is not None:
+                session.answered = session.idle_since
 
     def remove(self, sequence: CachedSequence) -> Job | None:
         """Forgets a session and frees its blocks; returns the job that it still had."""
         session = self._sessions.pop(sequence, None)
         sequence.release()
         return session.job if session else None
+
+    def pass_took(self, seconds: float) -> None:
+        """A pass has ended, and with it the rounds that it answers."""
+        self._pass_s = seconds
+        self._pass_ended = time.monotonic()
+
+    def linger_s(self) -> float:
+        """How long to wait for more rounds before the next pass; 0 where none is to be expected,
+        and where nobody else waits."""
+        patience = min(2 * self._return_s, self._options.max_linger * self._pass_s)
+        left = self._pass_ended + patience - time.monotonic()
+        if left <= 0 or not self.num_jobs:
+            return 0.0
+        return left if any(map(self._is_returning, self._sessions.values())) else 0.0
 
     def next_pass(self) -> list[Turn]:
         """What to compute now; empty if there is nothing, or no room for it yet."""
@@ -152,11 +187,16 @@ class Scheduler:
         room = self._options.max_tokens
         for session in rounds:
             room -= self._give_turn(session, room, turns)
-        if turns:
+        if turns or any(map(self._is_returning, self._sessions.values())):
             room = min(room, self._options.max_prefill_beside_rounds)
         for session in prompts:
             room -= self._give_turn(session, room, turns)
         return turns
+
+    def _is_returning(self, session: _Session) -> bool:
+        """Whether a session is between two rounds, as far as one can tell."""
+        since = time.monotonic() - session.answered
+        return session.job is None and since < max(2 * self._return_s, _MIN_RETURN_S)
 
     def _is_round(self, job: Job | None) -> bool:
         return (

@@ -44,8 +44,8 @@ def ledger_row(token_ids: Sequence[int]) -> list[float]:
     return [float(hash((*token_ids, column)) % 2**20) for column in range(VOCAB_SIZE)]
 
 
-def a_sequence(token_ids: Sequence[int] = (), num_blocks: int = 16) -> CachedSequence:
-    """A sequence with a pool of its own."""
-    sequence = CachedSequence(BlockPool(num_blocks), VOCAB_SIZE, MAX_LEN)
+def a_sequence(token_ids: Sequence[int] = (), pool: BlockPool | None = None) -> CachedSequence:
+    """A sequence, with a pool of its own if it is given none."""
+    sequence = CachedSequence(pool or BlockPool(16), VOCAB_SIZE, MAX_LEN)
     sequence.extend(token_ids)
     return sequence
