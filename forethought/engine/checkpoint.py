@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from forethought.engine.gguf_file import GGUFFile, GGUFTensor
 from forethought.engine.gguf_llama import llama_tensor_names
-from forethought.engine.int4_groups import GGUF_KINDS, Int4Groups
+from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 from forethought.engine.lean_decoder import Embedding
 
 
@@ -44,6 +44,14 @@ class Checkpoint(Protocol):
         """The matrix if it is stored in groups of 4-bit numbers."""
         ...
 
+    def int8(self, name: str) -> Int8Groups | None:
+        """The matrix if it is stored in groups of 8-bit numbers."""
+        ...
+
+    def close(self) -> None:
+        """All is read; what embeddings still read later stays readable."""
+        ...
+
 
 class TensorCheckpoint:
     """Tensors in memory."""
@@ -64,6 +72,12 @@ class TensorCheckpoint:
 
     def int4(self, name: str) -> None:  # noqa: ARG002
         return None
+
+    def int8(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def close(self) -> None:
+        self._tensors = {}
 
 
 class SafetensorsCheckpoint:
@@ -90,6 +104,12 @@ class SafetensorsCheckpoint:
     def int4(self, name: str) -> None:  # noqa: ARG002
         return None
 
+    def int8(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def close(self) -> None:
+        self._files = {}
+
 
 class GGUFCheckpoint:
     """A GGUF file that holds an ordinary Llama."""
@@ -97,6 +117,7 @@ class GGUFCheckpoint:
     rotates_pairs = True
 
     def __init__(self, file: GGUFFile) -> None:
+        self._file = file
         self._tensors = {
             name: file.tensors[ggml_name] for ggml_name, name in llama_tensor_names(file).items()
         }
@@ -119,4 +140,11 @@ class GGUFCheckpoint:
 
     def int4(self, name: str) -> Int4Groups | None:
         tensor = self._tensors[name]
-        return Int4Groups.from_gguf(tensor) if tensor.kind in GGUF_KINDS else None
+        return Int4Groups.from_gguf(tensor) if tensor.kind in INT4_KINDS else None
+
+    def int8(self, name: str) -> Int8Groups | None:
+        tensor = self._tensors[name]
+        return Int8Groups.from_gguf(tensor) if tensor.kind in INT8_KINDS else None
+
+    def close(self) -> None:
+        self._file.forget_pages()

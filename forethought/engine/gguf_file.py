@@ -4,6 +4,7 @@ What the file says comes from `forethought.models.gguf_header`; what a kind of t
 blocks and how to dequantise them, from the `gguf` package.
 """
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -44,6 +45,12 @@ class GGUFFile:
 
     metadata: Mapping[str, Any]  # numbers, booleans, strings, and lists of them
     tensors: Mapping[str, GGUFTensor]
+    mapping: mmap.mmap
+
+    def forget_pages(self) -> None:
+        """Takes what has been read of the file out of this process's memory, until read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def read_gguf(path: Path) -> GGUFFile:
@@ -54,12 +61,13 @@ def read_gguf(path: Path) -> GGUFFile:
     """
     header = read_gguf_header(path)
     try:
-        # [bytes of the file]; as a plain array, since each view of a memmap costs more.
-        data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        with path.open("rb") as stream:
+            mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        data = np.frombuffer(mapping, np.uint8)  # [bytes of the file]
         tensors = {row.name: _map_tensor(data, row) for row in header.tensors}
     except (OSError, ValueError) as error:
         raise ModelReferenceError(f"Cannot read {path} as GGUF: {error}.") from error
-    return GGUFFile(header.metadata, tensors)
+    return GGUFFile(header.metadata, tensors, mapping)
 
 
 def _map_tensor(data: npt.NDArray[np.uint8], row: GgufTableRow) -> GGUFTensor:

@@ -6,12 +6,17 @@ that hold an ordinary Llama and nothing else are taken; a single setting or tens
 known here leaves the file to transformers.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import LlamaConfig
 
 from forethought.engine.gguf_file import GGUFFile
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 _SETTINGS = {
     "llama.block_count": "num_hidden_layers",
@@ -53,14 +58,21 @@ def is_ordinary_llama(file: GGUFFile) -> bool:
     )
 
 
+def ties_embeddings(file: GGUFFile) -> bool:
+    """Whether the head is the embedding."""
+    return "output.weight" not in file.tensors
+
+
 def llama_config(file: GGUFFile) -> LlamaConfig:
-    """The model's configuration."""
+    """The model's configuration, for transformers."""
+    from transformers import LlamaConfig  # noqa: PLC0415
+
     settings = {name: file.metadata[key] for key, name in _SETTINGS.items()}
     rope_parameters = {"rope_type": "default", "rope_theta": settings.pop("rope_theta")}
     return LlamaConfig(
         **settings,
         rope_parameters=rope_parameters,
-        tie_word_embeddings="output.weight" not in file.tensors,
+        tie_word_embeddings=ties_embeddings(file),
     )
 
 

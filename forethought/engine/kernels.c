@@ -28,25 +28,61 @@
 #define CHUNK 128 /* keys that one piece of work attends to */
 #define ROWS 4    /* queries that share what is read */
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
-/* One build, and at run time the best of these that the machine has. */
-#define KERNEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static void
-#else
-#define KERNEL static void
-#endif
-
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t Half __attribute__((vector_size(32), aligned(2)));
 
 typedef enum { FLOAT32, BFLOAT16 } Dtype;
 
 static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 
+/* Compilers widen vectors one number at a time unless they are told how. */
+#ifdef __AVX512F__
+#include <immintrin.h>
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
+    return (Vec)_mm512_slli_epi32(bits, 16);
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers)));
+}
+#elif defined(__AVX2__)
+#include <immintrin.h>
+typedef union {
+    __m256 halves[2];
+    Vec whole;
+} Pair;
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    Pair pair;
+    for (int h = 0; h < 2; h++) {
+        __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(numbers + 8 * h)));
+        pair.halves[h] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    }
+    return pair.whole;
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    Pair pair;
+    for (int h = 0; h < 2; h++) {
+        __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(numbers + 8 * h)));
+        pair.halves[h] = _mm256_cvtepi32_ps(whole);
+    }
+    return pair.whole;
+}
+#else
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    Bits bits;
+    for (int i = 0; i < BLOCK; i++) bits[i] = (uint32_t)numbers[i] << 16;
+    return (Vec)bits;
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    Vec wide;
+    for (int i = 0; i < BLOCK; i++) wide[i] = numbers[i];
+    return wide;
+}
+#endif
+
 static inline Vec load(const void *base, size_t index, Dtype dtype) {
     if (dtype == FLOAT32) return *(const Vec *)((const float *)base + index);
-    Half half = *(const Half *)((const uint16_t *)base + index);
-    return (Vec)(__builtin_convertvector(half, Bits) << 16);
+    return widen_bfloat16((const uint16_t *)base + index);
 }
 
 /* To the nearest bfloat16, ties to even; what is not a number stays none. */
@@ -87,7 +123,7 @@ static inline float exp_of_negative(float x) {
 }
 
 /* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
-KERNEL norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
+static void norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
                 float eps) {
     float sum = 0;
     if (delta) {
@@ -102,7 +138,7 @@ KERNEL norm_row(float *x, const void *delta, const float *weight, void *y, Dtype
 }
 
 /* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]. */
-KERNEL gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
+static void gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
 #pragma omp simd
     for (long i = 0; i < n; i++) {
         float gate = load_one(gate_up, i, dtype), up = load_one(gate_up, n + i, dtype);
@@ -125,7 +161,7 @@ typedef struct {
 } Rope;
 
 /* One token: q, k and v from their product, rotated, q to its buffer, k and v to the pool. */
-KERNEL rotate_token(const Rope *rope, long token) {
+static void rotate_token(const Rope *rope, long token) {
     long dim = rope->head_dim, heads = rope->num_heads, kv_heads = rope->num_kv_heads;
     const float *turn = rope->rotation + token * dim;
     size_t row = (size_t)token * (size_t)((heads + 2 * kv_heads) * dim);
@@ -178,7 +214,7 @@ typedef struct {
 
 /* The queries [first, first + count) x G heads of one key-value head against one chunk of keys.
  * parts: of each query; mixed: [queries, D]. Queries are numbered token by token. */
-KERNEL attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count,
+static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count,
                     long chunk, Part *parts, float *mixed) {
     long dim = a->head_dim, group = a->num_heads / a->num_kv_heads, num_queries = count * group;
     long last = a->positions[first + count - 1];
@@ -254,7 +290,7 @@ KERNEL attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, lon
 }
 
 /* The chunks of one query put together: [chunks, stride, D] -> [D]. */
-KERNEL merge_row(const Part *parts, const float *mixed, long num_chunks, long stride, long dim,
+static void merge_row(const Part *parts, const float *mixed, long num_chunks, long stride, long dim,
                  void *out, size_t place, Dtype dtype) {
     float largest = -INFINITY, sum = 0;
     for (long c = 0; c < num_chunks; c++)
@@ -270,6 +306,42 @@ KERNEL merge_row(const Part *parts, const float *mixed, long num_chunks, long st
         for (long c = 0; c < num_chunks; c++) total += mixed[c * stride * dim + d] * weights[c];
         store_one(out, place + (size_t)d, dtype, total / sum);
     }
+}
+
+#define GROUP 32 /* weights that share a scale */
+#define TOKENS 8 /* rows of x that share what is read of the weights */
+
+static inline float sum_of(Vec v) {
+    float sum = 0;
+    for (int i = 0; i < BLOCK; i++) sum += v[i];
+    return sum;
+}
+
+/* One row of weights against some rows of x: y[t] = sum over groups of scale * (w . x). */
+static inline __attribute__((always_inline)) void dot_tile(const int8_t *weights, const float *scales,
+                                                           const float *x, float *y, int tokens, long k,
+                                                           long n) {
+    Vec none = {0}, sums[TOKENS] = {none, none, none, none, none, none, none, none};
+    for (long g = 0; g < k / GROUP; g++) {
+        Vec low = widen_int8(weights + g * GROUP) * scales[g];
+        Vec high = widen_int8(weights + g * GROUP + BLOCK) * scales[g];
+        for (int t = 0; t < tokens; t++) {
+            sums[t] += low * load(x + t * k, (size_t)(g * GROUP), FLOAT32);
+            sums[t] += high * load(x + t * k, (size_t)(g * GROUP + BLOCK), FLOAT32);
+        }
+    }
+    for (int t = 0; t < tokens; t++) y[t * n] = sum_of(sums[t]);
+}
+
+/* A loop for each number of tokens, so that their sums stay in registers. */
+static void dot_row(const int8_t *weights, const float *scales, const float *x, float *y, long tokens,
+                    long k, long n) {
+#define TILE(count) \
+    case count: dot_tile(weights, scales, x, y, count, k, n); break
+    switch (tokens) {
+        TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6); TILE(7); TILE(8);
+    }
+#undef TILE
 }
 
 /* From here on: work shared out to threads, and the door to Python. */
@@ -344,6 +416,16 @@ static int attend(Attention a, const int32_t *starts, const int32_t *tables, lon
     return 0;
 }
 
+/* x W^T for W of n rows in groups: [T, k] -> [T, n], both float32. */
+static void multiply(const float *x, const int8_t *weights, const float *scales, float *y, long tokens,
+                     long n, long k) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < n; row++)
+        for (long t = 0; t < tokens; t += TOKENS)
+            dot_row(weights + row * k, scales + row * (k / GROUP), x + t * k, y + t * n + row,
+                    tokens - t < TOKENS ? tokens - t : TOKENS, k, n);
+}
+
 typedef union {
     long long whole;
     double real;
@@ -411,6 +493,15 @@ static PyObject *py_attend(PyObject *module, PyObject *const *objects, Py_ssize_
     Py_RETURN_NONE;
 }
 
+static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(7);
+    Py_BEGIN_ALLOW_THREADS
+    multiply((const float *)args[0].address, (const int8_t *)args[1].address, (const float *)args[2].address,
+             (float *)args[3].address, (long)args[4].whole, (long)args[5].whole, (long)args[6].whole);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"norm", (PyCFunction)(void (*)(void))py_norm, METH_FASTCALL,
      "norm(x, delta, weight, y, dtype, rows, n, eps)"},
@@ -421,9 +512,19 @@ static PyMethodDef methods[] = {
     {"attend", (PyCFunction)(void (*)(void))py_attend, METH_FASTCALL,
      "attend(heads, kv_heads, dim, dtype, kv_dtype, queries, keys, values, positions, window, starts, "
      "tables, sequences, width, out)"},
+    {"multiply", (PyCFunction)(void (*)(void))py_multiply, METH_FASTCALL,
+     "multiply(x, weights, scales, y, tokens, n, k)"},
     {0},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, methods, 0, 0, 0, 0};
+/* One build for each kind of machine, under a name of its own; see setup.py. */
+#define JOINED(left, right) left##right
+#define INIT(name) JOINED(PyInit_, name)
+#define QUOTED(name) #name
+#define TEXT(name) QUOTED(name)
 
-PyMODINIT_FUNC PyInit__kernels(void) { return PyModule_Create(&definition); }
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, TEXT(MODULE), NULL, -1, methods, 0, 0, 0, 0,
+};
+
+PyMODINIT_FUNC INIT(MODULE)(void) { return PyModule_Create(&definition); }

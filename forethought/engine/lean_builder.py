@@ -1,33 +1,25 @@
-"""From a configuration and a checkpoint to a lean decoder.
-
-Only what the decoder is known to compute as transformers does is taken: the four families, and of
-their settings those that it knows. Everything else is left to transformers' own code.
-"""
+"""From a configuration and a checkpoint to a lean decoder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from forethought.engine.checkpoint import Checkpoint
-from forethought.engine.int4_groups import Int4Groups
+from forethought.engine.weight_groups import Int4Groups, Int8Groups
+from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
     Embedding,
     LeanDecoder,
     LeanLayer,
-    LeanShape,
     LeanWeights,
     RMSNorm,
 )
+from forethought.engine.linear import Int4Linear, Int8GroupsLinear, Int8Linear, Linear, dense_linear
 from forethought.engine.native_steps import NativeSteps, is_native
 from forethought.engine.torch_steps import TorchSteps
-from forethought.engine.linear import Int4Linear, Int8Linear, Linear, dense_linear
 
 EMBEDDING = "model.embed_tokens.weight"
-FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})  # the same at all lengths
 
 FORMATS = {
     "float32": "float32",
@@ -39,28 +31,13 @@ FORMATS = {
 """Number formats of the matrices in the layers, with the name that tells them apart."""
 
 
-def is_lean(config: Any) -> bool:
-    """Whether the decoder computes what this configuration of transformers describes."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type in FAMILIES
-        and getattr(config, "quantization_config", None) is None
-        and config.hidden_act == "silu"
-        and getattr(config, "pretraining_tp", 1) in {None, 1}
-        and rope.get("rope_type") in _ROPE_TYPES
-        and rope.get("partial_rotary_factor", 1) == 1
-        and _head_dim(config) % 2 == 0
-        and config.num_attention_heads % config.num_key_value_heads == 0
-    )
-
-
 def build_lean_decoder(
-    config: Any, checkpoint: Checkpoint, number_format: str, max_model_len: int
+    config: LeanConfig, checkpoint: Checkpoint, number_format: str, max_model_len: int
 ) -> LeanDecoder:
-    """Reads and lays out all weights, and runs one token through them.
+    """Reads and lays out all weights.
 
     Args:
-        config: one that `is_lean` takes.
+        config: of the model.
         checkpoint: of a model with this configuration.
         number_format: of the matrices in the layers, a key of `FORMATS`. The embedding and the
             head, which decides between neighbouring probabilities, stay in bfloat16 with int8 and
@@ -70,11 +47,11 @@ def build_lean_decoder(
     Raises:
         KeyError: the checkpoint lacks a weight.
     """
-    shape = _shape(config, max_model_len)
+    shape = replace(config, max_model_len=max_model_len)
     parts = _Parts(config, checkpoint, number_format)
     weights = LeanWeights(
         parts.embedding(),
-        [parts.layer(f"model.layers.{index}") for index in range(config.num_hidden_layers)],
+        [parts.layer(f"model.layers.{index}") for index in range(config.num_layers)],
         parts.norm("model.norm"),
         parts.head(),
     )
@@ -84,35 +61,11 @@ def build_lean_decoder(
     return LeanDecoder(shape, weights, FORMATS[number_format], steps, kv_dtype)
 
 
-def _shape(config: Any, max_model_len: int) -> LeanShape:
-    rope = LlamaRotaryEmbedding(config)
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or (
-        ["sliding_attention"] * config.num_hidden_layers
-    )
-    return LeanShape(
-        vocab_size=config.vocab_size,
-        max_model_len=max_model_len,
-        num_heads=config.num_attention_heads,
-        num_kv_heads=config.num_key_value_heads,
-        head_dim=_head_dim(config),
-        inv_freq=rope.inv_freq.float(),
-        rope_scale=float(rope.attention_scaling),
-        windows=[window if kind == "sliding_attention" else None for kind in kinds],
-    )
-
-
-def _head_dim(config: Any) -> int:
-    return int(
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """Reads the parts of a model by their names in transformers."""
 
-    config: Any
+    config: LeanConfig
     checkpoint: Checkpoint
     number_format: str
 
@@ -131,12 +84,16 @@ class _Parts:
         return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
 
     def head(self) -> Linear:
-        tied = self.config.tie_word_embeddings
+        tied = self.config.ties_embeddings
         name = "model.embed_tokens" if tied else "lm_head"
         weight = f"{name}.weight"
         groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
         if groups is not None and Int4Linear.supports(*groups.values.shape):
             return Int4Linear(groups)
+        if self.number_format in {"int8", "int4"}:
+            stored = self._stored_int8([weight])
+            if stored is not None:
+                return Int8GroupsLinear(stored)
         return dense_linear(self.checkpoint.dense(weight).to(self.dtype))
 
     def layer(self, name: str) -> LeanLayer:
@@ -164,10 +121,12 @@ class _Parts:
             groups = Int4Groups.stacked([self._int4(name) for name in weights])
             if Int4Linear.supports(*groups.values.shape):
                 return Int4Linear(groups, bias)
-        matrix = torch.cat([self._dense(name) for name in weights])
-        return (
-            Int8Linear(matrix, bias) if self.number_format == "int8" else dense_linear(matrix, bias)
-        )
+        if self.number_format == "int8":
+            stored = self._stored_int8(weights)
+            if stored is not None:
+                return Int8GroupsLinear(stored, bias)
+            return Int8Linear(torch.cat([self._dense(name) for name in weights]), bias)
+        return dense_linear(torch.cat([self._dense(name) for name in weights]), bias)
 
     def _dense(self, name: str) -> torch.Tensor:
         return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
@@ -177,10 +136,17 @@ class _Parts:
             self._in_pairs(name, self.checkpoint.dense(name))
         )
 
+    def _stored_int8(self, names: Sequence[str]) -> Int8Groups | None:
+        """The rows of all the named matrices, if they are stored so and there is a kernel."""
+        if not Int8GroupsLinear.is_supported():
+            return None
+        stored = [groups for name in names if (groups := self.checkpoint.int8(name)) is not None]
+        return Int8Groups.stacked(stored) if len(stored) == len(names) else None
+
     def _qk_norm(self, attention: str) -> RMSNorm | None:
         if f"{attention}.q_norm.weight" not in self.checkpoint:
             return None
-        counts = (self.config.num_attention_heads, self.config.num_key_value_heads)
+        counts = (self.config.num_heads, self.config.num_kv_heads)
         rows = [
             _pairs(self.checkpoint.dense(f"{attention}.{part}_norm.weight")).expand(count, -1)
             for part, count in zip("qk", counts, strict=True)
@@ -192,7 +158,7 @@ class _Parts:
         part = name.split(".")[-2]
         if part not in {"q_proj", "k_proj"} or self.checkpoint.rotates_pairs:
             return rows
-        heads = rows.view(-1, _head_dim(self.config), *rows.shape[1:])  # [heads, D, ...]
+        heads = rows.view(-1, self.config.head_dim, *rows.shape[1:])  # [heads, D, ...]
         return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
 
 

@@ -22,6 +22,7 @@ from typing import Protocol
 import torch
 
 from forethought.engine.attention import KVShape, LayerPool
+from forethought.engine.lean_config import LeanConfig
 from forethought.engine.linear import Linear
 from forethought.engine.packed import PackedPass
 
@@ -35,20 +36,6 @@ class RMSNorm:
 
     weight: torch.Tensor  # [..., N] float32
     eps: float
-
-
-@dataclass(frozen=True, slots=True)
-class LeanShape:
-    """What a model of the family is, besides its weights."""
-
-    vocab_size: int
-    max_model_len: int
-    num_heads: int  # H
-    num_kv_heads: int  # J
-    head_dim: int  # D
-    inv_freq: torch.Tensor  # [D / 2] float32, radians a position
-    rope_scale: float  # length of a rotated unit vector; 1 but for YaRN
-    windows: Sequence[int | None]  # of each layer: the latest tokens it sees, itself included
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +91,10 @@ class LeanDecoder:
 
     def __init__(
         self,
-        shape: LeanShape,
+        shape: LeanConfig,
         weights: LeanWeights,
         dtype_name: str,
-        steps: Callable[[LeanShape, PackedPass], LayerSteps],
+        steps: Callable[[LeanConfig, PackedPass], LayerSteps],
         kv_dtype: torch.dtype,
         device: torch.device | None = None,
     ) -> None:

@@ -7,7 +7,8 @@ fewer bits are more speed. What the kernels are made for decides the rest:
   takes twice the time, and returns the same numbers.
 - 4 bits use the kernel that torch calls `int4pack`. It is vectorised for bfloat16 activations and
   scales only (in float32 it takes 30 times longer), and works on blocks of 4 tokens.
-- 8 bits use `int8pack`, one scale a row. With more than one token a pass the dense product is
+- 8 bits in groups, as GGUF files have them, are multiplied in C; see kernels.c.
+- 8 bits with one scale a row use `int8pack`. With more than one token a pass the dense product is
   faster; what remains is half of the memory.
 """
 
@@ -17,7 +18,8 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from forethought.engine.int4_groups import GROUP_SIZE, Int4Groups
+from forethought.engine import kernels
+from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 _INT4_ROW_BLOCK = 16  # rows that the kernel takes at a time
 _KERNEL_DTYPES: dict[torch.dtype, str] = {
@@ -111,6 +113,37 @@ class Int4Linear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch._weight_int4pack_mm_for_cpu(  # noqa: SLF001
             x, self._weight, GROUP_SIZE, self._factors
+        )
+        return y if self._bias is None else y.add_(self._bias)
+
+
+class Int8GroupsLinear:
+    """Groups of 32, float32 activations."""
+
+    __slots__ = ("_bias", "_groups", "dtype")
+
+    def __init__(self, groups: Int8Groups, bias: torch.Tensor | None = None) -> None:
+        self.dtype = torch.float32
+        self._groups = groups
+        self._bias = bias
+
+    @staticmethod
+    def is_supported() -> bool:
+        """Whether the kernel is there."""
+        return kernels.are_built
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        num_rows, num_columns = self._groups.values.shape
+        x = x.contiguous()
+        y = x.new_empty(len(x), num_rows)
+        kernels.native.multiply(
+            x.data_ptr(),
+            self._groups.values.data_ptr(),
+            self._groups.scales.data_ptr(),
+            y.data_ptr(),
+            len(x),
+            num_rows,
+            num_columns,
         )
         return y if self._bias is None else y.add_(self._bias)
 

@@ -3,12 +3,11 @@
 On a CPU the lean decoder runs what it knows. All else runs in transformers' own code.
 """
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.checkpoint import (
@@ -18,14 +17,14 @@ from forethought.engine.checkpoint import (
     TensorCheckpoint,
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
-from forethought.engine.gguf_llama import is_ordinary_llama, llama_config, llama_weights
-from forethought.engine.int4_groups import GGUF_KINDS
-from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder, is_lean
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.gguf_llama import is_ordinary_llama, ties_embeddings
+from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
+from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder
+from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles
 
-_DTYPES = {
+DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -44,8 +43,9 @@ class EngineOptions:
     dtype: str = "auto"
     """float32, bfloat16, float16; on a CPU also int8 (a scale for each row) and int4 (a scale and
     an offset for each 32 weights), for the matrices of the layers of models that the lean decoder
-    knows; or auto: that of the checkpoint, int4 if a GGUF file is made of Q4_0 and Q4_1, bfloat16
-    if it is quantised otherwise, and bfloat16 on a CPU for what the checkpoint has in float16."""
+    knows; or auto: that of the checkpoint, int4 if a GGUF file is made of Q4_0 and Q4_1, int8 if of
+    Q8_0, bfloat16 if it is quantised otherwise, and bfloat16 on a CPU for what the checkpoint has
+    in float16."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda if there is one."""
     num_threads: int = 0
@@ -54,7 +54,7 @@ class EngineOptions:
     """Longest sequence, tokens; 0 is what the model was made for, which is also the limit."""
 
     def __post_init__(self) -> None:
-        dtypes = ("auto", *_DTYPES, *_PACKED)
+        dtypes = ("auto", *DTYPES, *_PACKED)
         violations = {
             name: text
             for name, valid, text in (
@@ -79,14 +79,11 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     """
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
         device = _choose_device(options.device)
         if device.type == "cpu":
             return _load_on_cpu(files, options)
-        model = _load_weights(files, options.dtype)
-        return _load_in_transformers(model, options, device)
+        return _load_in_transformers(files, options, device)
     # Whatever goes wrong inside transformers, all that matters here is which model it was.
     except Exception as error:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
@@ -94,23 +91,13 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
 
 def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:
     direct = _open_directly(files)
-    if direct is not None:
-        config, checkpoint, dtype_name = direct
-    else:
-        model = _load_weights(files, options.dtype)
-        if not is_lean(model.config):
-            return _load_in_transformers(model, options, torch.device("cpu"))
-        config, checkpoint = model.config, TensorCheckpoint(model.state_dict())
-        dtype_name = _name(model.dtype)
-    if options.dtype != "auto":
-        dtype_name = options.dtype
-    elif dtype_name == "float16":
-        dtype_name = "bfloat16"
-    max_model_len = _max_model_len(config, options.max_model_len)
-    return build_lean_decoder(config, checkpoint, dtype_name, max_model_len)
+    if direct is None:
+        return _load_in_transformers(files, options, torch.device("cpu"))
+    config, checkpoint, dtype_name = direct
+    return _build(config, checkpoint, dtype_name, options)
 
 
-def _open_directly(files: ModelFiles) -> tuple[Any, Checkpoint, str] | None:
+def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | None:
     """Configuration, weights that are still in their file, and the number format for "auto".
 
     None for what the lean decoder does not know, or has to get through transformers.
@@ -119,21 +106,33 @@ def _open_directly(files: ModelFiles) -> tuple[Any, Checkpoint, str] | None:
         file = read_gguf(files.gguf)
         if not is_ordinary_llama(file):
             return None
-        dtype_name = "int4" if _is_int4(file) else _name(_gguf_dtype(file))
-        return llama_config(file), GGUFCheckpoint(file), dtype_name
-    config = AutoConfig.from_pretrained(
+        dtype_name = _packed_format(file) or _name(gguf_dtype(file))
+        config = LeanConfig.from_gguf(file.metadata, ties_embeddings=ties_embeddings(file))
+        return config, GGUFCheckpoint(file), dtype_name
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    settings = AutoConfig.from_pretrained(
         files.folder, trust_remote_code=False, local_files_only=True
     )
     checkpoint = SafetensorsCheckpoint(files.folder)
-    if not is_lean(config) or EMBEDDING not in checkpoint:
+    if not is_lean(settings) or EMBEDDING not in checkpoint:
         return None
-    dtype = config.dtype or checkpoint.dense(EMBEDDING).dtype
-    return (config, checkpoint, _name(dtype)) if dtype in _DTYPES.values() else None
+    dtype = settings.dtype or checkpoint.dense(EMBEDDING).dtype
+    if dtype not in DTYPES.values():
+        return None
+    return LeanConfig.from_transformers(settings), checkpoint, _name(dtype)
 
 
 def _load_in_transformers(
-    model: PreTrainedModel, options: EngineOptions, device: torch.device
-) -> TransformersModel:
+    files: ModelFiles, options: EngineOptions, device: torch.device
+) -> CausalModel:
+    from forethought.engine.transformers_loader import load_weights  # noqa: PLC0415
+    from forethought.engine.transformers_model import TransformersModel  # noqa: PLC0415
+
+    model = load_weights(files, DTYPES.get(options.dtype))
+    if device.type == "cpu" and is_lean(model.config):
+        config = LeanConfig.from_transformers(model.config)
+        return _build(config, TensorCheckpoint(model.state_dict()), _name(model.dtype), options)
     if options.dtype in _PACKED:
         what = f"{model.config.model_type} on {device.type}"
         raise ValueError(f"{options.dtype} is for models of the lean decoder on a CPU, not {what}")
@@ -141,45 +140,45 @@ def _load_in_transformers(
     if options.dtype == "auto" and device.type == "cpu" and dtype is torch.float16:
         dtype = torch.bfloat16
     model = model.to(device=device, dtype=dtype).eval()
-    return TransformersModel(model, _max_model_len(model.config, options.max_model_len))
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return TransformersModel(model, _max_model_len(limit, options.max_model_len))
 
 
-def _load_weights(files: ModelFiles, dtype_name: str) -> PreTrainedModel:
-    """A model on the CPU in the wanted number format, with "auto" in the checkpoint's."""
-    if files.gguf is None:
-        return _from_pretrained(files, dtype=_DTYPES.get(dtype_name, "auto"))
-    file = read_gguf(files.gguf)
-    dtype = _DTYPES.get(dtype_name) or _gguf_dtype(file)
-    if is_ordinary_llama(file):
-        weights = llama_weights(file, dtype)
-        model: PreTrainedModel = LlamaForCausalLM.from_pretrained(
-            None, config=llama_config(file), state_dict=weights, dtype=dtype
-        )
-        return model
-    # Newer versions can keep weights packed, for kernels that are not there on every machine.
-    packing = getattr(transformers, "GgufConfig", None)
-    dense = {"quantization_config": packing(dequantize=True)} if packing else {}
-    return _from_pretrained(files, gguf_file=files.gguf.name, dtype=dtype, **dense)
+def _build(
+    config: LeanConfig, checkpoint: Checkpoint, dtype_name: str, options: EngineOptions
+) -> CausalModel:
+    if options.dtype != "auto":
+        dtype_name = options.dtype
+    elif dtype_name == "float16":
+        dtype_name = "bfloat16"
+    max_model_len = _max_model_len(config.max_model_len, options.max_model_len)
+    decoder = build_lean_decoder(config, checkpoint, dtype_name, max_model_len)
+    checkpoint.close()
+    _return_memory()
+    return decoder
 
 
-def _from_pretrained(files: ModelFiles, **options: Any) -> PreTrainedModel:
-    folder = files.folder if files.gguf is None else files.gguf.parent
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, trust_remote_code=False, local_files_only=True, **options
-    )
-    return model
+def _return_memory() -> None:
+    """Gives the system what unpacking has left in the C library's hands, where it can be told to:
+    125 MB after SmolLM2-135M."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
-def _is_int4(file: GGUFFile) -> bool:
-    """Whether all matrices of the layers are in groups of 4-bit numbers."""
-    return GGUF_KINDS.issuperset(
+def _packed_format(file: GGUFFile) -> str | None:
+    """int4 or int8 if all matrices of the layers are in such groups."""
+    kinds = {
         tensor.kind
         for name, tensor in file.tensors.items()
         if name.startswith("blk.") and len(tensor.shape) > 1
-    )
+    }
+    if kinds <= INT4_KINDS:
+        return "int4"
+    return "int8" if kinds <= INT8_KINDS else None
 
 
-def _gguf_dtype(file: GGUFFile) -> torch.dtype:
+def gguf_dtype(file: GGUFFile) -> torch.dtype:
     """The number format of the matrices; vectors are float32 in every file."""
     kinds = {tensor.kind for tensor in file.tensors.values() if len(tensor.shape) > 1}
     return {"F32": torch.float32, "F16": torch.float16}.get(" ".join(kinds), torch.bfloat16)
@@ -191,12 +190,12 @@ def _choose_device(name: str) -> torch.device:
     return torch.device("cuda:0" if name == "cuda" else name)
 
 
-def _name(dtype: torch.dtype) -> str:
+def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _max_model_len(config: Any, wanted: int) -> int:
-    limit = int(getattr(config.get_text_config(), "max_position_embeddings", None) or wanted)
+def _max_model_len(limit: int | None, wanted: int) -> int:
+    limit = limit or wanted
     if not limit:
         raise ValueError("the model does not say how long a sequence it takes; set max_model_len")
     if wanted > limit:

@@ -6,22 +6,15 @@ arithmetic instead, and goes through torch.
 Shapes: T tokens, H query heads, J key-value heads, D head size.
 """
 
-from importlib import import_module
 from itertools import groupby
-from typing import Any
 
 import torch
 
+from forethought.engine import kernels
 from forethought.engine.attention import AttentionKind, Context, LayerPool
-from forethought.engine.lean_decoder import LeanShape, RMSNorm
+from forethought.engine.lean_config import LeanConfig
+from forethought.engine.lean_decoder import RMSNorm
 from forethought.engine.packed import PackedPass
-
-_kernels: Any
-try:
-    # After torch, so that both use the threads of one OpenMP.
-    _kernels = import_module("forethought.engine._kernels")
-except ImportError:  # no C compiler when this was installed
-    _kernels = None
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _MAX_TOKENS = 32
@@ -30,10 +23,10 @@ _VECTOR = 16  # numbers that the kernel takes at a time
 _MAX_HEAD_DIM = 1024
 
 
-def is_native(shape: LeanShape, dtype: torch.dtype) -> bool:
+def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
     """Whether the extension is built, and takes a model of this shape and number format."""
     return (
-        _kernels is not None
+        kernels.are_built
         and dtype in _DTYPES
         and shape.head_dim % _VECTOR == 0
         and shape.head_dim <= _MAX_HEAD_DIM
@@ -43,7 +36,7 @@ def is_native(shape: LeanShape, dtype: torch.dtype) -> bool:
 class NativeSteps:
     """`LayerSteps` of one pass on a CPU."""
 
-    def __init__(self, shape: LeanShape, packed: PackedPass) -> None:
+    def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
         self._shape = shape
         self._packed = packed
         num_tokens = len(packed.token_ids)
@@ -68,7 +61,7 @@ class NativeSteps:
         y = torch.empty(num_rows, size, dtype=dtype)
         if delta is not None:
             delta = delta.to(dtype)
-        _kernels.norm(
+        kernels.native.norm(
             x.data_ptr(),
             0 if delta is None else delta.data_ptr(),
             norm.weight.data_ptr(),
@@ -86,7 +79,7 @@ class NativeSteps:
         dtype, kv_dtype = _DTYPES[qkv.dtype], _DTYPES[pool.keys.dtype]
         keys, values = pool.keys.data_ptr(), pool.values.data_ptr()
         queries = self._queries.data_ptr()
-        _kernels.rotate(
+        kernels.native.rotate(
             len(qkv),
             *self._heads,
             dtype,
@@ -105,7 +98,7 @@ class NativeSteps:
         tables = self._packed.tables
         for is_short, indices in self._runs:
             if is_short:
-                _kernels.attend(
+                kernels.native.attend(
                     *self._heads,
                     dtype,
                     kv_dtype,
@@ -132,5 +125,5 @@ class NativeSteps:
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, size = len(gate_up), gate_up.shape[1] // 2
         y = torch.empty(num_rows, size, dtype=gate_up.dtype)
-        _kernels.gate(gate_up.data_ptr(), y.data_ptr(), _DTYPES[gate_up.dtype], num_rows, size)
+        kernels.native.gate(gate_up.data_ptr(), y.data_ptr(), _DTYPES[gate_up.dtype], num_rows, size)
         return y

@@ -7,14 +7,15 @@ import torch
 from torch.nn import functional
 
 from forethought.engine.attention import AttentionKind, Context, LayerPool
-from forethought.engine.lean_decoder import LeanShape, RMSNorm
+from forethought.engine.lean_config import LeanConfig
+from forethought.engine.lean_decoder import RMSNorm
 from forethought.engine.packed import PackedPass
 
 
 class TorchSteps:
     """`LayerSteps` of one pass, on any device."""
 
-    def __init__(self, shape: LeanShape, packed: PackedPass) -> None:
+    def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
         self._shape = shape
         self._packed = packed
         self._context = Context(packed)

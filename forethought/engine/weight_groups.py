@@ -1,9 +1,10 @@
-"""Matrices of 4-bit numbers: each group of 32 neighbours in a row shares a scale and a minimum.
+"""Matrices of small whole numbers: each group of 32 neighbours in a row shares its factors.
 
-    weight = scale * value + minimum        value in 0..15
+    4 bits    weight = scale * value + minimum        value in 0..15
+    8 bits    weight = scale * value                  value in -128..127
 
-This is what Q4_1 of ggml stores, and Q4_0 with a minimum of -8 scales, so both become groups
-without a change to any number. Dense matrices are rounded to such groups.
+This is what Q4_1 and Q8_0 of ggml store, and Q4_0 with a minimum of -8 scales, so they become
+groups without a change to any number. Dense matrices are rounded to groups of 4 bits.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import torch
 from forethought.engine.gguf_file import GGUFTensor
 
 GROUP_SIZE = 32
-GGUF_KINDS = frozenset({"Q4_0", "Q4_1"})
+INT4_KINDS = frozenset({"Q4_0", "Q4_1"})
+INT8_KINDS = frozenset({"Q8_0"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +68,35 @@ class Int4Groups:
         """[N, K] float32."""
         groups = self.values.view(*self.scales.shape, GROUP_SIZE).float()
         return (groups * self.scales[..., None] + self.minimums[..., None]).view(self.values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Groups:
+    """A matrix of N rows and K columns; K is a multiple of 32."""
+
+    values: torch.Tensor  # [N, K] int8
+    scales: torch.Tensor  # [N, K / 32] float32
+
+    @classmethod
+    def from_gguf(cls, tensor: GGUFTensor) -> Self:
+        """The numbers of a Q8_0 matrix as they are stored: a float16 scale, then 32 bytes."""
+        num_rows, num_columns = tensor.shape
+        blocks = tensor.data.reshape(num_rows, num_columns // GROUP_SIZE, -1)
+        scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16).astype(np.float32)
+        values = np.ascontiguousarray(blocks[..., 2:]).view(np.int8)
+        return cls(
+            torch.from_numpy(values.reshape(num_rows, num_columns)),
+            torch.from_numpy(scales.reshape(num_rows, -1)),
+        )
+
+    @classmethod
+    def stacked(cls, parts: "list[Int8Groups]") -> Self:
+        """The rows of all parts in one matrix."""
+        return cls(
+            torch.cat([part.values for part in parts]), torch.cat([part.scales for part in parts])
+        )
+
+    def dequantized(self) -> torch.Tensor:
+        """[N, K] float32."""
+        groups = self.values.view(*self.scales.shape, GROUP_SIZE).float()
+        return (groups * self.scales[..., None]).view(self.values.shape)

@@ -1,0 +1,98 @@
+"""What the lean decoder has to know of a model besides its weights, wherever it is written down.
+
+Only what the decoder is known to compute as transformers does is taken: the four families, and of
+their settings those that it knows. Everything else is left to transformers' own code, whose import
+alone takes seconds and 130 MB, and is put off until a configuration is one of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})  # the same at all lengths
+
+
+@dataclass(frozen=True, slots=True)
+class LeanConfig:
+    """The shape of a model of the Llama family."""
+
+    vocab_size: int
+    max_model_len: int  # longest sequence it was made for, tokens
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    ties_embeddings: bool  # the head is the embedding
+    inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position
+    rope_scale: float  # length of a rotated unit vector; 1 but for YaRN
+    windows: Sequence[int | None]  # of each layer: the latest tokens it sees, itself included
+
+    @classmethod
+    def from_transformers(cls, config: Any) -> Self:
+        """From a configuration that `is_lean` takes."""
+        from transformers.models.llama.modeling_llama import (  # noqa: PLC0415
+            LlamaRotaryEmbedding,
+        )
+
+        rope = LlamaRotaryEmbedding(config)
+        window = getattr(config, "sliding_window", None)
+        kinds = getattr(config, "layer_types", None) or (
+            ["sliding_attention"] * config.num_hidden_layers
+        )
+        return cls(
+            vocab_size=config.vocab_size,
+            max_model_len=config.max_position_embeddings,
+            num_layers=config.num_hidden_layers,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=_head_dim(config),
+            rms_norm_eps=config.rms_norm_eps,
+            ties_embeddings=config.tie_word_embeddings,
+            inv_freq=rope.inv_freq.float(),
+            rope_scale=float(rope.attention_scaling),
+            windows=[window if kind == "sliding_attention" else None for kind in kinds],
+        )
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any], *, ties_embeddings: bool) -> Self:
+        """From the settings of a GGUF file that holds an ordinary Llama."""
+        head_dim = metadata["llama.rope.dimension_count"]
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+        return cls(
+            vocab_size=metadata["llama.vocab_size"],
+            max_model_len=metadata["llama.context_length"],
+            num_layers=metadata["llama.block_count"],
+            num_heads=metadata["llama.attention.head_count"],
+            num_kv_heads=metadata["llama.attention.head_count_kv"],
+            head_dim=head_dim,
+            rms_norm_eps=metadata["llama.attention.layer_norm_rms_epsilon"],
+            ties_embeddings=ties_embeddings,
+            inv_freq=1.0 / metadata["llama.rope.freq_base"] ** exponents,
+            rope_scale=1.0,
+            windows=[None] * metadata["llama.block_count"],
+        )
+
+
+def is_lean(config: Any) -> bool:
+    """Whether the decoder computes what this configuration of transformers describes."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        config.model_type in FAMILIES
+        and getattr(config, "quantization_config", None) is None
+        and config.hidden_act == "silu"
+        and getattr(config, "pretraining_tp", 1) in {None, 1}
+        and rope.get("rope_type") in _ROPE_TYPES
+        and rope.get("partial_rotary_factor", 1) == 1
+        and _head_dim(config) % 2 == 0
+        and config.num_attention_heads % config.num_key_value_heads == 0
+    )
+
+
+def _head_dim(config: Any) -> int:
+    return int(
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
