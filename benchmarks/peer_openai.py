@@ -15,6 +15,8 @@ from forethought.errors import ForethoughtError
 # computes a prompt that it has seen again with the second. Servers ignore what they do not know.
 EXTRAS = {"ignore_eos": True, "cache_prompt": False}
 
+_IDLE_S = 1.0
+
 
 class PeerError(ForethoughtError):
     """A peer that cannot be measured."""
@@ -73,6 +75,16 @@ class OpenAIPeer:
         if not times_s:
             raise PeerError(f"{self.name} streamed no completion")
         return Sample(times_s[0], times_s[-1], num_tokens or len(times_s))
+
+
+def open_http(timeout_s: float) -> httpx2.AsyncClient:
+    """A client whose idle connections end before servers end them (llama.cpp's after 5 s).
+
+    Peers wait for their turns for longer than that, and a request on a connection that is just
+    being closed fails.
+    """
+    limits = httpx2.Limits(max_connections=None, keepalive_expiry=_IDLE_S)
+    return httpx2.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False)
 
 
 async def connect(name: str, base_url: str, client: httpx2.AsyncClient) -> OpenAIPeer:

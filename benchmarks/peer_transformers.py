@@ -129,15 +129,20 @@ def serve() -> None:
 
 
 def load(reference: str, dtype: str) -> Any:
-    """The model in transformers' own code; GGUF weights are unpacked to `dtype`."""
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    """The model in transformers' own code, with dense weights: those of a GGUF are unpacked."""
+    import transformers  # noqa: PLC0415
 
     from forethought.models.reference import resolve  # noqa: PLC0415
 
     files = resolve(reference)
-    gguf = {"gguf_file": files.gguf.name} if files.gguf else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        files.folder, dtype=dtype, local_files_only=True, **gguf
+    extras: dict[str, Any] = {}
+    if files.gguf is not None:
+        extras["gguf_file"] = files.gguf.name
+        # Newer versions keep weights packed unless they are told not to.
+        if packing := getattr(transformers, "GgufConfig", None):
+            extras["quantization_config"] = packing(dequantize=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        files.folder, dtype=dtype, local_files_only=True, **extras
     ).eval()
     model.generation_config.eos_token_id = None  # go on past it
     return model

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-from peer_openai import connect
+from peer_openai import connect, open_http
 from peer_transformers import TransformersOptions, running_transformers
 from rich.console import Console
 
@@ -142,9 +141,7 @@ async def measure(options: argparse.Namespace, address: str, console: Console) -
         arms = our_arms(options, client, prompts)
         if not options.no_transformers:
             arms += await transformers_arms(options, prompts, stack)
-        http = await stack.enter_async_context(
-            httpx2.AsyncClient(timeout=options.timeout, trust_env=False)
-        )
+        http = await stack.enter_async_context(open_http(options.timeout))
         served = {}
         for name, url in options.url:
             peer = await connect(name, url, http)

@@ -78,7 +78,6 @@ def test_other_benchmarks_share_the_table():
 
 
 def test_the_plot_has_a_panel_for_throughput_and_for_each_latency(tmp_path):
-    pytest.importorskip("matplotlib")
     file = tmp_path / "throughput.svg"
     write_plot(file, throughput_plot(ROWS, "a model"))
     text = file.read_text()
@@ -94,7 +93,6 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
 
 
 def test_a_file_that_cannot_be_drawn_is_a_clear_error(tmp_path):
-    pytest.importorskip("matplotlib")
     panel = Panel("", "", [Line("a", [1], [1])])
     with pytest.raises(PlotError, match=r"cannot draw .*x\.doc"):
         write_plot(tmp_path / "x.doc", Plot("", "", [panel]))

@@ -70,7 +70,6 @@ def test_json_is_one_document_with_both_arms_at_each_concurrency(bench, address)
 
 
 def test_the_table_goes_to_stdout_and_progress_to_stderr(bench, tmp_path):
-    pytest.importorskip("matplotlib")
     result = bench(*SMALL, "--plot", str(tmp_path / "plot.svg"))
     assert result.exit_code == 0, result.output
     assert "TTFT ms" in result.stdout
