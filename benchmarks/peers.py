@@ -45,6 +45,7 @@ from forethought.generation import GenerationParams
 
 PLAIN, SPECULATIVE = "forethought plain", "forethought speculative"
 OURS = (PLAIN, SPECULATIVE)
+PAUSE_S = 0.5  # OpenMP's threads spin for up to 0.2 s when their work is done
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ async def measure(options: argparse.Namespace, address: str, console: Console) -
                 return await peer.complete(prompts[index % len(prompts)], options.max_tokens)
 
             arms.append(Arm(name, send))
-        schedule = Schedule(options.concurrency, options.repeats, options.requests)
+        schedule = Schedule(options.concurrency, options.repeats, options.requests, PAUSE_S)
         total = sum(
             schedule.num_requests_at(concurrency) for concurrency, _ in schedule.turns(arms)
         )

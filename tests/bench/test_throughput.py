@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import signal
 import threading
 
 import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from tests.cli.conftest import command_line, free_port  # noqa: F401 - a fixture
+from tests.cli.conftest import command_line, free_port, read_until  # noqa: F401 - a fixture
 from tests.stack import running_stack
 
 
@@ -133,3 +134,14 @@ def test_a_tier_that_dies_is_reported(command_line):  # noqa: F811
     assert "error draft exited with code 3" in stderr
     assert "  there is no such model" in stderr
     assert stdout == ""
+
+
+def test_ctrl_c_stops_what_it_started(command_line):  # noqa: F811
+    arguments = ("--no-store", "--port", str(free_port()), "--repeats", "100000")
+    with command_line.start("bench", "throughput", *arguments) as process:
+        read_until(process.stderr, "plain, concurrency 1:")
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "orchestrator drained" in command_line.log("orchestrator")

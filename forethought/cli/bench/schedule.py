@@ -4,6 +4,7 @@ At each concurrency of each repeat every arm runs once; who goes first changes f
 next. No arm ever runs beside another.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,7 @@ class Schedule:
     concurrencies: tuple[int, ...]
     repeats: int
     num_requests: int | None = None  # a point; None: twice the concurrency, at least 8
+    pause_s: float = 0.0  # before each burst, until the last arm's threads have gone to sleep
 
     def num_requests_at(self, concurrency: int) -> int:
         """Requests of one burst: at least `concurrency`, or it would not be reached."""
@@ -73,6 +75,7 @@ async def run_interleaved(arms: Sequence[Arm], schedule: Schedule, watcher: Watc
         await arm.send(0)
     bursts = []
     for concurrency, arm in schedule.turns(arms):
+        await asyncio.sleep(schedule.pause_s)
         watcher.began(arm.name, concurrency)
         wall_s, samples = await run_burst(
             arm.send, concurrency, schedule.num_requests_at(concurrency), watcher.answered
