@@ -106,5 +106,5 @@ $(VENV)/.ready-for-demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.ready-for-test: $(VENV)/.ready-for-demo
 	@echo 'Installing what the tests need into $(VENV).'
-	$(PIP_INSTALL) --editable '.[engine,local,dev]'
+	$(PIP_INSTALL) --editable '.[engine,local,bench,dev]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""The command line: `forethought up` and `forethought generate`.
+"""The command line: `forethought up`, `forethought generate` and `forethought bench`.
 
 It may start any tier and call any service; nothing imports it.
 
@@ -19,5 +19,6 @@ It may start any tier and call any service; nothing imports it.
       json_view         one JSON object a line
       tokens            how a token looks, on any of them
       statistics        the line at the end
+    bench               a package with the commands that measure
     failure             errors as one line with a hint
 """

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from forethought import __version__
+from forethought.cli.bench.app import app as bench_app
 from forethought.cli.generate import generate
 from forethought.cli.up import up
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.add_typer(bench_app)
 
 
 def _print_version(wanted: bool) -> None:

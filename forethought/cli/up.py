@@ -67,7 +67,7 @@ def up(
     plan_options = PlanOptions(
         model=model,
         draft_model=draft_model,
-        proposer=_choose_proposer(proposer, draft_model),
+        proposer=choose_proposer(proposer, draft_model),
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         device=device,
@@ -90,7 +90,12 @@ def up(
     raise typer.Exit(code)
 
 
-def _choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> str:
+def choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> str:
+    """The proposer of a deployment with these options.
+
+    Raises:
+        typer.BadParameter: they contradict each other.
+    """
     if proposer is ProposerName.NGRAM and draft_model is not None:
         raise typer.BadParameter(
             "the ngram proposer runs no model: leave out --proposer ngram or --draft-model"

@@ -1,0 +1,67 @@
+"""The deployment that a benchmark measures: one that runs already, or one started for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
+from forethought.cli.plan import PlanOptions, make_plan
+from forethought.cli.up_view import UpView
+
+T = TypeVar("T")
+Measure = Callable[[str], Awaitable[T]]
+"""Measures what answers at an address (`host:port` of an orchestrator)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """What to start, and how."""
+
+    plan: PlanOptions
+    log_dir: Path
+    startup_timeout_s: float
+
+
+async def measure_local(options: LocalOptions, measure: Measure[T], console: Console) -> T:
+    """Starts all tiers on this machine, measures them, and stops them.
+
+    Raises:
+        PlanError: it cannot be started with these options.
+        TierExitedError, StartupTimeoutError: a tier failed; its last words were printed to stderr.
+        Exception: what `measure` raised while all tiers ran.
+    """
+    plan = make_plan(options.plan)
+    view = UpView(console, plan)
+    deployment = LocalDeployment(
+        plan.tiers,
+        options.log_dir,
+        startup_timeout_s=options.startup_timeout_s,
+        on_change=view.show_change,
+    )
+    async with deployment:
+        try:
+            with view.progress(deployment):
+                await deployment.wait_until_ready()
+            return await _measure_watched(deployment, measure, plan.address)
+        except (TierExitedError, StartupTimeoutError) as error:
+            view.show_failure(error, deployment)
+            raise
+
+
+async def _measure_watched(deployment: LocalDeployment, measure: Measure[T], address: str) -> T:
+    """A tier that ends is what matters, not the requests that fail because of it."""
+    watch = asyncio.ensure_future(deployment.watch())
+    work = asyncio.ensure_future(measure(address))
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if watch.done():
+            await watch
+        return await work
+    finally:
+        for task in (work, watch):
+            task.cancel()
+        await asyncio.gather(work, watch, return_exceptions=True)

@@ -1,0 +1,206 @@
+"""`forethought bench throughput`: load against a whole deployment, with and without speculation."""
+
+import asyncio
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from forethought.cli import up_options
+from forethought.cli.bench import throughput_options as options
+from forethought.cli.bench.deployment import LocalOptions, measure_local
+from forethought.cli.bench.generation_arm import generation_sender
+from forethought.cli.bench.machine import describe_machine
+from forethought.cli.bench.plot import PlotError, require_matplotlib, write_plot
+from forethought.cli.bench.prompts import PromptFileError, load_prompts
+from forethought.cli.bench.report import print_table, write_document
+from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.cli.bench.statistics import Row, summarise
+from forethought.cli.bench.throughput_report import (
+    ProgressView,
+    throughput_json,
+    throughput_plot,
+    throughput_table,
+)
+from forethought.cli.failure import print_failed_call, print_failure
+from forethought.cli.local import StartupTimeoutError, TierExitedError
+from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions
+from forethought.cli.signals import cancel_on_stop_signals
+from forethought.cli.up import choose_proposer
+from forethought.client import GenerationClient
+from forethought.errors import ForethoughtError
+from forethought.generation import ChatMessage, GenerationParams
+
+PLAIN, SPECULATIVE = "plain", "speculative"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent, and how often."""
+
+    prompts: list[list[ChatMessage]]
+    params: GenerationParams  # with the K of the speculative arm; None: the deployment's
+    schedule: Schedule
+    timeout_s: float
+
+
+def throughput(
+    *,
+    concurrency: options.Concurrency = "1,2,4,8,16,32",
+    requests: options.Requests = None,
+    repeats: options.Repeats = 3,
+    prompts: options.Prompts = None,
+    max_tokens: options.MaxTokens = 64,
+    ignore_eos: options.IgnoreEos = False,
+    temperature: options.Temperature = 0.0,
+    seed: options.Seed = 0,
+    timeout: options.Timeout = 600,
+    address: options.Address = None,
+    num_speculative_tokens: options.NumSpeculativeTokens = None,
+    model: up_options.Model = DEFAULT_MODEL,
+    draft_model: up_options.DraftModel = None,
+    proposer: up_options.Proposer = None,
+    dtype: up_options.Dtype = None,
+    device: up_options.Device = None,
+    num_threads: up_options.NumThreads = None,
+    port: up_options.Port = None,
+    no_store: up_options.NoStore = False,
+    log_dir: up_options.LogDir = Path(".forethought/logs"),
+    startup_timeout: up_options.StartupTimeout = 300,
+    as_json: options.AsJson = False,
+    plot: options.PlotFile = None,
+) -> None:
+    """Measure a whole deployment over gRPC: tokens a second, time to first token, time per output
+    token and acceptance at rising concurrency, plain (K = 0) and speculative in turns.
+
+    With no --address it starts everything on this machine, and stops it afterwards.
+
+    Examples:
+
+    - `forethought bench throughput --concurrency 1,4 --repeats 5 --plot throughput.svg`
+
+    - `forethought bench throughput --address orchestrator:50050 --json > throughput.json`
+    """
+    load = Load(
+        _load_prompts(prompts),
+        GenerationParams(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            ignore_eos=ignore_eos,
+            num_speculative_tokens=num_speculative_tokens,
+        ),
+        Schedule(options.parse_concurrencies(concurrency), repeats, requests),
+        timeout,
+    )
+    plan = PlanOptions(
+        model=model,
+        draft_model=draft_model,
+        proposer=choose_proposer(proposer, draft_model),
+        num_speculative_tokens=num_speculative_tokens,
+        dtype=dtype,
+        device=device,
+        num_threads=num_threads,
+        port=port,
+        embedded_store=not no_store,
+    )
+    if address is not None:
+        _refuse_local_options(plan)
+    local = LocalOptions(plan, log_dir, startup_timeout)
+    machine = describe_machine()
+    errors = Console(stderr=True)
+    try:
+        if plot is not None:
+            require_matplotlib()
+        rows = asyncio.run(_run(load, address, local, errors))
+        if plot is not None:
+            write_plot(plot, throughput_plot(rows, _title(address, plan)))
+    except (PlanError, PlotError) as error:
+        print_failure(errors, error.message)
+        raise typer.Exit(1) from error
+    if as_json:
+        settings = _settings(load, address, plan)
+        write_document(sys.stdout, "throughput", machine, settings, throughput_json(rows, PLAIN))
+    else:
+        print_table(throughput_table(rows, PLAIN))
+
+
+def _load_prompts(path: Path | None) -> list[list[ChatMessage]]:
+    try:
+        return load_prompts(path)
+    except PromptFileError as error:
+        raise typer.BadParameter(str(error), param_hint="--prompts") from error
+
+
+def _refuse_local_options(plan: PlanOptions) -> None:
+    """A model that was named but not measured would make the numbers lie."""
+    defaults = PlanOptions(num_speculative_tokens=plan.num_speculative_tokens)
+    if plan != replace(defaults, embedded_store=plan.embedded_store):
+        raise typer.BadParameter(
+            "with --address the models are the running deployment's: leave out the options that "
+            "say what to start"
+        )
+
+
+async def _run(load: Load, address: str | None, local: LocalOptions, console: Console) -> list[Row]:
+    """Measures; a failure is printed and becomes the exit code."""
+    called = address or "the local deployment"
+
+    async def measure(at: str) -> list[Row]:
+        return await _measure(load, at, console)
+
+    with cancel_on_stop_signals() as stop:
+        try:
+            if address is not None:
+                return await measure(address)
+            return await measure_local(local, measure, console)
+        except asyncio.CancelledError:
+            if stop.signal is None:
+                raise
+            raise typer.Exit(stop.exit_code) from None
+        except PlanError:
+            raise
+        except (TierExitedError, StartupTimeoutError) as error:  # printed already
+            raise typer.Exit(1) from error
+        except ForethoughtError as error:
+            print_failed_call(console, error, called, began=False)
+            raise typer.Exit(1) from error
+
+
+async def _measure(load: Load, address: str, console: Console) -> list[Row]:
+    schedule = load.schedule
+    async with GenerationClient(address) as client:
+        arms = [
+            Arm(name, generation_sender(client, load.prompts, params, load.timeout_s))
+            for name, params in (
+                (PLAIN, replace(load.params, num_speculative_tokens=0)),
+                (SPECULATIVE, load.params),
+            )
+        ]
+        turns = schedule.turns(arms)
+        view = ProgressView(console, sum(schedule.num_requests_at(c) for c, _ in turns))
+        with view.live():
+            return summarise(await run_interleaved(arms, schedule, view))
+
+
+def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, Any]:
+    schedule = load.schedule
+    return {
+        "address": address,
+        "deployment": None if address else asdict(plan),
+        "concurrencies": schedule.concurrencies,
+        "repeats": schedule.repeats,
+        "num_requests": {c: schedule.num_requests_at(c) for c in schedule.concurrencies},
+        "params": asdict(load.params),
+        "num_prompts": len(load.prompts),
+    }
+
+
+def _title(address: str | None, plan: PlanOptions) -> str:
+    if address is not None:
+        return address
+    drafting = plan.proposer if plan.proposer == "ngram" else plan.draft_model or plan.model
+    return f"{plan.model}, drafts by {drafting}"
