@@ -13,8 +13,8 @@ from safetensors import safe_open
 
 from forethought.engine.gguf_file import GGUFFile, GGUFTensor
 from forethought.engine.gguf_llama import llama_tensor_names
-from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 from forethought.engine.lean_decoder import Embedding
+from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 
 
 class Checkpoint(Protocol):

@@ -22,7 +22,7 @@ from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.packed import BLOCK_LEN, pack
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
 from forethought.engine.sequence import CachedSequence
-from forethought.errors import DrainingError, ForethoughtError, OverloadedError
+from forethought.errors import DrainingError, OverloadedError
 from forethought.tier import RoundTimings, TierLoad
 
 _log = structlog.get_logger(__name__)
@@ -223,7 +223,7 @@ class Engine(Generic[WorkT, ResultT]):
         try:
             packed = pack([turn.part for turn in turns], self._device)
             logits = self._model.forward(packed)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to the callers
             _log.exception("pass_failed", num_sequences=len(turns))
             for turn in turns:
                 # Some layers may be filled and others not.

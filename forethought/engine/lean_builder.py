@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from forethought.engine.checkpoint import Checkpoint
-from forethought.engine.weight_groups import Int4Groups, Int8Groups
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
     Embedding,
+    LeanBackend,
     LeanDecoder,
     LeanLayer,
     LeanWeights,
@@ -18,6 +18,7 @@ from forethought.engine.lean_decoder import (
 from forethought.engine.linear import Int4Linear, Int8GroupsLinear, Int8Linear, Linear, dense_linear
 from forethought.engine.native_steps import NativeSteps, is_native
 from forethought.engine.torch_steps import TorchSteps
+from forethought.engine.weight_groups import Int4Groups, Int8Groups
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -58,7 +59,8 @@ def build_lean_decoder(
     # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
     kv_dtype = torch.bfloat16 if parts.dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, parts.dtype) else TorchSteps
-    return LeanDecoder(shape, weights, FORMATS[number_format], steps, kv_dtype)
+    backend = LeanBackend(steps, kv_dtype, torch.device("cpu"))
+    return LeanDecoder(shape, weights, FORMATS[number_format], backend)
 
 
 @dataclass(frozen=True, slots=True)

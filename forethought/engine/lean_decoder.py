@@ -15,7 +15,7 @@ small operations, some microseconds each before any work. So here:
 Shapes: T tokens, R scored rows, H query heads, J key-value heads, D head size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,47 +84,54 @@ class LayerSteps(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LeanBackend:
+    """How and where all but the products is computed."""
+
+    steps: Callable[[LeanConfig, PackedPass], LayerSteps]
+    kv_dtype: torch.dtype
+    device: torch.device
+
+
 class LeanDecoder:
     """`CausalModel` for the Llama family."""
 
     engine_name = "lean"
 
     def __init__(
-        self,
-        shape: LeanConfig,
-        weights: LeanWeights,
-        dtype_name: str,
-        steps: Callable[[LeanConfig, PackedPass], LayerSteps],
-        kv_dtype: torch.dtype,
-        device: torch.device | None = None,
+        self, shape: LeanConfig, weights: LeanWeights, dtype_name: str, backend: LeanBackend
     ) -> None:
         self.vocab_size = shape.vocab_size
         self.max_model_len = shape.max_model_len
         self.dtype_name = dtype_name
-        self.device = device or torch.device("cpu")
-        self.device_name = str(self.device)
+        self.device_name = str(backend.device)
         self.shape = shape
         self.weights = weights
-        self._steps = steps
-        self._kv_dtype = kv_dtype
+        self.backend = backend
         self._kv_shape = KVShape(shape.num_kv_heads, shape.head_dim, shape.head_dim)
         self._pools: list[LayerPool] = []
 
+    def products(self) -> Iterator[Linear]:
+        """All products with weights, in the order of a pass."""
+        for layer in self.weights.layers:
+            yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
+        yield self.weights.head
+
     @property
     def kv_bytes_per_block(self) -> int:
-        return len(self.weights.layers) * self._kv_shape.block_bytes(self._kv_dtype)
+        return len(self.weights.layers) * self._kv_shape.block_bytes(self.backend.kv_dtype)
 
     def allocate(self, num_blocks: int) -> None:
         self._pools = []  # the memory of the old one comes back first
         self._pools = [
-            LayerPool.empty(self._kv_shape, num_blocks, self._kv_dtype, self.device)
+            LayerPool.empty(self._kv_shape, num_blocks, self.backend.kv_dtype, self.backend.device)
             for _ in self.weights.layers
         ]
 
     @torch.inference_mode()
     def forward(self, packed: PackedPass) -> torch.Tensor:
         weights = self.weights
-        steps = self._steps(self.shape, packed)
+        steps = self.backend.steps(self.shape, packed)
         x = weights.embedding(packed.token_ids)  # [T, hidden]
         delta = None  # what the last layer adds to x
         for layer, pool, window in zip(

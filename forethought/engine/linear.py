@@ -36,6 +36,11 @@ class Linear(Protocol):
         """Of activations that go in and come out."""
         ...
 
+    @property
+    def num_inputs(self) -> int:
+        """K."""
+        ...
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, K] -> [T, N]."""
         ...
@@ -44,10 +49,11 @@ class Linear(Protocol):
 class DenseLinear:
     """Weights as they are."""
 
-    __slots__ = ("_bias", "_weight", "dtype")
+    __slots__ = ("_bias", "_weight", "dtype", "num_inputs")
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.dtype = weight.dtype
+        self.num_inputs = weight.shape[1]
         self._weight = weight
         self._bias = bias
 
@@ -58,7 +64,7 @@ class DenseLinear:
 class PackedLinear:
     """Dense weights in oneDNN's own order of this machine."""
 
-    __slots__ = ("_bias", "_weight", "dtype")
+    __slots__ = ("_bias", "_weight", "dtype", "num_inputs")
 
     _multiply: Callable[..., torch.Tensor] = staticmethod(
         torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001
@@ -66,6 +72,7 @@ class PackedLinear:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.dtype = weight.dtype
+        self.num_inputs = weight.shape[1]
         # A plain tensor: oneDNN's may not hold one that was made in inference mode.
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001
         self._bias = bias
@@ -88,7 +95,7 @@ class Int4Linear:
     The kernel computes (value - 8) * scale + offset, so offset = minimum + 8 scales.
     """
 
-    __slots__ = ("_bias", "_factors", "_weight", "dtype")
+    __slots__ = ("_bias", "_factors", "_weight", "dtype", "num_inputs")
 
     def __init__(
         self,
@@ -97,6 +104,7 @@ class Int4Linear:
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         self.dtype = dtype
+        self.num_inputs = groups.values.shape[1]
         self._weight = torch._convert_weight_to_int4pack_for_cpu(  # noqa: SLF001
             groups.values.int(), 1
         )
@@ -120,10 +128,11 @@ class Int4Linear:
 class Int8GroupsLinear:
     """Groups of 32, float32 activations."""
 
-    __slots__ = ("_bias", "_groups", "dtype")
+    __slots__ = ("_bias", "_groups", "dtype", "num_inputs")
 
     def __init__(self, groups: Int8Groups, bias: torch.Tensor | None = None) -> None:
         self.dtype = torch.float32
+        self.num_inputs = groups.values.shape[1]
         self._groups = groups
         self._bias = bias
 
@@ -151,10 +160,11 @@ class Int8GroupsLinear:
 class Int8Linear:
     """Signed bytes with one scale a row, bfloat16 activations."""
 
-    __slots__ = ("_bias", "_scales", "_weight", "dtype")
+    __slots__ = ("_bias", "_scales", "_weight", "dtype", "num_inputs")
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         self.dtype = torch.bfloat16
+        self.num_inputs = weight.shape[1]
         largest = weight.float().abs().amax(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
         # Rounded first, so that the bytes fit the scale that the kernel will use.
         self._scales = (largest / 127).to(self.dtype)  # [N]

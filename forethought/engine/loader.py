@@ -18,9 +18,9 @@ from forethought.engine.checkpoint import (
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, ties_embeddings
-from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
+from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles
 

@@ -116,14 +116,14 @@ class NativeSteps:
             else:
                 first, last = self._packed.starts[[indices[0], indices[-1] + 1]].tolist()
                 kind = AttentionKind(1.0, window)  # q is scaled already
-                own = [
-                    self._context.attend(index, self._queries, pool, kind) for index in indices
-                ]
+                own = [self._context.attend(index, self._queries, pool, kind) for index in indices]
                 mixed[first:last] = torch.cat(own).flatten(1)
         return mixed
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, size = len(gate_up), gate_up.shape[1] // 2
         y = torch.empty(num_rows, size, dtype=gate_up.dtype)
-        kernels.native.gate(gate_up.data_ptr(), y.data_ptr(), _DTYPES[gate_up.dtype], num_rows, size)
+        kernels.native.gate(
+            gate_up.data_ptr(), y.data_ptr(), _DTYPES[gate_up.dtype], num_rows, size
+        )
         return y

@@ -208,22 +208,17 @@ class Scheduler:
     def _give_turn(self, session: _Session, room: int, turns: list[Turn]) -> int:
         """Adds a turn for a session if it fits; returns its tokens."""
         job = session.job
-        if job is None:
+        if job is None or not (job.sequence.block_ids or self._let_in(session, turns)):
             return 0
-        if not job.sequence.block_ids and not self._let_in(session, turns):
-            return 0
-        left = job.num_uncomputed
+        left, scored = job.num_uncomputed, job.num_logits
         if not left:
             self.finish(job)
             return 0
-        scored = job.num_logits
         # The scored positions are computed together, in the last of its passes.
         num_tokens = left if left <= room else min(room, left - scored)
         if num_tokens <= 0:
             return 0
-        missing = job.sequence.num_missing_blocks(num_tokens)
-        if not self._make_room(session, missing, turns):
-            return 0
+        self._make_room(session, job.sequence.num_missing_blocks(num_tokens), turns)
         part = job.sequence.part(num_tokens, scored if num_tokens == left else 0)
         if part is None:
             return 0

@@ -10,7 +10,7 @@ Not every model attends to nothing but the tokens before, so each is tried when 
 sequences in one pass, one of them in two pieces, have to come out as they do in transformers alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -56,6 +56,10 @@ class TransformersModel:
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.device_name = str(self._device)
         self.vocab_size = self._probe()
+
+    def linear_modules(self) -> Iterator[nn.Linear]:
+        """All products with weights, about in the order of a pass."""
+        return (module for module in self._model.modules() if isinstance(module, nn.Linear))
 
     @property
     def kv_bytes_per_block(self) -> int:
@@ -152,7 +156,7 @@ class TransformersModel:
         return mixed[0].transpose(0, 1)
 
 
-def _look_up(
+def _look_up(  # noqa: PLR0913, PLR0917 - as transformers calls it
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

@@ -2,17 +2,14 @@
 
 import typer
 
+from forethought.cli.bench.engine import engine
 from forethought.cli.bench.throughput import throughput
 
 app = typer.Typer(
     name="bench",
-    help="Measure what a deployment does under load.",
+    help="Measure an engine alone, or a whole deployment under load.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+app.command()(engine)
 app.command()(throughput)
-
-
-@app.callback()
-def group() -> None:
-    """Keeps `throughput` a command of its own while there is only one."""

@@ -146,7 +146,7 @@ PlotFile = Annotated[
 ]
 
 
-def parse_concurrencies(text: str) -> tuple[int, ...]:
+def parse_concurrencies(text: str, option: str = "--concurrency") -> tuple[int, ...]:
     """'1,8,2' as (1, 2, 8).
 
     Raises:
@@ -159,6 +159,6 @@ def parse_concurrencies(text: str) -> tuple[int, ...]:
     if not numbers or numbers[0] < 1:
         raise typer.BadParameter(
             f"{text!r} is not a list of positive numbers such as 1,4,16",
-            param_hint="--concurrency",
+            param_hint=option,
         )
     return tuple(numbers)
