@@ -7,15 +7,16 @@ import torch
 from gguf.quants import quantize
 
 from forethought.engine.gguf_file import GGUFTensor
-from forethought.engine.int4_groups import Int4Groups
 from forethought.engine.linear import (
     DenseLinear,
     Int4Linear,
+    Int8GroupsLinear,
     Int8Linear,
     Linear,
     PackedLinear,
     dense_linear,
 )
+from forethought.engine.weight_groups import Int4Groups, Int8Groups
 
 N, K = 48, 96
 
@@ -50,6 +51,20 @@ def test_a_float32_product_with_ggmls_groups_is_that_with_its_dequantised_weight
     weight = torch.from_numpy(tensor.dequantized())
     linear = Int4Linear(Int4Groups.from_gguf(tensor), dtype=torch.float32)
     assert relative_error(linear, normal(num_tokens, K, seed=1), weight) <= 1e-6
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 3, 5, 8, 9, 33])
+def test_a_product_with_ggmls_bytes_is_that_with_its_dequantised_weights(num_tokens):
+    tensor = stored("Q8_0", normal(N, K))
+    weight = torch.from_numpy(tensor.dequantized())
+    groups = Int8Groups.from_gguf(tensor)
+    assert torch.equal(groups.dequantized(), weight)
+    linear = Int8GroupsLinear(groups)
+    assert linear.dtype is torch.float32
+    assert relative_error(linear, normal(num_tokens, K, seed=1), weight) <= 1e-6
+    bias = normal(N, seed=2)
+    x = normal(num_tokens, K, seed=1)
+    torch.testing.assert_close(Int8GroupsLinear(groups, bias)(x), linear(x) + bias)
 
 
 def test_a_bfloat16_product_with_groups_is_as_near_as_one_with_dense_bfloat16_weights():

@@ -1,7 +1,7 @@
 """A pass over parts of many sequences gives each what it would get alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -93,8 +93,8 @@ def model(request: pytest.FixtureRequest, folder: Path) -> CausalModel:
         return TransformersModel(AutoModelForCausalLM.from_pretrained(folder).eval(), MAX_LEN)
     model = load_model(ModelFiles("tiny", folder, None), EngineOptions(device="cpu"))
     assert isinstance(model, LeanDecoder)
-    assert model._steps is NativeSteps
-    model._steps = ENGINES[request.param]
+    assert model.backend.steps is NativeSteps
+    model.backend = replace(model.backend, steps=ENGINES[request.param])
     return model
 
 
