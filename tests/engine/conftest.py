@@ -18,7 +18,7 @@ from tests.tiny import write_tiny_model
 WINDOW = 4
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {},
-    "mistral": {"sliding_window": WINDOW},
+    "mistral": {"sliding_window": WINDOW, "head_dim": 16},  # native steps, if they are built
     "qwen2": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
 }
 
@@ -39,14 +39,14 @@ def one_thread() -> Iterator[None]:
 def tiny_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / request.param
     settings = ARCHITECTURES[request.param]
-    return write_tiny_model(folder, architecture=request.param, max_model_len=64, **settings)
+    return write_tiny_model(folder, architecture=request.param, max_model_len=96, **settings)
 
 
 @pytest.fixture(scope="session", params=["lean", "transformers"])
 def tiny_model(request: pytest.FixtureRequest, tiny_folder: Path) -> CausalModel:
     if request.param == "transformers":
         model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
-        return TransformersModel(model, max_model_len=64)
+        return TransformersModel(model, max_model_len=96)
     files = ModelFiles(str(tiny_folder), tiny_folder, None)
     model = load_model(files, EngineOptions(device="cpu"))
     assert isinstance(model, LeanDecoder)
@@ -55,8 +55,12 @@ def tiny_model(request: pytest.FixtureRequest, tiny_folder: Path) -> CausalModel
 
 @pytest.fixture(scope="session")
 def reference(tiny_folder: Path) -> Reference:
+    return reference_of(tiny_folder)
+
+
+def reference_of(folder: Path) -> Reference:
     """transformers' logits [T, V] for T tokens in one fresh pass, without any cache."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     @torch.inference_mode()
     def logits_of(token_ids: list[int]) -> torch.Tensor:

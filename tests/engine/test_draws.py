@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from forethought.engine.draws import draw_draft, logprob_rows, measure
+from forethought.engine.draws import draw_drafts, logprob_rows, measure
 from forethought.engine.filters import shape_logits
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import DraftedToken
 
 ALMOST_1 = 1 - 2.0**-53
 
@@ -18,6 +19,11 @@ ALMOST_1 = 1 - 2.0**-53
 def random_probs(num_rows: int, vocab_size: int, seed: int, spread: float = 2.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return (torch.randn(num_rows, vocab_size, generator=generator) * spread).softmax(dim=-1)
+
+
+def draw_draft(probs: torch.Tensor, max_support: int, u: float) -> DraftedToken:
+    """A guess from one distribution, [V]."""
+    return draw_drafts(probs[None], max_support, [u])[0]
 
 
 def tail_counts(probs: torch.Tensor, support: list[int], uniforms: np.ndarray) -> np.ndarray:
@@ -135,6 +141,23 @@ def test_guesses_follow_the_distribution_that_is_sent_with_them():
     support = list(draws[0].support_token_ids)
     counts = np.bincount([support.index(draw.token_id) for draw in draws], minlength=8)
     assert np.abs(counts - draws[0].draft_probs * 1000).max() <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    vocab_size=st.sampled_from([1, 3, 40, 1000]),
+    seed=st.integers(0, 10**6),
+    max_support=st.integers(1, 64),
+    uniforms=st.lists(st.floats(0, ALMOST_1), min_size=1, max_size=5),
+)
+def test_rows_are_drawn_beside_others_as_they_are_alone(vocab_size, seed, max_support, uniforms):
+    probs = random_probs(len(uniforms), vocab_size, seed)
+    together = draw_drafts(probs, max_support, uniforms)
+    for drafted, row, u in zip(together, probs, uniforms, strict=True):
+        alone = draw_draft(row, max_support, u)
+        assert drafted.token_id == alone.token_id
+        assert drafted.support_token_ids == alone.support_token_ids
+        assert np.array_equal(drafted.draft_probs, alone.draft_probs)
 
 
 def test_a_greedy_guess_is_certain():

@@ -1,5 +1,7 @@
 """Shaping equals transformers' own processors, applied in transformers' order."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import assume, example, given, settings
@@ -12,11 +14,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from forethought.engine.filters import row_contexts, shape_logits
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.filters import ShapedRows, row_contexts, shape_logits, shape_rows
 from forethought.errors import ForethoughtError
 from forethought.sampling.params import SamplingParams
-from tests.engine.ledger import LedgerModel
+from tests.engine.ledger import a_sequence
 
 SHAPES = st.builds(
     SamplingParams,
@@ -91,6 +92,54 @@ def test_distributions_equal_those_of_transformers(params, vocab_size, spread, s
     torch.testing.assert_close(probs.sum(dim=-1), torch.ones(len(probs)), atol=1e-5, rtol=0)
 
 
+# Few of them, so that sessions are often shaped alike; seeds differ all the same.
+PARAMS = st.builds(
+    replace,
+    st.sampled_from(
+        [
+            SamplingParams(),
+            SamplingParams(temperature=0),
+            SamplingParams(temperature=0.7, top_p=0.8),
+            SamplingParams(repetition_penalty=1.3),
+            SamplingParams(temperature=0, repetition_penalty=1.3),
+            SamplingParams(top_k=5, top_p=0.9, min_p=0.02, repetition_penalty=0.8),
+        ]
+    ),
+    seed=st.integers(0, 3),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sessions=st.lists(st.tuples(st.integers(1, 5), PARAMS), min_size=1, max_size=6),
+    vocab_size=st.sampled_from([2, 16, 300]),
+    seed=st.integers(0, 10**6),
+)
+def test_a_session_is_shaped_beside_others_as_it_is_alone(sessions, vocab_size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    num_rows = sum(num for num, _ in sessions)
+    logits = torch.randn(num_rows, vocab_size, generator=generator) * 3
+    before = logits.clone()
+    shaped = [
+        ShapedRows(
+            num,
+            params,
+            []
+            if params.repetition_penalty == 1
+            else [torch.randint(vocab_size, (4,), generator=generator) for _ in range(num)],
+        )
+        for num, params in sessions
+    ]
+    together = shape_rows(logits, shaped)
+    assert torch.equal(logits, before)
+    own = logits.split([each.num_rows for each in shaped])
+    alone = [
+        shape_logits(rows, each.params, each.contexts)
+        for rows, each in zip(own, shaped, strict=True)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
 @pytest.mark.parametrize("vocab_size", [3, 256, 700])
 def test_temperature_0_is_one_hot_on_the_first_of_the_likeliest(vocab_size):
     logits = torch.full((3, vocab_size), -5.0)
@@ -104,8 +153,7 @@ def test_temperature_0_is_one_hot_on_the_first_of_the_likeliest(vocab_size):
 def test_the_penalty_can_change_the_greedy_token_and_sees_the_drafts_before_a_row():
     params = SamplingParams(temperature=0, repetition_penalty=2.0)
     logits = torch.tensor([[4.0, 3.0, 1.9]]).repeat(3, 1)
-    sequence = CachedSequence(LedgerModel())
-    sequence.extend([2, 2])
+    sequence = a_sequence([2, 2])
     probs = shape_logits(logits, params, row_contexts(params, sequence, [0, 1], num_rows=3))
     assert probs.argmax(dim=-1).tolist() == [0, 1, 0]
 
@@ -129,15 +177,13 @@ def test_logits_that_are_not_numbers_are_an_error_and_not_a_token(temperature):
 
 
 def test_contexts_are_not_built_where_nothing_is_penalised():
-    sequence = CachedSequence(LedgerModel())
-    sequence.extend([1, 2])
+    sequence = a_sequence([1, 2])
     assert row_contexts(SamplingParams(), sequence, [3], num_rows=2) == []
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 3])
 def test_contexts_are_those_of_the_last_rows(num_rows):
-    sequence = CachedSequence(LedgerModel())
-    sequence.extend([5, 2, 5])
+    sequence = a_sequence([5, 2, 5])
     contexts = row_contexts(SamplingParams(repetition_penalty=2), sequence, [2, 7], num_rows)
     expected = [[2, 5], [2, 5, 2], [2, 5, 2, 7]]
     assert [context.tolist() for context in contexts] == expected[-num_rows:]

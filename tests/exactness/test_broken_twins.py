@@ -1,5 +1,6 @@
 """The check of `test_sampled_distribution.py` rejects each broken twin, through the same stack."""
 
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -8,12 +9,12 @@ from draft_service.model_proposer import ModelProposer, ModelSession
 from draft_service.proposer import SessionProposer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
-from forethought.sampling.types import Draft
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from forethought.sampling.types import Draft, DraftedToken
+from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 from tests.exactness import twins
 from tests.exactness.pairs import PROMPT, memoized_stack, sample_pairs
 from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
-from tests.stack import LoadedModel
+from tests.stack import LIMITS, LoadedModel
 
 NUM_SAMPLES = 4_000
 """A fifth of what the real thing is tested with: the check has power to spare."""
@@ -46,38 +47,47 @@ class UntruncatedReport:
 
     def __init__(self, proposer: ModelProposer) -> None:
         self._proposer = proposer
-        self._whole = replace(proposer, max_support=256)
+        self._whole = ModelProposer(
+            copy(proposer.engine._model), proposer.info, proposer.info.vocab_size, 256, LIMITS
+        )
         self.name = proposer.name
         self.info: ModelInfo = proposer.info
 
     def open(self, opening: SessionOpen) -> SessionProposer:
         return UntruncatedSession(self._proposer.open(opening), self._whole.open(opening))
 
+    def load(self) -> TierLoad:
+        return self._proposer.load()
+
+    async def close(self) -> None:
+        await self._proposer.close()
+        await self._whole.close()
+
 
 class UntruncatedSession:
     """Two sessions side by side: one draws, the other says what was before truncation."""
 
+    num_reused_tokens = 0
+
     def __init__(self, drawing: ModelSession, whole: ModelSession) -> None:
         self._drawing = drawing
         self._whole = whole
-        self.num_cached_tokens = 0
 
-    def prefill(self, max_tokens: int) -> bool:
-        return False
-
-    def release(self) -> None:
-        self._drawing.release()
-
-    def propose(self, request: SpeculateRound) -> Draft:
-        tokens = []
-        for offset, drafted in enumerate(self._drawing.propose(request).tokens):
+    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
+        drawn, timings = await self._drawing.propose(request)
+        tokens: list[DraftedToken] = []
+        for offset, drafted in enumerate(drawn.tokens):
             before = [token.token_id for token in tokens]
             committed = [*request.committed_token_ids, *before]
-            whole = self._whole.propose(
+            draft, _ = await self._whole.propose(
                 SpeculateRound(request.round, request.position + offset, committed, 1)
-            ).tokens[0]
-            tokens.append(replace(whole, token_id=drafted.token_id))
-        return Draft(tuple(tokens))
+            )
+            tokens.append(replace(draft.tokens[0], token_id=drafted.token_id))
+        return Draft(tuple(tokens)), timings
+
+    def close(self) -> None:
+        self._drawing.close()
+        self._whole.close()
 
 
 async def test_q_reported_untruncated_while_drawn_truncated_is_rejected_by_the_same_check(

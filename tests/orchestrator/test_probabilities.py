@@ -12,12 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.draws import draw_draft
+from forethought.engine.draws import draw_drafts
 from forethought.engine.filters import shape_logits
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import TokenOrigin
-from forethought.tier import ModelInfo, SessionOpen
+from forethought.tier import ModelInfo, SessionOpen, TierLoad
+from tests.engine.token_pool import whole_pass
 from tests.stack import Answer, LoadedModel, Stack, generate, running_stack
 
 PROMPT = [3, 5, 7, 5]
@@ -47,7 +48,7 @@ def request(max_tokens: int = 40, **params) -> GenerationRequest:
 def fresh_logits(model: LoadedModel, answer: Answer) -> torch.Tensor:
     """The model's logits for every token of the answer, [n, V], in one pass without any cache."""
     token_ids = [*PROMPT, *answer.token_ids[:-1]]
-    return model.model.forward(token_ids, model.model.new_cache(), len(answer.tokens))
+    return whole_pass(model.model, token_ids, len(answer.tokens))
 
 
 def shaped(model: LoadedModel, answer: Answer, params: SamplingParams) -> torch.Tensor:
@@ -70,7 +71,7 @@ async def test_tp_is_the_shaped_target_probability_and_dp_the_drafts(
         assert token.target_prob == pytest.approx(float(p_row[token.token_id]), abs=1e-5)
         assert token.target_prob > 0
         if token.origin is TokenOrigin.ACCEPTED:
-            drafted = draw_draft(q_row, 4, 0.0)
+            drafted = draw_drafts(q_row[None], 4, [0.0])[0]
             place = drafted.support_token_ids.index(token.token_id)
             assert token.draft_prob == pytest.approx(drafted.draft_probs[place], abs=1e-5)
         else:
@@ -131,6 +132,12 @@ class ForgetfulProposer:
         default = getattr(SamplingParams(), self.forgotten)
         sampling = replace(opening.sampling, **{self.forgotten: default})
         return self.proposer.open(replace(opening, sampling=sampling))
+
+    def load(self) -> TierLoad:
+        return self.proposer.load()
+
+    async def close(self) -> None:
+        await self.proposer.close()
 
 
 @pytest.mark.parametrize(
