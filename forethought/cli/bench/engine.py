@@ -138,18 +138,16 @@ def _measure(settings: Settings, console: Console) -> list[Row]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    return build_table(
-        [
-            Column[Row]("engine", lambda row: row.engine, is_number=False),
-            Column[Row]("sequences", lambda row: str(row.time.shape.batch_size)),
-            Column[Row]("tokens\neach", lambda row: str(row.time.shape.num_tokens)),
-            Column[Row]("pass\nms", lambda row: number(row.time.pass_ms)),
-            Column[Row]("floor\nms", lambda row: number(row.time.floor_ms)),
-            Column[Row]("ratio", lambda row: times(row.time.ratio)),
-            Column[Row]("tokens/s", lambda row: number(row.time.tokens_per_s, 0)),
-        ],
-        rows,
-    )
+    columns: list[Column[Row]] = [
+        Column("engine", lambda row: row.engine, is_number=False),
+        Column("sequences", lambda row: str(row.time.shape.batch_size)),
+        Column("tokens\neach", lambda row: str(row.time.shape.num_tokens)),
+        Column("pass\nms", lambda row: number(row.time.pass_ms)),
+        Column("floor\nms", lambda row: number(row.time.floor_ms)),
+        Column("ratio", lambda row: times(row.time.ratio)),
+        Column("tokens/s", lambda row: number(row.time.tokens_per_s, 0)),
+    ]
+    return build_table(columns, rows)
 
 
 def _as_json(row: Row) -> dict[str, Any]:
