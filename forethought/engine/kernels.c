@@ -30,12 +30,13 @@
 
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(64), aligned(4)));
 
 typedef enum { FLOAT32, BFLOAT16 } Dtype;
 
 static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 
-/* Compilers widen vectors one number at a time unless they are told how. */
+/* Compilers widen and narrow vectors one number at a time unless they are told how. */
 #ifdef __AVX512F__
 #include <immintrin.h>
 static inline Vec widen_bfloat16(const uint16_t *numbers) {
@@ -44,6 +45,9 @@ static inline Vec widen_bfloat16(const uint16_t *numbers) {
 }
 static inline Vec widen_int8(const int8_t *numbers) {
     return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers)));
+}
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
 }
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -67,6 +71,9 @@ static inline Vec widen_int8(const int8_t *numbers) {
     }
     return pair.whole;
 }
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
+}
 #else
 static inline Vec widen_bfloat16(const uint16_t *numbers) {
     Bits bits;
@@ -77,6 +84,9 @@ static inline Vec widen_int8(const int8_t *numbers) {
     Vec wide;
     for (int i = 0; i < BLOCK; i++) wide[i] = numbers[i];
     return wide;
+}
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
 }
 #endif
 
@@ -91,6 +101,16 @@ static inline uint16_t round_to_bfloat16(float number) {
     memcpy(&bits, &number, 4);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline void store(void *base, size_t index, Dtype dtype, Vec numbers) {
+    if (dtype == FLOAT32) {
+        *(Vec *)((float *)base + index) = numbers;
+        return;
+    }
+    Bits bits = (Bits)numbers, none = (Bits)((bits & 0x7fffffffu) > 0x7f800000u);
+    Bits rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    narrow((uint16_t *)base + index, (rounded & ~none) | ((bits >> 16 | 0x40u) & none));
 }
 
 static inline float load_one(const void *base, size_t index, Dtype dtype) {
@@ -108,18 +128,22 @@ static inline void store_one(void *base, size_t index, Dtype dtype, float number
         ((uint16_t *)base)[index] = round_to_bfloat16(number);
 }
 
-/* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2]. */
-static inline float exp_of_negative(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    float n = x * 1.44269504f;
-    n = (float)(int)(n - 0.5f);
-    float f = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666666e-1f + f * (4.1665796e-2f +
-              f * (8.3334519e-3f + f * 1.3981999e-3f)))));
-    int32_t bits = ((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, 4);
-    return p * power;
+static inline float sum_of(Vec v) {
+    float sum = 0;
+    for (int i = 0; i < BLOCK; i++) sum += v[i];
+    return sum;
+}
+
+/* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2].
+ * Below -87 it is 0. What is not a number stays none. */
+static inline Vec exp_of_negative(Vec x) {
+    Ints whole = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);
+    Vec n = __builtin_convertvector(whole, Vec);
+    Vec f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Vec p = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666666e-1f + f * (4.1665796e-2f +
+            f * (8.3334519e-3f + f * 1.3981999e-3f)))));
+    Vec power = (Vec)((whole + 127) << 23);
+    return (Vec)((Ints)(p * power) & ~(x < -87.0f));
 }
 
 /* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
@@ -137,14 +161,16 @@ static void norm_row(float *x, const void *delta, const float *weight, void *y, 
     for (long i = 0; i < n; i++) store_one(y, i, dtype, x[i] * factor * weight[i]);
 }
 
-/* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]. */
+/* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]; N is a multiple of 16. */
 static void gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
-#pragma omp simd
-    for (long i = 0; i < n; i++) {
-        float gate = load_one(gate_up, i, dtype), up = load_one(gate_up, n + i, dtype);
-        float power = exp_of_negative(-fabsf(gate)); /* e^-|g|: sigmoid without overflow */
-        float sigmoid = (gate < 0 ? power : 1.0f) / (1.0f + power);
-        store_one(y, i, dtype, gate * sigmoid * up);
+    for (long i = 0; i < n; i += BLOCK) {
+        Vec gate = load(gate_up, (size_t)i, dtype), up = load(gate_up, (size_t)(n + i), dtype);
+        Ints is_negative = gate < 0.0f;
+        Vec size = (Vec)((Ints)gate & 0x7fffffff);
+        Vec power = exp_of_negative(-size); /* e^-|g|: a sigmoid without overflow */
+        Vec one = (Vec){0} + 1.0f;
+        Vec above = (Vec)(((Ints)power & is_negative) | ((Ints)one & ~is_negative));
+        store(y, (size_t)i, dtype, gate * above / (1.0f + power) * up);
     }
 }
 
@@ -257,20 +283,25 @@ static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head
             if (a->window) hidden = position[r] + 1 - a->window - start;
             if (seen > num_blocks * BLOCK) seen = num_blocks * BLOCK;
             if (hidden < 0) hidden = 0;
-            Part part = {-INFINITY, 0};
-            float largest = -INFINITY, sum = 0;
-            for (long t = hidden; t < seen; t++) largest = scores[r][t] > largest ? scores[r][t] : largest;
-            /* A score that is not a number is larger than nothing; it has to show in the sum. */
-            for (long t = 0; t < hidden && t < num_blocks * BLOCK; t++) scores[r][t] = 0;
-#pragma omp simd reduction(+ : sum)
-            for (long t = hidden; t < seen; t++) {
-                scores[r][t] = exp_of_negative(scores[r][t] - largest);
-                sum += scores[r][t];
+            float *own = scores[r];
+            for (long t = 0; t < hidden && t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
+            for (long t = seen < 0 ? 0 : seen; t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
+            Vec most = *(Vec *)own, sum = none;
+            for (long t = BLOCK; t < num_blocks * BLOCK; t += BLOCK) {
+                Vec other = *(Vec *)(own + t);
+                Ints is_more = other > most;
+                most = (Vec)(((Ints)other & is_more) | ((Ints)most & ~is_more));
             }
-            for (long t = seen < 0 ? 0 : seen; t < num_blocks * BLOCK; t++) scores[r][t] = 0;
-            part.largest = largest;
-            part.sum = sum;
-            parts[from + r] = part;
+            float largest = most[0];
+            for (int i = 1; i < BLOCK; i++) largest = most[i] > largest ? most[i] : largest;
+            /* Nothing seen: weights of 0, where -inf less -inf would be no number. */
+            Vec shift = none + (largest == -INFINITY ? 0 : largest);
+            for (long t = 0; t < num_blocks * BLOCK; t += BLOCK) {
+                Vec weights = exp_of_negative(*(Vec *)(own + t) - shift);
+                *(Vec *)(own + t) = weights;
+                sum += weights;
+            }
+            parts[from + r] = (Part){largest, sum_of(sum)};
         }
         for (long r = rows; r < ROWS; r++) memset(scores[r], 0, sizeof scores[r]);
         for (long d = 0; d < dim; d += BLOCK) {
@@ -298,7 +329,7 @@ static void merge_row(const Part *parts, const float *mixed, long num_chunks, lo
     float weights[num_chunks];
     for (long c = 0; c < num_chunks; c++) {
         Part part = parts[c * stride];
-        weights[c] = part.sum == 0 ? 0 : exp_of_negative(part.largest - largest);
+        weights[c] = part.sum == 0 ? 0 : expf(part.largest - largest);
         sum += part.sum * weights[c];
     }
     for (long d = 0; d < dim; d++) {
@@ -310,12 +341,6 @@ static void merge_row(const Part *parts, const float *mixed, long num_chunks, lo
 
 #define GROUP 32 /* weights that share a scale */
 #define TOKENS 8 /* rows of x that share what is read of the weights */
-
-static inline float sum_of(Vec v) {
-    float sum = 0;
-    for (int i = 0; i < BLOCK; i++) sum += v[i];
-    return sum;
-}
 
 /* One row of weights against some rows of x: y[t] = sum over groups of scale * (w . x). */
 static inline __attribute__((always_inline)) void dot_tile(const int8_t *weights, const float *scales,

@@ -25,6 +25,7 @@ class LeanConfig:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    intermediate_size: int
     rms_norm_eps: float
     ties_embeddings: bool  # the head is the embedding
     inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position
@@ -50,6 +51,7 @@ class LeanConfig:
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
             head_dim=_head_dim(config),
+            intermediate_size=config.intermediate_size,
             rms_norm_eps=config.rms_norm_eps,
             ties_embeddings=config.tie_word_embeddings,
             inv_freq=rope.inv_freq.float(),
@@ -69,6 +71,7 @@ class LeanConfig:
             num_heads=metadata["llama.attention.head_count"],
             num_kv_heads=metadata["llama.attention.head_count_kv"],
             head_dim=head_dim,
+            intermediate_size=metadata["llama.feed_forward_length"],
             rms_norm_eps=metadata["llama.attention.layer_norm_rms_epsilon"],
             ties_embeddings=ties_embeddings,
             inv_freq=1.0 / metadata["llama.rope.freq_base"] ** exponents,

@@ -6,6 +6,7 @@ arithmetic instead, and goes through torch.
 Shapes: T tokens, H query heads, J key-value heads, D head size.
 """
 
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -21,6 +22,7 @@ _MAX_TOKENS = 32
 """Of one sequence, for which the kernel beats a gather and torch's attention."""
 _VECTOR = 16  # numbers that the kernel takes at a time
 _MAX_HEAD_DIM = 1024
+_INT32_BYTES = 4
 
 
 def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
@@ -28,16 +30,27 @@ def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
     return (
         kernels.are_built
         and dtype in _DTYPES
-        and shape.head_dim % _VECTOR == 0
+        and shape.head_dim % _VECTOR == shape.intermediate_size % _VECTOR == 0
         and shape.head_dim <= _MAX_HEAD_DIM
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring sequences of a pass."""
+
+    is_short: bool  # whether the kernel takes them
+    indices: list[int]
+    first: int  # of their tokens in the pass
+    end: int
+    starts_address: int  # where their part of `PackedPass.starts` begins
+    tables_address: int
 
 
 class NativeSteps:
     """`LayerSteps` of one pass on a CPU."""
 
     def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
-        self._shape = shape
         self._packed = packed
         num_tokens = len(packed.token_ids)
         angles = torch.outer(packed.positions.float(), shape.inv_freq)  # [T, D / 2]
@@ -45,27 +58,27 @@ class NativeSteps:
         self._rotation = torch.view_as_real(turn).contiguous()  # [T, D / 2, 2]
         self._queries = torch.empty(num_tokens, shape.num_heads, shape.head_dim)
         self._heads = (shape.num_heads, shape.num_kv_heads, shape.head_dim)
-        # Runs of neighbouring sequences, each with whether the kernel takes it.
-        self._runs = [
-            (is_short, [index for index, _ in run])
-            for is_short, run in groupby(
-                enumerate(packed.parts), lambda item: len(item[1].token_ids) <= _MAX_TOKENS
-            )
-        ]
+        self._scale = shape.head_dim**-0.5
+        self._rotation_address = self._rotation.data_ptr()
+        self._queries_address = self._queries.data_ptr()
+        self._positions_address = packed.positions.data_ptr()
+        self._slots_address = packed.slots.data_ptr()
+        self._runs = _runs_of(packed)
         self._context = Context(packed)
+        self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
 
     def add_and_norm(
         self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm, dtype: torch.dtype
     ) -> torch.Tensor:
         num_rows, size = x.shape
-        y = torch.empty(num_rows, size, dtype=dtype)
-        if delta is not None:
+        y, address = self._buffer(num_rows, size, dtype)
+        if delta is not None and delta.dtype is not dtype:
             delta = delta.to(dtype)
         kernels.native.norm(
             x.data_ptr(),
             0 if delta is None else delta.data_ptr(),
             norm.weight.data_ptr(),
-            y.data_ptr(),
+            address,
             _DTYPES[dtype],
             num_rows,
             size,
@@ -76,54 +89,86 @@ class NativeSteps:
     def attend(
         self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
     ) -> torch.Tensor:
-        dtype, kv_dtype = _DTYPES[qkv.dtype], _DTYPES[pool.keys.dtype]
+        heads, dtypes = self._heads, (_DTYPES[qkv.dtype], _DTYPES[pool.keys.dtype])
         keys, values = pool.keys.data_ptr(), pool.values.data_ptr()
-        queries = self._queries.data_ptr()
         kernels.native.rotate(
             len(qkv),
-            *self._heads,
-            dtype,
-            kv_dtype,
+            *heads,
+            *dtypes,
             qkv.data_ptr(),
-            self._rotation.data_ptr(),
+            self._rotation_address,
             0 if qk_norm is None else qk_norm.weight.data_ptr(),
             0.0 if qk_norm is None else qk_norm.eps,
-            self._shape.head_dim**-0.5,
-            self._packed.slots.data_ptr(),
-            queries,
+            self._scale,
+            self._slots_address,
+            self._queries_address,
             keys,
             values,
         )
-        mixed = torch.empty(len(qkv), self._shape.num_heads * self._shape.head_dim, dtype=qkv.dtype)
-        tables = self._packed.tables
-        for is_short, indices in self._runs:
-            if is_short:
+        mixed, address = self._buffer(len(qkv), heads[0] * heads[2], qkv.dtype)
+        for run in self._runs:
+            if run.is_short:
                 kernels.native.attend(
-                    *self._heads,
-                    dtype,
-                    kv_dtype,
-                    queries,
+                    *heads,
+                    *dtypes,
+                    self._queries_address,
                     keys,
                     values,
-                    self._packed.positions.data_ptr(),
+                    self._positions_address,
                     window or 0,
-                    self._packed.starts.data_ptr() + 4 * indices[0],
-                    tables.data_ptr() + 4 * indices[0] * tables.shape[1],
-                    len(indices),
-                    tables.shape[1],
-                    mixed.data_ptr(),
+                    run.starts_address,
+                    run.tables_address,
+                    len(run.indices),
+                    self._packed.tables.shape[1],
+                    address,
                 )
             else:
-                first, last = self._packed.starts[[indices[0], indices[-1] + 1]].tolist()
                 kind = AttentionKind(1.0, window)  # q is scaled already
-                own = [self._context.attend(index, self._queries, pool, kind) for index in indices]
-                mixed[first:last] = torch.cat(own).flatten(1)
+                own = [
+                    self._context.attend(index, self._queries, pool, kind) for index in run.indices
+                ]
+                mixed[run.first : run.end] = torch.cat(own).flatten(1)
         return mixed
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, size = len(gate_up), gate_up.shape[1] // 2
-        y = torch.empty(num_rows, size, dtype=gate_up.dtype)
-        kernels.native.gate(
-            gate_up.data_ptr(), y.data_ptr(), _DTYPES[gate_up.dtype], num_rows, size
-        )
+        y, address = self._buffer(num_rows, size, gate_up.dtype)
+        kernels.native.gate(gate_up.data_ptr(), address, _DTYPES[gate_up.dtype], num_rows, size)
         return y
+
+    def _buffer(self, num_rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
+        """Room for what goes into the next product, and its address. Used again for the one after
+        that: by then the product has read it.
+        """
+        key = (num_rows, size, dtype)
+        if key not in self._buffers:
+            buffer = torch.empty(num_rows, size, dtype=dtype)
+            self._buffers[key] = buffer, buffer.data_ptr()
+        return self._buffers[key]
+
+
+def _runs_of(packed: PackedPass) -> list[_Run]:
+    """Runs of neighbouring sequences for which attention is computed in the same way."""
+    bounds = packed.starts.tolist()
+    starts, tables, width = (
+        packed.starts.data_ptr(),
+        packed.tables.data_ptr(),
+        packed.tables.shape[1],
+    )
+    runs = []
+    for is_short, run in groupby(
+        range(len(packed.parts)), lambda index: len(packed.parts[index].token_ids) <= _MAX_TOKENS
+    ):
+        indices = list(run)
+        first, end = bounds[indices[0]], bounds[indices[-1] + 1]
+        runs.append(
+            _Run(
+                is_short,
+                indices,
+                first,
+                end,
+                starts + _INT32_BYTES * indices[0],
+                tables + _INT32_BYTES * width * indices[0],
+            )
+        )
+    return runs

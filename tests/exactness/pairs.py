@@ -5,6 +5,7 @@ rejection sampling run as in production, with K = 3. Every sample is the joint o
 tokens.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ PROMPT = (8, 2, 2, 6, 11)
 K = 3
 MAX_SUPPORT = 4  # of 12 tokens: q is truncated, p has a tail
 ROUNDS_PER_SAMPLE = 2
+NUM_SESSIONS = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,20 @@ async def memoized_stack(
 async def sample_pairs(
     stack: Stack, params: SamplingParams, judge: Judge, num_samples: int
 ) -> Counter[tuple[int, int]]:
-    """Draws pairs on one stream a tier: every sample rewinds to the prompt and takes new rounds."""
+    """Draws pairs on some sessions side by side, which share the passes of both tiers."""
+    parts = await asyncio.gather(
+        *(
+            _sample_on_one_session(stack, params, judge, range(first, num_samples, NUM_SESSIONS))
+            for first in range(NUM_SESSIONS)
+        )
+    )
+    return sum(parts, Counter())
+
+
+async def _sample_on_one_session(
+    stack: Stack, params: SamplingParams, judge: Judge, samples: range
+) -> Counter[tuple[int, int]]:
+    """On one stream a tier: every sample rewinds to the prompt and takes new rounds."""
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
     proposer = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
@@ -64,7 +79,7 @@ async def sample_pairs(
     proposer.start(start)
     pairs: Counter[tuple[int, int]] = Counter()
     try:
-        for index in range(num_samples):
+        for index in samples:
             session = replace(start, round=index * ROUNDS_PER_SAMPLE)
             token_ids: list[int] = []
             async for judged in decode(session, strategy):
