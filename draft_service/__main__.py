@@ -1,14 +1,18 @@
 """`python -m draft_service`: runs the draft tier until SIGTERM."""
 
-import asyncio
-
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
-from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
+from forethought.rpc.server import (
+    LateServices,
+    ServerOptions,
+    load_in_thread,
+    run_process,
+    run_server,
+)
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
@@ -25,7 +29,7 @@ async def serve(settings: DraftSettings) -> None:
     proposers: list[Proposer] = []
 
     async def add_services(services: LateServices) -> None:
-        proposer = await asyncio.to_thread(load, settings)
+        proposer = await load_in_thread(lambda: load(settings))
         proposers.append(proposer)
         add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
 

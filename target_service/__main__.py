@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
-from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
+from forethought.rpc.server import (
+    LateServices,
+    ServerOptions,
+    load_in_thread,
+    run_process,
+    run_server,
+)
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.settings import TargetSettings
@@ -23,7 +28,7 @@ async def serve(settings: TargetSettings) -> None:
     servicers: list[TargetServicer] = []
 
     async def add_services(services: LateServices) -> None:
-        servicer = await asyncio.to_thread(load, settings)
+        servicer = await load_in_thread(lambda: load(settings))
         servicers.append(servicer)
         add_TargetServiceServicer_to_server(servicer, services)
 
