@@ -15,8 +15,6 @@ from forethought.errors import ForethoughtError
 # computes a prompt that it has seen again with the second. Servers ignore what they do not know.
 EXTRAS = {"ignore_eos": True, "cache_prompt": False}
 
-_IDLE_S = 1.0
-
 
 class PeerError(ForethoughtError):
     """A peer that cannot be measured."""
@@ -78,12 +76,12 @@ class OpenAIPeer:
 
 
 def open_http(timeout_s: float) -> httpx2.AsyncClient:
-    """A client whose idle connections end before servers end them (llama.cpp's after 5 s).
+    """A client that connects anew for each request.
 
-    Peers wait for their turns for longer than that, and a request on a connection that is just
-    being closed fails.
+    Peers wait for their turns for longer than servers keep idle connections, and a request on one
+    that is just being closed fails.
     """
-    limits = httpx2.Limits(max_connections=None, keepalive_expiry=_IDLE_S)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx2.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False)
 
 

@@ -25,7 +25,7 @@ class CausalModel(Protocol):
 
     @property
     def engine_name(self) -> str:
-        """Whose code computes it, "lean" or "transformers": the two round differently."""
+        """Whose code computes it, such as "lean" or "transformers": each rounds differently."""
         ...
 
     @property

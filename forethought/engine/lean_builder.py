@@ -59,7 +59,9 @@ def build_lean_decoder(
     # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
     kv_dtype = torch.bfloat16 if parts.dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, parts.dtype) else TorchSteps
-    backend = LeanBackend(steps, kv_dtype, torch.device("cpu"))
+    # Without the extension, products with groups of bytes round differently too.
+    engine_name = "lean" if steps is NativeSteps else "lean-torch"
+    backend = LeanBackend(engine_name, steps, kv_dtype, torch.device("cpu"))
     return LeanDecoder(shape, weights, FORMATS[number_format], backend)
 
 

@@ -88,6 +88,7 @@ class LayerSteps(Protocol):
 class LeanBackend:
     """How and where all but the products is computed."""
 
+    engine_name: str  # tells apart what rounds differently
     steps: Callable[[LeanConfig, PackedPass], LayerSteps]
     kv_dtype: torch.dtype
     device: torch.device
@@ -96,13 +97,12 @@ class LeanBackend:
 class LeanDecoder:
     """`CausalModel` for the Llama family."""
 
-    engine_name = "lean"
-
     def __init__(
         self, shape: LeanConfig, weights: LeanWeights, dtype_name: str, backend: LeanBackend
     ) -> None:
         self.vocab_size = shape.vocab_size
         self.max_model_len = shape.max_model_len
+        self.engine_name = backend.engine_name
         self.dtype_name = dtype_name
         self.device_name = str(backend.device)
         self.shape = shape
