@@ -32,8 +32,10 @@ demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, 
 		--temperature 0 "$(PROMPT)"
 
 # Two workers, each with the whole of a test module, so that what a module starts is started once.
-# One thread each: the workers and the servers they start share the cores already.
-PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+# One thread each: the workers and the servers they start share the cores already. In the order of
+# their folders, since modules of few tests, which xdist would leave to the end, take longest.
+PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope \
+	--no-loadscope-reorder
 
 .PHONY: test
 test: lint ## Lint, then run the tests

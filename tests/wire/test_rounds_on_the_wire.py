@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.engine.draws import draw_draft, measure
+from forethought.engine.draws import draw_drafts, measure
 from forethought.engine.filters import shape_logits
 from forethought.rpc import tier_codec as tier
 from forethought.sampling.params import SamplingParams
@@ -31,7 +31,7 @@ def logits(num_rows: int, seed: int) -> torch.Tensor:
 
 def make_draft(seed: int = 0, **shape: float) -> Draft:
     probs = shape_logits(logits(K, seed), SamplingParams(**shape))
-    return Draft(tuple(draw_draft(row, M, 0.5) for row in probs))
+    return Draft(tuple(draw_drafts(probs, M, [0.5] * K)))
 
 
 def make_evidence(draft: Draft) -> Evidence:
