@@ -27,7 +27,7 @@ PROMPT = (8, 2, 2, 6, 11)
 K = 3
 MAX_SUPPORT = 4  # of 12 tokens: q is truncated, p has a tail
 ROUNDS_PER_SAMPLE = 2
-NUM_SESSIONS = 8
+NUM_SESSIONS = 32
 
 
 @dataclass(frozen=True)
