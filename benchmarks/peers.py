@@ -34,7 +34,7 @@ from forethought.cli.bench.report import (
 )
 from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.statistics import Row, median_ratio, summarise
-from forethought.cli.bench.throughput_options import parse_concurrencies
+from forethought.cli.bench.throughput_options import parse_counts
 from forethought.cli.bench.throughput_report import ProgressView
 from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanOptions
@@ -75,7 +75,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--concurrency", type=parse_concurrencies, default=(1, 8), metavar="N,N,...")
+    add("--concurrency", type=parse_counts, default=(1, 8), metavar="N,N,...")
     add("--requests", type=int, help="of one run at one point")
     add("--repeats", type=int, default=3)
     add("--prompts", type=Path, metavar="FILE", help="a line each")

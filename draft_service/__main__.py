@@ -6,13 +6,7 @@ from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
-from forethought.rpc.server import (
-    LateServices,
-    ServerOptions,
-    load_in_thread,
-    run_process,
-    run_server,
-)
+from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
@@ -26,19 +20,12 @@ NGRAM_MAX_LEN = 2**20
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
     load = load_ngram if settings.proposer == "ngram" else load_model
-    proposers: list[Proposer] = []
 
-    async def add_services(services: LateServices) -> None:
-        proposer = await load_in_thread(lambda: load(settings))
-        proposers.append(proposer)
+    def add(proposer: Proposer, services: LateServices) -> None:
         add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-    try:
-        await run_server(options, add_services)
-    finally:
-        for proposer in proposers:
-            await proposer.close()
+    await serve_loaded(options, lambda: load(settings), add)
 
 
 def load_ngram(settings: DraftSettings) -> Proposer:
@@ -61,19 +48,17 @@ def load_ngram(settings: DraftSettings) -> Proposer:
 
 def load_model(settings: DraftSettings) -> Proposer:
     """A proposer with a model, and with it torch, which a lookup does without."""
-    files = resolve(settings.model)
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
-    from forethought.engine.warm_up import (  # noqa: PLC0415
-        describe,
-        engine_limits,
-        load_warm,
-    )
+    from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
 
-    model = load_warm(files, settings)
-    tokenizer = load_tokenizer(files)
-    info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)
-    limits = engine_limits(model, settings)
-    return ModelProposer(model, info, tokenizer.vocab_size, settings.max_support, limits)
+    loaded = load_for_tier(settings)
+    return ModelProposer(
+        loaded.model,
+        loaded.info,
+        loaded.tokenizer.vocab_size,
+        settings.max_support,
+        loaded.limits,
+    )
 
 
 if __name__ == "__main__":

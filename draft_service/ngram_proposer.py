@@ -18,7 +18,6 @@ from forethought.errors import CachePositionMismatchError, OverloadedError
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 
-RETRY_AFTER_S = 1.0
 _CERTAIN = as_probabilities([1.0])
 _LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over
 
@@ -47,8 +46,7 @@ class NgramProposer:
     def open(self, opening: SessionOpen) -> "NgramSession":
         if len(self._sessions) >= self._max_sessions:
             raise OverloadedError(
-                f"{self._max_sessions} sessions are open, the most this tier takes",
-                retry_after_s=RETRY_AFTER_S,
+                f"{self._max_sessions} sessions are open, the most this tier takes"
             )
         session = NgramSession(self, opening.token_ids)
         self._sessions.add(session)

@@ -89,7 +89,7 @@ class OverloadedError(ForethoughtError):
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

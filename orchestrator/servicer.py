@@ -28,8 +28,6 @@ from orchestrator.plan import (
 )
 from orchestrator.run_ahead import run_ahead
 
-RETRY_AFTER_S = 1.0
-
 MAX_ROUNDS_AHEAD = 16
 """Rounds that may wait for a client that reads slowly."""
 
@@ -53,8 +51,7 @@ class GenerationServicer(GenerationServiceServicer):
         """Streams the continuation of a prompt."""
         if self._num_requests >= self._max_requests:
             raise OverloadedError(
-                f"{self._max_requests} requests are under way, the most this orchestrator takes",
-                retry_after_s=RETRY_AFTER_S,
+                f"{self._max_requests} requests are under way, the most this orchestrator takes"
             )
         # Each call runs in a task of its own, and so do the logs of its tiers' streams.
         if request.request_id:

@@ -72,11 +72,10 @@ class AttentionKind:
 class Context:
     """What the sequences of one pass can look at."""
 
-    __slots__ = ("_bounds", "_masks", "_packed")
+    __slots__ = ("_masks", "_packed")
 
     def __init__(self, packed: PackedPass) -> None:
         self._packed = packed
-        self._bounds = packed.starts.tolist()
         self._masks: dict[tuple[int, int | None], torch.Tensor | None] = {}
 
     def attend(
@@ -94,7 +93,8 @@ class Context:
             [tokens of the sequence, H, value size], in the number format of the queries.
         """
         part = self._packed.parts[index]
-        own = queries[self._bounds[index] : self._bounds[index + 1]].transpose(0, 1)
+        bounds = self._packed.bounds
+        own = queries[bounds[index] : bounds[index + 1]].transpose(0, 1)
         length = part.start + len(part.token_ids)
         block_ids = self._packed.tables[index, : -(-length // BLOCK_LEN)]
         keys, values = (numbers.to(own.dtype) for numbers in pool.read(block_ids, length))

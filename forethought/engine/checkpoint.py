@@ -53,19 +53,10 @@ class Checkpoint(Protocol):
         ...
 
 
-class TensorCheckpoint:
-    """Tensors in memory."""
+class _DenseCheckpoint:
+    """Weights as transformers has them, none of them packed."""
 
     rotates_pairs = False
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._tensors = tensors
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
-
-    def dense(self, name: str) -> torch.Tensor:
-        return self._tensors[name].detach()
 
     def embedding(self, name: str) -> None:  # noqa: ARG002
         return None
@@ -76,14 +67,25 @@ class TensorCheckpoint:
     def int8(self, name: str) -> None:  # noqa: ARG002
         return None
 
+
+class TensorCheckpoint(_DenseCheckpoint):
+    """Tensors in memory."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def dense(self, name: str) -> torch.Tensor:
+        return self._tensors[name].detach()
+
     def close(self) -> None:
         self._tensors = {}
 
 
-class SafetensorsCheckpoint:
+class SafetensorsCheckpoint(_DenseCheckpoint):
     """The *.safetensors files of a folder."""
-
-    rotates_pairs = False
 
     def __init__(self, folder: Path) -> None:
         files: list[Any] = [
@@ -97,15 +99,6 @@ class SafetensorsCheckpoint:
     def dense(self, name: str) -> torch.Tensor:
         weight: torch.Tensor = self._files[name].get_tensor(name)
         return weight
-
-    def embedding(self, name: str) -> None:  # noqa: ARG002
-        return None
-
-    def int4(self, name: str) -> None:  # noqa: ARG002
-        return None
-
-    def int8(self, name: str) -> None:  # noqa: ARG002
-        return None
 
     def close(self) -> None:
         self._files = {}

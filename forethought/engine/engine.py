@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 import torch
@@ -35,7 +35,6 @@ Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
 `num_logits` rows of each, in order -> a result for each, or None if its log has grown and it wants
 another pass. Must change nothing if it raises."""
 
-RETRY_AFTER_S = 1.0
 _BLOCKED_S = 0.05  # between two looks whether there is room
 _IDLE_S = 2.0  # without work, before the books are checked
 
@@ -96,11 +95,16 @@ class Engine(Generic[WorkT, ResultT]):
         """
         if self._is_closed:
             raise DrainingError("the engine is closed")
+        self._loop = asyncio.get_running_loop()
         if len(self._open) >= self._limits.max_sessions:
-            self._refuse(f"{self._limits.max_sessions} sessions are open, the most this tier takes")
+            raise OverloadedError(
+                f"{self._limits.max_sessions} sessions are open, the most this tier takes"
+            )
         num_waiting = sum(not sequence.block_ids for sequence in self._open)
         if num_waiting >= self._limits.max_waiting:
-            self._refuse(f"{num_waiting} sessions wait for memory, the most this tier lets wait")
+            raise OverloadedError(
+                f"{num_waiting} sessions wait for memory, the most this tier lets wait"
+            )
         sequence = CachedSequence(
             self._pool,
             self._model.vocab_size,
@@ -126,8 +130,8 @@ class Engine(Generic[WorkT, ResultT]):
         """
         if self._is_closed:
             raise DrainingError("the engine is closed")
-        loop = self._loop = asyncio.get_running_loop()
-        job = Job(work, work.sequence, perf_counter_ns(), loop.create_future())
+        future = asyncio.get_running_loop().create_future()
+        job = Job(work, work.sequence, perf_counter_ns(), future)
         self._send(lambda: self._begin(job))
         try:
             result: ResultT = await job.future
@@ -143,7 +147,6 @@ class Engine(Generic[WorkT, ResultT]):
 
     def discard(self, sequence: CachedSequence) -> None:
         """Ends a session. Its memory is free soon after; until then it counts as open."""
-        self._loop = asyncio.get_running_loop()
         if self._is_closed:
             self._open.discard(sequence)
         else:
@@ -304,7 +307,3 @@ class Engine(Generic[WorkT, ResultT]):
             IntegrityError: they do not.
         """
         self._pool.check(sequence.block_ids for sequence in self._scheduler.sequences)
-
-    @staticmethod
-    def _refuse(reason: str) -> NoReturn:
-        raise OverloadedError(reason, retry_after_s=RETRY_AFTER_S)

@@ -22,7 +22,7 @@ shape, as it does in the model's own pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -99,18 +99,18 @@ def shape_rows(logits: torch.Tensor, sessions: Sequence[ShapedRows]) -> torch.Te
     Raises:
         ForethoughtError: a row has logits that are not numbers.
     """
-    alike: dict[SamplingParams, list[int]] = {}
-    bounds = [0, *accumulate(session.num_rows for session in sessions)]
+    alike: dict[tuple[float, ...], list[int]] = {}
     for index, session in enumerate(sessions):
-        alike.setdefault(replace(session.params, seed=0), []).append(index)
+        alike.setdefault(session.params.shape, []).append(index)
     if len(alike) == 1:
         contexts = [context for session in sessions for context in session.contexts]
         return shape_logits(logits, sessions[0].params, contexts)
     probs = torch.empty_like(logits)
-    for params, indices in alike.items():
+    bounds = [0, *accumulate(session.num_rows for session in sessions)]
+    for indices in alike.values():
         rows = [row for index in indices for row in range(bounds[index], bounds[index + 1])]
         contexts = [context for index in indices for context in sessions[index].contexts]
-        probs[rows] = shape_logits(logits[rows], params, contexts)
+        probs[rows] = shape_logits(logits[rows], sessions[indices[0]].params, contexts)
     return probs
 
 

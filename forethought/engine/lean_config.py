@@ -5,7 +5,7 @@ their settings those that it knows. Everything else is left to transformers' own
 alone takes seconds and 130 MB, and is put off until a configuration is one of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -57,26 +57,6 @@ class LeanConfig:
             inv_freq=rope.inv_freq.float(),
             rope_scale=float(rope.attention_scaling),
             windows=[window if kind == "sliding_attention" else None for kind in kinds],
-        )
-
-    @classmethod
-    def from_gguf(cls, metadata: Mapping[str, Any], *, ties_embeddings: bool) -> Self:
-        """From the settings of a GGUF file that holds an ordinary Llama."""
-        head_dim = metadata["llama.rope.dimension_count"]
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-        return cls(
-            vocab_size=metadata["llama.vocab_size"],
-            max_model_len=metadata["llama.context_length"],
-            num_layers=metadata["llama.block_count"],
-            num_heads=metadata["llama.attention.head_count"],
-            num_kv_heads=metadata["llama.attention.head_count_kv"],
-            head_dim=head_dim,
-            intermediate_size=metadata["llama.feed_forward_length"],
-            rms_norm_eps=metadata["llama.attention.layer_norm_rms_epsilon"],
-            ties_embeddings=ties_embeddings,
-            inv_freq=1.0 / metadata["llama.rope.freq_base"] ** exponents,
-            rope_scale=1.0,
-            windows=[None] * metadata["llama.block_count"],
         )
 
 

@@ -17,7 +17,7 @@ from forethought.engine.checkpoint import (
     TensorCheckpoint,
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
-from forethought.engine.gguf_llama import is_ordinary_llama, ties_embeddings
+from forethought.engine.gguf_llama import is_ordinary_llama, lean_config
 from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
@@ -107,8 +107,7 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
         if not is_ordinary_llama(file):
             return None
         dtype_name = _packed_format(file) or _name(gguf_dtype(file))
-        config = LeanConfig.from_gguf(file.metadata, ties_embeddings=ties_embeddings(file))
-        return config, GGUFCheckpoint(file), dtype_name
+        return lean_config(file), GGUFCheckpoint(file), dtype_name
     from transformers import AutoConfig  # noqa: PLC0415
 
     settings = AutoConfig.from_pretrained(

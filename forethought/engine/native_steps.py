@@ -149,7 +149,6 @@ class NativeSteps:
 
 def _runs_of(packed: PackedPass) -> list[_Run]:
     """Runs of neighbouring sequences for which attention is computed in the same way."""
-    bounds = packed.starts.tolist()
     starts, tables, width = (
         packed.starts.data_ptr(),
         packed.tables.data_ptr(),
@@ -160,7 +159,7 @@ def _runs_of(packed: PackedPass) -> list[_Run]:
         range(len(packed.parts)), lambda index: len(packed.parts[index].token_ids) <= _MAX_TOKENS
     ):
         indices = list(run)
-        first, end = bounds[indices[0]], bounds[indices[-1] + 1]
+        first, end = packed.bounds[indices[0]], packed.bounds[indices[-1] + 1]
         runs.append(
             _Run(
                 is_short,

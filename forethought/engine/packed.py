@@ -36,9 +36,10 @@ class PackedPass:
 
     parts: Sequence[SequencePart]
     token_ids: Sequence[int]  # [T]
+    bounds: Sequence[int]  # [S + 1]: where the tokens of each sequence begin
     positions: torch.Tensor  # [T] int32, in their sequences
     slots: torch.Tensor  # [T] int64, in the pool: block * 16 + place
-    starts: torch.Tensor  # [S + 1] int32: where the tokens of each sequence begin
+    starts: torch.Tensor  # [S + 1] int32: the bounds, on the CPU
     tables: torch.Tensor  # [S, longest] int32: block ids of each sequence, 0 where it has no more
     logit_rows: torch.Tensor  # [R] int64: which of the T to score, in order
 
@@ -50,31 +51,27 @@ class PackedPass:
 
 def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> PackedPass:
     """Lays the parts side by side, in their order."""
-    lengths = [len(part.token_ids) for part in parts]
-    starts = [0, *accumulate(lengths)]
-    positions = [
-        position
-        for part in parts
-        for position in range(part.start, part.start + len(part.token_ids))
-    ]
-    slots = [
-        part.block_ids[position // BLOCK_LEN] * BLOCK_LEN + position % BLOCK_LEN
-        for part in parts
-        for position in range(part.start, part.start + len(part.token_ids))
-    ]
+    bounds = [0, *accumulate(len(part.token_ids) for part in parts)]
+    positions: list[int] = []
+    slots: list[int] = []
+    for part in parts:
+        for position in range(part.start, part.start + len(part.token_ids)):
+            positions.append(position)
+            slots.append(part.block_ids[position // BLOCK_LEN] * BLOCK_LEN + position % BLOCK_LEN)
     width = max(len(part.block_ids) for part in parts)
     tables = [[*part.block_ids, *[0] * (width - len(part.block_ids))] for part in parts]
     rows = [
         row
-        for part, end in zip(parts, starts[1:], strict=True)
+        for part, end in zip(parts, bounds[1:], strict=True)
         for row in range(end - part.num_logits, end)
     ]
     return PackedPass(
         parts,
         [token_id for part in parts for token_id in part.token_ids],
+        bounds,
         torch.tensor(positions, dtype=torch.int32, device=device),
         torch.tensor(slots, dtype=torch.int64, device=device),
-        torch.tensor(starts, dtype=torch.int32),
+        torch.tensor(bounds, dtype=torch.int32),
         torch.tensor(tables, dtype=torch.int32, device=device),
         torch.tensor(rows, dtype=torch.int64, device=device),
     )

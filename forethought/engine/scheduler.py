@@ -131,8 +131,8 @@ class Scheduler:
 
     @property
     def num_jobs(self) -> int:
-        """Jobs that are not done."""
-        return sum(session.job is not None for session in self._sessions.values())
+        """Jobs that are not done. Any thread may ask: it counts over a copy."""
+        return sum(session.job is not None for session in list(self._sessions.values()))
 
     def open(self, sequence: CachedSequence) -> None:
         """Takes a session in."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass
 
 import structlog
 import torch
@@ -13,8 +14,8 @@ from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.scheduler import SchedulerOptions
 from forethought.errors import ModelReferenceError
 from forethought.models.fingerprint import model_fingerprint
-from forethought.models.reference import ModelFiles
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.reference import ModelFiles, resolve
+from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.settings import EngineSettings
 from forethought.tier import ModelInfo
 
@@ -25,12 +26,32 @@ _CPU_MEMORY = 2 * 2**30  # bytes; what is not used is not taken from the system
 _CPU_PREFILL_BESIDE_ROUNDS = 64  # tokens, which take a CPU about as long as two rounds
 
 
-def load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
-    """Loads a model and computes once, so that the first request does not pay for first times.
+@dataclass(frozen=True, slots=True)
+class TierModel:
+    """A model that is ready to be served, and all that a tier says about it."""
+
+    model: CausalModel
+    tokenizer: TextTokenizer
+    info: ModelInfo
+    limits: EngineLimits
+
+
+def load_for_tier(settings: EngineSettings) -> TierModel:
+    """Everything that the settings of a tier name.
 
     Raises:
-        ModelReferenceError: what the reference names cannot be loaded.
+        ModelReferenceError: the model cannot be loaded, or the memory for its keys and values holds
+            not even one block.
     """
+    files = resolve(settings.model)
+    model = _load_warm(files, settings)
+    tokenizer = load_tokenizer(files)
+    info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)
+    return TierModel(model, tokenizer, info, _engine_limits(model, settings))
+
+
+def _load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
+    """Computes once, so that the first request does not pay for first times."""
     started = time.perf_counter()
     _log.info("model_loading", model=files.reference)
     options = EngineOptions(
@@ -53,12 +74,8 @@ def load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
     return model
 
 
-def engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits:
-    """What a tier with these settings takes on.
-
-    Raises:
-        ModelReferenceError: the memory for keys and values holds not even one block.
-    """
+def _engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits:
+    """What a tier with these settings takes on."""
     memory = settings.kv_memory or _memory_for_kv(model)
     num_blocks = int(memory) // model.kv_bytes_per_block
     if not num_blocks:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -30,7 +30,17 @@ from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
 
 _log = structlog.get_logger(__name__)
 
-Loaded = TypeVar("Loaded")
+
+class Loaded(Protocol):
+    """What a tier computes with."""
+
+    async def close(self) -> None:
+        """Fails what is under way, and returns when nothing is computed any more."""
+        ...
+
+
+LoadedT = TypeVar("LoadedT", bound=Loaded)
+T = TypeVar("T")
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -169,7 +179,36 @@ async def run_server(options: ServerOptions, load: Load) -> None:
         _leave()
 
 
-async def load_in_thread(load: Callable[[], Loaded]) -> Loaded:
+async def serve_loaded(
+    options: ServerOptions,
+    load: Callable[[], LoadedT],
+    add: Callable[[LoadedT, LateServices], None],
+) -> None:
+    """Runs a server of something that takes long to load, and closes that in the end.
+
+    Args:
+        options: of the server.
+        load: called in a thread of its own.
+        add: adds the services of what was loaded.
+
+    Raises:
+        ForethoughtError: loading failed.
+    """
+    loaded: list[LoadedT] = []
+
+    async def add_services(services: LateServices) -> None:
+        what = await load_in_thread(load)
+        loaded.append(what)
+        add(what, services)
+
+    try:
+        await run_server(options, add_services)
+    finally:
+        for what in loaded:
+            await what.close()
+
+
+async def load_in_thread(load: Callable[[], T]) -> T:
     """Loads a model without holding up the event loop, in a thread that ends with it.
 
     OpenMP keeps a team of threads for every thread that has ever computed. When all teams together

@@ -53,6 +53,11 @@ class SamplingParams:
             raise InvalidArgumentError(violations)
 
     @property
+    def shape(self) -> tuple[float, ...]:
+        """All that makes a distribution of scores: equal for equal distributions, whatever seed."""
+        return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+
+    @property
     def is_greedy(self) -> bool:
         """Whether the distribution is one-hot on the most likely token."""
         return self.temperature == 0

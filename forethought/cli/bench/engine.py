@@ -86,8 +86,8 @@ def engine(
     settings = Settings(
         model,
         dtypes.split(","),
-        options.parse_concurrencies(tokens, "--tokens"),
-        options.parse_concurrencies(batch, "--batch"),
+        options.parse_counts(tokens, "--tokens"),
+        options.parse_counts(batch, "--batch"),
         context,
         repeats,
         device or "auto",

@@ -93,7 +93,7 @@ def throughput(
             ignore_eos=ignore_eos,
             num_speculative_tokens=num_speculative_tokens,
         ),
-        Schedule(options.parse_concurrencies(concurrency), repeats, requests),
+        Schedule(options.parse_counts(concurrency), repeats, requests),
         timeout,
     )
     plan = PlanOptions(

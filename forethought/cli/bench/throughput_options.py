@@ -138,15 +138,14 @@ PlotFile = Annotated[
         "--plot",
         dir_okay=False,
         metavar="FILE.svg",
-        help="Draw throughput and latency over concurrency. Needs matplotlib: "
-        "pip install 'forethought\\[bench]'.",
+        help="Draw what the table shows. Needs matplotlib: pip install 'forethought\\[bench]'.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
 ]
 
 
-def parse_concurrencies(text: str, option: str = "--concurrency") -> tuple[int, ...]:
+def parse_counts(text: str, option: str = "--concurrency") -> tuple[int, ...]:
     """'1,8,2' as (1, 2, 8).
 
     Raises:
