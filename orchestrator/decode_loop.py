@@ -5,11 +5,11 @@ at the one position it measures is the bonus token.
 """
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from forethought.sampling.randomness import Randomness
+from forethought.sampling.judges import Judge
 from forethought.sampling.types import Draft, Evidence, Outcome
 from orchestrator.policy import SpeculationPolicy
 from orchestrator.session import Session
@@ -35,10 +35,6 @@ class Verifier(Protocol):
             TierUnavailableError: the target tier is lost.
         """
         ...
-
-
-Judge = Callable[[Draft, Evidence, Randomness, int], Outcome]
-"""Decides a round from draft, evidence, randomness and the committed length."""
 
 
 @dataclass(frozen=True, slots=True)

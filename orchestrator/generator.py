@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
@@ -13,10 +13,11 @@ from forethought.generation import (
     SpeculationStatistics,
     Started,
 )
-from forethought.sampling.rejection import judge
+from forethought.sampling.judges import JUDGES, Judge
+from forethought.sampling.types import VerificationMode
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.decode_loop import DecodingStrategy, Judge, Round, decode
+from orchestrator.decode_loop import DecodingStrategy, Round, decode
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan
 from orchestrator.policy import FixedPolicy
@@ -34,7 +35,7 @@ class Tiers:
     target: TargetServiceStub
     draft_patience: DraftPatience
     reopen: ReopenOptions
-    judge: Judge = judge
+    judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)
 
 
 class Generation:
@@ -52,7 +53,7 @@ class Generation:
         self._first_token_ns = 0
         self._plan = plan
         self._deployment = deployment
-        self._judge = tiers.judge
+        self._judge = tiers.judges[plan.mode]
         vocabulary = deployment.tokenizer.fingerprint
         self._proposer = RemoteProposer(
             tiers.draft,
@@ -93,6 +94,8 @@ class Generation:
             token_ids=plan.prompt_token_ids,
             max_len=len(plan.prompt_token_ids) + plan.max_tokens,
             sampling=plan.sampling,
+            mode=plan.mode,
+            tenant=plan.tenant,
         )
         try:
             await self._start(session)
@@ -102,6 +105,7 @@ class Generation:
                     plan.sampling.seed,
                     len(plan.prompt_token_ids),
                     self._deployment.target.name,
+                    plan.mode,
                 )
             ]
             strategy = DecodingStrategy(

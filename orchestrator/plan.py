@@ -14,6 +14,7 @@ from forethought.generation import ChatMessage, GenerationParams, GenerationRequ
 from forethought.models.tokenizer import TextTokenizer
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
+from forethought.sampling.types import VerificationMode
 from forethought.tier import ModelInfo
 
 DEFAULT_MAX_TOKENS = 256
@@ -21,6 +22,7 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_REQUEST_ID_CHARS = 128
+MAX_TENANT_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Deployment:
     target: ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
+    default_mode: VerificationMode = VerificationMode.REJECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class GenerationPlan:
     num_logprobs: int | None
     num_speculative_tokens: int  # K
     include_steps: bool
+    mode: VerificationMode = VerificationMode.REJECTION
+    tenant: str = ""
 
 
 def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
@@ -58,6 +63,8 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     violations = _check_params(params, deployment)
     if len(request.request_id) > MAX_REQUEST_ID_CHARS:
         violations["request_id"] = f"must have at most {MAX_REQUEST_ID_CHARS} characters"
+    if len(request.tenant) > MAX_TENANT_CHARS:
+        violations["tenant"] = f"must have at most {MAX_TENANT_CHARS} characters"
     with _collect(violations, prefix="params."):
         sampling = SamplingParams(
             temperature=params.temperature,
@@ -85,6 +92,8 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         num_logprobs=params.logprobs,
         num_speculative_tokens=deployment.default_num_speculative_tokens if k is None else k,
         include_steps=request.include_steps,
+        mode=params.verification_mode or deployment.default_mode,
+        tenant=request.tenant,
     )
 
 

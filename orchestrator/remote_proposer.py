@@ -25,7 +25,7 @@ from forethought.rpc.tier_codec import (
     opened_from_proto,
     speculate_to_proto,
 )
-from forethought.sampling.types import Draft
+from forethought.sampling.types import Draft, VerificationMode
 from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
@@ -150,18 +150,22 @@ class RemoteProposer:
         self._is_answer_due = True
         response = await self._receive(stream, max(give_up - time.monotonic(), 0))
         answer = draft_from_proto(response.draft)
-        self._check(answer, request)
+        self._check(answer, request, session.mode)
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
         self.timings = answer.timings
         return answer.draft
 
-    def _check(self, answer: DraftRound, request: SpeculateRound) -> None:
+    def _check(self, answer: DraftRound, request: SpeculateRound, mode: VerificationMode) -> None:
         """Refuses here what the target would refuse, and with it the whole request."""
         if (answer.round, answer.position) != (request.round, request.position):
             raise TierProtocolError("the draft tier answered another round")
         if len(answer.draft) > request.num_speculative_tokens:
             raise TierProtocolError("the draft tier drafted more tokens than were asked for")
+        if mode is not VerificationMode.COUPLED and not all(
+            len(token.draft_probs) for token in answer.draft.tokens
+        ):
+            raise TierProtocolError("the draft tier does not say how likely its guesses were")
         if self._vocab_size is not None and any(
             max(token.support_token_ids) >= self._vocab_size for token in answer.draft.tokens
         ):
@@ -179,7 +183,12 @@ class RemoteProposer:
     async def _open(self, stream: TierStream, session: Session) -> ModelInfo:
         """Sends the opening and takes its answer, which comes before the prompt is computed."""
         opening = SessionOpen(
-            session.session_id, session.token_ids, session.sampling, self._vocabulary_fingerprint
+            session.session_id,
+            session.token_ids,
+            session.sampling,
+            self._vocabulary_fingerprint,
+            mode=session.mode,
+            tenant=session.tenant,
         )
         try:
             request = SpeculateRequest(open=open_to_proto(opening))

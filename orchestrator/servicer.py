@@ -10,6 +10,7 @@ import structlog
 
 from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.generation import ChatMessage
+from forethought.rpc.enums import MODE_TO_PROTO
 from forethought.rpc.generation_codec import (
     conversation_from_proto,
     request_from_proto,
@@ -90,6 +91,7 @@ class GenerationServicer(GenerationServiceServicer):
             target=model_to_proto(self._deployment.target),
             default_num_speculative_tokens=self._deployment.default_num_speculative_tokens,
             max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
+            default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
         )
 
     async def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:

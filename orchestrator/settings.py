@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from forethought.sampling.types import VerificationMode
 from forethought.settings import ProcessSettings
 
 
@@ -21,6 +22,9 @@ class OrchestratorSettings(ProcessSettings):
     target: str = Field("127.0.0.1:50052", description="address of the target tier")
     num_speculative_tokens: int = Field(
         4, ge=0, le=128, description="tokens to draft a round (K) when a request does not say"
+    )
+    verification_mode: VerificationMode = Field(
+        VerificationMode.REJECTION, description="how drafts are judged when a request does not say"
     )
     max_requests: int = Field(256, ge=1, description="most requests under way at a time")
     draft_open_timeout_s: float = Field(

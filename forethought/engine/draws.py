@@ -74,7 +74,7 @@ def measure(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    rows, columns = _flat(supports, vocab_size=probs.shape[-1])
+    rows, columns = flat_supports(supports, vocab_size=probs.shape[-1])
     blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
     greedy_ids = argmax_in_blocks(blocks).tolist()
     tail = blocks.clone()
@@ -85,7 +85,7 @@ def measure(
     on_support = as_probabilities(probs[rows, columns].cpu().numpy())
     ends = np.cumsum([len(support) for support in supports])
     return [
-        _evidence(target_probs, *values)
+        as_evidence(target_probs, *values)
         for target_probs, *values in zip(
             np.split(on_support, ends[:-1]),
             tail_masses.tolist(),
@@ -115,7 +115,7 @@ def logprob_rows(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    rows, columns = _flat(supports, vocab_size=logits.shape[-1])
+    rows, columns = flat_supports(supports, vocab_size=logits.shape[-1])
     norms = logits.logsumexp(dim=-1)  # [n]
     on_support = iter((logits[rows, columns] - norms[rows]).tolist())
     tails = torch.tensor(tail_token_ids, dtype=torch.long, device=logits.device)  # [n]
@@ -145,7 +145,7 @@ def _in_quanta(weights: Probabilities) -> Probabilities:
     return as_probabilities(quanta[quanta > 0] / _NUM_QUANTA)
 
 
-def _evidence(
+def as_evidence(
     target_probs: Probabilities,
     tail_mass: float,
     tail_token_id: int,
@@ -163,7 +163,9 @@ def _evidence(
     )
 
 
-def _flat(supports: Sequence[Sequence[int]], vocab_size: int) -> tuple[list[int], list[int]]:
+def flat_supports(
+    supports: Sequence[Sequence[int]], vocab_size: int
+) -> tuple[list[int], list[int]]:
     """Row and column of every token of the supports, in order."""
     rows = [row for row, support in enumerate(supports) for _ in support]
     columns = [token_id for support in supports for token_id in support]

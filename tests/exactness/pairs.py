@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
+from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
-from orchestrator.decode_loop import DecodingStrategy, Judge, decode
+from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier
 from orchestrator.session import Session

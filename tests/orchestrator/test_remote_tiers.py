@@ -42,6 +42,7 @@ OPENING = common_pb2.SessionOpen(
         temperature=1, top_k=3, top_p=1, repetition_penalty=1, seed=6
     ),
     vocabulary_fingerprint="v",
+    verification_mode=common_pb2.VERIFICATION_MODE_REJECTION,
 )
 VERIFY_OPENING = target_pb2.VerifyRequest(open=OPENING)
 VERIFY_OPENING.open.model_fingerprint = "m"  # no other model may verify the session
