@@ -8,12 +8,12 @@ the guesses before it were underrated. Here whole beginnings of the draft are ju
 
 The beginning of i tokens is kept with probability r_i / (r_i + 1 - w_i), where r_i is the sum of
 (w_i p - q)+ at the position after it, and the whole draft with probability w_K. The longest that is
-kept counts. After it comes a token of norm((w_i p - q)+), or, after the whole draft, the bonus token.
+kept counts. A token of norm((w_i p - q)+) follows it; after the whole draft, the bonus token.
 
 The output is distributed as p, and on average no fewer tokens are accepted than guess by guess.
 Every beginning is tested in every round, so positions behind the last accepted token are tested
-again in the next one: unlike those of plain rejection sampling, these tests would not be independent
-if their draws were not keyed by round.
+again in the next one: unlike in plain rejection sampling, these tests would not be independent if
+their draws were not keyed by round.
 
 q is zero outside its support, so there (w p - q)+ is w p, and evidence reduced to the support and
 one token of the tail is enough here too.
