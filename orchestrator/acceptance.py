@@ -9,26 +9,24 @@ A proposer that looks texts up often has nothing to offer. That is learned separ
 was not drafted costs no verification, and says nothing of those that will be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 _MEMORY = 64.0
 """Rounds after which an observation weighs 1/e."""
 _OPTIMISM = 0.8
 """Rate of a place of which nobody knows anything."""
 
-Rate = Callable[[int], float]
-"""From a place in the draft to a probability."""
-
 
 class DecayingRates:
-    """A probability for each place, from observations that fade.
+    """A probability of success for each place, given success at all before; what was seen fades.
 
     Args:
-        prior: what to believe of a place that has not been seen.
-        prior_weight: observations that it takes to believe them as much as the prior.
+        prior: what to believe of the first n places while nothing has been seen.
+        prior_weight: observations that it takes to be believed as much as the prior.
     """
 
-    def __init__(self, prior: Rate, prior_weight: float) -> None:
+    def __init__(self, prior: Callable[[int], Sequence[float]], prior_weight: float) -> None:
         self._prior = prior
         self._prior_weight = prior_weight
         self._hits: list[float] = []
@@ -36,24 +34,26 @@ class DecayingRates:
 
     def observe(self, num_trials: int, num_hits: int) -> None:
         """Places 0 to `num_trials` - 1 were tried, and all below `num_hits` succeeded."""
-        missing = num_trials - len(self._trials)
-        self._hits += [0.0] * missing
-        self._trials += [0.0] * missing
+        missing = [0.0] * (num_trials - len(self._trials))
+        self._hits += missing
+        self._trials += missing
+        fading = 1 - 1 / _MEMORY
         for place in range(num_trials):
-            fading = 1 - 1 / _MEMORY
             self._hits[place] = self._hits[place] * fading + (place < num_hits)
             self._trials[place] = self._trials[place] * fading + 1
 
-    def rate(self, place: int) -> float:
-        """The probability of success at a place, given success at all before."""
-        hits, trials = 0.0, 0.0
-        if place < len(self._trials):
-            hits, trials = self._hits[place], self._trials[place]
-        prior = self._prior(place)
-        if place:
+    def rates(self, num_places: int) -> list[float]:
+        """[num_places] the probabilities."""
+        rates: list[float] = []
+        weight = self._prior_weight
+        for place, prior in enumerate(self._prior(num_places)):
+            hits, trials = 0.0, 0.0
+            if place < len(self._trials):
+                hits, trials = self._hits[place], self._trials[place]
             # Places are alike: what the one before has taught says something of this one too.
-            prior = (prior + self.rate(place - 1)) / 2
-        return (hits + self._prior_weight * prior) / (trials + self._prior_weight)
+            believed = (prior + rates[-1]) / 2 if rates else prior
+            rates.append((hits + weight * believed) / (trials + weight))
+        return rates
 
 
 class Acceptance:
@@ -65,29 +65,34 @@ class Acceptance:
 
     def __init__(self, prior: "Acceptance | None" = None) -> None:
         if prior is None:
-            self.accepted = DecayingRates(lambda _: _OPTIMISM, prior_weight=2)
-            self.drafted = DecayingRates(lambda _: 1.0, prior_weight=2)
+            self.accepted = DecayingRates(lambda n: [_OPTIMISM] * n, prior_weight=2)
+            self.drafted = DecayingRates(lambda n: [1.0] * n, prior_weight=2)
         else:
-            self.accepted = DecayingRates(prior.accepted.rate, prior_weight=6)
-            self.drafted = DecayingRates(prior.drafted.rate, prior_weight=3)
+            self.accepted = DecayingRates(prior.accepted.rates, prior_weight=6)
+            self.drafted = DecayingRates(prior.drafted.rates, prior_weight=3)
 
     def observe(self, num_asked: int, num_drafted: int, num_accepted: int) -> None:
         """A round asked for so many tokens, got a draft, and kept a part of it."""
         self.drafted.observe(min(num_drafted + 1, num_asked), num_drafted)
         self.accepted.observe(min(num_accepted + 1, num_drafted), num_accepted)
 
-    def expected_lengths(self, max_k: int) -> list[float]:
-        """[max_k + 1] drafted tokens to be expected, for each K that is asked for."""
-        lengths, reach = [0.0], 1.0
-        for place in range(max_k):
-            reach *= self.drafted.rate(place)
-            lengths.append(lengths[-1] + reach)
-        return lengths
+    def expect(self, max_k: int) -> "Expectation":
+        """What to expect of drafts of up to so many tokens."""
+        lengths, tokens = [0.0], [1.0]
+        drafted = accepted = 1.0
+        for offer, acceptance in zip(
+            self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True
+        ):
+            drafted *= offer
+            accepted *= offer * acceptance
+            lengths.append(lengths[-1] + drafted)
+            tokens.append(tokens[-1] + accepted)
+        return Expectation(lengths, tokens)
 
-    def expected_tokens(self, max_k: int) -> list[float]:
-        """[max_k + 1] tokens that a round commits, the recovered or bonus one included."""
-        tokens, reach = [1.0], 1.0
-        for place in range(max_k):
-            reach *= self.drafted.rate(place) * self.accepted.rate(place)
-            tokens.append(tokens[-1] + reach)
-        return tokens
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a round brings on average, for each K that is asked for."""
+
+    lengths: Sequence[float]  # [max_k + 1] tokens drafted
+    tokens: Sequence[float]  # [max_k + 1] tokens committed, the recovered or bonus one included

@@ -27,7 +27,7 @@ from typing import Protocol
 
 from forethought.sampling.types import VerificationMode
 from forethought.tier import PassCost
-from orchestrator.acceptance import Acceptance
+from orchestrator.acceptance import Acceptance, Expectation
 from orchestrator.costs import DraftCosts, PassCosts
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
@@ -38,10 +38,11 @@ _WORTH_CHANGING = 1.03
 """Another K must promise so many times the speed of the last one."""
 _EXPLORATION_SHARE = 0.01
 """Of the time of plain rounds, for drafts that are not expected to pay."""
-_MAX_SAVED_S = 0.25
+_MAX_SAVED_S = 0.1
 """Time that is set aside for them at most."""
 _SMOOTHING = 0.1
 _MIN_TIMEOUT_S = 0.02
+_NO_DRAFT = Expectation([0.0], [1.0])
 
 
 class SpeculationPolicy(Protocol):
@@ -104,7 +105,7 @@ class SpeculationEconomy:
         self._batch_size = 1.0  # sessions in a pass of the target
         self._queueing = {False: 0.0, True: 0.0}  # by whether drafts are made: waiting / computing
         self._overhead_s = 0.001
-        self._saved_s = _MAX_SAVED_S
+        self._saved_s = 0.0  # for drafts that are not expected to pay
         self.know_draft(draft_costs)
 
     def know_draft(self, costs: tuple[PassCost, ...]) -> None:
@@ -118,22 +119,19 @@ class SpeculationEconomy:
         kind = (session.mode, session.sampling.is_greedy)
         return self._acceptance.setdefault(kind, Acceptance())
 
-    def rates(self, acceptance: Acceptance, max_k: int) -> list[float]:
+    def rates(self, expected: Expectation) -> list[float]:
         """[max_k + 1] tokens a second to be expected of a session, for each K."""
-        tokens = acceptance.expected_tokens(max_k)
-        lengths = acceptance.expected_lengths(max_k)
-        return [tokens[k] / self._round_s(k, lengths) for k in range(max_k + 1)]
+        return [tokens / self._round_s(k, expected) for k, tokens in enumerate(expected.tokens)]
 
-    def timeout_s(self, acceptance: Acceptance, k: int) -> float:
+    def timeout_s(self, expected: Expectation, k: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
         # Meanwhile plain decoding would have made as many tokens as are expected of it.
-        gain_s = (acceptance.expected_tokens(k)[k] - 1) * self._round_s(0, [0.0])
+        gain_s = (expected.tokens[k] - 1) * self._round_s(0, expected)
         return max(gain_s, 2 * self._drafts.estimate(k, self._batch_size), _MIN_TIMEOUT_S)
 
-    def may_explore(self, acceptance: Acceptance, k: int) -> bool:
+    def may_explore(self, expected: Expectation, k: int) -> bool:
         """Whether a draft of K tokens may be tried, though it is not expected to pay."""
-        lengths = acceptance.expected_lengths(k)
-        return self._saved_s >= self._round_s(k, lengths) - self._round_s(0, lengths)
+        return self._saved_s >= self._round_s(k, expected) - self._round_s(0, expected)
 
     def learn(self, judged: Round) -> None:
         """Takes costs from a round."""
@@ -161,10 +159,11 @@ class SpeculationEconomy:
         """A round has tried a draft: what it took longer than plain ones is spent."""
         took_s = (judged.speculation_ns + judged.verification_ns) / 1e9
         num_tokens = len(judged.outcome.tokens)
-        self._saved_s -= max(took_s - num_tokens * self._round_s(0, [0.0]), 0.0)
+        self._saved_s -= max(took_s - num_tokens * self._round_s(0, _NO_DRAFT), 0.0)
 
-    def _round_s(self, k: int, lengths: Sequence[float]) -> float:
-        """How long a round takes if all sessions ask for K tokens and get `lengths[K]`."""
+    def _round_s(self, k: int, expected: Expectation) -> float:
+        """How long a round takes if all sessions ask for K tokens."""
+        lengths = expected.lengths
         batch_size = self._batch_size if k else max(self._batch_size, self.num_sessions)
         others = max(batch_size - 1, 0.0) * (1 + lengths[k])
         pass_s = self._passes.estimate(others + 1)
@@ -195,20 +194,19 @@ class AdaptivePolicy:
 
     @property
     def expects_speculation(self) -> bool:
-        return self._best(self._max_k) > 0
+        return self._best(self._acceptance.expect(self._max_k)) > 0
 
     def ask(self, session: Session) -> Ask:
         # The first round computes the prompt, as with `FixedPolicy`.
         max_k = min(self._max_k, session.room - 1)
         if not session.round or max_k <= 0:
             return Ask(0)
-        k = self._k = self._best(max_k)
+        expected = self._acceptance.expect(max_k)
+        k = self._k = self._best(expected)
         if not k:
-            k = self._exploration(max_k)
+            k = self._exploration(expected)
             self._is_exploring = k > 0
-        if not k:
-            return Ask(0)
-        return Ask(k, self._economy.timeout_s(self._acceptance, k))
+        return Ask(k, self._economy.timeout_s(expected, k)) if k else Ask(0)
 
     def learn(self, judged: Round) -> None:
         self._economy.learn(judged)
@@ -220,18 +218,18 @@ class AdaptivePolicy:
             for acceptance in (self._shared, self._acceptance):
                 acceptance.observe(num_asked, len(judged.draft), judged.outcome.num_accepted_tokens)
 
-    def _best(self, max_k: int) -> int:
+    def _best(self, expected: Expectation) -> int:
         """The K to go on with."""
-        rates = self._economy.rates(self._acceptance, max_k)
-        best = max(range(max_k + 1), key=rates.__getitem__)
-        last = min(self._k, max_k)
+        rates = self._economy.rates(expected)
+        best = max(range(len(rates)), key=rates.__getitem__)
+        last = min(self._k, len(rates) - 1)
         if not best:
             return 0
         threshold = _WORTH_CHANGING if last else _WORTH_SPECULATING
         return best if rates[best] > threshold * rates[last] else last
 
-    def _exploration(self, max_k: int) -> int:
+    def _exploration(self, expected: Expectation) -> int:
         """A K to try although none is expected to pay; 0 if there is no time for it."""
-        rates = self._economy.rates(self._acceptance, max_k)
-        k = max(range(1, max_k + 1), key=rates.__getitem__)
-        return k if self._economy.may_explore(self._acceptance, k) else 0
+        rates = self._economy.rates(expected)
+        k = max(range(1, len(rates)), key=rates.__getitem__)
+        return k if self._economy.may_explore(expected, k) else 0
