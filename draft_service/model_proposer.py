@@ -78,8 +78,12 @@ class Speculation:
             self.guesses.append(guess)
         if len(self.guesses) == self.num_tokens:
             return Draft(tuple(self.guesses), ModelProposer.name)
-        self.sequence.guess(guess.token_id)
+        self.feed(guess.token_id)
         return None
+
+    def feed(self, token_id: int) -> None:
+        """Puts a guess into the log, for the pass that makes the next one."""
+        self.sequence.guess(token_id)
 
 
 class ModelProposer:
@@ -125,11 +129,7 @@ class ModelProposer:
 
     def _guess(self, rounds: Sequence[Speculation], logits: torch.Tensor) -> list[Draft | None]:
         """The next guess of each session, from one row each, [n, V]."""
-        # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
-        # cut off, since a prompt may hold it and the penalty then looks it up.
-        known = logits.clone()
-        known[:, self._num_vocabulary_tokens :] = -torch.inf
-        probs = shape_rows(known, [each.rows for each in rounds])  # [n, V]
+        probs = shape_rows(self._scores(logits), [each.rows for each in rounds])  # [n, V]
         guesses: list[DraftedToken] = []
         for is_coupled, group in groupby(rounds, key=lambda each: each.is_coupled):
             alike = list(group)
@@ -140,6 +140,14 @@ class ModelProposer:
                 uniforms = [each.uniform for each in alike]
                 guesses += draw_drafts(own, self._max_support, uniforms)
         return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """[n, V] -> [n, V]: a score for every token id of the sessions."""
+        # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
+        # cut off, since a prompt may hold it and the penalty then looks it up.
+        known = logits.clone()
+        known[:, self._num_vocabulary_tokens :] = -torch.inf
+        return known
 
 
 @dataclass(frozen=True, slots=True)
