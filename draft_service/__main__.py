@@ -52,13 +52,15 @@ def load_model(settings: DraftSettings) -> Proposer:
     from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
 
     loaded = load_for_tier(settings)
-    return ModelProposer(
+    proposer = ModelProposer(
         loaded.model,
         loaded.info,
         loaded.tokenizer.vocab_size,
         settings.max_support,
         loaded.limits,
     )
+    proposer.looks_ahead = settings.lookahead
+    return proposer
 
 
 if __name__ == "__main__":

@@ -16,7 +16,14 @@ import numpy as np
 
 from forethought.errors import CachePositionMismatchError, OverloadedError
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
-from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
+from forethought.tier import (
+    LookaheadCounts,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SpeculateRound,
+    TierLoad,
+)
 
 _CERTAIN = as_probabilities([1.0])
 _LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over
@@ -33,6 +40,7 @@ class NgramProposer:
     """
 
     name = "ngram"
+    lookahead = LookaheadCounts()
 
     def __init__(
         self, info: ModelInfo, min_match: int, max_match: int, max_sessions: int = 256

@@ -23,6 +23,11 @@ class DraftSettings(EngineSettings):
     max_support: int = Field(
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
+    lookahead: bool = Field(
+        default=True,
+        description="draft the next round while the target verifies one; of no use where both "
+        "tiers share a processor",
+    )
     ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
     ngram_max_match: int = Field(
         16, ge=1, description="longest run of tokens to look up", validate_default=True

@@ -20,7 +20,7 @@ from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan
-from orchestrator.policy import AdaptivePolicy, FixedPolicy, SpeculationEconomy, SpeculationPolicy
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
 from orchestrator.round import Round
@@ -47,7 +47,7 @@ class Generation:
         plan: GenerationPlan,
         deployment: Deployment,
         tiers: Tiers,
-        economy: SpeculationEconomy,
+        experience: Experience,
         deadline_s: float | None,
     ) -> None:
         self.session_id = secrets.token_urlsafe(16)
@@ -56,7 +56,7 @@ class Generation:
         self._plan = plan
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
-        self._economy = economy
+        self._experience = experience
         vocabulary = deployment.tokenizer.fingerprint
         self._proposer = RemoteProposer(
             tiers.draft,
@@ -101,7 +101,6 @@ class Generation:
             tenant=plan.tenant,
         )
         policy = self._policy(session)
-        self._economy.num_sessions += 1
         try:
             # Both tiers compute the prompt at the same time.
             if policy.expects_speculation:
@@ -127,15 +126,14 @@ class Generation:
                         break
             yield [self._finished()]
         finally:
-            self._economy.num_sessions -= 1
+            policy.close()
             self._proposer.close()
             self._verifier.close()
 
     def _policy(self, session: Session) -> SpeculationPolicy:
-        k = self._plan.num_speculative_tokens
         if self._plan.is_adaptive:
-            return AdaptivePolicy(self._economy, session, k)
-        return FixedPolicy(k)
+            return AdaptivePolicy(self._experience, session)
+        return FixedPolicy(self._plan.num_speculative_tokens)
 
     def _refuse_foreign_draft(self) -> None:
         mismatch = self._proposer.mismatch
@@ -154,7 +152,7 @@ class Generation:
     def _take(self, judged: Round) -> list[GenerationEvent]:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
         if self._proposer.model is not None:
-            self._economy.know_draft(self._proposer.model.pass_costs)
+            self._experience.economy.know_draft(self._proposer.model.pass_costs)
         self._statistics = add_round(self._statistics, judged, self._proposer.num_failures)
         events: list[GenerationEvent] = []
         if self._plan.include_steps:

@@ -44,6 +44,9 @@ class AlwaysSpeculate:
     def learn(self, judged: Round) -> None:
         """Nothing changes it."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 @asynccontextmanager
 async def memoized_stack(

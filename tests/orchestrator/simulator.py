@@ -15,7 +15,8 @@ from forethought.sampling.types import (
     coupled_guess,
 )
 from forethought.tier import PassCost, RoundTimings
-from orchestrator.policy import AdaptivePolicy, FixedPolicy, SpeculationEconomy, SpeculationPolicy
+from orchestrator.economy import Economy
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
@@ -70,10 +71,11 @@ def measured(pass_s: Callable[[int], float]) -> tuple[PassCost, ...]:
     return tuple(PassCost(size, round(pass_s(size) * 1e9)) for size in sizes)
 
 
-def economy_of(world: World, *, knows_costs: bool = True) -> SpeculationEconomy:
+def experience_of(world: World, *, knows_costs: bool = True) -> Experience:
+    """Of a deployment that has just started."""
     if not knows_costs:
-        return SpeculationEconomy()
-    return SpeculationEconomy(measured(world.pass_s), measured(world.draft_step_s))
+        return Experience(Economy(MAX_K))
+    return Experience(Economy(MAX_K, measured(world.pass_s), measured(world.draft_step_s)))
 
 
 def play(world: World, policies: Sequence[SpeculationPolicy], num_rounds: int) -> Run:
@@ -104,9 +106,8 @@ def play(world: World, policies: Sequence[SpeculationPolicy], num_rounds: int) -
     return run
 
 
-def adaptive(economy: SpeculationEconomy, num_sessions: int) -> list[AdaptivePolicy]:
-    economy.num_sessions = num_sessions
-    return [AdaptivePolicy(economy, new_session(index), MAX_K) for index in range(num_sessions)]
+def adaptive(experience: Experience, num_sessions: int) -> list[AdaptivePolicy]:
+    return [AdaptivePolicy(experience, new_session(index)) for index in range(num_sessions)]
 
 
 def fixed(k: int, num_sessions: int) -> list[SpeculationPolicy]:

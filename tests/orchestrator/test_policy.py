@@ -8,14 +8,15 @@ import pytest
 
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
-from orchestrator.policy import AdaptivePolicy, SpeculationEconomy
+from orchestrator.economy import Economy
+from orchestrator.policy import AdaptivePolicy, Experience
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.orchestrator.simulator import (
     MAX_K,
     World,
     adaptive,
-    economy_of,
+    experience_of,
     failed_round,
     fixed,
     play,
@@ -49,7 +50,7 @@ concurrencies = pytest.mark.parametrize("num_sessions", CONCURRENCIES)
 
 
 def rounds(num_sessions: int) -> int:
-    """Rounds that are enough to learn in, and to be measured by."""
+    """Rounds that are enough to be measured by."""
     return max(1600 // num_sessions, 200)
 
 
@@ -62,32 +63,43 @@ def world_of(machine: Machine, acceptance: float, **more: float) -> World:
 @pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.6, 0.9])
 def test_speculation_is_never_slower_than_plain_decoding(machine, num_sessions, acceptance):
     world = world_of(machine, acceptance)
-    plain = play(world, fixed(0, num_sessions), rounds(num_sessions))
-    chosen = play(world, adaptive(economy_of(world), num_sessions), rounds(num_sessions))
-    assert chosen.rate >= 0.97 * plain.rate
+    plain = play(world, fixed(0, num_sessions), 400)
+    policies = adaptive(experience_of(world), num_sessions)
+    learning = play(world, policies, 100)
+    assert learning.rate >= 0.85 * plain.rate
+    assert play(world, policies, rounds(num_sessions)).rate >= 0.96 * plain.rate
 
 
 @machines
-@concurrencies
-def test_with_a_good_draft_it_is_nearly_as_fast_as_the_best_fixed_k(machine, num_sessions):
+def test_with_a_good_draft_it_is_nearly_as_fast_as_the_best_fixed_k(machine):
     world = world_of(machine, 0.85)
-    best = max(play(world, fixed(k, num_sessions), 300).rate for k in range(MAX_K + 1))
-    chosen = play(world, adaptive(economy_of(world), num_sessions), rounds(num_sessions))
-    assert chosen.rate >= 0.95 * best
+    best = max(play(world, fixed(k, 1), 600).rate for k in range(MAX_K + 1))
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 100)
+    assert play(world, policies, 1500).rate >= 0.95 * best
+
+
+@concurrencies
+def test_it_pays_as_long_as_passes_have_room(num_sessions):
+    world = world_of(MACHINES["gpu"], 0.85)
+    plain = play(world, fixed(0, num_sessions), 300)
+    policies = adaptive(experience_of(world), num_sessions)
+    play(world, policies, 100)
+    assert play(world, policies, 200).rate >= (1.5 if num_sessions > 16 else 2.0) * plain.rate
 
 
 @machines
 def test_it_learns_costs_that_nobody_has_told(machine):
     world = world_of(machine, 0.8)
     best = max(play(world, fixed(k, 1), 1000).rate for k in range(MAX_K + 1))
-    policies = adaptive(economy_of(world, knows_costs=False), 1)
+    policies = adaptive(experience_of(world, knows_costs=False), 1)
     play(world, policies, 300)
     assert play(world, policies, 1000).rate >= 0.93 * best
 
 
 def test_k_does_not_flap():
     world = world_of(MACHINES["cpu"], 0.7)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     play(world, policies, 200)
     ks = play(world, policies, 1000).ks
     num_changes = sum(before != after for before, after in pairwise(ks))
@@ -97,7 +109,7 @@ def test_k_does_not_flap():
 @machines
 def test_a_useless_draft_is_hardly_ever_asked(machine):
     world = world_of(machine, 0.0)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     play(world, policies, 100)
     ks = play(world, policies, 1000).ks
     assert sum(k > 0 for k in ks) <= 250 if machine is MACHINES["lookup"] else 60
@@ -105,7 +117,7 @@ def test_a_useless_draft_is_hardly_ever_asked(machine):
 
 def test_a_draft_that_becomes_good_is_found():
     world = world_of(MACHINES["gpu"], 0.0)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     assert set(play(world, policies, 500).ks[-20:]) <= {0, 1}
     world.acceptance = 0.9
     play(world, policies, 500)
@@ -114,7 +126,7 @@ def test_a_draft_that_becomes_good_is_found():
 
 def test_a_draft_that_becomes_bad_is_given_up():
     world = world_of(MACHINES["cpu"], 0.95)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     assert min(play(world, policies, 300).ks[-20:]) >= 2
     world.acceptance = 0.0
     ks = play(world, policies, 40).ks
@@ -124,7 +136,7 @@ def test_a_draft_that_becomes_bad_is_given_up():
 def test_a_draft_tier_that_becomes_slow_is_given_up_and_found_again_when_it_is_fast():
     fast, slow = MACHINES["cpu"].draft_step_s, lambda _: 0.1
     world = world_of(MACHINES["cpu"], 0.9)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     play(world, policies, 300)
     world.draft_step_s = slow
     assert play(world, policies, 40).ks[-1] == 0
@@ -135,43 +147,42 @@ def test_a_draft_tier_that_becomes_slow_is_given_up_and_found_again_when_it_is_f
 
 def test_new_sessions_begin_with_what_others_have_learned():
     world = world_of(MACHINES["cpu"], 0.0)
-    economy = economy_of(world)
-    (first,) = adaptive(economy, 1)
+    experience = experience_of(world)
+    (first,) = adaptive(experience, 1)
     assert first.expects_speculation
     play(world, [first], 300)
-    (second,) = adaptive(economy, 1)
+    first.close()
+    (second,) = adaptive(experience, 1)
     assert not second.expects_speculation
 
 
 def test_sessions_of_other_temperatures_are_others():
     world = world_of(MACHINES["cpu"], 0.0)
-    economy = economy_of(world)
-    play(world, adaptive(economy, 1), 300)
+    experience = experience_of(world)
+    play(world, adaptive(experience, 1), 300)
     greedy = Session("greedy", (1,), 100, SamplingParams(temperature=0))
-    assert AdaptivePolicy(economy, greedy, MAX_K).expects_speculation
+    assert AdaptivePolicy(experience, greedy).expects_speculation
 
 
 def test_a_proposer_that_rarely_has_something_is_asked_as_long_as_asking_is_cheap():
     world = world_of(MACHINES["lookup"], 0.9, offered=0.2)
     plain = play(world, fixed(0, 1), 1500)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     play(world, policies, 200)
     chosen = play(world, policies, 1500)
     assert chosen.rate > 1.1 * plain.rate
 
 
-def test_the_first_round_and_the_last_token_ask_for_no_draft():
-    economy = SpeculationEconomy()
+def test_the_first_round_asks_for_no_draft():
+    experience = Experience(Economy(MAX_K))
     start = Session("s", (1,), 11, SamplingParams())
-    policy = AdaptivePolicy(economy, start, MAX_K)
+    policy = AdaptivePolicy(experience, start)
     assert policy.ask(start) == Ask(0)
-    last = Session("s", (1,) * 10, 11, SamplingParams(), round=5)
-    assert policy.ask(last) == Ask(0)
 
 
 def test_a_draft_is_waited_for_as_long_as_it_can_pay():
     world = world_of(MACHINES["gpu"], 0.9)
-    policies = adaptive(economy_of(world), 1)
+    policies = adaptive(experience_of(world), 1)
     play(world, policies, 100)
     ask = policies[0].ask(Session("s", (1,), 1000, SamplingParams(), round=5))
     assert ask.timeout_s is not None
@@ -180,10 +191,10 @@ def test_a_draft_is_waited_for_as_long_as_it_can_pay():
 
 
 def test_a_failed_draft_says_nothing_of_acceptance():
-    economy = SpeculationEconomy()
+    experience = Experience(Economy(MAX_K))
     session = Session("s", (1,), 1000, SamplingParams(), round=5)
-    before = economy.acceptance(session).expect(MAX_K)
-    policy = AdaptivePolicy(economy, session, MAX_K)
+    before = experience.acceptance(session).expect(MAX_K)
+    policy = AdaptivePolicy(experience, session)
     for _ in range(20):
         policy.learn(failed_round(session, RoundTimings(0, 10_000_000, 0, 1, 1)))
-    assert economy.acceptance(session).expect(MAX_K) == before
+    assert experience.acceptance(session).expect(MAX_K) == before
