@@ -193,3 +193,11 @@ def test_a_process_without_its_model_ends_with_1_and_names_it(package, tmp_path)
     assert '"start_failed"' in result.stderr
     assert "nowhere" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("proposer", ["ngram"])
+def test_only_a_model_is_translated(proposer, capsys):
+    assert read("--target-vocabulary", "t").target_vocabulary == "t"
+    with pytest.raises(SystemExit):
+        read("--proposer", proposer, "--target-vocabulary", "t")
+    assert "target_vocabulary: Value error, is for the model proposer" in capsys.readouterr().err
