@@ -61,10 +61,10 @@ class LoadedModel:
         model = copy(self.model)
         return ModelProposer(model, self.info, self.tokenizer.vocab_size, max_support, limits)
 
-    def translated(self, target: "LoadedModel", max_support: int = 4) -> TranslatedProposer:
+    def translated(self, target: TextTokenizer, max_support: int = 4) -> TranslatedProposer:
         """Drafts for a target with another vocabulary."""
         own = TierModel(copy(self.model), self.tokenizer, self.info, LIMITS)
-        return TranslatedProposer(own, target.tokenizer, max_support)
+        return TranslatedProposer(own, target, max_support)
 
     def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
         return NgramProposer(self.info, min_match, 8, max_sessions)

