@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from draft_service.context_translation import (
     MAX_PIECE_LEN,
@@ -12,6 +13,7 @@ from draft_service.context_translation import (
 )
 from draft_service.vocabulary import shared_vocabulary
 from forethought.errors import CachePositionMismatchError
+from forethought.models.parts import TokenizerParts
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from tests.trained import BOS, END, TEXT, byte_level, sentencepiece
@@ -177,3 +179,18 @@ def test_tokens_that_do_not_follow_what_is_known_are_refused():
     context = DraftContext(translator("byte level to SmolLM2"), [70, 71])
     with pytest.raises(CachePositionMismatchError):
         context.commit(5, [70, 71])
+
+
+def test_a_draft_whose_tokens_reach_over_words_gets_the_whole_text_anew():
+    """Where a cut would change its tokens, there is none."""
+    tokens = [" ", "a", "b", "a ", "a b"]
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocabulary, [("a", " "), ("a ", "b")]))
+    backend.decoder = decoders.Fuse()
+    draft = TextTokenizer("over words", TokenizerParts(backend, frozenset(), None))
+    between = Translator(SMOLLM2, draft, shared_vocabulary(SMOLLM2, draft, min_share=0))
+    assert not between.can_cut
+    text = "a b" * 200
+    reader = Reader(between, SMOLLM2.encode(text, add_special_tokens=False))
+    assert reader.token_ids == draft.encode(text, add_special_tokens=False)
+    assert len(reader.token_ids) == 200
