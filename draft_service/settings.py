@@ -44,6 +44,6 @@ class DraftSettings(EngineSettings):
     @field_validator("target_vocabulary")
     @classmethod
     def _refuse_to_translate_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("proposer", "model") != "model":
-            raise ValueError("is for the model proposer: others take their vocabulary from model")
+        if value is not None and info.data.get("proposer") in ("ngram", "suffix"):
+            raise ValueError("is for a draft model: a lookup takes its vocabulary from model")
         return value

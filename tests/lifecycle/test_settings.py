@@ -195,9 +195,8 @@ def test_a_process_without_its_model_ends_with_1_and_names_it(package, tmp_path)
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("proposer", ["ngram"])
-def test_only_a_model_is_translated(proposer, capsys):
+def test_a_lookup_is_not_translated(capsys):
     assert read("--target-vocabulary", "t").target_vocabulary == "t"
     with pytest.raises(SystemExit):
-        read("--proposer", proposer, "--target-vocabulary", "t")
-    assert "target_vocabulary: Value error, is for the model proposer" in capsys.readouterr().err
+        read("--proposer", "ngram", "--target-vocabulary", "t")
+    assert "target_vocabulary: Value error, is for a draft model" in capsys.readouterr().err
