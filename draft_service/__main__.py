@@ -1,5 +1,7 @@
 """`python -m draft_service`: runs the draft tier until SIGTERM."""
 
+import structlog
+
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
@@ -10,6 +12,8 @@ from forethought.rpc.server import LateServices, ServerOptions, run_process, ser
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
+
+_log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
 
@@ -47,11 +51,24 @@ def load_ngram(settings: DraftSettings) -> Proposer:
 
 
 def load_model(settings: DraftSettings) -> Proposer:
-    """A proposer with a model, and with it torch, which a lookup does without."""
+    """A proposer with a model, and with it torch, which a lookup does without.
+
+    Raises:
+        ModelReferenceError: the model cannot be loaded.
+        VocabularyMismatchError: it has too little of the vocabulary that is asked for.
+    """
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
+    from draft_service.translated_proposer import TranslatedProposer  # noqa: PLC0415
     from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
 
+    target = None
+    if settings.target_vocabulary is not None:
+        target = load_tokenizer(resolve(settings.target_vocabulary, with_weights=False))
     loaded = load_for_tier(settings)
+    if target is not None and target.fingerprint != loaded.info.vocabulary_fingerprint:
+        return TranslatedProposer(loaded, target, settings.max_support)
+    if target is not None:
+        _log.info("vocabularies_equal", draft=settings.model, target=target.name)
     proposer = ModelProposer(
         loaded.model,
         loaded.info,

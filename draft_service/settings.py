@@ -20,6 +20,12 @@ class DraftSettings(EngineSettings):
         description="model drafts with a causal language model, ngram looks the text up in itself "
         "and takes only the vocabulary from the model reference",
     )
+    target_vocabulary: str | None = Field(
+        None,
+        description="model reference whose tokenizer the sessions speak, for a draft model with "
+        "another one: it then guesses the tokens that both vocabularies hold. Unset, sessions with "
+        "another vocabulary are refused",
+    )
     max_support: int = Field(
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
@@ -38,4 +44,11 @@ class DraftSettings(EngineSettings):
     def _refuse_an_empty_range(cls, value: int, info: ValidationInfo) -> int:
         if value < info.data.get("ngram_min_match", 1):
             raise ValueError("must not be below ngram_min_match: nothing would ever be found")
+        return value
+
+    @field_validator("target_vocabulary")
+    @classmethod
+    def _refuse_to_translate_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("proposer") in ("ngram", "suffix"):
+            raise ValueError("is for a draft model: a lookup takes its vocabulary from model")
         return value

@@ -15,11 +15,12 @@ from draft_service.model_proposer import ModelProposer
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
+from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.engine import EngineLimits
 from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.warm_up import describe
+from forethought.engine.warm_up import TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -59,6 +60,11 @@ class LoadedModel:
         # Its own model: the keys and values of a tier are its model's.
         model = copy(self.model)
         return ModelProposer(model, self.info, self.tokenizer.vocab_size, max_support, limits)
+
+    def translated(self, target: TextTokenizer, max_support: int = 4) -> TranslatedProposer:
+        """Drafts for a target with another vocabulary."""
+        own = TierModel(copy(self.model), self.tokenizer, self.info, LIMITS)
+        return TranslatedProposer(own, target, max_support)
 
     def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
         return NgramProposer(self.info, min_match, 8, max_sessions)

@@ -44,6 +44,7 @@ def up(
     *,
     model: options.Model = DEFAULT_MODEL,
     draft_model: options.DraftModel = None,
+    translate_draft: options.TranslateDraft = False,
     proposer: options.Proposer = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     dtype: options.Dtype = None,
@@ -64,9 +65,12 @@ def up(
 
     Example: `forethought up -- forethought generate --temperature 0 "Why is the sky blue?"`
     """
+    if translate_draft and draft_model is None:
+        raise typer.BadParameter("--translate-draft is for a --draft-model")
     plan_options = PlanOptions(
         model=model,
         draft_model=draft_model,
+        translate_draft=translate_draft,
         proposer=choose_proposer(proposer, draft_model),
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,

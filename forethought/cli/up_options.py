@@ -41,7 +41,17 @@ DraftModel = Annotated[
     str | None,
     typer.Option(
         metavar="REF",
-        help="Draft model. It must have the target's vocabulary. Selects --proposer model.",
+        help="Draft model. It must have the target's vocabulary, or be translated. Selects "
+        "--proposer model.",
+        rich_help_panel=_MODELS,
+    ),
+]
+TranslateDraft = Annotated[
+    bool,
+    typer.Option(
+        "--translate-draft",
+        help="Take a draft model with another vocabulary, too: it guesses the tokens that both "
+        "hold. The text stays exact; how many guesses stay depends on what the two share.",
         rich_help_panel=_MODELS,
     ),
 ]

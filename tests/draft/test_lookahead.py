@@ -75,7 +75,9 @@ async def test_a_won_bet_gives_the_draft_that_would_have_been_made(tiny_draft, s
     for number in range(1, 6):
         ahead, plain = await sessions.ask(ask(number, tokens, committed))
         assert_alike(ahead, plain)
-        assert ahead.lookahead is (LookaheadOutcome.HIT if number > 1 and waits else ahead.lookahead)
+        assert ahead.lookahead is (
+            LookaheadOutcome.HIT if number > 1 and waits else ahead.lookahead
+        )
         if waits:
             await until_made(sessions.ahead)
         drafted = [*tokens, *ahead.token_ids]

@@ -193,3 +193,10 @@ def test_a_process_without_its_model_ends_with_1_and_names_it(package, tmp_path)
     assert '"start_failed"' in result.stderr
     assert "nowhere" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_lookup_is_not_translated(capsys):
+    assert read("--target-vocabulary", "t").target_vocabulary == "t"
+    with pytest.raises(SystemExit):
+        read("--proposer", "ngram", "--target-vocabulary", "t")
+    assert "target_vocabulary: Value error, is for a draft model" in capsys.readouterr().err
