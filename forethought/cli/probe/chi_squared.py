@@ -7,9 +7,10 @@ For whole degrees of freedom the tail is a sum of positive terms (Abramowitz and
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 _NEGLIGIBLE = 1e-14
-_BISECTIONS = 80  # halves an interval until its ends are neighbours
+_BISECTIONS = 60  # leave nothing between two neighbouring numbers
 
 
 def survival(x: float, df: int) -> float:
@@ -35,6 +36,7 @@ def noncentral_survival(x: float, df: int, noncentrality: float) -> float:
     return min(1.0, total)
 
 
+@cache  # the tests of a probe have few different degrees of freedom
 def detectable_noncentrality(alpha: float, df: int, power: float) -> float:
     """The noncentrality at which a test at level `alpha` rejects with probability `power`, which
     is above `alpha` and below 1."""

@@ -20,7 +20,7 @@ from forethought.cli.probe.prompts import Prompt, load_prompts
 from forethought.cli.probe.report import make_report
 from forethought.cli.probe.sampling import Samples, Sampling, sample_both_arms
 from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
-from forethought.cli.probe.view import ProgressView, print_report
+from forethought.cli.probe.view import ProgressView, describe_sampling, print_report
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
@@ -82,7 +82,7 @@ def probe(
     if as_json:
         write_probe(sys.stdout, report, _settings(address, sampling, criteria))
     else:
-        print_report(report, criteria)
+        print_report(report, criteria, describe_sampling(address, sampling))
     raise typer.Exit(_EXIT_CODES[judgement.verdict])
 
 

@@ -1,9 +1,9 @@
 """Are two sets of outcomes draws from the same distribution?
 
-Pearson's chi-squared test of homogeneity on two equally large samples. Outcomes that are too rare
-for its approximation are counted together, which keeps the level: which ones those are depends on
-the sum of both samples only, and under the null hypothesis that sum says nothing about their
-difference.
+Pearson's chi-squared test of homogeneity on two equally large samples. Rare outcomes, which would
+add degrees of freedom and hardly any evidence, are counted together. That keeps the level: which
+ones those are depends on the sum of both samples only, and if the distributions are the same, that
+sum says nothing about the difference of the samples.
 """
 
 import math
@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from forethought.cli.probe.chi_squared import detectable_noncentrality, survival
 
 MIN_EXPECTED = 5.0
-"""Least count that a cell of the table may expect of each sample."""
+"""An outcome of which fewer are expected in each sample is rare.
+
+All rare ones together may be still fewer. Between samples of the same size that is no harm: a cell
+of m outcomes adds 1 to the statistic on average, and its variance is 2 - 2 / m, never more than the
+chi-squared distribution's.
+"""
 
 Outcome = tuple[int, ...]
 
@@ -54,21 +59,24 @@ class Comparison:
 
     @property
     def pooled_share(self) -> float:
-        """The share of both samples whose outcomes were too rare to be compared one by one."""
+        """The share of both samples whose outcomes are rare, and are not compared one by one."""
         pooled = sum(cell.first + cell.second for cell in self.cells if len(cell.outcomes) > 1)
         return pooled / (2 * self.num_samples)
 
     def detectable_bias(self, alpha: float, power: float) -> float:
-        """The least total variation between the two distributions over these cells at which a
-        test at level `alpha` rejects with probability `power`, whatever the bias looks like.
+        """The least total variation between the two distributions at which a test at level `alpha`
+        rejects with probability `power`, provided that rare outcomes have no more than their share
+        of it. At most 1.
 
         For frequencies p and q the statistic's noncentrality is about n sum((p - q)^2 / (p + q)).
-        By Cauchy and Schwarz that is at least 2 n d^2 for a total variation of d: least for a bias
-        that is spread over all cells alike. A bias inside the pooled cell does not count. One cell
-        alone would have become two by a bias, which is why it counts as two.
+        By Cauchy and Schwarz that is at least 2 n d^2 for a total variation of d over the cells:
+        least for a bias that is spread over all of them alike. What differs inside the cell of rare
+        outcomes is not seen. A single cell counts as two, since a bias would have made a second.
         """
         noncentrality = detectable_noncentrality(alpha, max(self.df, 1), power)
-        return min(1.0, math.sqrt(noncentrality / (2 * self.num_samples)))
+        bias = math.sqrt(noncentrality / (2 * self.num_samples))
+        seen_share = 1 - self.pooled_share
+        return bias / seen_share if bias < seen_share else 1.0
 
 
 def compare(first: Counter[Outcome], second: Counter[Outcome]) -> Comparison:
@@ -84,16 +92,12 @@ def compare(first: Counter[Outcome], second: Counter[Outcome]) -> Comparison:
     rare: list[Cell] = []
     for outcome in sorted(first.keys() | second.keys()):
         cell = Cell((outcome,), first[outcome], second[outcome])
-        (common if _expects_enough(cell) else rare).append(cell)
-    if rare:
-        pool = _merge(rare)
-        if common and not _expects_enough(pool):
-            smallest = min(common, key=lambda cell: cell.first + cell.second)
-            common.remove(smallest)
-            pool = _merge([smallest, pool])
-        common.append(pool)
-    cells = sorted(common, key=lambda cell: cell.distance, reverse=True)
-    return Comparison(num_samples, tuple(cells))
+        is_rare = cell.first + cell.second < 2 * MIN_EXPECTED
+        (rare if is_rare else common).append(cell)
+    cells = [*common, _merge(rare)] if rare else common
+    return Comparison(
+        num_samples, tuple(sorted(cells, key=lambda cell: cell.distance, reverse=True))
+    )
 
 
 def p_value_of_share(first: int, second: int, num_samples: int) -> float:
@@ -102,10 +106,6 @@ def p_value_of_share(first: int, second: int, num_samples: int) -> float:
     return Comparison(
         num_samples, tuple(cell for cell in cells if cell.first + cell.second)
     ).p_value
-
-
-def _expects_enough(cell: Cell) -> bool:
-    return cell.first + cell.second >= 2 * MIN_EXPECTED
 
 
 def _merge(cells: Sequence[Cell]) -> Cell:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from forethought.cli.bench.report import Column, build_table, print_table
 from forethought.cli.probe.report import Deviation, Report, Speculation
-from forethought.cli.probe.sampling import Answer
+from forethought.cli.probe.sampling import Answer, Sampling
 from forethought.cli.probe.verdict import Criteria, Judgement, PrefixTest, Verdict
 from forethought.cli.tokens import probability, quoted
 
@@ -53,11 +53,12 @@ class ProgressView:
         self._progress.update(self._task, advance=1, description=counts)
 
 
-def print_report(report: Report, criteria: Criteria) -> None:
+def print_report(report: Report, criteria: Criteria, headline: str) -> None:
     """All of it to stdout, the verdict last."""
     judgement = report.judgement
-    print_table(build_table(_test_columns(judgement), judgement.tests))
     out = Console(highlight=False, soft_wrap=True)
+    out.print(headline)
+    print_table(build_table(_test_columns(judgement), judgement.tests))
     if report.deviations:
         worst = judgement.worst
         out.print(f"most different first {_tokens(worst)} of answers to prompt {worst.prompt + 1}:")
@@ -65,6 +66,14 @@ def print_report(report: Report, criteria: Criteria) -> None:
     out.print(_describe_speculation(report.speculation))
     for line in describe_verdict(judgement, criteria):
         out.print(line)
+
+
+def describe_sampling(address: str, sampling: Sampling) -> str:
+    """Who was asked what, and the seed that repeats it."""
+    return (
+        f"{address} · {sampling.num_samples:,} answers of each arm to "
+        f"{_prompts(len(sampling.prompts))} · seed {sampling.params.seed}"
+    )
 
 
 def describe_verdict(judgement: Judgement, criteria: Criteria) -> list[Text]:
