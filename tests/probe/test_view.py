@@ -9,7 +9,7 @@ from tests.cli.conftest import pipe, terminal  # noqa: F401 - fixtures
 
 CRITERIA = Criteria(num_tokens=2, alpha=0.01, max_unseen_bias=0.25)
 HEADS, TAILS = (1, 2), (1, 3)
-TEXTS = {1: "a", 2: " \x1b[31m", 3: " tails"}
+TEXTS = {1: "a", 2: "\x1b[31m[red]", 3: " tails"}
 
 
 def report_on(plain_heads, speculative_heads, num_samples=1000, num_draft_failures=0):
@@ -51,6 +51,14 @@ def test_the_verdict_says_what_would_have_been_found():
     )
 
 
+def test_what_stands_in_the_way_comes_with_advice():
+    (line,) = describe_verdict(report_on(50, 50, num_samples=100).judgement, CRITERIA)
+    assert line.plain == (
+        "inconclusive: the samples are too few for a bias to show "
+        "(more --samples, or a larger --max-unseen-bias)"
+    )
+
+
 def test_a_bias_is_shown_with_both_frequencies(capsys):
     report = report_on(500, 400)
     assert report.judgement.verdict is Verdict.BIASED
@@ -59,11 +67,12 @@ def test_a_bias_is_shown_with_both_frequencies(capsys):
     assert ["'a", "tails'", "50.00%", "60.00%", "7e-06"] in lines
 
 
-def test_texts_that_would_steer_the_terminal_are_shown_as_symbols(capsys):
-    print_report(report_on(500, 400), CRITERIA, "headline")
+def test_texts_that_would_steer_the_terminal_are_shown_as_they_are(capsys):
+    print_report(report_on(500, 400), CRITERIA, "[fe80::1]:50050")
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert "'a ␛[31m'" in out
+    assert "'a␛[31m[red]'" in out
+    assert out.startswith("[fe80::1]:50050\n")
 
 
 def test_rounds_without_a_draft_are_told(capsys):

@@ -4,19 +4,25 @@ import contextlib
 from collections.abc import Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from forethought.cli.bench.report import Column, build_table, print_table
 from forethought.cli.probe.report import Deviation, Report, Speculation
 from forethought.cli.probe.sampling import Answer, Sampling
-from forethought.cli.probe.verdict import Criteria, Judgement, PrefixTest, Verdict
+from forethought.cli.probe.verdict import Criteria, Judgement, Obstacle, PrefixTest, Verdict
 from forethought.cli.tokens import probability, quoted
 
 _STYLES = {
     Verdict.LOSSLESS: "bold green",
     Verdict.BIASED: "bold red",
     Verdict.INCONCLUSIVE: "bold yellow",
+}
+_HINTS = {
+    Obstacle.RARE.value: "more --samples, prompts with fewer ways to go on, or a lower --top-k",
+    Obstacle.INSENSITIVE.value: "more --samples, or a larger --max-unseen-bias",
+    Obstacle.SELDOM_DRAFTED.value: "prompts that are drafted for, or more --num-tokens",
 }
 _PREFIX_WIDTH = 44
 
@@ -56,7 +62,7 @@ class ProgressView:
 def print_report(report: Report, criteria: Criteria, headline: str) -> None:
     """All of it to stdout, the verdict last."""
     judgement = report.judgement
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, markup=False, soft_wrap=True)
     out.print(headline)
     print_table(build_table(_test_columns(judgement), judgement.tests))
     if report.deviations:
@@ -79,12 +85,16 @@ def describe_sampling(address: str, sampling: Sampling) -> str:
 def describe_verdict(judgement: Judgement, criteria: Criteria) -> list[Text]:
     """The verdict, then what it is worth."""
     verdict, worst = judgement.verdict, judgement.worst
-    least = (
-        f"least p-value {probability(worst.p_value)} in {len(judgement.tests)} tests "
-        f"(prompt {worst.prompt + 1}, {_tokens(worst)}), "
-        f"against a limit of {probability(judgement.alpha_per_test)}"
-    )
-    text = judgement.reason if verdict is Verdict.INCONCLUSIVE else least
+    if verdict is Verdict.INCONCLUSIVE:
+        text = judgement.reason
+        if hint := _HINTS.get(text):
+            text += f" ({hint})"
+    else:
+        text = (
+            f"least p-value {probability(worst.p_value)} in {len(judgement.tests)} tests "
+            f"(prompt {worst.prompt + 1}, {_tokens(worst)}), "
+            f"against a limit of {probability(judgement.alpha_per_test)}"
+        )
     lines = [Text.assemble((verdict.value, _STYLES[verdict]), f": {text}")]
     sensitivities = judgement.sensitivities
     if verdict is not Verdict.LOSSLESS or not sensitivities:
@@ -134,7 +144,7 @@ def _deviation_columns() -> list[Column[Deviation]]:
     def name(deviation: Deviation) -> str:
         if not deviation.token_ids:
             return f"{deviation.num_prefixes:,} rare ones"
-        return quoted(deviation.text, _PREFIX_WIDTH)
+        return escape(quoted(deviation.text, _PREFIX_WIDTH))
 
     return [
         Column("prefix", name, is_number=False),
