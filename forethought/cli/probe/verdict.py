@@ -58,9 +58,9 @@ class Criteria:
 class Obstacle(Enum):
     """Why a test that found nothing says nothing."""
 
-    RARE = "most prefixes are too rare to be compared"
-    SELDOM_DRAFTED = "too few answers hold drafts for a bias to show"
-    INSENSITIVE = "the samples are too few for a bias to show"
+    RARE = "most prefixes are too rare"
+    SELDOM_DRAFTED = "too few answers hold drafts"
+    INSENSITIVE = "too few samples"
 
 
 @dataclass(frozen=True, slots=True)
