@@ -54,8 +54,7 @@ def test_the_verdict_says_what_would_have_been_found():
 def test_what_stands_in_the_way_comes_with_advice():
     (line,) = describe_verdict(report_on(50, 50, num_samples=100).judgement, CRITERIA)
     assert line.plain == (
-        "inconclusive: too few samples "
-        "(more --samples, or a larger --max-unseen-bias)"
+        "inconclusive: too few samples (more --samples, or a larger --max-unseen-bias)"
     )
 
 
