@@ -12,7 +12,7 @@ was not drafted costs no verification, and says nothing of those that will be.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_MEMORY = 64.0
+_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 64.0, 24.0
 """Rounds after which an observation weighs 1/e."""
 _OPTIMISM = 0.8
 """Rate of a place of which nobody knows anything."""
@@ -24,11 +24,15 @@ class DecayingRates:
     Args:
         prior: what to believe of the first n places while nothing has been seen.
         prior_weight: observations that it takes to be believed as much as the prior.
+        memory: rounds after which an observation weighs 1/e.
     """
 
-    def __init__(self, prior: Callable[[int], Sequence[float]], prior_weight: float) -> None:
+    def __init__(
+        self, prior: Callable[[int], Sequence[float]], prior_weight: float, memory: float
+    ) -> None:
         self._prior = prior
         self._prior_weight = prior_weight
+        self._fading = 1 - 1 / memory
         self._hits: list[float] = []
         self._trials: list[float] = []
 
@@ -37,10 +41,16 @@ class DecayingRates:
         missing = [0.0] * (num_trials - len(self._trials))
         self._hits += missing
         self._trials += missing
-        fading = 1 - 1 / _MEMORY
+        self.fade(num_trials)
         for place in range(num_trials):
-            self._hits[place] = self._hits[place] * fading + (place < num_hits)
-            self._trials[place] = self._trials[place] * fading + 1
+            self._hits[place] += place < num_hits
+            self._trials[place] += 1
+
+    def fade(self, num_places: int | None = None) -> None:
+        """Lets a round pass for the first places, or for all."""
+        for place in range(len(self._trials) if num_places is None else num_places):
+            self._hits[place] *= self._fading
+            self._trials[place] *= self._fading
 
     def rates(self, num_places: int) -> list[float]:
         """[num_places] the probabilities."""
@@ -65,16 +75,22 @@ class Acceptance:
 
     def __init__(self, prior: "Acceptance | None" = None) -> None:
         if prior is None:
-            self.accepted = DecayingRates(lambda n: [_OPTIMISM] * n, prior_weight=2)
-            self.drafted = DecayingRates(lambda n: [1.0] * n, prior_weight=2)
+            memory = _DEPLOYMENT_MEMORY
+            self.accepted = DecayingRates(lambda n: [_OPTIMISM] * n, 2, memory)
+            self.drafted = DecayingRates(lambda n: [1.0] * n, 2, memory)
         else:
-            self.accepted = DecayingRates(prior.accepted.rates, prior_weight=6)
-            self.drafted = DecayingRates(prior.drafted.rates, prior_weight=3)
+            self.accepted = DecayingRates(prior.accepted.rates, 6, _SESSION_MEMORY)
+            self.drafted = DecayingRates(prior.drafted.rates, 3, _SESSION_MEMORY)
 
     def observe(self, num_asked: int, num_drafted: int, num_accepted: int) -> None:
         """A round asked for so many tokens, got a draft, and kept a part of it."""
         self.drafted.observe(min(num_drafted + 1, num_asked), num_drafted)
         self.accepted.observe(min(num_accepted + 1, num_drafted), num_accepted)
+
+    def fade(self) -> None:
+        """A round asked for nothing: what was seen before counts less."""
+        self.drafted.fade()
+        self.accepted.fade()
 
     def expect(self, max_k: int) -> "Expectation":
         """What to expect of drafts of up to so many tokens."""

@@ -12,7 +12,7 @@ none.
 
 *What is not used is tried now and then.* While K is 0, a small share of the time is set aside, and
 a round that asks for a draft all the same is paid from it. Lookups cost next to nothing and are
-tried often, a model rarely.
+tried often, a model rarely. While it is not, a round now and then takes a K beside it, or none.
 """
 
 from collections.abc import Hashable, Sequence
@@ -31,6 +31,8 @@ _STANDS_APART = 0.2
 """Tokens a round that a session must gain by drafting less than the others."""
 _ROUNDS_TO_HOLD = 4
 """Rounds of each session until K is chosen anew, so that all get to go by it."""
+_DECISIONS_TO_TRIAL = 8
+"""While speculation is on, one round after so many decisions tries another K."""
 _EXPLORATION_SHARE = 0.01
 """Of the time of plain rounds, for drafts that are not expected to pay."""
 _MAX_SAVED_S = 0.1
@@ -61,7 +63,8 @@ class Economy:
         self._drafts = DraftCosts(None)
         self._expectations: dict[Hashable, Expectation] = {}  # of the sessions under way
         self._k = 0  # that all go by
-        self._num_held = _ROUNDS_TO_HOLD  # rounds of sessions since it was chosen
+        self._num_held = 0  # rounds of sessions since it was chosen
+        self._num_decisions = 0
         self._batch_size = 1.0  # sessions in a pass of the target
         self._queueing = {False: 0.0, True: 0.0}  # by whether drafts are made: waiting / computing
         self._overhead_s = 0.001
@@ -80,11 +83,15 @@ class Economy:
 
     def choose(self, member: Hashable, expected: Expectation) -> int:
         """K for a session that expects so much of its drafts; its word counts from now on."""
+        is_new = member not in self._expectations
         self._expectations[member] = expected
         self._num_held += 1
-        if self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
+        if is_new or self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
             self._num_held = 0
+            self._num_decisions += 1
             self._decide()
+        if self._k and self._is_trying():
+            return self._trial
         return self._affordable(expected) if self._k else 0
 
     def explore(self, expected: Expectation) -> int:
@@ -136,6 +143,17 @@ class Economy:
         threshold = _WORTH_CHANGING if self._k else _WORTH_SPECULATING[is_shared]
         if not best or rates[best] > threshold * rates[self._k]:
             self._k = best
+
+    def _is_trying(self) -> bool:
+        """Whether all take one round of another K, to see what it costs by now."""
+        is_due = self._num_decisions % _DECISIONS_TO_TRIAL == 0
+        return is_due and self._num_held < len(self._expectations)
+
+    @property
+    def _trial(self) -> int:
+        """The K to try: none, one less and one more take turns."""
+        turn = self._num_decisions // _DECISIONS_TO_TRIAL % 3
+        return (0, self._k - 1, min(self._k + 1, self.max_k))[turn]
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""

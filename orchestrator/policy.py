@@ -115,7 +115,9 @@ class AdaptivePolicy:
             self._economy.pay_exploration(judged)
             self._is_exploring = False
         num_asked = judged.ask.num_speculative_tokens
-        if num_asked and not judged.draft_failed:
+        if not num_asked:
+            self._acceptance.fade()
+        elif not judged.draft_failed:
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
             for acceptance in (self._shared, self._acceptance):
                 acceptance.observe(num_asked, num_drafted, num_accepted)

@@ -71,10 +71,8 @@ def measured(pass_s: Callable[[int], float]) -> tuple[PassCost, ...]:
     return tuple(PassCost(size, round(pass_s(size) * 1e9)) for size in sizes)
 
 
-def experience_of(world: World, *, knows_costs: bool = True) -> Experience:
+def experience_of(world: World) -> Experience:
     """Of a deployment that has just started."""
-    if not knows_costs:
-        return Experience(Economy(MAX_K))
     return Experience(Economy(MAX_K, measured(world.pass_s), measured(world.draft_step_s)))
 
 
