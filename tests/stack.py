@@ -33,7 +33,7 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServ
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.generator import Tiers
-from orchestrator.plan import Deployment
+from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.servicer import GenerationServicer
@@ -154,8 +154,15 @@ async def running_stack(
     max_requests: int = 64,
     draft_patience: DraftPatience | None = None,
     reopen: ReopenOptions | None = None,
+    policy: PolicyKind = PolicyKind.FIXED,
+    draft_address: str = "",
 ) -> AsyncIterator[Stack]:
-    """Draft, target and orchestrator, each behind a gRPC server; `judge` replaces all real ones."""
+    """Draft, target and orchestrator, each behind a gRPC server.
+
+    Args:
+        judge: replaces all real ones.
+        draft_address: of another draft tier that sessions go to, instead of the one here.
+    """
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
         cleanup.push_async_callback(target_servicer.close)
@@ -167,7 +174,7 @@ async def running_stack(
         target_server = await cleanup.enter_async_context(
             running_server(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
         )
-        draft_address = f"127.0.0.1:{draft_server.port}"
+        draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
         tiers = Tiers(
             DraftServiceStub(await cleanup.enter_async_context(open_channel(draft_address))),
@@ -176,7 +183,9 @@ async def running_stack(
             reopen or ReopenOptions(),
             JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
         )
-        deployment = Deployment(target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K)
+        deployment = Deployment(
+            target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K, policy=policy
+        )
         servicer = GenerationServicer(deployment, tiers, max_requests)
         server = await cleanup.enter_async_context(
             running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
