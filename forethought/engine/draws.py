@@ -8,11 +8,13 @@ the rounding moves costs acceptance, never exactness.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 
-from forethought.engine.blocks import argmax_in_blocks, in_blocks, invert_in_blocks
+from forethought.engine import native_rows
+from forethought.engine.blocks import FlatSupports, measure_in_blocks
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.rejection import draw_index
 from forethought.sampling.types import (
@@ -41,7 +43,11 @@ def draw_drafts(
         For each row the guess and q, most likely token first: at most M tokens, all with q above
         zero.
     """
-    top_probs, top_ids = probs.topk(min(max_support, probs.shape[-1]))  # [n, M]
+    size = min(max_support, probs.shape[-1])
+    # [n, M]
+    top_probs, top_ids = (
+        native_rows.top(probs, size) if native_rows.takes(probs) else probs.topk(size)
+    )
     return [
         _draw(as_probabilities(row_probs), row_ids, u)
         for row_probs, row_ids, u in zip(
@@ -74,24 +80,18 @@ def measure(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    rows, columns = _flat(supports, vocab_size=probs.shape[-1])
-    blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
-    greedy_ids = argmax_in_blocks(blocks).tolist()
-    tail = blocks.clone()
-    tail.view(len(probs), -1)[rows, columns] = 0
-    draws = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)  # [n]
-    tail_ids, tail_masses = invert_in_blocks(tail, draws)
-    tail_probs = probs.gather(1, tail_ids[:, None].clamp(max=probs.shape[-1] - 1))[:, 0]
-    on_support = as_probabilities(probs[rows, columns].cpu().numpy())
-    ends = np.cumsum([len(support) for support in supports])
+    flat = _flat(supports, vocab_size=probs.shape[-1])
+    measure_rows = native_rows.measure if native_rows.takes(probs) else measure_in_blocks
+    measures = measure_rows(probs, flat, uniforms)
+    on_support = as_probabilities(measures.on_support.cpu().numpy())
     return [
-        _evidence(target_probs, *values)
-        for target_probs, *values in zip(
-            np.split(on_support, ends[:-1]),
-            tail_masses.tolist(),
-            tail_ids.tolist(),
-            tail_probs.tolist(),
-            greedy_ids,
+        _evidence(on_support[start:end], *values)
+        for (start, end), *values in zip(
+            pairwise(flat.bounds),
+            measures.tail_masses.tolist(),
+            measures.tail_ids.tolist(),
+            measures.tail_probs.tolist(),
+            measures.greedy_ids.tolist(),
             strict=True,
         )
     ]
@@ -115,7 +115,8 @@ def logprob_rows(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    rows, columns = _flat(supports, vocab_size=logits.shape[-1])
+    columns = _flat(supports, vocab_size=logits.shape[-1]).token_ids
+    rows = [row for row, support in enumerate(supports) for _ in support]
     norms = logits.logsumexp(dim=-1)  # [n]
     on_support = iter((logits[rows, columns] - norms[rows]).tolist())
     tails = torch.tensor(tail_token_ids, dtype=torch.long, device=logits.device)  # [n]
@@ -163,11 +164,9 @@ def _evidence(
     )
 
 
-def _flat(supports: Sequence[Sequence[int]], vocab_size: int) -> tuple[list[int], list[int]]:
-    """Row and column of every token of the supports, in order."""
-    rows = [row for row, support in enumerate(supports) for _ in support]
-    columns = [token_id for support in supports for token_id in support]
+def _flat(supports: Sequence[Sequence[int]], vocab_size: int) -> FlatSupports:
+    token_ids = [token_id for support in supports for token_id in support]
     # Refused here, since it would be a fault on the device there.
-    if columns and not 0 <= min(columns) <= max(columns) < vocab_size:
+    if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
         raise InvalidArgumentError({"support_token_ids": "not in the model's vocabulary"})
-    return rows, columns
+    return FlatSupports(token_ids, [0, *accumulate(map(len, supports))])

@@ -19,6 +19,10 @@ tokens looked at reach the mass, no other token can belong to the answer, so thi
 What is left to torch's own reductions: softmax and maximum give a row the same bits alone and
 beside others on the CPU. On an accelerator the kernel, and with it the last bit, may depend on the
 shape, as it does in the model's own pass.
+
+On a CPU with the C extension the same is done by `rows.c`, a row at a time. Its softmax may differ
+from torch's in the last bits, so both tiers of a deployment should have it, as they should have the
+same number format: the text of a seed is then the same, and the distribution is in any case.
 """
 
 from collections.abc import Sequence
@@ -27,6 +31,7 @@ from itertools import accumulate
 
 import torch
 
+from forethought.engine import native_rows
 from forethought.engine.blocks import argmax_in_blocks, in_blocks
 from forethought.engine.sequence import CachedSequence
 from forethought.errors import ForethoughtError
@@ -40,77 +45,48 @@ _MIN_TEMPERATURE = 1e-37
 """Below it one-hot in float32 all the same, but its reciprocal would no longer be a number."""
 
 
-@torch.inference_mode()
-def shape_logits(
-    logits: torch.Tensor,
-    params: SamplingParams,
-    contexts: Sequence[Sequence[int] | torch.Tensor] = (),
-) -> torch.Tensor:
-    """The distributions that `params` makes of `logits`.
-
-    Args:
-        logits: [n, V] float32, not changed.
-        params: what to apply to every row.
-        contexts: for each row the tokens before it, in any order, to which the repetition penalty
-            applies; unused without one. See `row_contexts`.
-
-    Returns:
-        [n, V] float32; rows sum to 1 up to rounding, or are one-hot where temperature is 0.
-
-    Raises:
-        ForethoughtError: a row has logits that are not numbers.
-    """
-    if params.repetition_penalty != 1:
-        logits = _penalised(logits, params.repetition_penalty, contexts)
-    if params.is_greedy:
-        greedy_ids = argmax_in_blocks(in_blocks(logits, -torch.inf))  # [n]
-        _refuse_nan(logits.gather(1, greedy_ids[:, None]))
-        return torch.zeros_like(logits).scatter_(1, greedy_ids[:, None], 1.0)
-    # [n, V]; the largest is 0, so that a temperature near 0 cannot overflow.
-    scores = logits - logits.amax(dim=-1, keepdim=True)
-    probs = scores.div_(max(params.temperature, _MIN_TEMPERATURE)).softmax(dim=-1)
-    _refuse_nan(probs[:, :1])
-    if params.top_k or params.top_p < 1 or params.min_p:
-        return _cut(probs, params)
-    return probs
-
-
 @dataclass(frozen=True, slots=True)
 class ShapedRows:
     """Neighbouring rows that one session wants shaped, and what they follow."""
 
     num_rows: int
     params: SamplingParams
-    contexts: Sequence[torch.Tensor] = ()  # of each row, as in `shape_logits`
+    contexts: Sequence[Sequence[int] | torch.Tensor] = ()
+    """For each row the tokens before it, in any order, to which the repetition penalty applies;
+    unused without one. See `row_contexts`."""
 
 
+def shape_logits(
+    logits: torch.Tensor,
+    params: SamplingParams,
+    contexts: Sequence[Sequence[int] | torch.Tensor] = (),
+) -> torch.Tensor:
+    """`shape_rows` of a single session."""
+    return shape_rows(logits, [ShapedRows(len(logits), params, contexts)])
+
+
+@torch.inference_mode()
 def shape_rows(logits: torch.Tensor, sessions: Sequence[ShapedRows]) -> torch.Tensor:
     """The distributions of the rows of several sessions, each by its own parameters.
-
-    Sessions that are shaped alike are shaped together, for the price of one.
 
     Args:
         logits: [R, V] float32, the rows of the sessions in order; not changed.
         sessions: whose rows they are.
 
     Returns:
-        [R, V] float32.
+        [R, V] float32; rows sum to 1 up to rounding, or are one-hot where temperature is 0.
 
     Raises:
         ForethoughtError: a row has logits that are not numbers.
     """
-    alike: dict[tuple[float, ...], list[int]] = {}
-    for index, session in enumerate(sessions):
-        alike.setdefault(session.params.shape, []).append(index)
-    if len(alike) == 1:
-        contexts = [context for session in sessions for context in session.contexts]
-        return shape_logits(logits, sessions[0].params, contexts)
-    probs = torch.empty_like(logits)
-    bounds = [0, *accumulate(session.num_rows for session in sessions)]
-    for indices in alike.values():
-        rows = [row for index in indices for row in range(bounds[index], bounds[index + 1])]
-        contexts = [context for index in indices for context in sessions[index].contexts]
-        probs[rows] = shape_logits(logits[rows], sessions[indices[0]].params, contexts)
+    logits = _penalised(logits, sessions)
+    if native_rows.takes(logits):
+        params = [session.params for session in sessions for _ in range(session.num_rows)]
+        probs = native_rows.shape(logits, params)
+    else:
+        probs = _shape_in_torch(logits, sessions)
+    if probs is None:
+        raise ForethoughtError("the model computed logits that are not numbers")
     return probs
 
 
@@ -133,15 +109,58 @@ def row_contexts(
     return [torch.cat((seen, guesses[:num])) for num in num_guesses]
 
 
-def _penalised(
-    logits: torch.Tensor, penalty: float, contexts: Sequence[Sequence[int] | torch.Tensor]
-) -> torch.Tensor:
+def _penalised(logits: torch.Tensor, sessions: Sequence[ShapedRows]) -> torch.Tensor:
+    if all(session.params.repetition_penalty == 1 for session in sessions):
+        return logits
     logits = logits.clone()
-    for row, context in zip(logits, contexts, strict=True):
-        token_ids = torch.as_tensor(context, dtype=torch.long, device=logits.device)  # [tokens]
-        seen = row.index_select(0, token_ids)
-        row.scatter_(0, token_ids, torch.where(seen < 0, seen * penalty, seen / penalty))
+    own_rows = logits.split([session.num_rows for session in sessions])
+    for session, rows in zip(sessions, own_rows, strict=True):
+        penalty = session.params.repetition_penalty
+        if penalty == 1:
+            continue
+        for row, context in zip(rows, session.contexts, strict=True):
+            token_ids = torch.as_tensor(context, dtype=torch.long, device=row.device)  # [tokens]
+            seen = row.index_select(0, token_ids)
+            row.scatter_(0, token_ids, torch.where(seen < 0, seen * penalty, seen / penalty))
     return logits
+
+
+def _shape_in_torch(logits: torch.Tensor, sessions: Sequence[ShapedRows]) -> torch.Tensor | None:
+    """Sessions that are shaped alike are shaped together, for the price of one.
+
+    None if a row has logits that are not numbers.
+    """
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for index, session in enumerate(sessions):
+        alike.setdefault(session.params.shape, []).append(index)
+    if len(alike) == 1:
+        return _shape_alike(logits, sessions[0].params)
+    probs = torch.empty_like(logits)
+    bounds = [0, *accumulate(session.num_rows for session in sessions)]
+    for indices in alike.values():
+        rows = [row for index in indices for row in range(bounds[index], bounds[index + 1])]
+        shaped = _shape_alike(logits[rows], sessions[indices[0]].params)
+        if shaped is None:
+            return None
+        probs[rows] = shaped
+    return probs
+
+
+def _shape_alike(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor | None:
+    # One logit that is not a number spoils a whole softmax, and wins every maximum.
+    if params.is_greedy:
+        greedy_ids = argmax_in_blocks(in_blocks(logits, -torch.inf))[:, None]  # [n, 1]
+        if bool(logits.gather(1, greedy_ids).isnan().any()):
+            return None
+        return torch.zeros_like(logits).scatter_(1, greedy_ids, 1.0)
+    # [n, V]; the largest is 0, so that a temperature near 0 cannot overflow.
+    scores = logits - logits.amax(dim=-1, keepdim=True)
+    probs = scores.div_(max(params.temperature, _MIN_TEMPERATURE)).softmax(dim=-1)
+    if bool(probs[:, :1].isnan().any()):
+        return None
+    if params.top_k or params.top_p < 1 or params.min_p:
+        return _cut(probs, params)
+    return probs
 
 
 def _cut(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
@@ -199,8 +218,3 @@ def _in_quanta(probs: torch.Tensor) -> torch.Tensor:
     """
     return (probs.double() * _NUM_QUANTA).floor_()
 
-
-def _refuse_nan(values: torch.Tensor) -> None:
-    """One value that is not a number spoils a whole softmax, and wins every maximum."""
-    if bool(values.isnan().any()):
-        raise ForethoughtError("the model computed logits that are not numbers")
