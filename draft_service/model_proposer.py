@@ -108,9 +108,10 @@ class ModelProposer:
         """The next guess of each session, from one row each, [n, V]."""
         # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
         # cut off, since a prompt may hold it and the penalty then looks it up.
-        known = logits.clone()
-        known[:, self._num_vocabulary_tokens :] = -torch.inf
-        probs = shape_rows(known, [each.rows for each in rounds])  # [n, V]
+        if logits.shape[-1] > self._num_vocabulary_tokens:
+            logits = logits.clone()
+            logits[:, self._num_vocabulary_tokens :] = -torch.inf
+        probs = shape_rows(logits, [each.rows for each in rounds])  # [n, V]
         guesses = draw_drafts(probs, self._max_support, [each.uniform for each in rounds])
         return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
 

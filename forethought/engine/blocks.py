@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from forethought.sampling.types import Probabilities, as_probabilities
+
 BLOCK_LEN = 256
 
 
@@ -25,11 +27,11 @@ class FlatSupports:
 class RowMeasures:
     """What evidence needs to know of n rows of probabilities."""
 
-    on_support: torch.Tensor  # [all supports]
-    tail_masses: torch.Tensor  # [n] float64, of all that is outside the support
-    tail_probs: torch.Tensor  # [n], of the tail tokens
-    tail_ids: torch.Tensor  # [n], drawn from the outside; any token where its mass is 0
-    greedy_ids: torch.Tensor  # [n], the first of the likeliest tokens
+    on_support: Probabilities  # of all supports, one after the other
+    tail_masses: Sequence[float]  # [n], of all that is outside the support
+    tail_probs: Sequence[float]  # [n], of the tail tokens
+    tail_ids: Sequence[int]  # [n], drawn from the outside; any token where its mass is 0
+    greedy_ids: Sequence[int]  # [n], the first of the likeliest tokens
 
 
 def in_blocks(rows: torch.Tensor, fill: float) -> torch.Tensor:
@@ -60,7 +62,11 @@ def measure_in_blocks(
     tail_ids = tail_ids.clamp(max=probs.shape[-1] - 1)
     tail_probs = probs.gather(1, tail_ids[:, None])[:, 0]
     return RowMeasures(
-        probs[rows, columns], tail_masses, tail_probs, tail_ids, argmax_in_blocks(blocks)
+        as_probabilities(probs[rows, columns].cpu().numpy()),
+        tail_masses.tolist(),
+        tail_probs.tolist(),
+        tail_ids.tolist(),
+        argmax_in_blocks(blocks).tolist(),
     )
 
 

@@ -419,7 +419,7 @@ static PyObject *py_top(PyObject *module, PyObject *const *objects, Py_ssize_t g
     TAKE(6);
     int status;
     Py_BEGIN_ALLOW_THREADS
-    status = top_all((const float *)args[0].address, (float *)args[1].address, (int64_t *)args[2].address,
+    status = top_all((const float *)args[0].address, (double *)args[1].address, (int64_t *)args[2].address,
                      (long)args[3].whole, (long)args[4].whole, (long)args[5].whole);
     Py_END_ALLOW_THREADS
     if (status < 0) return PyErr_NoMemory();

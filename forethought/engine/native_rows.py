@@ -5,13 +5,16 @@ What `filters.py` and `draws.py` do in torch, in the same words.
 Shapes: n rows, V tokens in the vocabulary.
 """
 
+from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from forethought.engine import kernels
 from forethought.engine.blocks import FlatSupports, RowMeasures
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import as_probabilities
 
 
 def takes(rows: torch.Tensor) -> bool:
@@ -27,29 +30,32 @@ def shape(logits: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tenso
     """
     logits = logits.contiguous()
     probs = torch.empty_like(logits)
-    shapes = torch.tensor(
-        [(each.temperature, each.top_k, each.top_p, each.min_p) for each in params],
-        dtype=torch.float64,
-    )  # [n, 4]
+    shapes = array("d")  # [n, 4]
+    for each in params:
+        shapes.extend((each.temperature, each.top_k, each.top_p, each.min_p))
     are_numbers = kernels.native.shape(
-        logits.data_ptr(), probs.data_ptr(), shapes.data_ptr(), *logits.shape
+        logits.data_ptr(), probs.data_ptr(), _address(shapes), *logits.shape
     )
     return probs if are_numbers else None
 
 
-def top(probs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
     """The largest of each row of [n, V], largest first, of equals those with the smallest ids.
 
     Returns:
         [n, count] probabilities and [n, count] ids; both 0 where a row has fewer above zero.
     """
     probs = probs.contiguous()
-    top_probs = torch.empty(len(probs), count)
-    top_ids = torch.empty(len(probs), count, dtype=torch.long)
+    num_rows, num_tokens = probs.shape
+    top_probs, top_ids = _room("d", num_rows * count), _room("q", num_rows * count)
     kernels.native.top(
-        probs.data_ptr(), top_probs.data_ptr(), top_ids.data_ptr(), *probs.shape, count
+        probs.data_ptr(), _address(top_probs), _address(top_ids), num_rows, num_tokens, count
     )
-    return top_probs, top_ids
+    ends = range(count, num_rows * count + 1, count)
+    return (
+        [top_probs[end - count : end].tolist() for end in ends],
+        [top_ids[end - count : end].tolist() for end in ends],
+    )
 
 
 def measure(
@@ -58,18 +64,19 @@ def measure(
     """See `blocks.measure_in_blocks`."""
     probs = probs.contiguous()
     num_rows = len(probs)
-    draws = torch.tensor(uniforms, dtype=torch.float64)  # [n]
-    on_support, tail_masses, tail_probs = (
-        torch.empty(count, dtype=torch.float64)
-        for count in (len(supports.token_ids), num_rows, num_rows)
-    )
-    tail_ids, greedy_ids = torch.empty(2, num_rows, dtype=torch.long)
-    measures = RowMeasures(on_support, tail_masses, tail_probs, tail_ids, greedy_ids)
-    bounds, token_ids = (torch.tensor(each) for each in (supports.bounds, supports.token_ids))
-    kernels.native.measure(
-        probs.data_ptr(),
-        *probs.shape,
-        *(each.data_ptr() for each in (bounds, token_ids, draws)),
-        *(each.data_ptr() for each in (on_support, tail_masses, tail_probs, tail_ids, greedy_ids)),
-    )
-    return measures
+    asked = (array("q", supports.bounds), array("q", supports.token_ids), array("d", uniforms))
+    on_support = _room("d", len(supports.token_ids))
+    tail_masses, tail_probs = _room("d", num_rows), _room("d", num_rows)
+    tail_ids, greedy_ids = _room("q", num_rows), _room("q", num_rows)
+    found = (on_support, tail_masses, tail_probs, tail_ids, greedy_ids)
+    kernels.native.measure(probs.data_ptr(), *probs.shape, *map(_address, asked + found))
+    return RowMeasures(as_probabilities(on_support), tail_masses, tail_probs, tail_ids, greedy_ids)
+
+
+def _room(kind: str, count: int) -> "array[Any]":
+    """Numbers of 8 bytes to be filled in; cheaper to make than a tensor, and to read."""
+    return array(kind, bytes(8 * count))
+
+
+def _address(numbers: "array[Any]") -> int:
+    return numbers.buffer_info()[0]

@@ -18,6 +18,7 @@
 #define SPAN 64                  /* entries that are summed up by one number */
 #define WHOLE 4503599627370496.0 /* quanta of a probability of 1: 2^52 */
 #define TABLE 2048
+#define MANY 400000              /* entries of all rows, from which on threads that sleep are worth waking */
 
 typedef double Doubles __attribute__((vector_size(64)));
 typedef float Half __attribute__((vector_size(32)));
@@ -279,7 +280,7 @@ static int shape_row(const float *logits, float *probs, long n, const Shape *sha
 
 int shape_all(const float *logits, float *probs, const Shape *shapes, long rows, long n) {
     int is_refused = 0, is_short = 0;
-#pragma omp parallel for if (rows > 1 && rows * n > PARALLEL_FROM) reduction(| : is_refused, is_short)
+#pragma omp parallel for if (rows * n > MANY) reduction(| : is_refused, is_short)
     for (long r = 0; r < rows; r++) {
         int status = shape_row(logits + r * n, probs + r * n, n, shapes + r);
         is_refused |= status > 0;
@@ -289,7 +290,7 @@ int shape_all(const float *logits, float *probs, const Shape *shapes, long rows,
 }
 
 /* room, ids: [n]. */
-static void top_row(const float *probs, float *top_probs, int64_t *top_ids, long n, long wanted,
+static void top_row(const float *probs, double *top_probs, int64_t *top_ids, long n, long wanted,
                     float *room, int32_t *ids) {
     float maxima[count_spans(n)];
     fill_maxima(probs, n, maxima);
@@ -313,9 +314,9 @@ static void top_row(const float *probs, float *top_probs, int64_t *top_ids, long
     for (; num_kept < wanted; num_kept++) top_probs[num_kept] = 0, top_ids[num_kept] = 0;
 }
 
-int top_all(const float *probs, float *top_probs, int64_t *top_ids, long rows, long n, long count) {
+int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count) {
     int is_short = 0;
-#pragma omp parallel for if (rows > 1 && rows * n > PARALLEL_FROM) reduction(| : is_short)
+#pragma omp parallel for if (rows * n > MANY) reduction(| : is_short)
     for (long r = 0; r < rows; r++) {
         float *room = malloc((sizeof(float) + sizeof(int32_t)) * (size_t)n);
         if (room)
@@ -378,6 +379,6 @@ static void measure_row(const float *probs, const Measured *m, long r, long n) {
 }
 
 void measure_all(const float *probs, const Measured *measured, long rows, long n) {
-#pragma omp parallel for if (rows > 1 && rows * n > PARALLEL_FROM)
+#pragma omp parallel for if (rows * n > MANY)
     for (long r = 0; r < rows; r++) measure_row(probs + r * n, measured, r, n);
 }

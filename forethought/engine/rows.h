@@ -28,7 +28,7 @@ int shape_all(const float *logits, float *probs, const Shape *shapes, long rows,
 
 /* [n, V] probabilities -> [n, M] the largest and their ids, largest first, the first of equals
  * first; probability and id 0 where a row has fewer above zero. -1 without memory, else 0. */
-int top_all(const float *probs, float *top_probs, int64_t *top_ids, long rows, long n, long count);
+int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count);
 
 void measure_all(const float *probs, const Measured *measured, long rows, long n);
 
