@@ -12,8 +12,8 @@ from itertools import accumulate, pairwise
 
 import torch
 
-from forethought.engine import native_rows
-from forethought.engine.blocks import FlatSupports, measure_in_blocks
+from forethought.engine import native_rows, torch_rows
+from forethought.engine.row_measures import FlatSupports
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.rejection import draw_index
 from forethought.sampling.types import (
@@ -43,16 +43,11 @@ def draw_drafts(
         zero.
     """
     size = min(max_support, probs.shape[-1])  # M
-    top = native_rows.top if native_rows.takes(probs) else _top_in_torch
+    top = native_rows.top if native_rows.takes(probs) else torch_rows.top
     return [
         _draw(weights, token_ids, u)
         for weights, token_ids, u in zip(*top(probs, size), uniforms, strict=True)
     ]
-
-
-def _top_in_torch(probs: torch.Tensor, size: int) -> tuple[list[list[float]], list[list[int]]]:
-    top_probs, top_ids = probs.topk(size)  # [n, M]
-    return top_probs.tolist(), top_ids.tolist()
 
 
 def _draw(weights: Sequence[float], token_ids: Sequence[int], u: float) -> DraftedToken:
@@ -80,11 +75,11 @@ def measure(
         InvalidArgumentError: a support holds what is not a token.
     """
     flat = _flat(supports, vocab_size=probs.shape[-1])
-    measure_rows = native_rows.measure if native_rows.takes(probs) else measure_in_blocks
+    measure_rows = native_rows.measure if native_rows.takes(probs) else torch_rows.measure
     measures = measure_rows(probs, flat, uniforms)
     return [
-        _evidence(measures.on_support[start:end], *values)
-        for (start, end), *values in zip(
+        _evidence(measures.on_support[start:end], tail_mass, tail_id, tail_prob, greedy_id)
+        for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
             pairwise(flat.bounds),
             measures.tail_masses,
             measures.tail_ids,

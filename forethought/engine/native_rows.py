@@ -1,6 +1,7 @@
 """Rows over a vocabulary in C, on a CPU; see rows.c.
 
-What `filters.py` and `draws.py` do in torch, in the same words.
+The same functions as in `torch_rows.py`. Their results are equal but for rounding, and but for
+which of several equals are the top ones.
 
 Shapes: n rows, V tokens in the vocabulary.
 """
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from forethought.engine import kernels
-from forethought.engine.blocks import FlatSupports, RowMeasures
+from forethought.engine.row_measures import FlatSupports, RowMeasures
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import as_probabilities
 
@@ -58,10 +59,8 @@ def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[i
     )
 
 
-def measure(
-    probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[float]
-) -> RowMeasures:
-    """See `blocks.measure_in_blocks`."""
+def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[float]) -> RowMeasures:
+    """As `torch_rows.measure` does."""
     probs = probs.contiguous()
     num_rows = len(probs)
     asked = (array("q", supports.bounds), array("q", supports.token_ids), array("d", uniforms))
@@ -69,7 +68,8 @@ def measure(
     tail_masses, tail_probs = _room("d", num_rows), _room("d", num_rows)
     tail_ids, greedy_ids = _room("q", num_rows), _room("q", num_rows)
     found = (on_support, tail_masses, tail_probs, tail_ids, greedy_ids)
-    kernels.native.measure(probs.data_ptr(), *probs.shape, *map(_address, asked + found))
+    addresses = [_address(each) for each in (*asked, *found)]
+    kernels.native.measure(probs.data_ptr(), *probs.shape, *addresses)
     return RowMeasures(as_probabilities(on_support), tail_masses, tail_probs, tail_ids, greedy_ids)
 
 
