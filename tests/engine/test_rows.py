@@ -86,12 +86,24 @@ def test_softmax_is_that_of_doubles(logits, temperature):
 @example(torch.zeros(2, 20_000), SamplingParams(top_p=0.9999999))
 @example(torch.randn(1, 20_000) * 0.01, SamplingParams(top_p=0.5))
 @example(torch.randn(1, 20_000), SamplingParams(top_k=400, top_p=0.3))
+@example(torch.randn(1, 300_000) * 0.01, SamplingParams(top_p=0.5))
 def test_of_the_same_softmax_the_same_tokens_are_kept(logits, params):
     uncut = shape_logits(logits, replace(params, **NO_CUT))
     probs = shape_logits(logits, params)
     expected = torch_rows.cut(uncut, params)
     assert torch.equal(probs > 0, expected > 0)
     torch.testing.assert_close(probs, expected, atol=0, rtol=2e-6)
+
+
+def test_a_nucleus_that_rounding_pushed_far_into_the_tail_is_found():
+    """61 equals that sum to 1 - 5.6e-8 in float32, and a tail that makes up for a part of it."""
+    tail = torch.linspace(0.5, 0.98, 1000).double() * 1.5e-9
+    logits = torch.cat((torch.zeros(61), tail.log().float()))[None]
+    params = SamplingParams(top_p=1 - 5.3e-8)
+    uncut = shape_logits(logits, SamplingParams())
+    expected = torch_rows.cut(uncut, params)
+    assert 61 < int((expected > 0).sum()) < 1061
+    assert torch.equal(shape_logits(logits, params) > 0, expected > 0)
 
 
 @each_build
