@@ -65,7 +65,9 @@ def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[floa
         uniforms: for each row a draw from [0, 1), which chooses its tail token.
     """
     bounds = torch.tensor(supports.bounds, device=probs.device)
-    rows = torch.arange(len(probs), device=probs.device).repeat_interleave(bounds.diff())
+    rows = torch.arange(len(probs), device=probs.device).repeat_interleave(
+        bounds.diff(), output_size=len(supports.token_ids)
+    )
     columns = torch.tensor(supports.token_ids, dtype=torch.long, device=probs.device)
     blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
     tail = blocks.clone()

@@ -1,7 +1,6 @@
 """Every build of the C kernels makes of a row what torch makes of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from unittest.mock import patch
@@ -9,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forethought.engine import kernels, native_rows, torch_rows
@@ -49,27 +48,14 @@ def logit_rows(draw: st.DrawFn) -> torch.Tensor:
     return logits
 
 
-@pytest.fixture(params=builds_for_this_machine(), autouse=True)
+@pytest.fixture(scope="module", params=builds_for_this_machine(), autouse=True)
 def build(request: pytest.FixtureRequest) -> Iterator[None]:
     module = import_module(f"forethought.engine._kernels_{request.param}")
     with patch.object(kernels, "native", module):
         yield
 
 
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    with patch.object(kernels, "are_built", False):
-        yield
-
-
-each_build = settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # the build is set only once
-)
-
-
-@each_build
+@settings(max_examples=100, deadline=None)
 @given(logits=logit_rows(), temperature=st.sampled_from([1e-38, 0.01, 0.7, 1.0, 100.0]))
 def test_softmax_is_that_of_doubles(logits, temperature):
     probs = shape_logits(logits, SamplingParams(temperature=temperature))
@@ -81,7 +67,7 @@ def test_softmax_is_that_of_doubles(logits, temperature):
     assert ((probs - expected).abs() <= expected * tolerance + 1e-37).all()
 
 
-@each_build
+@settings(max_examples=100, deadline=None)
 @given(logits=logit_rows(), params=CUTS)
 @example(torch.zeros(2, 20_000), SamplingParams(top_p=0.9999999))
 @example(torch.randn(1, 20_000) * 0.01, SamplingParams(top_p=0.5))
@@ -106,7 +92,7 @@ def test_a_nucleus_that_rounding_pushed_far_into_the_tail_is_found():
     assert torch.equal(shape_logits(logits, params) > 0, expected > 0)
 
 
-@each_build
+@settings(max_examples=100, deadline=None)
 @given(logits=logit_rows())
 @example(torch.full((2, 300), -torch.inf))
 @example(torch.tensor([[-0.0, 0.0], [0.0, -0.0]]))
@@ -114,8 +100,9 @@ def test_a_nucleus_that_rounding_pushed_far_into_the_tail_is_found():
 def test_greedy_rows_are_the_same(logits):
     greedy = SamplingParams(temperature=0)
     probs = shape_logits(logits, greedy)
-    with without_kernels():
-        assert torch.equal(probs, shape_logits(logits, greedy))
+    expected = torch_rows.shape(logits, [greedy] * len(logits))
+    assert expected is not None
+    assert torch.equal(probs, expected)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.5])
@@ -136,7 +123,7 @@ def test_a_row_without_any_possible_token_is_refused():
     assert torch_rows.shape(logits, [SamplingParams()]) is None
 
 
-@each_build
+@settings(max_examples=100, deadline=None)
 @given(logits=logit_rows(), params=CUTS, max_support=st.integers(1, 256))
 def test_the_top_ones_are_the_likeliest_and_of_equals_the_first(logits, params, max_support):
     probs = shape_logits(logits, params)
@@ -148,7 +135,7 @@ def test_the_top_ones_are_the_likeliest_and_of_equals_the_first(logits, params, 
         assert own_ids == [token_id if row[token_id] else 0 for token_id in order.tolist()]
 
 
-@each_build
+@settings(max_examples=100, deadline=None)
 @given(
     logits=logit_rows(),
     params=CUTS,
