@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import ClassVar
 
 import torch
 
 from forethought.engine.causal_model import CausalModel
+from forethought.engine.coupling import draw_coupled
 from forethought.engine.draws import draw_drafts
 from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.randomness import KeyedRandomness, Stream
-from forethought.sampling.types import Draft, DraftedToken
+from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
+from forethought.sampling.types import Draft, DraftedToken, VerificationMode
 from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 
 
@@ -29,6 +31,7 @@ class Speculation:
     sequence: CachedSequence
     request: SpeculateRound
     sampling: SamplingParams
+    mode: VerificationMode
     num_tokens: int  # K
     guesses: list[DraftedToken] = field(default_factory=list)
 
@@ -40,10 +43,25 @@ class Speculation:
         return ShapedRows(1, self.sampling, contexts)
 
     @property
+    def is_coupled(self) -> bool:
+        """Whether guesses are chosen by noise that the target shares."""
+        return self.mode is VerificationMode.COUPLED
+
+    @property
+    def position(self) -> int:
+        """Where the next guess goes."""
+        return self.request.position + len(self.guesses)
+
+    @property
     def uniform(self) -> float:
         """The draw that chooses the next guess."""
         randomness = KeyedRandomness(self.sampling.seed, self.request.round)
-        return randomness.uniform(Stream.DRAFT, self.request.position + len(self.guesses))
+        return randomness.uniform(Stream.DRAFT, self.position)
+
+    @property
+    def coupling_key(self) -> int:
+        """What the shared noise for the next guess is keyed by."""
+        return coupling_key(self.sampling.seed, self.position)
 
     def begin(self) -> None:
         """Rolls back to the committed tokens.
@@ -59,9 +77,13 @@ class Speculation:
         if len(self.guesses) < self.num_tokens:
             self.guesses.append(guess)
         if len(self.guesses) == self.num_tokens:
-            return Draft(tuple(self.guesses))
-        self.sequence.guess(guess.token_id)
+            return Draft(tuple(self.guesses), ModelProposer.name)
+        self.feed(guess.token_id)
         return None
+
+    def feed(self, token_id: int) -> None:
+        """Puts a guess into the log, for the pass that makes the next one."""
+        self.sequence.guess(token_id)
 
 
 class ModelProposer:
@@ -94,9 +116,10 @@ class ModelProposer:
         self.info = replace(info, max_model_len=self.engine.max_model_len)
 
     def open(self, opening: SessionOpen) -> "ModelSession":
-        num_reused_tokens = self.engine.count_reusable(opening.token_ids)
-        sequence = self.engine.open(opening.token_ids)
-        return ModelSession(self, sequence, opening.sampling, num_reused_tokens)
+        salt = opening.tenant.encode()
+        num_reused_tokens = self.engine.count_reusable(opening.token_ids, salt)
+        sequence = self.engine.open(opening.token_ids, salt)
+        return ModelSession(self, sequence, opening, num_reused_tokens)
 
     def load(self) -> TierLoad:
         return self.engine.load()
@@ -106,14 +129,27 @@ class ModelProposer:
 
     def _guess(self, rounds: Sequence[Speculation], logits: torch.Tensor) -> list[Draft | None]:
         """The next guess of each session, from one row each, [n, V]."""
+        probs = shape_rows(self._scores(logits), [each.rows for each in rounds])  # [n, V]
+        guesses: list[DraftedToken] = []
+        for is_coupled, group in groupby(rounds, key=lambda each: each.is_coupled):
+            alike = list(group)
+            own = probs[len(guesses) : len(guesses) + len(alike)]
+            if is_coupled:
+                guesses += draw_coupled(own, [each.coupling_key for each in alike])
+            else:
+                uniforms = [each.uniform for each in alike]
+                guesses += draw_drafts(own, self._max_support, uniforms)
+        return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """[n, V] -> [n, V]: a score for every token id of the sessions."""
         # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
         # cut off, since a prompt may hold it and the penalty then looks it up.
-        if logits.shape[-1] > self._num_vocabulary_tokens:
-            logits = logits.clone()
-            logits[:, self._num_vocabulary_tokens :] = -torch.inf
-        probs = shape_rows(logits, [each.rows for each in rounds])  # [n, V]
-        guesses = draw_drafts(probs, self._max_support, [each.uniform for each in rounds])
-        return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
+        if logits.shape[-1] == self._num_vocabulary_tokens:
+            return logits
+        known = logits.clone()
+        known[:, self._num_vocabulary_tokens :] = -torch.inf
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +158,14 @@ class ModelSession:
 
     proposer: ModelProposer
     sequence: CachedSequence
-    sampling: SamplingParams
+    opening: SessionOpen
     num_reused_tokens: int
 
     async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
         room = self.proposer.info.max_model_len - request.position
         num_tokens = max(min(request.num_speculative_tokens, room), 0)
-        work = Speculation(self.sequence, request, self.sampling, num_tokens)
+        opening = self.opening
+        work = Speculation(self.sequence, request, opening.sampling, opening.mode, num_tokens)
         return await self.proposer.engine.run(work)
 
     def close(self) -> None:

@@ -96,7 +96,8 @@ class NgramSession:
             self._proposer.min_match,
             self._proposer.max_match,
         )
-        return Draft(tuple(DraftedToken(token_id, [token_id], _CERTAIN) for token_id in guesses))
+        tokens = tuple(DraftedToken(token_id, [token_id], _CERTAIN) for token_id in guesses)
+        return Draft(tokens, NgramProposer.name)
 
     def close(self) -> None:
         self._proposer.discard(self)

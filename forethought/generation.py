@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from forethought.sampling.types import OutputToken, TokenOrigin
+from forethought.sampling.types import (
+    LookaheadOutcome,
+    OutputToken,
+    TokenOrigin,
+    VerificationMode,
+)
+from forethought.tier import LookaheadCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class GenerationParams:
     stop_token_ids: Sequence[int] = ()  # generation ends after any of these tokens
     ignore_eos: bool = False  # go on after the model's own end tokens
     logprobs: int | None = None  # top log-probabilities to return with each token
-    num_speculative_tokens: int | None = None  # K; 0 turns speculation off
+    num_speculative_tokens: int | None = None  # K of every round; 0 turns speculation off
+    verification_mode: VerificationMode | None = None  # how drafts are judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class GenerationRequest:
     params: GenerationParams = field(default_factory=GenerationParams)
     request_id: str = ""  # the client's own name for it, for logs and traces
     include_steps: bool = False  # also send a `Step` for each round
+    tenant: str = ""  # requests of different tenants share nothing
 
 
 class FinishReason(Enum):
@@ -73,6 +81,7 @@ class Started:
     seed: int
     num_prompt_tokens: int
     model: str
+    verification_mode: VerificationMode = VerificationMode.REJECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class JudgedToken:
 
     token_id: int
     text: str
-    draft_prob: float  # step 1
+    draft_prob: float | None  # step 1; None in a coupled draft
     target_prob: float  # step 2
     verdict: Verdict  # step 3
 
@@ -121,6 +130,18 @@ class Step:
     speculation_ns: int
     verification_ns: int
     rejection_ns: int
+    proposer: str = ""  # which one made the draft
+    lookahead: LookaheadOutcome | None = None  # whether the draft had been made ahead
+
+
+@dataclass(frozen=True, slots=True)
+class ProposerStatistics:
+    """What the drafts of one proposer came to."""
+
+    proposer: str
+    num_rounds: int = 0  # that it drafted for
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +156,8 @@ class SpeculationStatistics:
     speculation_ns: int = 0
     verification_ns: int = 0
     rejection_ns: int = 0
+    proposers: tuple[ProposerStatistics, ...] = ()
+    lookahead: LookaheadCounts = field(default_factory=LookaheadCounts)
 
     @property
     def acceptance_rate(self) -> float | None:

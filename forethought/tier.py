@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.types import Draft, Evidence
+from forethought.sampling.types import Draft, Evidence, VerificationMode
+
+
+@dataclass(frozen=True, slots=True)
+class PassCost:
+    """How long a forward pass takes, by its size."""
+
+    num_tokens: int  # over all its sessions
+    forward_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class ModelInfo:
     dtype: str  # "" without a model
     device: str  # "" without a model
     max_num_speculative_tokens: int  # most tokens drafted or verified in one round
+    pass_costs: tuple[PassCost, ...] = ()  # smallest first, measured at start; () without a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class SessionOpen:
     sampling: SamplingParams
     vocabulary_fingerprint: str = ""  # expected; empty is not checked
     model_fingerprint: str = ""  # expected; empty is not checked
+    mode: VerificationMode = VerificationMode.REJECTION
+    tenant: str = ""  # sessions of different tenants share nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,17 @@ class RoundTimings:
     queue_ns: int = 0  # arrival until the engine started on it
     forward_ns: int = 0  # in the engine
     total_ns: int = 0  # arrival until the answer was handed to gRPC, the two above included
-    batch_size: int = 1
+    batch_size: int = 1  # sessions in the largest of its passes
+    num_batch_tokens: int = 0  # tokens in that pass, over all its sessions
+
+
+@dataclass(frozen=True, slots=True)
+class LookaheadCounts:
+    """How often drafting ahead paid."""
+
+    num_hits: int = 0  # rounds whose draft had been made ahead
+    num_misses: int = 0  # rounds that ended otherwise than expected
+    num_wasted_tokens: int = 0  # drafted ahead for nothing
 
 
 @dataclass(frozen=True, slots=True)

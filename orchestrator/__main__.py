@@ -106,6 +106,8 @@ def make_deployment(
         target=target,
         default_num_speculative_tokens=min(settings.num_speculative_tokens, max_k),
         max_num_speculative_tokens=max_k,
+        default_mode=settings.verification_mode,
+        policy=settings.policy,
     )
 
 

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
@@ -13,15 +13,17 @@ from forethought.generation import (
     SpeculationStatistics,
     Started,
 )
-from forethought.sampling.rejection import judge
+from forethought.sampling.judges import JUDGES, Judge
+from forethought.sampling.types import VerificationMode
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.decode_loop import DecodingStrategy, Judge, Round, decode
+from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan
-from orchestrator.policy import FixedPolicy
+from orchestrator.policy import AdaptivePolicy, FixedPolicy, SpeculationEconomy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.round import Round
 from orchestrator.session import Session
 from orchestrator.statistics import add_round, as_step
 
@@ -34,7 +36,7 @@ class Tiers:
     target: TargetServiceStub
     draft_patience: DraftPatience
     reopen: ReopenOptions
-    judge: Judge = judge
+    judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)
 
 
 class Generation:
@@ -45,6 +47,7 @@ class Generation:
         plan: GenerationPlan,
         deployment: Deployment,
         tiers: Tiers,
+        economy: SpeculationEconomy,
         deadline_s: float | None,
     ) -> None:
         self.session_id = secrets.token_urlsafe(16)
@@ -52,7 +55,8 @@ class Generation:
         self._first_token_ns = 0
         self._plan = plan
         self._deployment = deployment
-        self._judge = tiers.judge
+        self._judge = tiers.judges[plan.mode]
+        self._economy = economy
         vocabulary = deployment.tokenizer.fingerprint
         self._proposer = RemoteProposer(
             tiers.draft,
@@ -93,23 +97,26 @@ class Generation:
             token_ids=plan.prompt_token_ids,
             max_len=len(plan.prompt_token_ids) + plan.max_tokens,
             sampling=plan.sampling,
+            mode=plan.mode,
+            tenant=plan.tenant,
         )
+        policy = self._policy(session)
+        self._economy.num_sessions += 1
         try:
-            await self._start(session)
+            # Both tiers compute the prompt at the same time.
+            if policy.expects_speculation:
+                self._proposer.start(session)
+            await self._verifier.start(session)
             yield [
                 Started(
                     session.session_id,
                     plan.sampling.seed,
                     len(plan.prompt_token_ids),
                     self._deployment.target.name,
+                    plan.mode,
                 )
             ]
-            strategy = DecodingStrategy(
-                self._proposer,
-                self._verifier,
-                self._judge,
-                FixedPolicy(plan.num_speculative_tokens),
-            )
+            strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
                     self._refuse_foreign_draft()
@@ -120,14 +127,15 @@ class Generation:
                         break
             yield [self._finished()]
         finally:
+            self._economy.num_sessions -= 1
             self._proposer.close()
             self._verifier.close()
 
-    async def _start(self, session: Session) -> None:
-        """Opens the streams, so that both tiers compute the prompt at the same time."""
-        if self._plan.num_speculative_tokens:
-            self._proposer.start(session)
-        await self._verifier.start(session)
+    def _policy(self, session: Session) -> SpeculationPolicy:
+        k = self._plan.num_speculative_tokens
+        if self._plan.is_adaptive:
+            return AdaptivePolicy(self._economy, session, k)
+        return FixedPolicy(k)
 
     def _refuse_foreign_draft(self) -> None:
         mismatch = self._proposer.mismatch
@@ -145,6 +153,8 @@ class Generation:
 
     def _take(self, judged: Round) -> list[GenerationEvent]:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
+        if self._proposer.model is not None:
+            self._economy.know_draft(self._proposer.model.pass_costs)
         self._statistics = add_round(self._statistics, judged, self._proposer.num_failures)
         events: list[GenerationEvent] = []
         if self._plan.include_steps:

@@ -8,12 +8,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
 from forethought.models.tokenizer import TextTokenizer
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
+from forethought.sampling.types import VerificationMode
 from forethought.tier import ModelInfo
 
 DEFAULT_MAX_TOKENS = 256
@@ -21,6 +23,14 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_REQUEST_ID_CHARS = 128
+MAX_TENANT_CHARS = 128
+
+
+class PolicyKind(Enum):
+    """How K is chosen when a request does not say."""
+
+    ADAPTIVE = "adaptive"  # by what it promises, round by round
+    FIXED = "fixed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class Deployment:
     target: ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
+    default_mode: VerificationMode = VerificationMode.REJECTION
+    policy: PolicyKind = PolicyKind.FIXED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,11 @@ class GenerationPlan:
     stops: tuple[str, ...]
     stop_token_ids: frozenset[int]  # the model's own end tokens included, unless ignored
     num_logprobs: int | None
-    num_speculative_tokens: int  # K
+    num_speculative_tokens: int  # K, or the most of it
+    is_adaptive: bool  # whether each round chooses its own K
     include_steps: bool
+    mode: VerificationMode = VerificationMode.REJECTION
+    tenant: str = ""
 
 
 def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
@@ -58,6 +73,8 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     violations = _check_params(params, deployment)
     if len(request.request_id) > MAX_REQUEST_ID_CHARS:
         violations["request_id"] = f"must have at most {MAX_REQUEST_ID_CHARS} characters"
+    if len(request.tenant) > MAX_TENANT_CHARS:
+        violations["tenant"] = f"must have at most {MAX_TENANT_CHARS} characters"
     with _collect(violations, prefix="params."):
         sampling = SamplingParams(
             temperature=params.temperature,
@@ -84,7 +101,10 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         stop_token_ids=eos_token_ids | frozenset(params.stop_token_ids),
         num_logprobs=params.logprobs,
         num_speculative_tokens=deployment.default_num_speculative_tokens if k is None else k,
+        is_adaptive=deployment.policy is PolicyKind.ADAPTIVE and k is None,
         include_steps=request.include_steps,
+        mode=params.verification_mode or deployment.default_mode,
+        tenant=request.tenant,
     )
 
 

@@ -187,6 +187,8 @@ class RemoteVerifier:
             session.sampling,
             self._model.vocabulary_fingerprint,
             self._model.model_fingerprint,
+            session.mode,
+            session.tenant,
         )
         async with asyncio.timeout(max(self._patience_left_s(), MIN_OPENING_S)):
             await stream.send(VerifyRequest(open=open_to_proto(opening)))

@@ -10,6 +10,7 @@ import structlog
 
 from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.generation import ChatMessage
+from forethought.rpc.enums import MODE_TO_PROTO
 from forethought.rpc.generation_codec import (
     conversation_from_proto,
     request_from_proto,
@@ -26,6 +27,7 @@ from orchestrator.plan import (
     encode_prompt,
     plan_generation,
 )
+from orchestrator.policy import SpeculationEconomy
 from orchestrator.run_ahead import run_ahead
 
 MAX_ROUNDS_AHEAD = 16
@@ -43,6 +45,7 @@ class GenerationServicer(GenerationServiceServicer):
         self._deployment = deployment
         self._tiers = tiers
         self._max_requests = max_requests
+        self._economy = SpeculationEconomy(deployment.target.pass_costs)
         self._num_requests = 0
 
     async def Generate(
@@ -60,7 +63,9 @@ class GenerationServicer(GenerationServiceServicer):
         self._num_requests += 1
         try:
             plan = await self._plan(request)
-            generation = Generation(plan, self._deployment, self._tiers, context.time_remaining())
+            generation = Generation(
+                plan, self._deployment, self._tiers, self._economy, context.time_remaining()
+            )
             structlog.contextvars.bind_contextvars(session_id=generation.session_id)
             async with aclosing(run_ahead(generation.events(), MAX_ROUNDS_AHEAD)) as groups:
                 async for events in groups:
@@ -90,6 +95,8 @@ class GenerationServicer(GenerationServiceServicer):
             target=model_to_proto(self._deployment.target),
             default_num_speculative_tokens=self._deployment.default_num_speculative_tokens,
             max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
+            policy=self._deployment.policy.value,
+            default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
         )
 
     async def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness
-from forethought.sampling.types import Outcome
+from forethought.sampling.types import Outcome, VerificationMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Session:
     max_len: int  # length at which generation ends, tokens
     sampling: SamplingParams
     round: int = 0
+    mode: VerificationMode = VerificationMode.REJECTION
+    tenant: str = ""
 
     @property
     def position(self) -> int:

@@ -4,7 +4,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from forethought.sampling.types import VerificationMode
 from forethought.settings import ProcessSettings
+from orchestrator.plan import PolicyKind
 
 
 class OrchestratorSettings(ProcessSettings):
@@ -19,8 +21,16 @@ class OrchestratorSettings(ProcessSettings):
     )
     draft: str = Field("127.0.0.1:50051", description="address of the draft tier")
     target: str = Field("127.0.0.1:50052", description="address of the target tier")
+    policy: PolicyKind = Field(
+        PolicyKind.ADAPTIVE,
+        description="how the tokens to draft a round (K) are chosen when a request does not say: "
+        "adaptive takes what promises the most tokens a second, fixed always the same",
+    )
     num_speculative_tokens: int = Field(
-        4, ge=0, le=128, description="tokens to draft a round (K) when a request does not say"
+        8, ge=0, le=128, description="K of the fixed policy, and the most of the adaptive one"
+    )
+    verification_mode: VerificationMode = Field(
+        VerificationMode.REJECTION, description="how drafts are judged when a request does not say"
     )
     max_requests: int = Field(256, ge=1, description="most requests under way at a time")
     draft_open_timeout_s: float = Field(

@@ -2,9 +2,17 @@
 
 from itertools import zip_longest
 
-from forethought.generation import JudgedToken, SpeculationStatistics, Step, Verdict
+from forethought.generation import (
+    JudgedToken,
+    ProposerStatistics,
+    SpeculationStatistics,
+    Step,
+    Verdict,
+)
 from forethought.models.tokenizer import TextTokenizer
-from orchestrator.decode_loop import Round
+from forethought.sampling.types import Draft, LookaheadOutcome
+from forethought.tier import LookaheadCounts
+from orchestrator.round import Round
 
 
 def add_round(
@@ -25,9 +33,37 @@ def add_round(
             )
         ),
         num_draft_failures=num_draft_failures,
+        proposers=_add_to_proposer(statistics.proposers, judged),
+        lookahead=_add_to_lookahead(statistics.lookahead, judged.draft),
         speculation_ns=statistics.speculation_ns + judged.speculation_ns,
         verification_ns=statistics.verification_ns + judged.verification_ns,
         rejection_ns=statistics.rejection_ns + judged.rejection_ns,
+    )
+
+
+def _add_to_proposer(
+    proposers: tuple[ProposerStatistics, ...], judged: Round
+) -> tuple[ProposerStatistics, ...]:
+    """Adds a round to the counts of the proposer that drafted for it."""
+    if not judged.draft.tokens:
+        return proposers
+    name = judged.draft.proposer
+    others = tuple(each for each in proposers if each.proposer != name)
+    before = next((each for each in proposers if each.proposer == name), ProposerStatistics(name))
+    after = ProposerStatistics(
+        name,
+        before.num_rounds + 1,
+        before.num_draft_tokens + len(judged.draft),
+        before.num_accepted_tokens + judged.outcome.num_accepted_tokens,
+    )
+    return (*others, after)
+
+
+def _add_to_lookahead(counts: LookaheadCounts, draft: Draft) -> LookaheadCounts:
+    return LookaheadCounts(
+        counts.num_hits + (draft.lookahead is LookaheadOutcome.HIT),
+        counts.num_misses + (draft.lookahead is LookaheadOutcome.MISS),
+        counts.num_wasted_tokens + draft.num_wasted_tokens,
     )
 
 
@@ -44,7 +80,7 @@ def as_step(judged: Round, tokenizer: TextTokenizer) -> Step:
             JudgedToken(
                 token_id=token.token_id,
                 text=tokenizer.token_text(token.token_id),
-                draft_prob=float(token.draft_probs[place]),
+                draft_prob=token.draft_prob,
                 target_prob=float(checked.target_probs[place]),
                 verdict=_verdict(index, num_accepted),
             )
@@ -58,6 +94,8 @@ def as_step(judged: Round, tokenizer: TextTokenizer) -> Step:
         speculation_ns=judged.speculation_ns,
         verification_ns=judged.verification_ns,
         rejection_ns=judged.rejection_ns,
+        proposer=judged.draft.proposer,
+        lookahead=judged.draft.lookahead,
     )
 
 

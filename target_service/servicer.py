@@ -62,8 +62,9 @@ class TargetServicer(TargetServiceServicer):
     def _open(self, message: common_pb2.SessionOpen) -> "VerificationSession":
         opening = open_from_proto(message, self.info)
         check_models(opening, self.info)
-        num_cached_tokens = self.engine.count_reusable(opening.token_ids)
-        sequence = self.engine.open(opening.token_ids)
+        salt = opening.tenant.encode()
+        num_cached_tokens = self.engine.count_reusable(opening.token_ids, salt)
+        sequence = self.engine.open(opening.token_ids, salt)
         opened = SessionOpened(self.info, num_cached_tokens)
         return VerificationSession(opening, opened, sequence, self.engine)
 
@@ -78,7 +79,7 @@ class VerificationSession:
         sequence: CachedSequence,
         engine: VerificationEngine,
     ) -> None:
-        self._sampling = opening.sampling
+        self._opening = opening
         self._opened = opened
         self._sequence = sequence
         self._engine = engine
@@ -88,7 +89,8 @@ class VerificationSession:
 
     async def answer(self, message: target_pb2.VerifyRound) -> target_pb2.VerifyResponse:
         request = verify_from_proto(message, self._opened.model)
-        work = Verification(self._sequence, request, self._sampling)
+        opening = self._opening
+        work = Verification(self._sequence, request, opening.sampling, opening.mode)
         evidence, timings = await self._engine.run(work)
         answer = EvidenceRound(request.round, request.position, evidence, timings)
         return target_pb2.VerifyResponse(evidence=evidence_to_proto(answer))

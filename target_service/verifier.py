@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 
 import torch
 
+from forethought.engine.coupling import measure_coupled
 from forethought.engine.draws import logprob_rows, measure
 from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.randomness import KeyedRandomness, Stream
-from forethought.sampling.types import Evidence, PositionEvidence
+from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
+from forethought.sampling.types import Evidence, PositionEvidence, VerificationMode
 from forethought.tier import VerifyRound
 
 
@@ -25,6 +26,7 @@ class Verification:
     sequence: CachedSequence
     request: VerifyRound
     sampling: SamplingParams  # shapes p, the same way as q was shaped
+    mode: VerificationMode = VerificationMode.REJECTION
 
     @property
     def draft_token_ids(self) -> list[int]:
@@ -55,6 +57,17 @@ class Verification:
             for row in range(self.num_logits)
         ]
 
+    @property
+    def is_coupled(self) -> bool:
+        """Whether tail tokens are chosen by noise that the draft shares."""
+        return self.mode is VerificationMode.COUPLED
+
+    @property
+    def coupling_keys(self) -> list[int]:
+        """What the shared noise is keyed by at each position."""
+        start = self.request.position
+        return [coupling_key(self.sampling.seed, start + row) for row in range(self.num_logits)]
+
     def begin(self) -> None:
         """Rolls back to the committed tokens, and puts the drafts behind them.
 
@@ -82,9 +95,17 @@ def verify(rounds: Sequence[Verification], logits: torch.Tensor) -> list[Evidenc
         The evidence of each round.
     """
     probs = shape_rows(logits, [each.rows for each in rounds])  # [R, V]
-    supports = [support for each in rounds for support in each.supports]
-    uniforms = [uniform for each in rounds for uniform in each.tail_uniforms]
-    positions = measure(probs, supports, uniforms)
+    positions: list[PositionEvidence] = []
+    for is_coupled, group in groupby(rounds, key=lambda each: each.is_coupled):
+        alike = list(group)
+        supports = [support for each in alike for support in each.supports]
+        own = probs[len(positions) : len(positions) + len(supports)]
+        if is_coupled:
+            keys = [key for each in alike for key in each.coupling_keys]
+            positions += measure_coupled(own, supports, keys)
+        else:
+            uniforms = [uniform for each in alike for uniform in each.tail_uniforms]
+            positions += measure(own, supports, uniforms)
     bounds = pairwise([0, *accumulate(each.num_logits for each in rounds)])
     return [
         Evidence(tuple(_with_logprobs(each, positions[start:end], logits[start:end])))

@@ -25,12 +25,12 @@ from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import open_channel
 from forethought.rpc.server import Server, ServerOptions
-from forethought.sampling.rejection import judge
+from forethought.sampling.judges import JUDGES, Judge
+from forethought.sampling.types import VerificationMode
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator.decode_loop import Judge
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
@@ -143,13 +143,13 @@ async def running_stack(
     target: LoadedModel,
     proposer: Proposer,
     *,
-    judge: Judge = judge,
+    judge: Judge | None = None,
     limits: EngineLimits = LIMITS,
     max_requests: int = 64,
     draft_patience: DraftPatience | None = None,
     reopen: ReopenOptions | None = None,
 ) -> AsyncIterator[Stack]:
-    """Draft, target and orchestrator, each behind a gRPC server."""
+    """Draft, target and orchestrator, each behind a gRPC server; `judge` replaces all real ones."""
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
         cleanup.push_async_callback(target_servicer.close)
@@ -168,7 +168,7 @@ async def running_stack(
             TargetServiceStub(await cleanup.enter_async_context(open_channel(target_address))),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),
-            judge,
+            JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
         )
         deployment = Deployment(target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K)
         servicer = GenerationServicer(deployment, tiers, max_requests)

@@ -58,6 +58,8 @@ def _(event: Step) -> dict[str, Any]:
         "speculation_ns": event.speculation_ns,
         "verification_ns": event.verification_ns,
         "rejection_ns": event.rejection_ns,
+        "proposer": event.proposer,
+        "lookahead": event.lookahead,
     }
 
 

@@ -132,7 +132,7 @@ class Layout:
     def _drafted(self, token: JudgedToken, step: Step) -> _Row:
         row = _Row(
             drafted=quoted(token.text, self.token_width),
-            draft_prob=probability(token.draft_prob),
+            draft_prob="" if token.draft_prob is None else probability(token.draft_prob),
             target_prob=probability(token.target_prob),
             ratio=_ratio(token),
             verdict=token.verdict.value,

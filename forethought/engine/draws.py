@@ -74,11 +74,11 @@ def measure(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    flat = _flat(supports, vocab_size=probs.shape[-1])
+    flat = flat_supports(supports, vocab_size=probs.shape[-1])
     measure_rows = native_rows.measure if native_rows.takes(probs) else torch_rows.measure
     measures = measure_rows(probs, flat, uniforms)
     return [
-        _evidence(measures.on_support[start:end], tail_mass, tail_id, tail_prob, greedy_id)
+        as_evidence(measures.on_support[start:end], tail_mass, tail_id, tail_prob, greedy_id)
         for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
             pairwise(flat.bounds),
             measures.tail_masses,
@@ -108,8 +108,8 @@ def logprob_rows(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    columns = _flat(supports, vocab_size=logits.shape[-1]).token_ids
-    rows = [row for row, support in enumerate(supports) for _ in support]
+    flat = flat_supports(supports, vocab_size=logits.shape[-1])
+    rows, columns = flat.rows, flat.token_ids
     norms = logits.logsumexp(dim=-1)  # [n]
     on_support = iter((logits[rows, columns] - norms[rows]).tolist())
     tails = torch.tensor(tail_token_ids, dtype=torch.long, device=logits.device)  # [n]
@@ -141,7 +141,7 @@ def _in_quanta(weights: Sequence[float]) -> list[float]:
     return [count / _NUM_QUANTA for count in quanta if count]
 
 
-def _evidence(
+def as_evidence(
     target_probs: Probabilities,
     tail_mass: float,
     tail_token_id: int,
@@ -159,7 +159,8 @@ def _evidence(
     )
 
 
-def _flat(supports: Sequence[Sequence[int]], vocab_size: int) -> FlatSupports:
+def flat_supports(supports: Sequence[Sequence[int]], vocab_size: int) -> FlatSupports:
+    """Raises InvalidArgumentError where a support holds what is not a token."""
     token_ids = [token_id for support in supports for token_id in support]
     # Refused here, since it would be a fault on the device there.
     if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:

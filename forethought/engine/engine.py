@@ -143,6 +143,7 @@ class Engine(Generic[WorkT, ResultT]):
             forward_ns=job.forward_ns,
             total_ns=perf_counter_ns() - job.arrived_ns,
             batch_size=job.batch_size,
+            num_batch_tokens=job.num_batch_tokens,
         )
 
     def discard(self, sequence: CachedSequence) -> None:
@@ -241,10 +242,13 @@ class Engine(Generic[WorkT, ResultT]):
         done = [turn.job for turn in turns if turn.part.num_logits]
         outcomes = self._outcomes(done, logits)
         elapsed_ns = perf_counter_ns() - started_ns
+        num_tokens = sum(len(turn.part.token_ids) for turn in turns)
         for turn in turns:
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns
-            turn.job.batch_size = max(turn.job.batch_size, len(turns))
+            if len(turns) >= turn.job.batch_size:
+                turn.job.batch_size = len(turns)
+                turn.job.num_batch_tokens = num_tokens
         self._scheduler.pass_took(elapsed_ns / 1e9)
         settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
         for job, _, _ in settled:

@@ -5,6 +5,7 @@ Shapes: n rows, V tokens in the vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from forethought.sampling.types import Probabilities
 
@@ -15,6 +16,12 @@ class FlatSupports:
 
     token_ids: Sequence[int]  # each in [0, V), distinct within a row
     bounds: Sequence[int]  # [n + 1]: where the support of each row begins
+
+    @property
+    def rows(self) -> list[int]:
+        """For each of the tokens its row."""
+        sizes = (end - start for start, end in pairwise(self.bounds))
+        return [row for row, size in enumerate(sizes) for _ in range(size)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Job:
     started_ns: int = 0  # when its first pass began; 0 before
     forward_ns: int = 0  # in passes so far
     batch_size: int = 0  # most sequences in one of them
+    num_batch_tokens: int = 0  # of all sequences in that one
 
     @property
     def num_logits(self) -> int:

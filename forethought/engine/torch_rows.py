@@ -64,11 +64,7 @@ def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[floa
         supports: the tokens whose probability is wanted.
         uniforms: for each row a draw from [0, 1), which chooses its tail token.
     """
-    bounds = torch.tensor(supports.bounds, device=probs.device)
-    rows = torch.arange(len(probs), device=probs.device).repeat_interleave(
-        bounds.diff(), output_size=len(supports.token_ids)
-    )
-    columns = torch.tensor(supports.token_ids, dtype=torch.long, device=probs.device)
+    rows, columns = supports.rows, supports.token_ids
     blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
     tail = blocks.clone()
     tail.view(len(probs), -1)[rows, columns] = 0

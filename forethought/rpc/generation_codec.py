@@ -12,6 +12,7 @@ from forethought.generation import (
     GenerationParams,
     GenerationRequest,
     JudgedToken,
+    ProposerStatistics,
     SpeculationStatistics,
     Started,
     Step,
@@ -20,7 +21,14 @@ from forethought.generation import (
     Verdict,
 )
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
-from forethought.sampling.types import OutputToken, TokenOrigin
+from forethought.rpc.enums import (
+    LOOKAHEAD_FROM_PROTO,
+    LOOKAHEAD_TO_PROTO,
+    MODE_FROM_PROTO,
+    MODE_TO_PROTO,
+)
+from forethought.rpc.tier_codec import lookahead_from_proto, lookahead_to_proto
+from forethought.sampling.types import OutputToken, TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 
 Name = TypeVar("Name")
@@ -67,6 +75,7 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
         request_id=request.request_id,
         params=_params_to_proto(request.params),
         include_steps=request.include_steps,
+        tenant=request.tenant,
     )
     prompt = request.prompt
     try:
@@ -98,7 +107,11 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
         case _:
             raise InvalidArgumentError({"prompt": "must be text, token ids or a conversation"})
     return GenerationRequest(
-        prompt, _params_from_proto(message.params), message.request_id, message.include_steps
+        prompt,
+        _params_from_proto(message.params),
+        message.request_id,
+        message.include_steps,
+        message.tenant,
     )
 
 
@@ -118,6 +131,8 @@ _LIST_PARAMS = ("stop", "stop_token_ids")
 
 def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
     message = pb.GenerationParams(ignore_eos=params.ignore_eos)
+    if params.verification_mode is not None:
+        message.verification_mode = MODE_TO_PROTO[params.verification_mode]
     violations = {}
     for name in (*_OPTIONAL_PARAMS, *_LIST_PARAMS):
         value = getattr(params, name)
@@ -142,8 +157,22 @@ def _params_from_proto(message: pb.GenerationParams) -> GenerationParams:
         stop=tuple(message.stop),
         stop_token_ids=tuple(message.stop_token_ids),
         ignore_eos=message.ignore_eos,
+        verification_mode=_mode_from_proto(message.verification_mode),
         **given,
     )
+
+
+def _mode_from_proto(number: int) -> VerificationMode | None:
+    """None where nothing is asked for.
+
+    Raises:
+        InvalidArgumentError: a mode that is not known here.
+    """
+    if not number:
+        return None
+    if number not in MODE_FROM_PROTO:
+        raise InvalidArgumentError({"params.verification_mode": "is not known here"})
+    return MODE_FROM_PROTO[number]
 
 
 def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
@@ -162,6 +191,7 @@ def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
                         seed=event.seed,
                         num_prompt_tokens=event.num_prompt_tokens,
                         model=event.model,
+                        verification_mode=MODE_TO_PROTO[event.verification_mode],
                     )
                 )
             case Finished():
@@ -177,7 +207,13 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
     """
     if response.HasField("started"):
         started = response.started
-        yield Started(started.session_id, started.seed, started.num_prompt_tokens, started.model)
+        yield Started(
+            started.session_id,
+            started.seed,
+            started.num_prompt_tokens,
+            started.model,
+            _named(MODE_FROM_PROTO, started.verification_mode),
+        )
     if response.HasField("step"):
         yield _step_from_proto(response.step)
     for token in response.tokens:
@@ -250,6 +286,8 @@ def _step_to_proto(step: Step) -> pb.SpeculationStep:
         speculation_ns=step.speculation_ns,
         verification_ns=step.verification_ns,
         rejection_ns=step.rejection_ns,
+        proposer=step.proposer,
+        lookahead=LOOKAHEAD_TO_PROTO[step.lookahead],
     )
 
 
@@ -261,7 +299,7 @@ def _step_from_proto(message: pb.SpeculationStep) -> Step:
             JudgedToken(
                 token.token_id,
                 token.text,
-                token.draft_prob,
+                token.draft_prob if token.HasField("draft_prob") else None,
                 token.target_prob,
                 _named(_VERDICT_FROM_PROTO, token.verdict),
             )
@@ -277,6 +315,8 @@ def _step_from_proto(message: pb.SpeculationStep) -> Step:
         speculation_ns=message.speculation_ns,
         verification_ns=message.verification_ns,
         rejection_ns=message.rejection_ns,
+        proposer=message.proposer,
+        lookahead=LOOKAHEAD_FROM_PROTO.get(message.lookahead),
     )
 
 
@@ -297,6 +337,16 @@ def _finished_to_proto(finished: Finished) -> pb.GenerationFinished:
             speculation_ns=speculation.speculation_ns,
             verification_ns=speculation.verification_ns,
             rejection_ns=speculation.rejection_ns,
+            proposers=[
+                pb.ProposerStatistics(
+                    proposer=each.proposer,
+                    num_rounds=each.num_rounds,
+                    num_draft_tokens=each.num_draft_tokens,
+                    num_accepted_tokens=each.num_accepted_tokens,
+                )
+                for each in speculation.proposers
+            ],
+            lookahead=lookahead_to_proto(speculation.lookahead),
         ),
         time_to_first_token_ns=finished.time_to_first_token_ns,
         total_ns=finished.total_ns,
@@ -318,6 +368,16 @@ def _finished_from_proto(message: pb.GenerationFinished) -> Finished:
             speculation_ns=speculation.speculation_ns,
             verification_ns=speculation.verification_ns,
             rejection_ns=speculation.rejection_ns,
+            proposers=tuple(
+                ProposerStatistics(
+                    each.proposer,
+                    each.num_rounds,
+                    each.num_draft_tokens,
+                    each.num_accepted_tokens,
+                )
+                for each in speculation.proposers
+            ),
+            lookahead=lookahead_from_proto(speculation.lookahead),
         ),
         time_to_first_token_ns=message.time_to_first_token_ns,
         total_ns=message.total_ns,

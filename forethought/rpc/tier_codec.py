@@ -10,6 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from forethought.errors import InvalidArgumentError, TierProtocolError
+from forethought.rpc.enums import (
+    LOOKAHEAD_FROM_PROTO,
+    LOOKAHEAD_TO_PROTO,
+    MODE_FROM_PROTO,
+    MODE_TO_PROTO,
+)
 from forethought.sampling.params import MAX_SUPPORT, MAX_TOP_LOGPROBS, SamplingParams
 from forethought.sampling.types import (
     Draft,
@@ -17,12 +23,15 @@ from forethought.sampling.types import (
     Evidence,
     PositionEvidence,
     PositionLogprobs,
+    coupled_guess,
 )
 from forethought.tier import (
     DraftRound,
     DraftToVerify,
     EvidenceRound,
+    LookaheadCounts,
     ModelInfo,
+    PassCost,
     RoundTimings,
     SessionOpen,
     SessionOpened,
@@ -33,6 +42,7 @@ from forethought.tier import (
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
 
 MAX_SESSION_ID_CHARS = 128
+MAX_TENANT_CHARS = 128
 
 
 def sampling_to_proto(sampling: SamplingParams) -> common_pb2.SamplingParams:
@@ -67,6 +77,10 @@ def model_to_proto(model: ModelInfo) -> common_pb2.ModelInfo:
         dtype=model.dtype,
         device=model.device,
         max_num_speculative_tokens=model.max_num_speculative_tokens,
+        pass_costs=[
+            common_pb2.PassCost(num_tokens=cost.num_tokens, forward_ns=cost.forward_ns)
+            for cost in model.pass_costs
+        ],
     )
 
 
@@ -80,6 +94,7 @@ def model_from_proto(message: common_pb2.ModelInfo) -> ModelInfo:
         dtype=message.dtype,
         device=message.device,
         max_num_speculative_tokens=message.max_num_speculative_tokens,
+        pass_costs=tuple(PassCost(cost.num_tokens, cost.forward_ns) for cost in message.pass_costs),
     )
 
 
@@ -99,6 +114,18 @@ def load_from_proto(message: common_pb2.TierLoad) -> TierLoad:
     )
 
 
+def lookahead_to_proto(counts: LookaheadCounts) -> draft_pb2.LookaheadCounts:
+    return draft_pb2.LookaheadCounts(
+        num_hits=counts.num_hits,
+        num_misses=counts.num_misses,
+        num_wasted_tokens=counts.num_wasted_tokens,
+    )
+
+
+def lookahead_from_proto(message: draft_pb2.LookaheadCounts) -> LookaheadCounts:
+    return LookaheadCounts(message.num_hits, message.num_misses, message.num_wasted_tokens)
+
+
 def open_to_proto(opening: SessionOpen) -> common_pb2.SessionOpen:
     return common_pb2.SessionOpen(
         session_id=opening.session_id,
@@ -106,6 +133,8 @@ def open_to_proto(opening: SessionOpen) -> common_pb2.SessionOpen:
         sampling=sampling_to_proto(opening.sampling),
         vocabulary_fingerprint=opening.vocabulary_fingerprint,
         model_fingerprint=opening.model_fingerprint,
+        verification_mode=MODE_TO_PROTO[opening.mode],
+        tenant=opening.tenant,
     )
 
 
@@ -124,6 +153,12 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
             {"open.token_ids": f"must hold 1 to {model.max_model_len} tokens"}
         )
     _check_token_ids("open.token_ids", message.token_ids, model)
+    if message.verification_mode not in MODE_FROM_PROTO:
+        raise InvalidArgumentError({"open.verification_mode": "is not known here"})
+    if len(message.tenant) > MAX_TENANT_CHARS:
+        raise InvalidArgumentError(
+            {"open.tenant": f"must have at most {MAX_TENANT_CHARS} characters"}
+        )
     try:
         sampling = sampling_from_proto(message.sampling)
     except InvalidArgumentError as error:
@@ -136,6 +171,8 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
         sampling=sampling,
         vocabulary_fingerprint=message.vocabulary_fingerprint,
         model_fingerprint=message.model_fingerprint,
+        mode=MODE_FROM_PROTO[message.verification_mode],
+        tenant=message.tenant,
     )
 
 
@@ -181,15 +218,21 @@ def draft_to_proto(answer: DraftRound) -> draft_pb2.DraftRound:
     return draft_pb2.DraftRound(
         round=answer.round,
         position=answer.position,
-        tokens=[
-            draft_pb2.DraftedToken(
-                token_id=token.token_id,
-                support_token_ids=token.support_token_ids,
-                draft_probs=token.draft_probs.tolist(),
-            )
-            for token in answer.draft.tokens
-        ],
+        tokens=[_drafted_to_proto(token) for token in answer.draft.tokens],
         timings=_timings_to_proto(answer.timings),
+        proposer=answer.draft.proposer,
+        lookahead=LOOKAHEAD_TO_PROTO[answer.draft.lookahead],
+        num_wasted_tokens=answer.draft.num_wasted_tokens,
+    )
+
+
+def _drafted_to_proto(token: DraftedToken) -> draft_pb2.DraftedToken:
+    if not len(token.draft_probs):
+        return draft_pb2.DraftedToken(token_id=token.token_id)
+    return draft_pb2.DraftedToken(
+        token_id=token.token_id,
+        support_token_ids=token.support_token_ids,
+        draft_probs=token.draft_probs.tolist(),
     )
 
 
@@ -198,7 +241,12 @@ def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
     return DraftRound(
         round=message.round,
         position=message.position,
-        draft=Draft(tuple(_drafted_from_proto(token) for token in message.tokens)),
+        draft=Draft(
+            tuple(_drafted_from_proto(token) for token in message.tokens),
+            message.proposer,
+            LOOKAHEAD_FROM_PROTO.get(message.lookahead),
+            message.num_wasted_tokens,
+        ),
         timings=_timings_from_proto(message.timings),
     )
 
@@ -206,6 +254,8 @@ def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
 def _drafted_from_proto(message: draft_pb2.DraftedToken) -> DraftedToken:
     support = list(message.support_token_ids)
     weights = list(message.draft_probs)
+    if not support and not weights:
+        return coupled_guess(message.token_id)
     # Plain Python is four times as fast as numpy on lists this short.
     if not (
         0 < len(support) == len(weights) <= MAX_SUPPORT
@@ -345,6 +395,7 @@ def _timings_to_proto(timings: RoundTimings) -> common_pb2.RoundTimings:
         forward_ns=timings.forward_ns,
         total_ns=timings.total_ns,
         batch_size=timings.batch_size,
+        num_batch_tokens=timings.num_batch_tokens,
     )
 
 
@@ -354,6 +405,7 @@ def _timings_from_proto(message: common_pb2.RoundTimings) -> RoundTimings:
         forward_ns=message.forward_ns,
         total_ns=message.total_ns,
         batch_size=message.batch_size,
+        num_batch_tokens=message.num_batch_tokens,
     )
 
 

@@ -10,9 +10,15 @@ needed at a time.
 
 Each use has a stream of its own. Were the residual drawn with the noise that chose the draft
 token, a rejected guess would say something about its replacement, and the output would be biased.
+
+Coupled sessions need noise for every token of the vocabulary at every position, the same on the
+draft, the target and the orchestrator, and in every round. It is a hash of a hash: BLAKE2b of seed
+and position makes a key, from which SplitMix64 (Steele, Lea and Flood, 2014) counts by token id.
+`forethought.engine.coupling` does the same for whole rows.
 """
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +32,7 @@ class Stream(IntEnum):
     ACCEPT = 2  # the accept test of a draft token
     RESIDUAL = 3  # choosing a recovered token from the residual on the support
     TAIL = 4  # choosing the token outside the support; at the bonus position, from all of p
+    COUPLING = 5  # the noise that draft and target share; not keyed by round
 
 
 class Randomness(Protocol):
@@ -33,6 +40,10 @@ class Randomness(Protocol):
 
     def uniform(self, stream: Stream, position: int) -> float:
         """A draw from [0, 1) for the token at the absolute `position` in the session."""
+        ...
+
+    def exponential(self, position: int, token_id: int) -> float:
+        """The noise of a token at `position`: exponentially distributed, the same in each round."""
         ...
 
 
@@ -51,3 +62,28 @@ class KeyedRandomness:
         key = _KEY.pack(self.seed, stream, self.round, position)
         digest = hashlib.blake2b(key, digest_size=8).digest()
         return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+    def exponential(self, position: int, token_id: int) -> float:
+        """-log of a draw from (0, 1)."""
+        bits = _splitmix64(coupling_key(self.seed, position), token_id)
+        return -math.log(((bits >> 11) + 0.5) * 2.0**-53)
+
+
+def coupling_key(seed: int, position: int) -> int:
+    """64 bits that key the noise of all tokens at a position."""
+    key = _KEY.pack(seed, Stream.COUPLING, 0, position)
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
+
+
+SPLITMIX64_STEP = 0x9E3779B97F4A7C15
+SPLITMIX64_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""Shifts and factors of the two steps of the output function."""
+SPLITMIX64_LAST_SHIFT = 31
+
+
+def _splitmix64(seed: int, index: int) -> int:
+    """The number at `index` of the sequence that SplitMix64 makes of a 64-bit seed."""
+    bits = (seed + (index + 1) * SPLITMIX64_STEP) % 2**64
+    for shift, factor in SPLITMIX64_MIX:
+        bits = (bits ^ (bits >> shift)) * factor % 2**64
+    return bits ^ (bits >> SPLITMIX64_LAST_SHIFT)

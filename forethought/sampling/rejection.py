@@ -16,11 +16,12 @@ residual is a choice among the support's (p - q)+ and, with the weight of the ta
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from forethought.errors import TierProtocolError
 from forethought.sampling.randomness import Randomness, Stream
+from forethought.sampling.tokens import check_fit, support_token, tail_token
 from forethought.sampling.types import (
     Draft,
     DraftedToken,
@@ -47,7 +48,7 @@ def judge(draft: Draft, evidence: Evidence, randomness: Randomness, position: in
     Raises:
         TierProtocolError: the evidence does not fit the draft.
     """
-    _check_fit(draft, evidence)
+    check_fit(draft, evidence)
     output: list[OutputToken] = []
     for offset, (drafted, checked) in enumerate(
         zip(draft.tokens, evidence.positions[:-1], strict=True)
@@ -56,25 +57,37 @@ def judge(draft: Draft, evidence: Evidence, randomness: Randomness, position: in
         q, p = drafted.draft_probs[place], checked.target_probs[place]
         # u < p/q without the division: no epsilon, and q = 0 cannot happen for a drawn token.
         if randomness.uniform(Stream.ACCEPT, position + offset) * q < p:
-            output.append(_on_support(drafted, checked, place, TokenOrigin.ACCEPTED))
+            output.append(support_token(drafted, checked, place, TokenOrigin.ACCEPTED))
             continue
         u = randomness.uniform(Stream.RESIDUAL, position + offset)
-        return Outcome((*output, recover(drafted, checked, u)))
-    return Outcome((*output, _tail_token(evidence.positions[-1], TokenOrigin.BONUS)))
+        return Outcome((*output, recover(drafted, checked, residual(drafted, checked), u)))
+    return Outcome((*output, tail_token(evidence.positions[-1], TokenOrigin.BONUS)))
 
 
-def recover(drafted: DraftedToken, checked: PositionEvidence, u: float) -> OutputToken:
-    """Draws from the residual norm((p - q)+) with the uniform draw `u` from [0, 1)."""
-    # [M + 1]: the support's residual, then everything outside the support.
-    residual = [*np.maximum(checked.target_probs - drafted.draft_probs, 0), checked.tail_mass]
-    if not any(residual):
+def residual(drafted: DraftedToken, checked: PositionEvidence, weight: Any = 1) -> list[Any]:
+    """[M + 1] (weight * p - q)+ on the support of q, then for everything outside it together.
+
+    Args:
+        drafted: q.
+        checked: p.
+        weight: of p, from [0, 1]; 1 in plain rejection sampling.
+    """
+    on_support = np.maximum(weight * checked.target_probs - drafted.draft_probs, 0)
+    return [*on_support, weight * checked.tail_mass]
+
+
+def recover(
+    drafted: DraftedToken, checked: PositionEvidence, weights: Sequence[Any], u: float
+) -> OutputToken:
+    """Draws from the residual, [M + 1] not normalised, with the uniform draw `u` from [0, 1)."""
+    if not any(weights):
         # In exact arithmetic a rejection leaves mass here. Rounded, p may lie nowhere above q; then
         # the two are equal but for rounding, and so is the residual's limit to p.
-        residual = [*checked.target_probs, checked.tail_mass]
-    place = draw_index(residual, u)
+        weights = [*checked.target_probs, checked.tail_mass]
+    place = draw_index(weights, u)
     if place == len(drafted.support_token_ids):
-        return _tail_token(checked, TokenOrigin.RECOVERED)
-    return _on_support(drafted, checked, place, TokenOrigin.RECOVERED)
+        return tail_token(checked, TokenOrigin.RECOVERED)
+    return support_token(drafted, checked, place, TokenOrigin.RECOVERED)
 
 
 def draw_index(weights: Sequence[float], u: float) -> int:
@@ -97,44 +110,3 @@ def draw_index(weights: Sequence[float], u: float) -> int:
         if threshold < cumulative:
             return index
     return last
-
-
-def _check_fit(draft: Draft, evidence: Evidence) -> None:
-    if len(evidence.positions) != len(draft) + 1:
-        raise TierProtocolError(
-            f"evidence for {len(evidence.positions)} positions where {len(draft) + 1} were asked"
-        )
-    for drafted, checked in zip(draft.tokens, evidence.positions, strict=False):
-        if len(checked.target_probs) != len(drafted.support_token_ids):
-            raise TierProtocolError("evidence does not cover the support of its draft")
-
-
-def _on_support(
-    drafted: DraftedToken, checked: PositionEvidence, place: int, origin: TokenOrigin
-) -> OutputToken:
-    logprobs = checked.logprobs
-    return OutputToken(
-        token_id=drafted.support_token_ids[place],
-        origin=origin,
-        draft_prob=float(drafted.draft_probs[place]) if origin is TokenOrigin.ACCEPTED else None,
-        target_prob=float(checked.target_probs[place]),
-        logprob=logprobs.support_logprobs[place] if logprobs else None,
-        top_logprobs=_top_logprobs(checked),
-    )
-
-
-def _tail_token(checked: PositionEvidence, origin: TokenOrigin) -> OutputToken:
-    return OutputToken(
-        token_id=checked.tail_token_id,
-        origin=origin,
-        draft_prob=None,
-        target_prob=checked.tail_token_prob,
-        logprob=checked.logprobs.tail_token_logprob if checked.logprobs else None,
-        top_logprobs=_top_logprobs(checked),
-    )
-
-
-def _top_logprobs(checked: PositionEvidence) -> tuple[tuple[int, float], ...]:
-    if checked.logprobs is None:
-        return ()
-    return tuple(zip(checked.logprobs.top_token_ids, checked.logprobs.top_logprobs, strict=True))

@@ -19,6 +19,23 @@ import numpy.typing as npt
 Probabilities = npt.NDArray[np.float64]
 """Shape [M]: one probability for each token of a support."""
 
+_NO_PROBABILITIES: Probabilities = np.empty(0)
+
+
+class VerificationMode(Enum):
+    """How a round is judged. The output is distributed as the target's in each mode."""
+
+    REJECTION = "rejection"  # guess by guess: `rejection.py`
+    BLOCK = "block"  # beginnings of the draft at once: `block.py`
+    COUPLED = "coupled"  # by noise that draft and target share: `coupled.py`
+
+
+class LookaheadOutcome(Enum):
+    """What became of a draft that was made ahead."""
+
+    HIT = "hit"  # the round ended as expected, and its draft was there or under way
+    MISS = "miss"  # it ended otherwise
+
 
 class TokenOrigin(Enum):
     """How a token came to be part of the output."""
@@ -30,16 +47,26 @@ class TokenOrigin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DraftedToken:
-    """A guess with the whole of its distribution q, which is zero outside the support."""
+    """A guess with the whole of its distribution q, which is zero outside the support.
+
+    A coupled guess comes without: there only the guess counts.
+    """
 
     token_id: int
     support_token_ids: Sequence[int]  # [M], distinct, holds token_id
-    draft_probs: Probabilities  # [M], q over the support, sums to 1
+    draft_probs: Probabilities  # [M], q over the support, sums to 1; [0] if coupled
 
     @property
-    def draft_prob(self) -> float:
-        """q of the guess itself (DP)."""
+    def draft_prob(self) -> float | None:
+        """q of the guess itself (DP); None if coupled."""
+        if not len(self.draft_probs):
+            return None
         return float(self.draft_probs[self.support_token_ids.index(self.token_id)])
+
+
+def coupled_guess(token_id: int) -> DraftedToken:
+    """A guess without a distribution."""
+    return DraftedToken(token_id, (token_id,), _NO_PROBABILITIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +74,9 @@ class Draft:
     """Step 1, speculation: K guessed tokens. K = 0 is plain decoding."""
 
     tokens: tuple[DraftedToken, ...] = ()
+    proposer: str = ""  # which one made it, such as "model" or "ngram"
+    lookahead: LookaheadOutcome | None = None  # None: nothing was drafted ahead
+    num_wasted_tokens: int = 0  # drafted ahead since the last draft, for nothing
 
     def __len__(self) -> int:
         return len(self.tokens)

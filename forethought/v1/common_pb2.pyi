@@ -1,10 +1,22 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class VerificationMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERIFICATION_MODE_UNSPECIFIED: _ClassVar[VerificationMode]
+    VERIFICATION_MODE_REJECTION: _ClassVar[VerificationMode]
+    VERIFICATION_MODE_BLOCK: _ClassVar[VerificationMode]
+    VERIFICATION_MODE_COUPLED: _ClassVar[VerificationMode]
+VERIFICATION_MODE_UNSPECIFIED: VerificationMode
+VERIFICATION_MODE_REJECTION: VerificationMode
+VERIFICATION_MODE_BLOCK: VerificationMode
+VERIFICATION_MODE_COUPLED: VerificationMode
 
 class SamplingParams(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -22,8 +34,16 @@ class SamplingParams(_message.Message):
     seed: int
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
+class PassCost(_message.Message):
+    __slots__ = ("num_tokens", "forward_ns")
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_NS_FIELD_NUMBER: _ClassVar[int]
+    num_tokens: int
+    forward_ns: int
+    def __init__(self, num_tokens: _Optional[int] = ..., forward_ns: _Optional[int] = ...) -> None: ...
+
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens")
+    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens", "pass_costs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +52,7 @@ class ModelInfo(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PASS_COSTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_fingerprint: str
     vocabulary_fingerprint: str
@@ -40,7 +61,8 @@ class ModelInfo(_message.Message):
     dtype: str
     device: str
     max_num_speculative_tokens: int
-    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ...) -> None: ...
+    pass_costs: _containers.RepeatedCompositeFieldContainer[PassCost]
+    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ..., pass_costs: _Optional[_Iterable[_Union[PassCost, _Mapping]]] = ...) -> None: ...
 
 class TierLoad(_message.Message):
     __slots__ = ("num_sessions", "num_cached_tokens", "num_queued_jobs")
@@ -53,18 +75,22 @@ class TierLoad(_message.Message):
     def __init__(self, num_sessions: _Optional[int] = ..., num_cached_tokens: _Optional[int] = ..., num_queued_jobs: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint")
+    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: SamplingParams
     vocabulary_fingerprint: str
     model_fingerprint: str
-    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ...) -> None: ...
+    verification_mode: VerificationMode
+    tenant: str
+    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., verification_mode: _Optional[_Union[VerificationMode, str]] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("model", "num_cached_tokens")
@@ -75,13 +101,15 @@ class SessionOpened(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., num_cached_tokens: _Optional[int] = ...) -> None: ...
 
 class RoundTimings(_message.Message):
-    __slots__ = ("queue_ns", "forward_ns", "total_ns", "batch_size")
+    __slots__ = ("queue_ns", "forward_ns", "total_ns", "batch_size", "num_batch_tokens")
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     FORWARD_NS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NUM_BATCH_TOKENS_FIELD_NUMBER: _ClassVar[int]
     queue_ns: int
     forward_ns: int
     total_ns: int
     batch_size: int
-    def __init__(self, queue_ns: _Optional[int] = ..., forward_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    num_batch_tokens: int
+    def __init__(self, queue_ns: _Optional[int] = ..., forward_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., batch_size: _Optional[int] = ..., num_batch_tokens: _Optional[int] = ...) -> None: ...

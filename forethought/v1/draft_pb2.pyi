@@ -1,11 +1,21 @@
 from forethought.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LookaheadOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOOKAHEAD_OUTCOME_UNSPECIFIED: _ClassVar[LookaheadOutcome]
+    LOOKAHEAD_OUTCOME_HIT: _ClassVar[LookaheadOutcome]
+    LOOKAHEAD_OUTCOME_MISS: _ClassVar[LookaheadOutcome]
+LOOKAHEAD_OUTCOME_UNSPECIFIED: LookaheadOutcome
+LOOKAHEAD_OUTCOME_HIT: LookaheadOutcome
+LOOKAHEAD_OUTCOME_MISS: LookaheadOutcome
 
 class SpeculateRequest(_message.Message):
     __slots__ = ("open", "round")
@@ -36,16 +46,22 @@ class SpeculateResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[_common_pb2.SessionOpened, _Mapping]] = ..., draft: _Optional[_Union[DraftRound, _Mapping]] = ...) -> None: ...
 
 class DraftRound(_message.Message):
-    __slots__ = ("round", "position", "tokens", "timings")
+    __slots__ = ("round", "position", "tokens", "timings", "proposer", "lookahead", "num_wasted_tokens")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSER_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
+    NUM_WASTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     tokens: _containers.RepeatedCompositeFieldContainer[DraftedToken]
     timings: _common_pb2.RoundTimings
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[DraftedToken, _Mapping]]] = ..., timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ...) -> None: ...
+    proposer: str
+    lookahead: LookaheadOutcome
+    num_wasted_tokens: int
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[DraftedToken, _Mapping]]] = ..., timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ..., proposer: _Optional[str] = ..., lookahead: _Optional[_Union[LookaheadOutcome, str]] = ..., num_wasted_tokens: _Optional[int] = ...) -> None: ...
 
 class DraftedToken(_message.Message):
     __slots__ = ("token_id", "support_token_ids", "draft_probs")
@@ -62,11 +78,23 @@ class DraftServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DraftServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("model", "proposer", "load")
+    __slots__ = ("model", "proposer", "load", "lookahead")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROPOSER_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
     model: _common_pb2.ModelInfo
     proposer: str
     load: _common_pb2.TierLoad
-    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., proposer: _Optional[str] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ...) -> None: ...
+    lookahead: LookaheadCounts
+    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., proposer: _Optional[str] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ..., lookahead: _Optional[_Union[LookaheadCounts, _Mapping]] = ...) -> None: ...
+
+class LookaheadCounts(_message.Message):
+    __slots__ = ("num_hits", "num_misses", "num_wasted_tokens")
+    NUM_HITS_FIELD_NUMBER: _ClassVar[int]
+    NUM_MISSES_FIELD_NUMBER: _ClassVar[int]
+    NUM_WASTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    num_hits: int
+    num_misses: int
+    num_wasted_tokens: int
+    def __init__(self, num_hits: _Optional[int] = ..., num_misses: _Optional[int] = ..., num_wasted_tokens: _Optional[int] = ...) -> None: ...

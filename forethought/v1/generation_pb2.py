@@ -23,59 +23,62 @@ _sym_db = _symbol_database.Default()
 
 
 from forethought.v1 import common_pb2 as forethought_dot_v1_dot_common__pb2
+from forethought.v1 import draft_pb2 as forethought_dot_v1_dot_draft__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66orethought/v1/generation.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\"\x1d\n\x08TokenIds\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"=\n\x0c\x43onversation\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.forethought.v1.ChatMessage\"\xb0\x03\n\x10GenerationParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05min_p\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x06H\x06\x88\x01\x01\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x16\n\x0estop_token_ids\x18\t \x03(\r\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x15\n\x08logprobs\x18\x0b \x01(\rH\x07\x88\x01\x01\x12#\n\x16num_speculative_tokens\x18\x0c \x01(\rH\x08\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x0b\n\t_logprobsB\x19\n\x17_num_speculative_tokens\"\xed\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12-\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x18.forethought.v1.TokenIdsH\x00\x12\x34\n\x0c\x63onversation\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.ConversationH\x00\x12\x30\n\x06params\x18\x05 \x01(\x0b\x32 .forethought.v1.GenerationParams\x12\x15\n\rinclude_steps\x18\x06 \x01(\x08\x42\x08\n\x06prompt\"\xdb\x01\n\x10GenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32!.forethought.v1.GenerationStarted\x12.\n\x06tokens\x18\x02 \x03(\x0b\x32\x1e.forethought.v1.GeneratedToken\x12-\n\x04step\x18\x03 \x01(\x0b\x32\x1f.forethought.v1.SpeculationStep\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32\".forethought.v1.GenerationFinished\"_\n\x11GenerationStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x19\n\x11num_prompt_tokens\x18\x03 \x01(\r\x12\r\n\x05model\x18\x04 \x01(\t\"\xfd\x01\n\x0eGeneratedToken\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12+\n\x06origin\x18\x04 \x01(\x0e\x32\x1b.forethought.v1.TokenOrigin\x12\x17\n\ndraft_prob\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0btarget_prob\x18\x06 \x01(\x02\x12\x14\n\x07logprob\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\x0ctop_logprobs\x18\x08 \x03(\x0b\x32\x1a.forethought.v1.TopLogprobB\r\n\x0b_draft_probB\n\n\x08_logprob\"=\n\nTopLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"\x80\x01\n\x0bJudgedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\ndraft_prob\x18\x03 \x01(\x02\x12\x13\n\x0btarget_prob\x18\x04 \x01(\x02\x12(\n\x07verdict\x18\x05 \x01(\x0e\x32\x17.forethought.v1.Verdict\"\xa1\x02\n\x0fSpeculationStep\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12,\n\x07\x64rafted\x18\x03 \x03(\x0b\x32\x1b.forethought.v1.JudgedToken\x12\x16\n\x0e\x66inal_token_id\x18\x04 \x01(\r\x12\x12\n\nfinal_text\x18\x05 \x01(\t\x12\x31\n\x0c\x66inal_origin\x18\x06 \x01(\x0e\x32\x1b.forethought.v1.TokenOrigin\x12\x19\n\x11\x66inal_target_prob\x18\x07 \x01(\x02\x12\x16\n\x0especulation_ns\x18\x08 \x01(\x04\x12\x17\n\x0fverification_ns\x18\t \x01(\x04\x12\x14\n\x0crejection_ns\x18\n \x01(\x04\"\xc1\x02\n\x12GenerationFinished\x12\x33\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1c.forethought.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x02 \x01(\t\x12\"\n\x15matched_stop_token_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x11num_prompt_tokens\x18\x04 \x01(\r\x12\x19\n\x11num_output_tokens\x18\x05 \x01(\r\x12:\n\x0bspeculation\x18\x06 \x01(\x0b\x32%.forethought.v1.SpeculationStatistics\x12\x1e\n\x16time_to_first_token_ns\x18\x07 \x01(\x04\x12\x10\n\x08total_ns\x18\x08 \x01(\x04\x42\x18\n\x16_matched_stop_token_id\"\xef\x01\n\x15SpeculationStatistics\x12\x12\n\nnum_rounds\x18\x01 \x01(\r\x12\x18\n\x10num_draft_tokens\x18\x02 \x01(\r\x12\x1b\n\x13num_accepted_tokens\x18\x03 \x01(\r\x12(\n num_accepted_tokens_per_position\x18\x04 \x03(\r\x12\x1a\n\x12num_draft_failures\x18\x05 \x01(\r\x12\x16\n\x0especulation_ns\x18\x06 \x01(\x04\x12\x17\n\x0fverification_ns\x18\x07 \x01(\x04\x12\x14\n\x0crejection_ns\x18\x08 \x01(\x04\"`\n\x0fTokenizeRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x34\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.forethought.v1.ConversationH\x00\x42\x07\n\x05input\"4\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\r\n\x05texts\x18\x02 \x03(\t\"&\n\x11\x44\x65tokenizeRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"&\n$GenerationServiceGetModelInfoRequest\"\x9e\x01\n%GenerationServiceGetModelInfoResponse\x12)\n\x06target\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12&\n\x1e\x64\x65\x66\x61ult_num_speculative_tokens\x18\x02 \x01(\r\x12\"\n\x1amax_num_speculative_tokens\x18\x03 \x01(\r*z\n\x0bTokenOrigin\x12\x1c\n\x18TOKEN_ORIGIN_UNSPECIFIED\x10\x00\x12\x19\n\x15TOKEN_ORIGIN_ACCEPTED\x10\x01\x12\x1a\n\x16TOKEN_ORIGIN_RECOVERED\x10\x02\x12\x16\n\x12TOKEN_ORIGIN_BONUS\x10\x03*c\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x12\x13\n\x0fVERDICT_DROPPED\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x85\x03\n\x11GenerationService\x12O\n\x08Generate\x12\x1f.forethought.v1.GenerateRequest\x1a .forethought.v1.GenerateResponse0\x01\x12M\n\x08Tokenize\x12\x1f.forethought.v1.TokenizeRequest\x1a .forethought.v1.TokenizeResponse\x12S\n\nDetokenize\x12!.forethought.v1.DetokenizeRequest\x1a\".forethought.v1.DetokenizeResponse\x12{\n\x0cGetModelInfo\x12\x34.forethought.v1.GenerationServiceGetModelInfoRequest\x1a\x35.forethought.v1.GenerationServiceGetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66orethought/v1/generation.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\x1a\x1a\x66orethought/v1/draft.proto\"\x1d\n\x08TokenIds\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"=\n\x0c\x43onversation\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.forethought.v1.ChatMessage\"\xed\x03\n\x10GenerationParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05min_p\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x07 \x01(\x06H\x06\x88\x01\x01\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x16\n\x0estop_token_ids\x18\t \x03(\r\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x15\n\x08logprobs\x18\x0b \x01(\rH\x07\x88\x01\x01\x12#\n\x16num_speculative_tokens\x18\x0c \x01(\rH\x08\x88\x01\x01\x12;\n\x11verification_mode\x18\r \x01(\x0e\x32 .forethought.v1.VerificationModeB\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x0b\n\t_logprobsB\x19\n\x17_num_speculative_tokens\"\xfd\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12-\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x18.forethought.v1.TokenIdsH\x00\x12\x34\n\x0c\x63onversation\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.ConversationH\x00\x12\x30\n\x06params\x18\x05 \x01(\x0b\x32 .forethought.v1.GenerationParams\x12\x15\n\rinclude_steps\x18\x06 \x01(\x08\x12\x0e\n\x06tenant\x18\x07 \x01(\tB\x08\n\x06prompt\"\xdb\x01\n\x10GenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32!.forethought.v1.GenerationStarted\x12.\n\x06tokens\x18\x02 \x03(\x0b\x32\x1e.forethought.v1.GeneratedToken\x12-\n\x04step\x18\x03 \x01(\x0b\x32\x1f.forethought.v1.SpeculationStep\x12\x34\n\x08\x66inished\x18\x04 \x01(\x0b\x32\".forethought.v1.GenerationFinished\"\x9c\x01\n\x11GenerationStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x19\n\x11num_prompt_tokens\x18\x03 \x01(\r\x12\r\n\x05model\x18\x04 \x01(\t\x12;\n\x11verification_mode\x18\x05 \x01(\x0e\x32 .forethought.v1.VerificationMode\"\xfd\x01\n\x0eGeneratedToken\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12+\n\x06origin\x18\x04 \x01(\x0e\x32\x1b.forethought.v1.TokenOrigin\x12\x17\n\ndraft_prob\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0btarget_prob\x18\x06 \x01(\x02\x12\x14\n\x07logprob\x18\x07 \x01(\x02H\x01\x88\x01\x01\x12\x30\n\x0ctop_logprobs\x18\x08 \x03(\x0b\x32\x1a.forethought.v1.TopLogprobB\r\n\x0b_draft_probB\n\n\x08_logprob\"=\n\nTopLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"\x94\x01\n\x0bJudgedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x17\n\ndraft_prob\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0btarget_prob\x18\x04 \x01(\x02\x12(\n\x07verdict\x18\x05 \x01(\x0e\x32\x17.forethought.v1.VerdictB\r\n\x0b_draft_prob\"\xe8\x02\n\x0fSpeculationStep\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12,\n\x07\x64rafted\x18\x03 \x03(\x0b\x32\x1b.forethought.v1.JudgedToken\x12\x16\n\x0e\x66inal_token_id\x18\x04 \x01(\r\x12\x12\n\nfinal_text\x18\x05 \x01(\t\x12\x31\n\x0c\x66inal_origin\x18\x06 \x01(\x0e\x32\x1b.forethought.v1.TokenOrigin\x12\x19\n\x11\x66inal_target_prob\x18\x07 \x01(\x02\x12\x16\n\x0especulation_ns\x18\x08 \x01(\x04\x12\x17\n\x0fverification_ns\x18\t \x01(\x04\x12\x14\n\x0crejection_ns\x18\n \x01(\x04\x12\x10\n\x08proposer\x18\x0b \x01(\t\x12\x33\n\tlookahead\x18\x0c \x01(\x0e\x32 .forethought.v1.LookaheadOutcome\"\xc1\x02\n\x12GenerationFinished\x12\x33\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1c.forethought.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x02 \x01(\t\x12\"\n\x15matched_stop_token_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x11num_prompt_tokens\x18\x04 \x01(\r\x12\x19\n\x11num_output_tokens\x18\x05 \x01(\r\x12:\n\x0bspeculation\x18\x06 \x01(\x0b\x32%.forethought.v1.SpeculationStatistics\x12\x1e\n\x16time_to_first_token_ns\x18\x07 \x01(\x04\x12\x10\n\x08total_ns\x18\x08 \x01(\x04\x42\x18\n\x16_matched_stop_token_id\"\xda\x02\n\x15SpeculationStatistics\x12\x12\n\nnum_rounds\x18\x01 \x01(\r\x12\x18\n\x10num_draft_tokens\x18\x02 \x01(\r\x12\x1b\n\x13num_accepted_tokens\x18\x03 \x01(\r\x12(\n num_accepted_tokens_per_position\x18\x04 \x03(\r\x12\x1a\n\x12num_draft_failures\x18\x05 \x01(\r\x12\x16\n\x0especulation_ns\x18\x06 \x01(\x04\x12\x17\n\x0fverification_ns\x18\x07 \x01(\x04\x12\x14\n\x0crejection_ns\x18\x08 \x01(\x04\x12\x35\n\tproposers\x18\t \x03(\x0b\x32\".forethought.v1.ProposerStatistics\x12\x32\n\tlookahead\x18\n \x01(\x0b\x32\x1f.forethought.v1.LookaheadCounts\"q\n\x12ProposerStatistics\x12\x10\n\x08proposer\x18\x01 \x01(\t\x12\x12\n\nnum_rounds\x18\x02 \x01(\r\x12\x18\n\x10num_draft_tokens\x18\x03 \x01(\r\x12\x1b\n\x13num_accepted_tokens\x18\x04 \x01(\r\"`\n\x0fTokenizeRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x34\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.forethought.v1.ConversationH\x00\x42\x07\n\x05input\"4\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\r\n\x05texts\x18\x02 \x03(\t\"&\n\x11\x44\x65tokenizeRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"&\n$GenerationServiceGetModelInfoRequest\"\xf3\x01\n%GenerationServiceGetModelInfoResponse\x12)\n\x06target\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12&\n\x1e\x64\x65\x66\x61ult_num_speculative_tokens\x18\x02 \x01(\r\x12\"\n\x1amax_num_speculative_tokens\x18\x03 \x01(\r\x12\x43\n\x19\x64\x65\x66\x61ult_verification_mode\x18\x04 \x01(\x0e\x32 .forethought.v1.VerificationMode\x12\x0e\n\x06policy\x18\x05 \x01(\t*z\n\x0bTokenOrigin\x12\x1c\n\x18TOKEN_ORIGIN_UNSPECIFIED\x10\x00\x12\x19\n\x15TOKEN_ORIGIN_ACCEPTED\x10\x01\x12\x1a\n\x16TOKEN_ORIGIN_RECOVERED\x10\x02\x12\x16\n\x12TOKEN_ORIGIN_BONUS\x10\x03*c\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x12\x13\n\x0fVERDICT_DROPPED\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\x85\x03\n\x11GenerationService\x12O\n\x08Generate\x12\x1f.forethought.v1.GenerateRequest\x1a .forethought.v1.GenerateResponse0\x01\x12M\n\x08Tokenize\x12\x1f.forethought.v1.TokenizeRequest\x1a .forethought.v1.TokenizeResponse\x12S\n\nDetokenize\x12!.forethought.v1.DetokenizeRequest\x1a\".forethought.v1.DetokenizeResponse\x12{\n\x0cGetModelInfo\x12\x34.forethought.v1.GenerationServiceGetModelInfoRequest\x1a\x35.forethought.v1.GenerationServiceGetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forethought.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENORIGIN']._serialized_start=2951
-  _globals['_TOKENORIGIN']._serialized_end=3073
-  _globals['_VERDICT']._serialized_start=3075
-  _globals['_VERDICT']._serialized_end=3174
-  _globals['_FINISHREASON']._serialized_start=3176
-  _globals['_FINISHREASON']._serialized_end=3271
-  _globals['_TOKENIDS']._serialized_start=80
-  _globals['_TOKENIDS']._serialized_end=109
-  _globals['_CHATMESSAGE']._serialized_start=111
-  _globals['_CHATMESSAGE']._serialized_end=155
-  _globals['_CONVERSATION']._serialized_start=157
-  _globals['_CONVERSATION']._serialized_end=218
-  _globals['_GENERATIONPARAMS']._serialized_start=221
-  _globals['_GENERATIONPARAMS']._serialized_end=653
-  _globals['_GENERATEREQUEST']._serialized_start=656
-  _globals['_GENERATEREQUEST']._serialized_end=893
-  _globals['_GENERATERESPONSE']._serialized_start=896
-  _globals['_GENERATERESPONSE']._serialized_end=1115
-  _globals['_GENERATIONSTARTED']._serialized_start=1117
-  _globals['_GENERATIONSTARTED']._serialized_end=1212
-  _globals['_GENERATEDTOKEN']._serialized_start=1215
-  _globals['_GENERATEDTOKEN']._serialized_end=1468
-  _globals['_TOPLOGPROB']._serialized_start=1470
-  _globals['_TOPLOGPROB']._serialized_end=1531
-  _globals['_JUDGEDTOKEN']._serialized_start=1534
-  _globals['_JUDGEDTOKEN']._serialized_end=1662
-  _globals['_SPECULATIONSTEP']._serialized_start=1665
-  _globals['_SPECULATIONSTEP']._serialized_end=1954
-  _globals['_GENERATIONFINISHED']._serialized_start=1957
-  _globals['_GENERATIONFINISHED']._serialized_end=2278
-  _globals['_SPECULATIONSTATISTICS']._serialized_start=2281
-  _globals['_SPECULATIONSTATISTICS']._serialized_end=2520
-  _globals['_TOKENIZEREQUEST']._serialized_start=2522
-  _globals['_TOKENIZEREQUEST']._serialized_end=2618
-  _globals['_TOKENIZERESPONSE']._serialized_start=2620
-  _globals['_TOKENIZERESPONSE']._serialized_end=2672
-  _globals['_DETOKENIZEREQUEST']._serialized_start=2674
-  _globals['_DETOKENIZEREQUEST']._serialized_end=2712
-  _globals['_DETOKENIZERESPONSE']._serialized_start=2714
-  _globals['_DETOKENIZERESPONSE']._serialized_end=2748
-  _globals['_GENERATIONSERVICEGETMODELINFOREQUEST']._serialized_start=2750
-  _globals['_GENERATIONSERVICEGETMODELINFOREQUEST']._serialized_end=2788
-  _globals['_GENERATIONSERVICEGETMODELINFORESPONSE']._serialized_start=2791
-  _globals['_GENERATIONSERVICEGETMODELINFORESPONSE']._serialized_end=2949
-  _globals['_GENERATIONSERVICE']._serialized_start=3274
-  _globals['_GENERATIONSERVICE']._serialized_end=3663
+  _globals['_TOKENORIGIN']._serialized_start=3516
+  _globals['_TOKENORIGIN']._serialized_end=3638
+  _globals['_VERDICT']._serialized_start=3640
+  _globals['_VERDICT']._serialized_end=3739
+  _globals['_FINISHREASON']._serialized_start=3741
+  _globals['_FINISHREASON']._serialized_end=3836
+  _globals['_TOKENIDS']._serialized_start=108
+  _globals['_TOKENIDS']._serialized_end=137
+  _globals['_CHATMESSAGE']._serialized_start=139
+  _globals['_CHATMESSAGE']._serialized_end=183
+  _globals['_CONVERSATION']._serialized_start=185
+  _globals['_CONVERSATION']._serialized_end=246
+  _globals['_GENERATIONPARAMS']._serialized_start=249
+  _globals['_GENERATIONPARAMS']._serialized_end=742
+  _globals['_GENERATEREQUEST']._serialized_start=745
+  _globals['_GENERATEREQUEST']._serialized_end=998
+  _globals['_GENERATERESPONSE']._serialized_start=1001
+  _globals['_GENERATERESPONSE']._serialized_end=1220
+  _globals['_GENERATIONSTARTED']._serialized_start=1223
+  _globals['_GENERATIONSTARTED']._serialized_end=1379
+  _globals['_GENERATEDTOKEN']._serialized_start=1382
+  _globals['_GENERATEDTOKEN']._serialized_end=1635
+  _globals['_TOPLOGPROB']._serialized_start=1637
+  _globals['_TOPLOGPROB']._serialized_end=1698
+  _globals['_JUDGEDTOKEN']._serialized_start=1701
+  _globals['_JUDGEDTOKEN']._serialized_end=1849
+  _globals['_SPECULATIONSTEP']._serialized_start=1852
+  _globals['_SPECULATIONSTEP']._serialized_end=2212
+  _globals['_GENERATIONFINISHED']._serialized_start=2215
+  _globals['_GENERATIONFINISHED']._serialized_end=2536
+  _globals['_SPECULATIONSTATISTICS']._serialized_start=2539
+  _globals['_SPECULATIONSTATISTICS']._serialized_end=2885
+  _globals['_PROPOSERSTATISTICS']._serialized_start=2887
+  _globals['_PROPOSERSTATISTICS']._serialized_end=3000
+  _globals['_TOKENIZEREQUEST']._serialized_start=3002
+  _globals['_TOKENIZEREQUEST']._serialized_end=3098
+  _globals['_TOKENIZERESPONSE']._serialized_start=3100
+  _globals['_TOKENIZERESPONSE']._serialized_end=3152
+  _globals['_DETOKENIZEREQUEST']._serialized_start=3154
+  _globals['_DETOKENIZEREQUEST']._serialized_end=3192
+  _globals['_DETOKENIZERESPONSE']._serialized_start=3194
+  _globals['_DETOKENIZERESPONSE']._serialized_end=3228
+  _globals['_GENERATIONSERVICEGETMODELINFOREQUEST']._serialized_start=3230
+  _globals['_GENERATIONSERVICEGETMODELINFOREQUEST']._serialized_end=3268
+  _globals['_GENERATIONSERVICEGETMODELINFORESPONSE']._serialized_start=3271
+  _globals['_GENERATIONSERVICEGETMODELINFORESPONSE']._serialized_end=3514
+  _globals['_GENERATIONSERVICE']._serialized_start=3839
+  _globals['_GENERATIONSERVICE']._serialized_end=4228
 # @@protoc_insertion_point(module_scope)

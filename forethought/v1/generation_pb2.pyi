@@ -1,4 +1,5 @@
 from forethought.v1 import common_pb2 as _common_pb2
+from forethought.v1 import draft_pb2 as _draft_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -60,7 +61,7 @@ class Conversation(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
 
 class GenerationParams(_message.Message):
-    __slots__ = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "stop_token_ids", "ignore_eos", "logprobs", "num_speculative_tokens")
+    __slots__ = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "stop_token_ids", "ignore_eos", "logprobs", "num_speculative_tokens", "verification_mode")
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +74,7 @@ class GenerationParams(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     max_tokens: int
     temperature: float
     top_k: int
@@ -85,23 +87,26 @@ class GenerationParams(_message.Message):
     ignore_eos: bool
     logprobs: int
     num_speculative_tokens: int
-    def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., num_speculative_tokens: _Optional[int] = ...) -> None: ...
+    verification_mode: _common_pb2.VerificationMode
+    def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., num_speculative_tokens: _Optional[int] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "text", "token_ids", "conversation", "params", "include_steps")
+    __slots__ = ("request_id", "text", "token_ids", "conversation", "params", "include_steps", "tenant")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     token_ids: TokenIds
     conversation: Conversation
     params: GenerationParams
     include_steps: bool
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ...) -> None: ...
+    tenant: str
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "tokens", "step", "finished")
@@ -116,16 +121,18 @@ class GenerateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ..., step: _Optional[_Union[SpeculationStep, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
-    __slots__ = ("session_id", "seed", "num_prompt_tokens", "model")
+    __slots__ = ("session_id", "seed", "num_prompt_tokens", "model", "verification_mode")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     num_prompt_tokens: int
     model: str
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+    verification_mode: _common_pb2.VerificationMode
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., model: _Optional[str] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("index", "token_id", "text", "origin", "draft_prob", "target_prob", "logprob", "top_logprobs")
@@ -172,7 +179,7 @@ class JudgedToken(_message.Message):
     def __init__(self, token_id: _Optional[int] = ..., text: _Optional[str] = ..., draft_prob: _Optional[float] = ..., target_prob: _Optional[float] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
 
 class SpeculationStep(_message.Message):
-    __slots__ = ("round", "position", "drafted", "final_token_id", "final_text", "final_origin", "final_target_prob", "speculation_ns", "verification_ns", "rejection_ns")
+    __slots__ = ("round", "position", "drafted", "final_token_id", "final_text", "final_origin", "final_target_prob", "speculation_ns", "verification_ns", "rejection_ns", "proposer", "lookahead")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +190,8 @@ class SpeculationStep(_message.Message):
     SPECULATION_NS_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_NS_FIELD_NUMBER: _ClassVar[int]
     REJECTION_NS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSER_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     drafted: _containers.RepeatedCompositeFieldContainer[JudgedToken]
@@ -193,7 +202,9 @@ class SpeculationStep(_message.Message):
     speculation_ns: int
     verification_ns: int
     rejection_ns: int
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., drafted: _Optional[_Iterable[_Union[JudgedToken, _Mapping]]] = ..., final_token_id: _Optional[int] = ..., final_text: _Optional[str] = ..., final_origin: _Optional[_Union[TokenOrigin, str]] = ..., final_target_prob: _Optional[float] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ...) -> None: ...
+    proposer: str
+    lookahead: _draft_pb2.LookaheadOutcome
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., drafted: _Optional[_Iterable[_Union[JudgedToken, _Mapping]]] = ..., final_token_id: _Optional[int] = ..., final_text: _Optional[str] = ..., final_origin: _Optional[_Union[TokenOrigin, str]] = ..., final_target_prob: _Optional[float] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposer: _Optional[str] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadOutcome, str]] = ...) -> None: ...
 
 class GenerationFinished(_message.Message):
     __slots__ = ("finish_reason", "matched_stop", "matched_stop_token_id", "num_prompt_tokens", "num_output_tokens", "speculation", "time_to_first_token_ns", "total_ns")
@@ -216,7 +227,7 @@ class GenerationFinished(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., matched_stop: _Optional[str] = ..., matched_stop_token_id: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., num_output_tokens: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationStatistics, _Mapping]] = ..., time_to_first_token_ns: _Optional[int] = ..., total_ns: _Optional[int] = ...) -> None: ...
 
 class SpeculationStatistics(_message.Message):
-    __slots__ = ("num_rounds", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_position", "num_draft_failures", "speculation_ns", "verification_ns", "rejection_ns")
+    __slots__ = ("num_rounds", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_position", "num_draft_failures", "speculation_ns", "verification_ns", "rejection_ns", "proposers", "lookahead")
     NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +236,8 @@ class SpeculationStatistics(_message.Message):
     SPECULATION_NS_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_NS_FIELD_NUMBER: _ClassVar[int]
     REJECTION_NS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSERS_FIELD_NUMBER: _ClassVar[int]
+    LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
     num_rounds: int
     num_draft_tokens: int
     num_accepted_tokens: int
@@ -233,7 +246,21 @@ class SpeculationStatistics(_message.Message):
     speculation_ns: int
     verification_ns: int
     rejection_ns: int
-    def __init__(self, num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., num_accepted_tokens_per_position: _Optional[_Iterable[int]] = ..., num_draft_failures: _Optional[int] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ...) -> None: ...
+    proposers: _containers.RepeatedCompositeFieldContainer[ProposerStatistics]
+    lookahead: _draft_pb2.LookaheadCounts
+    def __init__(self, num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., num_accepted_tokens_per_position: _Optional[_Iterable[int]] = ..., num_draft_failures: _Optional[int] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposers: _Optional[_Iterable[_Union[ProposerStatistics, _Mapping]]] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadCounts, _Mapping]] = ...) -> None: ...
+
+class ProposerStatistics(_message.Message):
+    __slots__ = ("proposer", "num_rounds", "num_draft_tokens", "num_accepted_tokens")
+    PROPOSER_FIELD_NUMBER: _ClassVar[int]
+    NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    proposer: str
+    num_rounds: int
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    def __init__(self, proposer: _Optional[str] = ..., num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("text", "conversation")
@@ -268,11 +295,15 @@ class GenerationServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerationServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens")
+    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     target: _common_pb2.ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
-    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ...) -> None: ...
+    default_verification_mode: _common_pb2.VerificationMode
+    policy: str
+    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ...) -> None: ...

@@ -272,7 +272,7 @@ class SessionThatSkipsTheLastGuess(ModelSession):
 
 async def test_the_twin_that_leaves_a_gap_after_full_acceptance_is_caught(sessions):
     good = sessions.open(PROMPT, SHAPES[0])
-    broken = SessionThatSkipsTheLastGuess(good.proposer, good.sequence, good.sampling, 0)
+    broken = SessionThatSkipsTheLastGuess(good.proposer, good.sequence, good.opening, 0)
     draft = await propose(broken, ask(1, 5))
     committed = [*draft.token_ids, OTHER]
     tokens = [*PROMPT, *committed]

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
+from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
-from orchestrator.decode_loop import DecodingStrategy, Judge, decode
+from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier
+from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 from tests.exactness.memoized import MemoizedModel
 from tests.stack import LoadedModel, Stack, running_stack
@@ -34,8 +36,13 @@ NUM_SESSIONS = 32
 class AlwaysSpeculate:
     """K in every round, the first included."""
 
-    def num_speculative_tokens(self, session: Session) -> int:
-        return K
+    expects_speculation = True
+
+    def ask(self, session: Session) -> Ask:
+        return Ask(K)
+
+    def learn(self, judged: Round) -> None:
+        """Nothing changes it."""
 
 
 @asynccontextmanager

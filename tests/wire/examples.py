@@ -9,6 +9,7 @@ from forethought.generation import (
     GenerationParams,
     GenerationRequest,
     JudgedToken,
+    ProposerStatistics,
     SpeculationStatistics,
     Started,
     Step,
@@ -21,16 +22,21 @@ from forethought.sampling.types import (
     Draft,
     DraftedToken,
     Evidence,
+    LookaheadOutcome,
     OutputToken,
     PositionEvidence,
     PositionLogprobs,
     TokenOrigin,
+    VerificationMode,
+    coupled_guess,
 )
 from forethought.tier import (
     DraftRound,
     DraftToVerify,
     EvidenceRound,
+    LookaheadCounts,
     ModelInfo,
+    PassCost,
     RoundTimings,
     SessionOpen,
     SessionOpened,
@@ -39,12 +45,31 @@ from forethought.tier import (
     VerifyRound,
 )
 
-MODEL = ModelInfo("name", "model", "vocabulary", 49_152, 8192, "float32", "cuda:1", 16)
+MODEL = ModelInfo(
+    "name",
+    "model",
+    "vocabulary",
+    49_152,
+    8192,
+    "float32",
+    "cuda:1",
+    16,
+    (PassCost(1, 2**40), PassCost(2, 2**41)),
+)
 LOAD = TierLoad(1, 2**40, 3)
-TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4)
+TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5)
+LOOKAHEAD = LookaheadCounts(2**40, 2**41, 2**42)
 SAMPLING = SamplingParams(0.1, 2, 0.3, 0.4, 1.5, 2**64 - 1)
 
-OPEN = SessionOpen("session", [1, 49_151, 1], SAMPLING, "vocabulary", "model")
+OPEN = SessionOpen(
+    "session",
+    [1, 49_151, 1],
+    SAMPLING,
+    "vocabulary",
+    "model",
+    VerificationMode.COUPLED,
+    "tenant",
+)
 OPENED = SessionOpened(MODEL, 5)
 SPECULATE = SpeculateRound(2**40, 8000, [6, 7], 8)
 DRAFT = DraftRound(
@@ -54,7 +79,11 @@ DRAFT = DraftRound(
         (
             DraftedToken(9, [8, 9], np.array([0.75, 0.25])),
             DraftedToken(10, [10], np.array([1.0])),
-        )
+            coupled_guess(11),
+        ),
+        "proposer",
+        LookaheadOutcome.MISS,
+        3,
     ),
     TIMINGS,
 )
@@ -93,16 +122,21 @@ PARAMS = GenerationParams(
     ignore_eos=True,
     logprobs=5,
     num_speculative_tokens=6,
+    verification_mode=VerificationMode.BLOCK,
 )
 REQUESTS = [
-    GenerationRequest("text", PARAMS, "request", include_steps=True),
-    GenerationRequest([1, 2], PARAMS, "request", include_steps=True),
+    GenerationRequest("text", PARAMS, "request", True, "tenant"),
+    GenerationRequest([1, 2], PARAMS, "request", True, "tenant"),
     GenerationRequest(
-        (ChatMessage("system", "be kind"), ChatMessage("user", "hello")), PARAMS, "request", True
+        (ChatMessage("system", "be kind"), ChatMessage("user", "hello")),
+        PARAMS,
+        "request",
+        True,
+        "tenant",
     ),
 ]
 
-STARTED = Started("session", 2**64 - 1, 17, "model")
+STARTED = [Started("session", 2**64 - 1, 17, "model", mode) for mode in VerificationMode]
 TOKENS = [
     Token(
         1,
@@ -119,19 +153,35 @@ TOKENS = [
 STEP = Step(
     round=2**40,
     position=18,
-    drafted=tuple(JudgedToken(19, "drafted", 0.5, 0.75, verdict) for verdict in Verdict),
+    drafted=(
+        *(JudgedToken(19, "drafted", 0.5, 0.75, verdict) for verdict in Verdict),
+        JudgedToken(20, "coupled", None, 0.75, Verdict.ACCEPTED),
+    ),
     final=OutputToken(20, TokenOrigin.RECOVERED, None, 0.125),
     final_text="final",
     speculation_ns=2**41,
     verification_ns=2**42,
     rejection_ns=2**43,
+    proposer="proposer",
+    lookahead=LookaheadOutcome.HIT,
 )
 FINISHED = [
     Finished(
         reason=reason,
         num_prompt_tokens=21,
         num_output_tokens=22,
-        speculation=SpeculationStatistics(23, 24, 25, (26, 27), 28, 2**41, 2**42, 2**43),
+        speculation=SpeculationStatistics(
+            23,
+            24,
+            25,
+            (26, 27),
+            28,
+            2**41,
+            2**42,
+            2**43,
+            (ProposerStatistics("one", 1, 2, 3), ProposerStatistics("two", 4, 5, 6)),
+            LOOKAHEAD,
+        ),
         time_to_first_token_ns=2**44,
         total_ns=2**45,
         matched_stop="stop",

@@ -43,6 +43,7 @@ MODEL = examples.MODEL
 CASES = [
     Case(examples.SAMPLING, tier_codec.sampling_to_proto, tier_codec.sampling_from_proto),
     Case(MODEL, tier_codec.model_to_proto, tier_codec.model_from_proto),
+    Case(examples.LOOKAHEAD, tier_codec.lookahead_to_proto, tier_codec.lookahead_from_proto),
     Case(examples.LOAD, tier_codec.load_to_proto, tier_codec.load_from_proto),
     Case(examples.OPEN, tier_codec.open_to_proto, lambda m: tier_codec.open_from_proto(m, MODEL)),
     Case(examples.OPENED, tier_codec.opened_to_proto, tier_codec.opened_from_proto),
@@ -59,7 +60,7 @@ CASES = [
     ),
     Case(examples.EVIDENCE, tier_codec.evidence_to_proto, tier_codec.evidence_from_proto),
     *map(request, examples.REQUESTS),
-    *map(event, [examples.STARTED, *examples.TOKENS, examples.STEP, *examples.FINISHED]),
+    *map(event, [*examples.STARTED, *examples.TOKENS, examples.STEP, *examples.FINISHED]),
 ]
 names = pytest.mark.parametrize("case", CASES, ids=lambda case: type(case.value).__name__)
 
@@ -133,7 +134,8 @@ def test_the_examples_use_every_value_of_every_enum_but_unspecified():
                 seen.add(field.enum_type.values_by_number[value].name)
     values = {
         value.name
-        for enum in generation_pb2.DESCRIPTOR.enum_types_by_name.values()
+        for module in (common_pb2, draft_pb2, generation_pb2)
+        for enum in module.DESCRIPTOR.enum_types_by_name.values()
         for value in enum.values
         if value.number
     }

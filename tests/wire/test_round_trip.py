@@ -327,7 +327,6 @@ def test_a_draft_distribution_is_the_numbers_received_over_their_sum(weights):
         {"support_token_ids": [4, 4]},
         {"token_id": 6},
         {"support_token_ids": range(257), "draft_probs": [1] * 257},
-        {"support_token_ids": [], "draft_probs": []},
     ],
 )
 def test_a_guess_without_a_distribution_is_refused(changes):
