@@ -107,6 +107,8 @@ class ModelProposer:
         """[n, V] -> [n, V]: a score for every token id of the sessions."""
         # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
         # cut off, since a prompt may hold it and the penalty then looks it up.
+        if logits.shape[-1] == self._num_vocabulary_tokens:
+            return logits
         known = logits.clone()
         known[:, self._num_vocabulary_tokens :] = -torch.inf
         return known
