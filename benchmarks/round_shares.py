@@ -18,7 +18,6 @@ Medians over the rounds; of shares, each round's own.
 import argparse
 import asyncio
 import json
-import platform
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from forethought.cli.local import LocalDeployment, Tier
 from forethought.cli.probes import probe_grpc_health
@@ -108,7 +108,7 @@ def tiers_of(setup: Setup, num_threads: int, first_port: int) -> list[Tier]:
 
 async def measure(
     setup: Setup, num_rounds: int, num_threads: int, first_port: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Medians over the rounds of one stream."""
     params = GenerationParams(
         max_tokens=(num_rounds + NUM_WARM_UP) * (setup.num_speculative_tokens + 1),
@@ -149,6 +149,12 @@ async def measure(
     }
 
 
+def print_result(name: str, result: dict[str, Any]) -> None:
+    print(f"{name}: {result['round_ms']:.1f} ms a round, {result['overhead']:.1%} overhead")
+    for part in PARTS:
+        print(f"  {part:12} {result['ms'][part]:7.2f} ms  {result['shares'][part]:6.1%}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=150)
@@ -156,18 +162,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=50160, help="first of three ports")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    results = {
-        name: asyncio.run(measure(setup, arguments.rounds, arguments.num_threads, arguments.port))
-        for name, setup in SETUPS.items()
-    }
+    results = {}
+    for name, setup in SETUPS.items():
+        result = asyncio.run(
+            measure(setup, arguments.rounds, arguments.num_threads, arguments.port)
+        )
+        results[name] = result
+        if not arguments.json:
+            print_result(name, result)
     if arguments.json:
         print(json.dumps(results, indent=2))
-        return
-    print(f"{REFERENCE}, {arguments.num_threads} threads a model, {platform.machine()}")
-    for name, result in results.items():
-        print(f"{name}: {result['round_ms']:.1f} ms a round, {result['overhead']:.1%} overhead")
-        for part in PARTS:
-            print(f"  {part:12} {result['ms'][part]:7.2f} ms  {result['shares'][part]:6.1%}")
 
 
 if __name__ == "__main__":
