@@ -8,7 +8,8 @@ next. Of that the tiers say how long they computed, and how much of it the model
 that is no pass of a model is overhead, whatever it is for:
 
 - `rows`: shaping logits, drawing guesses, measuring evidence; looking guesses up, too.
-- `queue`: from the arrival of a request at a tier until its engine began.
+- `draft queue`, `target queue`: from the arrival of a request at a tier until its engine began. A
+  draft tier that drafts ahead may be in a pass for nobody then.
 - `wire`: what else passed while the orchestrator waited for a tier: codecs, gRPC, event loops.
 - `loop`: the rest: judging, committing, text, and the message to the client.
 
@@ -48,15 +49,17 @@ class Setup:
     temperature: float
 
 
-_INT4_DRAFT = ("--proposer", "model", "--model", REFERENCE, "--dtype", "int4")
+_AHEAD = ("--proposer", "model", "--model", REFERENCE, "--dtype", "int4")
+_INT4_DRAFT = (*_AHEAD, "--no-lookahead")
 _NGRAM = ("--proposer", "ngram", "--model", REFERENCE)
 SETUPS = {
     "bfloat16, int4 draft, K = 4, temperature 0": Setup("bfloat16", _INT4_DRAFT, 4, 0),
     "bfloat16, int4 draft, K = 4, temperature 1": Setup("bfloat16", _INT4_DRAFT, 4, 1),
+    "bfloat16, int4 draft ahead, K = 4, temperature 0": Setup("bfloat16", _AHEAD, 4, 0),
     "int4, ngram, K = 4, temperature 0": Setup("int4", _NGRAM, 4, 0),
     "bfloat16, K = 0, temperature 1": Setup("bfloat16", _NGRAM, 0, 1),
 }
-PARTS = ("draft model", "target model", "rows", "queue", "wire", "loop")
+PARTS = ("draft model", "target model", "rows", "draft queue", "target queue", "wire", "loop")
 
 
 def parts_of(step: Step, round_ns: float) -> dict[str, float]:
@@ -66,14 +69,14 @@ def parts_of(step: Step, round_ns: float) -> dict[str, float]:
     in_draft = draft.forward_ns - draft.finish_ns if has_model else 0
     in_target = target.forward_ns - target.finish_ns
     in_engines = draft.forward_ns + target.forward_ns
-    queue = draft.queue_ns + target.queue_ns
     waited = step.speculation_ns + step.verification_ns
     parts = (
         in_draft,
         in_target,
         in_engines - in_draft - in_target,
-        queue,
-        waited - in_engines - queue,
+        draft.queue_ns,
+        target.queue_ns,
+        waited - in_engines - draft.queue_ns - target.queue_ns,
         round_ns - waited,
     )
     return dict(zip(PARTS, parts, strict=True))
