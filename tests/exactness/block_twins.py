@@ -21,9 +21,13 @@ from tests.exactness.twins import Judge
 class Rules:
     """Block verification as it should be; a twin replaces one of them."""
 
-    next_weight: Callable[[Any, Any, Any], Any] = lambda weight, p, q: min(1, weight * p / q)
+    next_weight: Callable[[Any, Any, Any], Any] = lambda weight, p, q: (
+        weight * p / q if weight * p < q else 1
+    )
     """Of the weight so far, and p and q of the next guess."""
-    is_kept: Callable[[Any, Any, Any], bool] = lambda u, mass, weight: u * (mass + 1 - weight) < mass
+    is_kept: Callable[[Any, Any, Any], bool] = lambda u, mass, weight: (
+        u * (1 - weight + mass) < mass
+    )
     """Of a draw, the mass of the residual and the weight; for all beginnings but the whole."""
     residual_weight: Callable[[Any], Any] = lambda weight: weight
     """What p is multiplied with in the residual."""

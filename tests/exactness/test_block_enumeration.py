@@ -21,18 +21,17 @@ from tests.exactness.enumeration import (
 from tests.exactness.scenarios import PEAKED, POSITIVE, SCENARIOS, TRUNCATED, WHOLE, WIDE
 
 BLOCK, REJECTION = Stack(judge=judge_block), Stack()
-# Two tokens keep the paths of two rounds few.
+# Few tokens keep the paths of two rounds few.
 TWO_ROUNDS = {
-    f"model {seed}, M = {support_size}": Scenario(
-        random_model(f"target of two {seed}", POSITIVE, 2),
-        random_model(f"draft of two {seed}", POSITIVE, 2),
+    f"vocabulary of {size}, M = {support_size}, K = {k}": Scenario(
+        random_model(f"target {size}", POSITIVE, size),
+        random_model(f"draft {size}", POSITIVE, size),
         support_size,
-        num_speculative_tokens=2,
+        num_speculative_tokens=k,
     )
-    for seed in range(3)
-    for support_size in (1, 2)
+    for size, support_size, k in [(2, 1, 2), (2, 1, 3), (2, 2, 3), (3, 2, 2)]
 }
-TWO_TOKENS = TWO_ROUNDS["model 0, M = 2"]
+TWO_TOKENS = TWO_ROUNDS["vocabulary of 2, M = 2, K = 3"]
 
 BROKEN = {
     "guess by guess with block's residual": (WHOLE, block_twins.guess_by_guess),
@@ -50,7 +49,8 @@ def test_a_round_has_exactly_the_distribution_of_the_target(name: str) -> None:
 
 @pytest.mark.parametrize("num_speculative_tokens", [0, 1, 2, 4])
 def test_a_round_is_lossless_for_every_number_of_guesses(num_speculative_tokens: int) -> None:
-    for scenario in (WHOLE, TRUNCATED) if num_speculative_tokens < 4 else (TWO_TOKENS,):
+    few = (TWO_TOKENS, TWO_ROUNDS["vocabulary of 2, M = 1, K = 3"])
+    for scenario in (WHOLE, TRUNCATED) if num_speculative_tokens < 4 else few:
         longer = replace(scenario, num_speculative_tokens=num_speculative_tokens)
         assert is_lossless(longer, BLOCK)
 
