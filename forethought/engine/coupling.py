@@ -101,7 +101,7 @@ def measure_coupled(
 
 
 def _choices(weights: torch.Tensor, keys: Sequence[int]) -> torch.Tensor:
-    """[n, V], [n] -> [n]: the token with the least E / weight, one with a weight if there is any."""
+    """[n, V], [n] -> [n]: the token with the least E / weight; one with weight, if there is one."""
     # Without weight a score is infinite.
     return exponentials(keys, weights.shape[-1], weights.device).div_(weights).argmin(dim=-1)
 

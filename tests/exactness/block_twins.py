@@ -58,7 +58,8 @@ def judge_block_by(rules: Rules) -> Judge:
                 is_kept = rules.is_kept(u, sum(residuals[length]), weights[length])
             if is_kept:
                 kept.append(length)
-        return _finish(draft, evidence, randomness, position, rules.choose(kept), residuals)
+        u = randomness.uniform(Stream.RESIDUAL, position + rules.choose(kept))
+        return _finish(draft, evidence, rules.choose(kept), residuals, u)
 
     return twin
 
@@ -92,8 +93,9 @@ def guess_by_guess(
         residuals.append(residual(drafted, checked, weight))
         weight = min(1, weight * p / q)
         if not randomness.uniform(Stream.ACCEPT, position + offset) * q < p:
-            return _finish(draft, evidence, randomness, position, offset, residuals)
-    return _finish(draft, evidence, randomness, position, len(draft), residuals)
+            u = randomness.uniform(Stream.RESIDUAL, position + offset)
+            return _finish(draft, evidence, offset, residuals, u)
+    return _finish(draft, evidence, len(draft), residuals, u=0)
 
 
 def accept_draws_by_position_only(rounds_per_session: int) -> Judge:
@@ -122,14 +124,9 @@ class _Accepting:
 
 
 def _finish(
-    draft: Draft,
-    evidence: Evidence,
-    randomness: Randomness,
-    position: int,
-    num_accepted: int,
-    residuals: list[list[Any]],
+    draft: Draft, evidence: Evidence, num_accepted: int, residuals: list[list[Any]], u: Any
 ) -> Outcome:
-    """Accepts so many guesses, and adds the token that follows them."""
+    """Accepts so many guesses, and adds the token that follows them, chosen by `u`."""
     accepted = [
         support_token(
             drafted,
@@ -142,6 +139,5 @@ def _finish(
     checked = evidence.positions[num_accepted]
     if num_accepted == len(draft):
         return Outcome((*accepted, tail_token(checked, TokenOrigin.BONUS)))
-    u = randomness.uniform(Stream.RESIDUAL, position + num_accepted)
     last = recover(draft.tokens[num_accepted], checked, residuals[num_accepted], u)
     return Outcome((*accepted, last))

@@ -14,7 +14,8 @@ from draft_service.model_proposer import Speculation
 from forethought.engine.draws import measure
 from forethought.sampling.coupled import judge_coupled
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
-from forethought.sampling.types import Draft, Evidence, Outcome, PositionEvidence
+from forethought.sampling.tokens import support_token, tail_token
+from forethought.sampling.types import Draft, Evidence, Outcome, PositionEvidence, TokenOrigin
 from target_service.verifier import Verification
 from tests.exactness.twins import Judge
 
@@ -66,6 +67,18 @@ def judge_coupled_with(key: NoiseKey) -> Judge:
         return judge_coupled(draft, evidence, OtherNoise(randomness, key), position)
 
     return twin
+
+
+def accept_always(
+    draft: Draft, evidence: Evidence, randomness: KeyedRandomness, position: int
+) -> Outcome:
+    """The output is the draft's, not the target's."""
+    accepted = [
+        support_token(drafted, checked, place, TokenOrigin.ACCEPTED)
+        for drafted, checked in zip(draft.tokens, evidence.positions, strict=False)
+        for place in [drafted.support_token_ids.index(drafted.token_id)]
+    ]
+    return Outcome((*accepted, tail_token(evidence.positions[-1], TokenOrigin.BONUS)))
 
 
 def key_tiers(patch: pytest.MonkeyPatch, draft: NoiseKey, target: NoiseKey) -> None:

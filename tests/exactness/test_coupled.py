@@ -28,7 +28,7 @@ from forethought.sampling.types import (
     coupled_guess,
 )
 from forethought.tier import EvidenceRound, RoundTimings
-from tests.exactness import coupled_twins, twins
+from tests.exactness import coupled_twins
 from tests.exactness.enumeration import COMMITTED, Model, Tokens, random_model
 from tests.exactness.sampling_check import ALPHA, p_value
 from tests.exactness.scenarios import ONE_HOT, POSITIVE, WITH_ZEROS
@@ -76,7 +76,7 @@ TIERS = {
         judge=coupled_twins.judge_coupled_with(coupled_twins.not_by_position),
     ),
     "tail tokens by inversion": Tiers(measure=coupled_twins.tail_by_inversion),
-    "a judge that accepts always": Tiers(judge=twins.always_accept),
+    "a judge that accepts always": Tiers(judge=coupled_twins.accept_always),
     "a draft with noise of its own": Tiers(draft_key=coupled_twins.of_another_seed),
 }
 
