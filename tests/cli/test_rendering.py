@@ -13,7 +13,7 @@ from forethought.cli.steps_view import Layout, StepsView
 from forethought.cli.text_view import TextView
 from forethought.cli.tokens import harmless, probability, quoted
 from forethought.generation import SpeculationStatistics, Token
-from forethought.sampling.types import TokenOrigin
+from forethought.sampling.types import TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from tests.cli import recorded
 
@@ -106,6 +106,32 @@ def test_steps_show_draft_verification_and_verdict_of_each_round(pipe):
     started, _, rest = output(pipe).partition("\n")
     assert "seed 7" in started
     assert rest == f"{STEPS_IN_100_COLUMNS}\n{recorded.TEXT}"
+
+
+COUPLED_STEPS = r"""
+round │ 1 speculation               │ 2 parallel verification │ 3 choice by shared noise
+      │ drafted                     │    TP                   │ verdict  recovered/bonus          TP
+──────┼─────────────────────────────┼─────────────────────────┼─────────────────────────────────────
+    1 │ ' quick'                    │ 0.750                   │ accepted
+      │ ' red'                      │ 0.031                   │ rejected ' brown'              0.438
+      │ ' fox'                      │ 3e-05                   │ dropped
+""".lstrip("\n")
+
+
+@pytest.mark.parametrize("draft_prob", [None, 1.0])
+def test_steps_of_a_coupled_session_show_no_draft_probabilities(pipe, draft_prob):
+    started = replace(recorded.STARTED, verification_mode=VerificationMode.COUPLED)
+    drafted = tuple(replace(each, draft_prob=draft_prob) for each in recorded.REJECTED.drafted)
+    show(StepsView(pipe, pipe), [started, replace(recorded.REJECTED, drafted=drafted)])
+    facts, _, steps = output(pipe).partition("\n")
+    assert facts.endswith("seed 7 · coupled")
+    assert steps == COUPLED_STEPS
+
+
+def test_steps_name_what_judged_the_draft(pipe):
+    started = replace(recorded.STARTED, verification_mode=VerificationMode.BLOCK)
+    show(StepsView(pipe, pipe), [started])
+    assert "3 block verification" in output(pipe)
 
 
 def test_steps_are_printed_as_soon_as_their_round_is_over(pipe):
