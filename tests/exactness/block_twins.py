@@ -2,15 +2,15 @@
 
 What `twins.py` says of those of rejection sampling holds here: each has one mistake, and the tests
 that claim exactness must reject it. Harmless where K = 1 and the mistake is about the weight of
-longer beginnings.
+longer beginnings. Draws keyed by position only are no judge's mistake: `Stack.not_by_round` of
+`enumeration.py` has them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from forethought.sampling.block import judge_block
-from forethought.sampling.randomness import KeyedRandomness, Randomness, Stream
+from forethought.sampling.randomness import Randomness, Stream
 from forethought.sampling.rejection import recover, residual
 from forethought.sampling.tokens import support_token, tail_token
 from forethought.sampling.types import Draft, Evidence, Outcome, TokenOrigin
@@ -96,31 +96,6 @@ def guess_by_guess(
             u = randomness.uniform(Stream.RESIDUAL, position + offset)
             return _finish(draft, evidence, offset, residuals, u)
     return _finish(draft, evidence, len(draft), residuals, u=0)
-
-
-def accept_draws_by_position_only(rounds_per_session: int) -> Judge:
-    """Draws the same for a position in each of so many rounds, after which a new session begins."""
-
-    def twin(
-        draft: Draft, evidence: Evidence, randomness: KeyedRandomness, position: int
-    ) -> Outcome:
-        session = randomness.round // rounds_per_session
-        by_position = KeyedRandomness(randomness.seed + 1, session)
-        return judge_block(draft, evidence, _Accepting(randomness, by_position), position)
-
-    return twin
-
-
-@dataclass(frozen=True, slots=True)
-class _Accepting:
-    """A `Randomness` with accept draws of its own."""
-
-    randomness: Randomness
-    accepting: Randomness
-
-    def uniform(self, stream: Stream, position: int) -> float:
-        source = self.accepting if stream is Stream.ACCEPT else self.randomness
-        return source.uniform(stream, position)
 
 
 def _finish(
