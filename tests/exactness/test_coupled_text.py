@@ -4,6 +4,7 @@ Through GenerationService, in fp32: with drafts good and bad and none, and with 
 `tests/lifecycle/test_coupled_text.py` has the drafts that are late or lost.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -39,19 +40,23 @@ async def answer(stack: Stack, shape: str, seed: int, k: int) -> Answer:
     return await generate(stack.client, GenerationRequest(PROMPT, params))
 
 
+async def answers(stack: Stack, shape: str, k: int) -> list[Answer]:
+    """One for each seed, side by side: what else is in a pass has no say either."""
+    return await asyncio.gather(*(answer(stack, shape, seed, k) for seed in SEEDS))
+
+
 @pytest.mark.parametrize("kind", PROPOSERS)
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_the_text_is_the_same_with_every_draft_and_without(
     shape: str, kind: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
     async with running_stack(tiny_target, PROPOSERS[kind](tiny_target, tiny_draft)) as stack:
-        for seed in SEEDS:
-            alone = await answer(stack, shape, seed, 0)
-            for k in KS if shape == "temperature 1" else (1, MAX_K):
-                drafted = await answer(stack, shape, seed, k)
-                assert drafted.token_ids == alone.token_ids
-                assert drafted.text == alone.text
-                assert drafted.finished.speculation.num_draft_failures == 0
+        alone = [await answer(stack, shape, seed, 0) for seed in SEEDS]
+        for k in KS if shape == "temperature 1" else (1, MAX_K):
+            drafted = await answers(stack, shape, k)
+            assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
+            assert [each.text for each in drafted] == [each.text for each in alone]
+            assert not any(each.finished.speculation.num_draft_failures for each in drafted)
 
 
 async def test_a_draft_that_is_the_target_is_always_right(tiny_target: LoadedModel) -> None:
@@ -71,7 +76,7 @@ async def test_a_bad_draft_is_right_now_and_then(
 
 async def test_texts_of_different_seeds_differ(tiny_target: LoadedModel) -> None:
     async with running_stack(tiny_target, tiny_target.ngram()) as stack:
-        texts = {(await answer(stack, "temperature 1", seed, 0)).text for seed in SEEDS}
+        texts = {each.text for each in await answers(stack, "temperature 1", 0)}
     assert len(texts) == len(SEEDS)
 
 
