@@ -9,6 +9,7 @@ from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
 from tests.exactness import block_twins, coupled_twins
 from tests.exactness.pairs import (
+    BLOCK_PROMPT,
     PROMPT,
     Sampling,
     memoized_stack,
@@ -21,11 +22,9 @@ from tests.stack import LoadedModel
 
 NUM_SAMPLES = 3_000
 PARAMS = SamplingParams(temperature=1)
-TELLING_PROMPT = (7, 9, 10, 3, 7)
-"""After these tokens it shows in two tokens already that a guess lost weight to those before it."""
 
 BLOCK_TWINS = {
-    "guess by guess with block's residual": (TELLING_PROMPT, block_twins.guess_by_guess),
+    "guess by guess with block's residual": (BLOCK_PROMPT, block_twins.guess_by_guess),
     "weights above one": (PROMPT, block_twins.uncapped_weight),
     "residual without the weight": (PROMPT, block_twins.plain_residual),
     "first beginning instead of the longest": (PROMPT, block_twins.shortest_kept),

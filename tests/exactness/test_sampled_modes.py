@@ -13,12 +13,12 @@ import pytest
 
 from forethought.sampling.block import judge_block
 from forethought.sampling.coupled import judge_coupled
-from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import VerificationMode
 from tests.exactness.memoized import MemoizedModel
 from tests.exactness.pairs import (
+    BLOCK_PROMPT,
     MAX_SUPPORT,
     PROMPT,
     K,
@@ -108,35 +108,37 @@ async def test_many_pairs_of_both_modes_are_distributed_as_the_target_says(
     await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, NUM_SAMPLES)
 
 
-class TestAcceptance:
-    """How many of three guesses are accepted: as many as theory says, by blocks more of them."""
+async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_beforehand(
+    tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    """Both judge the same drafts with the same draws, so their difference is far from chance."""
+    params = SamplingParams(temperature=1)
+    async with memoized_stack(tiny_target, tiny_draft) as (stack, target):
+        draft = MemoizedModel(tiny_draft.model)
+        draft.allocate(1)
+        expected = expected_accepted(target, draft, params, BLOCK_PROMPT)
+        accepted = []
+        for how in (judge, judge_block):
+            sampling = Sampling(params, how, prompt=BLOCK_PROMPT)
+            samples = await sample_by_rounds(stack, sampling, FEW_SAMPLES)
+            accepted.append(np.array([sample.num_accepted_tokens for sample in samples]))
+    for sampled, computed in zip(accepted, expected, strict=True):
+        assert abs(sampled.mean() - computed) < 4 * standard_error(sampled)
+    more = accepted[1] - accepted[0]
+    assert more.mean() > 4 * standard_error(more)
 
-    PARAMS = SamplingParams(temperature=1)
 
-    async def test_blocks_accept_more_than_rejection_sampling_as_computed_beforehand(
-        self, tiny_target: LoadedModel, tiny_draft: LoadedModel
-    ) -> None:
-        async with memoized_stack(tiny_target, tiny_draft) as (stack, target):
-            draft = MemoizedModel(tiny_draft.model)
-            draft.allocate(1)
-            by_rejection, by_blocks = expected_accepted(target, draft, self.PARAMS)
-            assert by_blocks > by_rejection
-            for how, expected in ((judge, by_rejection), (judge_block, by_blocks)):
-                accepted = await self.accepted_by(stack, how)
-                error = accepted.std() / len(accepted) ** 0.5
-                assert abs(accepted.mean() - expected) < 4 * error
-
-    async def accepted_by(self, stack: object, how: Judge) -> np.ndarray:
-        samples = await sample_by_rounds(stack, Sampling(self.PARAMS, how), FEW_SAMPLES)
-        return np.array([sample.num_accepted_tokens for sample in samples])
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean."""
+    return float(values.std() / len(values) ** 0.5)
 
 
 def expected_accepted(
-    target: MemoizedModel, draft: MemoizedModel, params: SamplingParams
+    target: MemoizedModel, draft: MemoizedModel, params: SamplingParams, prompt: tuple[int, ...]
 ) -> tuple[float, float]:
     """Mean accepted guesses of a round, by rejection sampling and by blocks, over all drafts."""
     by_rejection = by_blocks = 0.0
-    for chance, ps, qs, guesses in _all_drafts(target, draft, params):
+    for chance, ps, qs, guesses in _all_drafts(target, draft, params, prompt):
         ratios = [min(1, p[x] / q[x]) for p, q, x in zip(ps, qs, guesses, strict=False)]
         by_rejection += chance * sum(accumulate(ratios, mul))
         weights = [1.0]
@@ -153,14 +155,14 @@ def expected_accepted(
 
 
 def _all_drafts(
-    target: MemoizedModel, draft: MemoizedModel, params: SamplingParams
+    target: MemoizedModel, draft: MemoizedModel, params: SamplingParams, prompt: tuple[int, ...]
 ) -> list[tuple[float, list[np.ndarray], list[np.ndarray], list[int]]]:
     """Every draft with its chance, p and q ([V] each) at its K positions, and its guesses."""
     drafts: list[tuple[float, list[np.ndarray], list[np.ndarray], list[int]]] = [(1.0, [], [], [])]
     for _ in range(K):
         longer = []
         for chance, ps, qs, guesses in drafts:
-            prefix = [*PROMPT, *guesses]
+            prefix = [*prompt, *guesses]
             p, q = (target_distribution(model, prefix, params) for model in (target, draft))
             q[np.argsort(-q)[MAX_SUPPORT:]] = 0
             q /= q.sum()
