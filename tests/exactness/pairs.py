@@ -29,7 +29,7 @@ from tests.stack import LoadedModel, Stack, running_stack
 PROMPT = (8, 2, 2, 6, 11)
 """After these tokens q and p differ so much that even shared noise shows, the subtlest mistake."""
 BLOCK_PROMPT = (10, 6, 3, 10, 7)
-"""After these, blocks accept a sixth more guesses than rejection sampling: 0.41 a round, not 0.35."""
+"""After these, blocks accept 0.41 guesses a round, and rejection sampling 0.35."""
 K = 3
 MAX_SUPPORT = 4  # of 12 tokens: q is truncated, p has a tail
 ROUNDS_PER_SAMPLE = 2
