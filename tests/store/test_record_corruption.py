@@ -8,6 +8,7 @@ from redis import Redis
 from forethought.errors import SessionCorruptError, SessionNotFoundError
 from forethought.store.record_codec import unpack_record
 from forethought.store.session_store import SessionStore
+from tests.store.mutation import mutated
 from tests.store.sessions import TENANT, a_head, some_rounds
 
 
@@ -17,26 +18,6 @@ async def a_stored_session(store: SessionStore, redis: Redis) -> tuple[str, dict
     await store.append(lease, some_rounds(4))
     (key,) = redis.scan_iter(f"*:session:{lease.session_id}")
     return key, redis.hgetall(key)
-
-
-def mutated(value: bytes, chance: random.Random) -> bytes:
-    """`value` with a bit flipped, a piece cut out or put in, or bytes exchanged."""
-    place = chance.randrange(len(value))
-    match chance.randrange(5):
-        case 0:
-            flipped = value[place] ^ 1 << chance.randrange(8)
-            return value[:place] + bytes([flipped]) + value[place + 1 :]
-        case 1:
-            return value[:place]
-        case 2:
-            return value[:place] + value[place + chance.randint(1, 9) :]
-        case 3:
-            return value[:place] + chance.randbytes(chance.randint(1, 9)) + value[place:]
-        case _:
-            other = chance.randrange(len(value))
-            swapped = bytearray(value)
-            swapped[place], swapped[other] = swapped[other], swapped[place]
-            return bytes(swapped)
 
 
 async def test_every_change_of_a_field_is_noticed(store: SessionStore, redis: Redis):
