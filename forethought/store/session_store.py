@@ -131,8 +131,8 @@ class SessionStore:
         Raises:
             LeaseLostError: another has the session by now, or it was deleted.
             SessionNotFoundError: it is not stored any more; see `restore`.
-            RoundMismatchError: the rounds leave a gap, or contradict what is stored. The metadata
-                has the `round` and `position` that would follow.
+            RoundMismatchError: the rounds leave a gap, contradict what is stored, or come after
+                the end of the turn. The metadata has the `round` and `position` that would follow.
         """
         await self._write(lease, SessionStatus.ACTIVE, rounds, self._times())
 

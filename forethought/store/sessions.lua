@@ -163,6 +163,10 @@ function operations.write()
   if not fields then
     return mismatch(state)
   end
+  if state.status ~= 'active' and ARGV[7] == 'active' then
+    -- A repetition that was long on its way must not wake what has ended meanwhile.
+    return #fields == 0 and {'OK'} or mismatch(state)
+  end
   for _, field in ipairs(fields) do
     redis.call('HSET', record, field[1], field[2])
   end

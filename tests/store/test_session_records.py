@@ -75,6 +75,21 @@ async def test_a_repeated_round_is_no_error_and_changes_nothing(store: SessionSt
     assert list((await store.load(TENANT, lease.session_id)).rounds) == rounds
 
 
+async def test_a_round_that_was_long_on_its_way_does_not_wake_a_finished_session(
+    store: SessionStore,
+):
+    lease = await store.create(a_head(), "here#1")
+    await store.finish(lease, rounds=some_rounds(2))
+    await store.append(lease, some_rounds(2, first=1))
+    await store.append(lease, ())
+    with pytest.raises(RoundMismatchError):
+        await store.append(lease, some_rounds(3))
+    record = await store.load(TENANT, lease.session_id)
+    assert record.summary.status is SessionStatus.FINISHED
+    assert list(record.rounds) == some_rounds(2)
+    await store.acquire(TENANT, lease.session_id, "there#1")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

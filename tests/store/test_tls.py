@@ -1,6 +1,5 @@
 """A store behind TLS, whose certificate is looked at."""
 
-import asyncio
 import shutil
 import ssl
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from forethought.errors import StoreUnavailableError
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.session_store import SessionStore
+from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head
 
@@ -36,21 +36,10 @@ async def tls_port(
     shared_server: ValkeyServer, redis, certificate: tuple[Path, Path]
 ) -> AsyncGenerator[int]:
     """Where TLS ends, and what is inside goes on to the server."""
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inside = await asyncio.open_connection("127.0.0.1", shared_server.port)
-        await asyncio.gather(copy(reader, inside[1]), copy(inside[0], writer))
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
-        yield server.sockets[0].getsockname()[1]
+    async with proxied(shared_server.port, tls=context) as port:
+        yield port
 
 
 async def test_a_store_is_used_through_tls(tls_port: int, certificate: tuple[Path, Path]):
