@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ssl import SSLContext
 from time import perf_counter
 
@@ -19,6 +19,8 @@ async def proxied(
         tls: what the client has to speak.
     """
 
+    running: set[asyncio.Task[None]] = set()
+
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float) -> None:
         free_at = 0.0
         while data := await reader.read(2**14):
@@ -26,13 +28,35 @@ async def proxied(
             await asyncio.sleep(free_at - perf_counter())
             writer.write(data)
             await writer.drain()
-        writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inside = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(
-            copy(reader, inside[1], float("inf")), copy(inside[0], writer, bytes_per_s)
+        inside_reader, inside = await asyncio.open_connection("127.0.0.1", port)
+        ways = (
+            asyncio.create_task(copy(reader, inside, float("inf"))),
+            asyncio.create_task(copy(inside_reader, writer, bytes_per_s)),
         )
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (inside, writer):
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await server.wait_closed()
