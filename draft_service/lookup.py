@@ -57,7 +57,8 @@ class LookupProposer(ABC):
         return TierLoad(len(self._sessions), num_cached_tokens=0, num_queued_jobs=0)
 
     async def close(self) -> None:
-        """Nothing is ever under way."""
+        """Forgets all sessions. Nothing is ever under way."""
+        self._sessions.clear()
 
     def discard(self, session: "LookupSession") -> None:
         """Forgets a session, if it is open."""

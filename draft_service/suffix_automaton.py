@@ -85,7 +85,7 @@ class SuffixAutomaton:
         return Match(length, state)
 
     def match(self, token_ids: Sequence[int]) -> Match:
-        """The longest suffix of `token_ids`, at most `max_match` tokens, that occurs in the text."""
+        """The longest suffix of at most `max_match` of these tokens that occurs in the text."""
         state, length = _ROOT, 0
         for token_id in token_ids[-self._max_match :]:
             while not (following := self._transitions.follow(state, token_id)) and state != _ROOT:
@@ -98,14 +98,19 @@ class SuffixAutomaton:
     def continuation(self, match: Match, num_tokens: int, min_prob: float) -> list[int]:
         """What followed a match most often, token after token; of equals, what did so last.
 
-        The share of a token among all that followed estimates its probability. Every further guess
-        depends on the match and the guesses before it, of these the last `max_match` tokens. Where
-        they occurred only at the end of the text, that is a period, which goes on round and round.
+        Every guess depends on the match and the guesses before it, of these the last `max_match`
+        tokens. Where they occurred only at the end of the text, that is a period, which goes on
+        round and round.
+
+        A guess after n such tokens is taken to be right with probability c / m * n / (n + 1), where
+        it followed c of the m times that something did. The second factor is for what occurred only
+        once or twice: a run of many tokens is more likely than a short one to go on as it did.
 
         Args:
             match: of at least one token.
             num_tokens: most tokens to return.
-            min_prob: stops before the token with which the product of all shares falls below it.
+            min_prob: stops before the token with which the product of these probabilities falls
+                below it.
 
         Returns:
             At most `num_tokens`, fewer too where the text ended then.
@@ -120,7 +125,7 @@ class SuffixAutomaton:
                 guesses += [guesses[index % period] for index in range(num_tokens - period)]
                 break
             token_id, following = max(self._transitions.edges(state), key=self._rank)
-            prob *= self._counts[following] / num_followed
+            prob *= self._counts[following] / num_followed * length / (length + 1)
             if prob < min_prob or token_id == END_OF_TEXT:
                 break
             guesses.append(token_id)

@@ -25,11 +25,11 @@ _MANY_TOKENS = 2048  # to be read at once; fewer are faster read than another th
 class SuffixOptions:
     """What is looked up, and how far it is followed."""
 
-    min_match: int = 2
+    min_match: int = 1
     """Shortest run of tokens to look up."""
     max_match: int = 32
     """Longest run; longer ones count as this long."""
-    min_prob: float = 0.2
+    min_prob: float = 0.4
     """Least estimated probability of a whole draft."""
     memory_tokens: int = 0
     """Tokens of earlier outputs to remember for their tenants; 0 for none."""

@@ -1,8 +1,8 @@
 """What sessions have said, for later ones of the same tenant.
 
 Agents ask alike again and again, and what one answer said the next one often says too. Outputs are
-read into suffix automata, *chapters*, one behind the other with a mark between. Nothing can be taken
-out of an automaton, so the oldest chapter is dropped whole when there is too much.
+read into suffix automata, *chapters*, one behind the other with a mark between. Nothing can be
+taken out of an automaton, so the oldest chapter is dropped whole when there is too much.
 
 Each tenant has chapters of its own, and only these are ever searched for it. All tenants share the
 room: a busy one pushes out what others said long ago, and learns nothing of it.
@@ -29,6 +29,7 @@ class TenantMemory:
 
     def __init__(self, max_tokens: int, max_match: int) -> None:
         self._max_tokens = max_tokens
+        self._chapter_tokens = max_tokens // _CHAPTERS - _OVERHEAD
         self._max_match = max_match
         self._chapters: defaultdict[str, deque[SuffixAutomaton]] = defaultdict(deque)
         self._by_age: deque[str] = deque()  # whose each chapter is, the oldest first
@@ -42,7 +43,7 @@ class TenantMemory:
 
     def remember(self, tenant: str, token_ids: Sequence[int]) -> None:
         """Adds an output, or as much of its end as has room."""
-        room = min(self._max_tokens // _CHAPTERS - _OVERHEAD - 1, _MAX_OUTPUT)
+        room = min(self._chapter_tokens - 1, _MAX_OUTPUT)
         if room <= 0 or not token_ids:
             return
         text = [*token_ids[-room:], END_OF_TEXT]
@@ -81,7 +82,7 @@ class TenantMemory:
     def _chapter_for(self, tenant: str, num_tokens: int) -> SuffixAutomaton:
         """The tenant's newest chapter, or a new one if that has no room."""
         chapters = self._chapters[tenant]
-        if not chapters or len(chapters[-1]) + num_tokens > self._max_tokens // _CHAPTERS:
+        if not chapters or len(chapters[-1]) + num_tokens > self._chapter_tokens:
             chapters.append(SuffixAutomaton(self._max_match))
             self._by_age.append(tenant)
             self._num_tokens += _OVERHEAD

@@ -7,14 +7,10 @@ from itertools import cycle, islice
 def ends_of(run: Sequence[int], text: Sequence[int]) -> list[int]:
     """Where in `text` a run ends and is followed by something."""
     length = len(run)
-    return [
-        end for end in range(length, len(text)) if list(text[end - length : end]) == list(run)
-    ]
+    return [end for end in range(length, len(text)) if list(text[end - length : end]) == list(run)]
 
 
-def longest_match(
-    tail: Sequence[int], text: Sequence[int], max_match: int
-) -> int:
+def longest_match(tail: Sequence[int], text: Sequence[int], max_match: int) -> int:
     """Length of the longest suffix of `tail` that occurs in `text` before its end."""
     lengths = range(min(max_match, len(tail)), 0, -1)
     return next((length for length in lengths if ends_of(tail[-length:], text)), 0)
@@ -36,7 +32,7 @@ def by_brute_force(
             return list(islice(cycle(guesses), num_tokens))
         latest = {token: index for index, token in enumerate(followers)}
         best = max(latest, key=lambda token: (followers.count(token), latest[token]))
-        prob *= followers.count(best) / len(followers)
+        prob *= followers.count(best) / len(followers) * len(context) / (len(context) + 1)
         if prob < min_prob:
             break
         guesses.append(best)

@@ -91,10 +91,19 @@ def test_the_most_frequent_path_is_followed_and_of_equals_the_latest(text, expec
 
 
 def test_drafting_stops_where_the_whole_draft_becomes_too_uncertain():
-    # After 1: three times 2. After 1 2: twice 3, once 4, so the second guess has a share of 2/3.
+    # After 1: three times 2, so 1/2 for a match of one token. After 1 2: twice 3, once 4, so 2/3
+    # of 2/3, and 2/9 for both guesses.
     text = [1, 2, 3, 9, 1, 2, 3, 8, 1, 2, 4, 7, 1]
-    assert guess(text, 2, min_prob=0.6) == [2, 3]
-    assert guess(text, 2, min_prob=0.7) == [2]
+    assert guess(text, 2, min_prob=0.51) == []
+    assert guess(text, 2, min_prob=0.49) == [2]
+    assert guess(text, 2, min_prob=0.23) == [2]
+    assert guess(text, 2, min_prob=0.22) == [2, 3]
+
+
+def test_a_long_match_is_followed_further_than_a_short_one():
+    long, short = [9, *range(8), 9, *range(4)], [9, 3, 4, 5, 6, 7, 8, 3]
+    assert guess(long, 4, min_prob=0.5) == [4, 5, 6, 7]
+    assert guess(short, 4, min_prob=0.5) == [4]
 
 
 def test_a_long_text_of_one_token_costs_no_more_than_any_other():
