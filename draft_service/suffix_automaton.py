@@ -5,17 +5,18 @@ that occur in a text. Runs that end at the same places share a state. `link` lea
 the longest suffix of its runs that ends at more places: to how the text may be continued when less
 of its past counts. A text of n tokens has fewer than 2n states and 3n transitions.
 
-`append` adds one token in O(1), amortised. What occurred before is never searched for: the state of
+`extend` takes O(1) a token, amortised. What occurred before is never searched for: the state of
 the whole text is known, and its link is the longest suffix with an earlier occurrence.
 
-How often a run occurred is not local, a token is one more occurrence of each suffix of the text. So
+How often a run occurred is not local: a token is one more occurrence of each suffix of the text. So
 runs are counted only up to a length, `max_match` and one token that follows: one addition for each
 state among the suffixes, at most `max_match + 1`, few in a text that does not go round in circles.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from draft_service.transitions import NOWHERE, Transitions
 
@@ -116,22 +117,28 @@ class SuffixAutomaton:
             At most `num_tokens`, fewer too where the text ended then.
         """
         guesses: list[int] = []
-        state, length, prob = match.state, match.length, 1.0
-        while len(guesses) < num_tokens:
-            # Nothing follows the occurrence at the end of the text.
-            num_followed = self._counts[state] - (self._latest[state] == self._num_tokens)
-            if not num_followed:
-                period = len(guesses)
-                guesses += [guesses[index % period] for index in range(num_tokens - period)]
-                break
-            token_id, following = max(self._transitions.edges(state), key=self._rank)
-            prob *= self._counts[following] / num_followed * length / (length + 1)
-            if prob < min_prob or token_id == END_OF_TEXT:
+        likelihood = 1.0
+        for token_id, prob in islice(self._path(match), num_tokens):
+            likelihood *= prob
+            if likelihood < min_prob or token_id == END_OF_TEXT:
                 break
             guesses.append(token_id)
+        return guesses
+
+    def _path(self, match: Match) -> Iterator[tuple[int, float]]:
+        """The tokens of a continuation without end, each with its estimated probability."""
+        state, length = match.state, match.length
+        path: list[int] = []
+        # Nothing follows the occurrence at the end of the text.
+        while num_followed := self._counts[state] - (self._latest[state] == self._num_tokens):
+            token_id, following = max(self._transitions.edges(state), key=self._rank)
+            path.append(token_id)
+            yield token_id, self._counts[following] / num_followed * length / (length + 1)
             length = min(length + 1, self._max_match)
             state = self._state_of(following, length)
-        return guesses
+        for token_id in cycle(path):
+            yield token_id, length / (length + 1)
+            length = min(length + 1, self._max_match)
 
     def _append(self, token_id: int) -> None:
         """Makes the automaton read all suffixes of the text with one token more."""

@@ -1,7 +1,6 @@
 """What a suffix automaton must find, by comparing every place of a text with its end."""
 
 from collections.abc import Sequence
-from itertools import cycle, islice
 
 
 def ends_of(run: Sequence[int], text: Sequence[int]) -> list[int]:
@@ -20,19 +19,22 @@ def by_brute_force(
     tail: Sequence[int], text: Sequence[int], num_tokens: int, max_match: int, min_prob: float
 ) -> list[int]:
     """The most frequent path after the longest match of `tail` in `text`."""
-    guesses, prob = [], 1.0
+    guesses, prob, period = [], 1.0, 0
     length = longest_match(tail, text, max_match)
     if not length:
         return []
     context = list(tail[-length:])
     while len(guesses) < num_tokens:
         followers = [text[end] for end in ends_of(context, text)]
-        if not followers:
+        if followers and not period:
+            latest = {token: index for index, token in enumerate(followers)}
+            best = max(latest, key=lambda token: (followers.count(token), latest[token]))
+            prob *= followers.count(best) / len(followers) * len(context) / (len(context) + 1)
+        else:
             # Only the end of the text is left, which the guesses have just been said to follow.
-            return list(islice(cycle(guesses), num_tokens))
-        latest = {token: index for index, token in enumerate(followers)}
-        best = max(latest, key=lambda token: (followers.count(token), latest[token]))
-        prob *= followers.count(best) / len(followers) * len(context) / (len(context) + 1)
+            period = period or len(guesses)
+            best = guesses[-period]
+            prob *= len(context) / (len(context) + 1)
         if prob < min_prob:
             break
         guesses.append(best)
