@@ -4,7 +4,8 @@
 
 Starts one target, and for each proposer a draft tier and an orchestrator before that target. All
 answer the same prompts with the same seed, temperature after temperature, taking turns. Acceptance
-is no matter of time, so requests run side by side and a busy machine does no harm.
+is no matter of time, so requests run side by side. A machine so busy that drafts come late shows in
+a column of its own.
 
 Then lookups are timed alone, in texts of two lengths, in turns too: a round that commits one token
 and asks for K guesses.
@@ -18,6 +19,8 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,14 +90,19 @@ async def measure_acceptance(arguments: argparse.Namespace) -> dict[tuple[float,
             seed=1,
             num_speculative_tokens=arguments.k,
         )
-        async with gate, GenerationClient(orchestrators[proposer]) as client:
-            async for event in client.generate(GenerationRequest(prompt, params), timeout_s=600):
+        request = GenerationRequest(prompt, params)
+        async with gate:
+            async for event in clients[proposer].generate(request, timeout_s=600):
                 if isinstance(event, Finished):
                     counts[temperature, proposer].update(as_counts(event.speculation))
 
     with TemporaryDirectory() as folder:
-        async with LocalDeployment(started, Path(folder)) as deployment:
+        async with LocalDeployment(started, Path(folder)) as deployment, AsyncExitStack() as stack:
             await deployment.wait_until_ready()
+            clients = {
+                proposer: await stack.enter_async_context(GenerationClient(address))
+                for proposer, address in orchestrators.items()
+            }
             await asyncio.gather(
                 *(
                     ask(prompt, temperature, proposer)
@@ -111,7 +119,7 @@ def as_counts(speculation: SpeculationStatistics) -> dict[str, int]:
         "rounds": speculation.num_rounds,
         "drafted": speculation.num_draft_tokens,
         "accepted": speculation.num_accepted_tokens,
-        "without draft": speculation.num_draft_failures,
+        "late drafts": speculation.num_draft_failures,
     }
     for each in speculation.proposers:
         counts[f"drafted by {each.proposer}"] = each.num_draft_tokens
@@ -155,9 +163,10 @@ def time_lookups(length: int, k: int, num_rounds: int) -> dict[str, dict[str, fl
 
 
 def acceptance_rows(counts: dict[tuple[float, str], Counts]) -> Iterator[str]:
-    yield "| temperature | proposer | drafted | accepted | tokens/round | by its parts |"
-    yield "|---|---|---|---|---|---|"
-    for (temperature, proposer), own in sorted(counts.items(), key=lambda item: item[0][0]):
+    yield "| temperature | proposer | drafted | accepted | tokens/round | late | by its parts |"
+    yield "|---|---|---|---|---|---|---|"
+    for temperature, proposer in product(TEMPERATURES, PROPOSERS):
+        own = counts[temperature, proposer]
         drafted, accepted = own["drafted"], own["accepted"]
         length = 1 + accepted / own["rounds"]
         parts = [name.removeprefix("drafted by ") for name in own if name.startswith("drafted by ")]
@@ -168,10 +177,8 @@ def acceptance_rows(counts: dict[tuple[float, str], Counts]) -> Iterator[str]:
         )
         yield (
             f"| {temperature:g} | {proposer} | {drafted:,} | {accepted / max(drafted, 1):.0%} "
-            f"| {length:.2f} | {shares} |"
+            f"| {length:.2f} | {own['late drafts']} | {shares} |"
         )
-        if own["without draft"]:
-            yield f"(of these rounds {own['without draft']} went on without a draft)"
 
 
 def main() -> None:
