@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
 from draft_service.tenant_memory import TenantMemory
 from forethought.errors import CachePositionMismatchError, OverloadedError
+from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, VerificationMode, coupled_guess
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound, TierLoad
 from tests.draft.suffix_reference import by_brute_force
-from tests.waiting import NOTHING_HELD
+from tests.stack import LoadedModel, generate, running_stack
+from tests.waiting import NOTHING_HELD, until
 
 INFO = ModelInfo("s", "", "v", 10, 1000, "", "", 16)
 PROMPT = [1, 2, 3, 1, 2]
@@ -201,6 +204,27 @@ async def test_no_draft_goes_beyond_the_end_of_a_remembered_output():
     await say(proposer, "a", [8, 9])
     assert await hear(proposer, "a", [5, 6]) == [7]
     assert await hear(proposer, "a", [6, 7]) == []
+
+
+async def test_through_the_whole_stack_a_tenant_gets_its_own_words_drafted_and_no_others(
+    tiny_target: LoadedModel,
+):
+    proposer = SuffixProposer(tiny_target.info, replace(REMEMBERING, memory_tokens=10_000))
+    params = GenerationParams(
+        max_tokens=40, temperature=0, num_speculative_tokens=K, ignore_eos=True
+    )
+    texts, accepted = [], []
+    async with running_stack(tiny_target, proposer) as stack:
+        for tenant in ("a", "b", "a", "b"):
+            answer = await generate(
+                stack.client, GenerationRequest([7, 3, 11, 4, 9], params, tenant=tenant)
+            )
+            texts.append(answer.token_ids)
+            accepted.append(answer.finished.speculation.num_accepted_tokens)
+            await until(lambda: proposer.load() == NOTHING_HELD)
+    assert texts == [texts[0]] * 4
+    first_a, first_b, second_a, second_b = accepted
+    assert first_b == first_a < second_a == second_b
 
 
 OUTPUTS = st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 9), max_size=40)))
