@@ -15,7 +15,7 @@ from forethought.tier import PassCost
 _GENERAL_WEIGHT = 0.05
 _OWN_WEIGHT = 0.15
 _OWN_MEMORY = 300
-"""Observations of any size after which what was seen of one weighs 1/e of its correction."""
+"""Observations of other sizes after which what was seen of one weighs 1/e of its correction."""
 _MAX_SURPRISE = 1.0
 """Of an observation: the logarithm of its ratio to what was expected is cut to this."""
 
@@ -26,6 +26,7 @@ class Correction:
     def __init__(self) -> None:
         self._general = 0.0  # logarithm of actual over expected
         self._own: dict[int, tuple[float, int]] = {}  # what sizes differ by from that, and when
+        self._num_seen: dict[int, int] = {}  # observations of each size
         self._clock = 0
 
     def observe(self, size: int, expected: float, actual: float) -> None:
@@ -40,7 +41,8 @@ class Correction:
         weight = max(_GENERAL_WEIGHT, 1 / self._clock)
         own = self._faded(size)
         self._general += weight * (ratio - self._general)
-        own += _OWN_WEIGHT * (ratio - self._general - own)
+        num_seen = self._num_seen[size] = self._num_seen.get(size, 0) + 1
+        own += max(_OWN_WEIGHT, 1 / num_seen) * (ratio - self._general - own)
         self._own[size] = (own, self._clock)
 
     def factor(self, size: int) -> float:

@@ -151,9 +151,10 @@ class Economy:
 
     @property
     def _trial(self) -> int:
-        """The K to try: none, one less and one more take turns."""
-        turn = self._num_decisions // _DECISIONS_TO_TRIAL % 3
-        return (0, self._k - 1, min(self._k + 1, self.max_k))[turn]
+        """The K to try: none, one less, one more and any take turns."""
+        turn, kind = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 4)
+        any_k = turn % self.max_k + 1
+        return (0, self._k - 1, min(self._k + 1, self.max_k), any_k)[kind]
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""

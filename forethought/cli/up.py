@@ -100,9 +100,10 @@ def choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> s
     Raises:
         typer.BadParameter: they contradict each other.
     """
-    if proposer is ProposerName.NGRAM and draft_model is not None:
+    if proposer in (ProposerName.NGRAM, ProposerName.SUFFIX) and draft_model is not None:
         raise typer.BadParameter(
-            "the ngram proposer runs no model: leave out --proposer ngram or --draft-model"
+            f"the {proposer} proposer runs no model: "
+            f"leave out --proposer {proposer} or --draft-model"
         )
     return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
 

@@ -13,7 +13,9 @@ class ProposerName(StrEnum):
     """Who guesses the next tokens."""
 
     NGRAM = "ngram"
+    SUFFIX = "suffix"
     MODEL = "model"
+    HYBRID = "hybrid"
 
 
 _MODELS = "Models"
@@ -59,7 +61,9 @@ Proposer = Annotated[
     ProposerName | None,
     typer.Option(
         help="ngram continues with what followed the last words earlier in the text, and costs "
-        "nothing; model runs the draft model (without --draft-model, the target model itself).",
+        "nothing; suffix with what followed them most often, as far as that is likely; model runs "
+        "the draft model (without --draft-model, the target model itself); hybrid looks up as "
+        "suffix does, and runs the model where that finds nothing.",
         show_default="ngram, or model with --draft-model",
         rich_help_panel=_MODELS,
     ),

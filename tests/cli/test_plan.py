@@ -106,6 +106,7 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
     [
         (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
+        (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
         (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
         (["--", "there-is-no-such-program"], "there is no program"),
