@@ -115,7 +115,7 @@ class Economy:
         self._batch_size += _SMOOTHING * (timings.batch_size - self._batch_size)
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
         if timings.num_batch_tokens and forward_s:
-            self._passes.observe(timings.num_batch_tokens, forward_s)
+            self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
             waiting = min(queue_s / forward_s, 2.0)
             is_drafted = bool(judged.draft.tokens)
             self._queueing[is_drafted] += _SMOOTHING * (waiting - self._queueing[is_drafted])
@@ -151,10 +151,10 @@ class Economy:
 
     @property
     def _trial(self) -> int:
-        """The K to try: none, one less, one more and any take turns."""
-        turn, kind = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 4)
-        any_k = turn % self.max_k + 1
-        return (0, self._k - 1, min(self._k + 1, self.max_k), any_k)[kind]
+        """The K to try: none, a neighbour and any take turns."""
+        turn, kind = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 3)
+        neighbour = min(self._k + 1, self.max_k) if turn % 2 else self._k - 1
+        return (0, neighbour, turn % self.max_k + 1)[kind]
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""
