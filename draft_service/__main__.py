@@ -92,7 +92,7 @@ def load_model(settings: DraftSettings) -> Proposer:
         settings.max_support,
         loaded.limits,
     )
-    proposer.looks_ahead = settings.lookahead
+    proposer.num_bets = settings.lookahead
     return proposer
 
 

@@ -31,10 +31,13 @@ class DraftSettings(EngineSettings):
     max_support: int = Field(
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
-    lookahead: bool = Field(
-        default=True,
-        description="draft the next round while the target verifies one; of no use where both "
-        "tiers share a processor",
+    lookahead: int = Field(
+        1,
+        ge=0,
+        le=16,
+        description="ends of a round, likeliest first, beyond which to draft while the target "
+        "verifies it; 0 where both tiers share a processor, more where a pass over several "
+        "sequences takes no longer than over one",
     )
     ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
     ngram_max_match: int = Field(
