@@ -99,7 +99,7 @@ $(VENV)/bin/python:
 	|| { rm -rf $(VENV); echo '$(PYTHON) cannot make environments; on Debian: apt install python3-venv' >&2; exit 1; }
 
 # torch comes first and alone, so that pip takes its CPU build from an index that has one.
-$(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py forethought/engine/kernels.c | $(VENV)/bin/python
+$(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard forethought/engine/*.[ch]) | $(VENV)/bin/python
 	@echo 'Installing what the tiers need into $(VENV); the first time takes some minutes.'
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(PIP_INSTALL) --editable '.[engine,local]'

@@ -18,7 +18,8 @@ setup(
     ext_modules=[
         Extension(
             f"forethought.engine._kernels_{kind}",
-            ["forethought/engine/kernels.c"],
+            ["forethought/engine/kernels.c", "forethought/engine/rows.c"],
+            depends=["forethought/engine/rows.h", "forethought/engine/vectors.h"],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

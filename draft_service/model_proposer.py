@@ -1,85 +1,31 @@
 """Drafts by a small causal language model, token after token, for all sessions side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
-from typing import ClassVar
 
 import torch
 
+from draft_service.lookahead import FullAcceptance, replacements
+from draft_service.speculation import Bet, Speculation
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.coupling import draw_coupled
 from forethought.engine.draws import draw_drafts
 from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
+from forethought.engine.filters import shape_rows
 from forethought.engine.sequence import CachedSequence
-from forethought.sampling.params import SamplingParams
-from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
-from forethought.sampling.types import Draft, DraftedToken, VerificationMode
-from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
+from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome
+from forethought.tier import (
+    LookaheadCounts,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SpeculateRound,
+    TierLoad,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Speculation:
-    """One round of one session: K guesses, one pass each.
-
-    The last guess is not fed: the next round does that, if it stays.
-    """
-
-    num_logits: ClassVar[int] = 1
-
-    sequence: CachedSequence
-    request: SpeculateRound
-    sampling: SamplingParams
-    mode: VerificationMode
-    num_tokens: int  # K
-    guesses: list[DraftedToken] = field(default_factory=list)
-
-    @property
-    def rows(self) -> ShapedRows:
-        """How its row of logits becomes q."""
-        guessed = [guess.token_id for guess in self.guesses]
-        contexts = row_contexts(self.sampling, self.sequence, guessed, num_rows=1)
-        return ShapedRows(1, self.sampling, contexts)
-
-    @property
-    def is_coupled(self) -> bool:
-        """Whether guesses are chosen by noise that the target shares."""
-        return self.mode is VerificationMode.COUPLED
-
-    @property
-    def position(self) -> int:
-        """Where the next guess goes."""
-        return self.request.position + len(self.guesses)
-
-    @property
-    def uniform(self) -> float:
-        """The draw that chooses the next guess."""
-        randomness = KeyedRandomness(self.sampling.seed, self.request.round)
-        return randomness.uniform(Stream.DRAFT, self.position)
-
-    @property
-    def coupling_key(self) -> int:
-        """What the shared noise for the next guess is keyed by."""
-        return coupling_key(self.sampling.seed, self.position)
-
-    def begin(self) -> None:
-        """Rolls back to the committed tokens.
-
-        Raises:
-            CachePositionMismatchError: the round starts beyond what the sequence knows.
-        """
-        self.sequence.commit(self.request.position, self.request.committed_token_ids)
-        self.sequence.speculate(())
-
-    def take(self, guess: DraftedToken) -> Draft | None:
-        """Adds a guess; returns the draft once it is whole."""
-        if len(self.guesses) < self.num_tokens:
-            self.guesses.append(guess)
-        if len(self.guesses) == self.num_tokens:
-            return Draft(tuple(self.guesses), ModelProposer.name)
-        self.sequence.guess(guess.token_id)
-        return None
+Guessing = Speculation | FullAcceptance
+"""What wants the next guess."""
 
 
 class ModelProposer:
@@ -96,7 +42,7 @@ class ModelProposer:
         limits: of the engine that runs the model.
     """
 
-    name = "model"
+    name = Speculation.proposer
 
     def __init__(
         self,
@@ -108,7 +54,10 @@ class ModelProposer:
     ) -> None:
         self._num_vocabulary_tokens = num_vocabulary_tokens
         self._max_support = max_support
-        self.engine: Engine[Speculation, Draft] = Engine(model, limits, self._guess)
+        self.num_bets = 0
+        """How many ends of a round to draft beyond while it is verified; for rounds to come."""
+        self.lookahead = LookaheadCounts()
+        self.engine: Engine[Guessing, Draft] = Engine(model, limits, self._guess)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
 
     def open(self, opening: SessionOpen) -> "ModelSession":
@@ -117,19 +66,39 @@ class ModelProposer:
         sequence = self.engine.open(opening.token_ids, salt)
         return ModelSession(self, sequence, opening, num_reused_tokens)
 
+    def look_ahead(self, last: Speculation) -> list[Bet]:
+        """Begins to draft the round after one, as far as that is wanted and there can be one."""
+        max_len = self.info.max_model_len
+        if not self.num_bets or not FullAcceptance.has_room(last, max_len):
+            return []
+        chain = FullAcceptance(last, max_len)
+        self.engine.start(chain)
+        salt = last.opening.tenant.encode()
+        others = replacements(
+            last, self.num_bets - 1, max_len, lambda: self.engine.new_sequence(salt)
+        )
+        for bet in others:
+            self.engine.start(bet)
+        return [chain, *others]
+
+    def count(self, outcome: LookaheadOutcome | None, num_wasted_tokens: int) -> None:
+        """Notes what became of drafting ahead."""
+        counts = self.lookahead
+        self.lookahead = LookaheadCounts(
+            counts.num_hits + (outcome is LookaheadOutcome.HIT),
+            counts.num_misses + (outcome is LookaheadOutcome.MISS),
+            counts.num_wasted_tokens + num_wasted_tokens,
+        )
+
     def load(self) -> TierLoad:
         return self.engine.load()
 
     async def close(self) -> None:
         await self.engine.close()
 
-    def _guess(self, rounds: Sequence[Speculation], logits: torch.Tensor) -> list[Draft | None]:
+    def _guess(self, rounds: Sequence[Guessing], logits: torch.Tensor) -> list[Draft | None]:
         """The next guess of each session, from one row each, [n, V]."""
-        # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
-        # cut off, since a prompt may hold it and the penalty then looks it up.
-        known = logits.clone()
-        known[:, self._num_vocabulary_tokens :] = -torch.inf
-        probs = shape_rows(known, [each.rows for each in rounds])  # [n, V]
+        probs = shape_rows(self._scores(logits), [each.rows for each in rounds])  # [n, V]
         guesses: list[DraftedToken] = []
         for is_coupled, group in groupby(rounds, key=lambda each: each.is_coupled):
             alike = list(group)
@@ -141,22 +110,53 @@ class ModelProposer:
                 guesses += draw_drafts(own, self._max_support, uniforms)
         return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
 
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """[n, V] -> [n, V]: a score for every token id of the sessions."""
+        # Padding beyond the vocabulary has scores too, but no meaning to the target. It is not
+        # cut off, since a prompt may hold it and the penalty then looks it up.
+        if logits.shape[-1] == self._num_vocabulary_tokens:
+            return logits
+        known = logits.clone()
+        known[:, self._num_vocabulary_tokens :] = -torch.inf
+        return known
 
-@dataclass(frozen=True, slots=True)
+
 class ModelSession:
     """The drafts of one session."""
 
-    proposer: ModelProposer
-    sequence: CachedSequence
-    opening: SessionOpen
-    num_reused_tokens: int
+    def __init__(
+        self,
+        proposer: ModelProposer,
+        sequence: CachedSequence,
+        opening: SessionOpen,
+        num_reused_tokens: int,
+    ) -> None:
+        self.proposer = proposer
+        self.sequence = sequence
+        self.opening = opening
+        self._bets: list[Bet] = []
+        self.num_reused_tokens = num_reused_tokens
 
     async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
         room = self.proposer.info.max_model_len - request.position
         num_tokens = max(min(request.num_speculative_tokens, room), 0)
-        opening = self.opening
-        work = Speculation(self.sequence, request, opening.sampling, opening.mode, num_tokens)
-        return await self.proposer.engine.run(work)
+        bets, self._bets = self._bets, []
+        work = Speculation(self.sequence, request, self.opening, num_tokens, bets)
+        try:
+            draft, timings = await self.proposer.engine.run(work)
+        finally:
+            self._drop(bets)
+        self.proposer.count(draft.lookahead, draft.num_wasted_tokens)
+        self._bets = self.proposer.look_ahead(work)
+        return draft, timings
 
     def close(self) -> None:
+        self.proposer.count(None, sum(bet.num_made for bet in self._bets))
+        self._drop(self._bets)
         self.proposer.engine.discard(self.sequence)
+
+    def _drop(self, bets: Sequence[Bet]) -> None:
+        """Frees the sequences of bets."""
+        for bet in bets:
+            if bet.sequence is not self.sequence:
+                self.proposer.engine.discard(bet.sequence)

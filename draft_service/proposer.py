@@ -3,7 +3,14 @@
 from typing import Protocol
 
 from forethought.sampling.types import Draft
-from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
+from forethought.tier import (
+    LookaheadCounts,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SpeculateRound,
+    TierLoad,
+)
 
 
 class SessionProposer(Protocol):
@@ -38,6 +45,11 @@ class Proposer(Protocol):
     @property
     def info(self) -> ModelInfo:
         """The model, or the vocabulary of a proposer without one."""
+        ...
+
+    @property
+    def lookahead(self) -> LookaheadCounts:
+        """What became of drafting ahead, since the tier started."""
         ...
 
     def open(self, opening: SessionOpen) -> SessionProposer:

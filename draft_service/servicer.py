@@ -10,6 +10,7 @@ from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.tier_codec import (
     draft_to_proto,
     load_to_proto,
+    lookahead_to_proto,
     model_to_proto,
     open_from_proto,
     opened_to_proto,
@@ -45,6 +46,7 @@ class DraftServicer(DraftServiceServicer):
             model=model_to_proto(self._proposer.info),
             proposer=self._proposer.name,
             load=load_to_proto(self._proposer.load()),
+            lookahead=lookahead_to_proto(self._proposer.lookahead),
         )
 
     def _open(self, message: common_pb2.SessionOpen) -> "DraftingSession":

@@ -107,6 +107,7 @@ def make_deployment(
         default_num_speculative_tokens=min(settings.num_speculative_tokens, max_k),
         max_num_speculative_tokens=max_k,
         default_mode=settings.verification_mode,
+        policy=settings.policy,
     )
 
 

@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forethought.sampling.judges import Judge
-from forethought.sampling.types import Draft, Evidence, Outcome
+from forethought.sampling.types import Draft, Evidence
+from forethought.tier import RoundTimings
 from orchestrator.policy import SpeculationPolicy
+from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
 
 class Proposer(Protocol):
     """Makes drafts."""
 
-    async def propose(self, session: Session, num_speculative_tokens: int) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Draft:
         """A draft of at most K tokens after the session's; empty where there is none to be had.
         Never raises because of the draft tier.
         """
+        ...
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last draft is empty because the tier had none to give in time."""
         ...
 
 
@@ -36,6 +43,11 @@ class Verifier(Protocol):
         """
         ...
 
+    @property
+    def timings(self) -> RoundTimings:
+        """Of the last round, by the target's clock."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingStrategy:
@@ -47,31 +59,16 @@ class DecodingStrategy:
     policy: SpeculationPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One turn of the loop, for those who watch."""
-
-    session: Session  # before the round
-    num_speculative_tokens: int  # K that was asked for
-    draft: Draft
-    evidence: Evidence
-    outcome: Outcome
-    speculation_ns: int
-    verification_ns: int
-    rejection_ns: int
-
-
 async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator[Round]:
     """Runs rounds for as long as the caller takes them and there is room.
 
     Every round commits at least one token.
     """
     while session.room > 0:
-        # K + 1 tokens come of a round at most, so the last place needs no draft.
-        k = min(strategy.policy.num_speculative_tokens(session), session.room - 1)
+        ask = strategy.policy.ask(session).within(session.room)
         started = time.perf_counter_ns()
 
-        draft = await strategy.proposer.propose(session, k)
+        draft = await strategy.proposer.propose(session, ask)
         drafted = time.perf_counter_ns()
 
         evidence = await strategy.verifier.verify(session, draft)
@@ -80,14 +77,18 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
         outcome = strategy.judge(draft, evidence, session.randomness, session.position)
         judged = time.perf_counter_ns()
 
-        yield Round(
+        turn = Round(
             session,
-            k,
+            ask,
             draft,
             evidence,
             outcome,
             speculation_ns=drafted - started,
             verification_ns=verified - drafted,
             rejection_ns=judged - verified,
+            target_timings=strategy.verifier.timings,
+            draft_failed=strategy.proposer.has_failed,
         )
+        strategy.policy.learn(turn)
+        yield turn
         session = session.commit(outcome)

@@ -17,12 +17,13 @@ from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.decode_loop import DecodingStrategy, Round, decode
+from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan
-from orchestrator.policy import FixedPolicy
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.round import Round
 from orchestrator.session import Session
 from orchestrator.statistics import add_round, as_step
 
@@ -46,6 +47,7 @@ class Generation:
         plan: GenerationPlan,
         deployment: Deployment,
         tiers: Tiers,
+        experience: Experience,
         deadline_s: float | None,
     ) -> None:
         self.session_id = secrets.token_urlsafe(16)
@@ -54,6 +56,7 @@ class Generation:
         self._plan = plan
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
+        self._experience = experience
         vocabulary = deployment.tokenizer.fingerprint
         self._proposer = RemoteProposer(
             tiers.draft,
@@ -97,8 +100,12 @@ class Generation:
             mode=plan.mode,
             tenant=plan.tenant,
         )
+        policy = self._policy(session)
         try:
-            await self._start(session)
+            # Both tiers compute the prompt at the same time.
+            if policy.expects_speculation:
+                self._proposer.start(session)
+            await self._verifier.start(session)
             yield [
                 Started(
                     session.session_id,
@@ -108,12 +115,7 @@ class Generation:
                     plan.mode,
                 )
             ]
-            strategy = DecodingStrategy(
-                self._proposer,
-                self._verifier,
-                self._judge,
-                FixedPolicy(plan.num_speculative_tokens),
-            )
+            strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
                     self._refuse_foreign_draft()
@@ -124,14 +126,14 @@ class Generation:
                         break
             yield [self._finished()]
         finally:
+            policy.close()
             self._proposer.close()
             self._verifier.close()
 
-    async def _start(self, session: Session) -> None:
-        """Opens the streams, so that both tiers compute the prompt at the same time."""
-        if self._plan.num_speculative_tokens:
-            self._proposer.start(session)
-        await self._verifier.start(session)
+    def _policy(self, session: Session) -> SpeculationPolicy:
+        if self._plan.is_adaptive:
+            return AdaptivePolicy(self._experience, session)
+        return FixedPolicy(self._plan.num_speculative_tokens)
 
     def _refuse_foreign_draft(self) -> None:
         mismatch = self._proposer.mismatch
@@ -149,6 +151,8 @@ class Generation:
 
     def _take(self, judged: Round) -> list[GenerationEvent]:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
+        if self._proposer.model is not None:
+            self._experience.economy.know_draft(self._proposer.model.pass_costs)
         self._statistics = add_round(self._statistics, judged, self._proposer.num_failures)
         events: list[GenerationEvent] = []
         if self._plan.include_steps:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
@@ -25,6 +26,13 @@ MAX_REQUEST_ID_CHARS = 128
 MAX_TENANT_CHARS = 128
 
 
+class PolicyKind(Enum):
+    """How K is chosen when a request does not say."""
+
+    ADAPTIVE = "adaptive"  # by what it promises, round by round
+    FIXED = "fixed"
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """What requests are checked against."""
@@ -34,6 +42,7 @@ class Deployment:
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
     default_mode: VerificationMode = VerificationMode.REJECTION
+    policy: PolicyKind = PolicyKind.FIXED
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,8 @@ class GenerationPlan:
     stops: tuple[str, ...]
     stop_token_ids: frozenset[int]  # the model's own end tokens included, unless ignored
     num_logprobs: int | None
-    num_speculative_tokens: int  # K
+    num_speculative_tokens: int  # K, or the most of it
+    is_adaptive: bool  # whether each round chooses its own K
     include_steps: bool
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""
@@ -91,6 +101,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         stop_token_ids=eos_token_ids | frozenset(params.stop_token_ids),
         num_logprobs=params.logprobs,
         num_speculative_tokens=deployment.default_num_speculative_tokens if k is None else k,
+        is_adaptive=deployment.policy is PolicyKind.ADAPTIVE and k is None,
         include_steps=request.include_steps,
         mode=params.verification_mode or deployment.default_mode,
         tenant=request.tenant,

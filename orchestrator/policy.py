@@ -1,16 +1,44 @@
-"""How many tokens to draft in a round (K)."""
+"""How many tokens to draft in a round (K).
+
+Speculation trades time for tokens: a longer draft takes longer to make and to verify, and brings
+more tokens if it is accepted. The adaptive policy picks the K that promises most tokens a second:
+
+    E(K) / (draft(K) + verify(K) + overhead)
+
+E comes from `acceptance.py`, the times from `costs.py`; `economy.py` weighs them for all sessions
+of a deployment. K = 0 is plain decoding, one candidate of several: under load, where each further
+token in a pass costs, and with a draft that guesses badly, it wins.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from forethought.sampling.types import VerificationMode
+from orchestrator.acceptance import Acceptance
+from orchestrator.economy import Economy
+from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
 
 class SpeculationPolicy(Protocol):
-    """Chooses K. Zero is a normal answer."""
+    """Chooses K for the rounds of one session. Zero is a normal answer."""
 
-    def num_speculative_tokens(self, session: Session) -> int:
-        """K for the coming round of a session."""
+    @property
+    def expects_speculation(self) -> bool:
+        """Whether a session that begins will ask for drafts, so that the draft tier should get
+        ready."""
+        ...
+
+    def ask(self, session: Session) -> Ask:
+        """What to ask of the draft tier in the coming round."""
+        ...
+
+    def learn(self, judged: Round) -> None:
+        """Hears how a round went."""
+        ...
+
+    def close(self) -> None:
+        """The session has ended."""
         ...
 
 
@@ -25,5 +53,74 @@ class FixedPolicy:
 
     k: int
 
-    def num_speculative_tokens(self, session: Session) -> int:
-        return self.k if session.round else 0
+    @property
+    def expects_speculation(self) -> bool:
+        return self.k > 0
+
+    def ask(self, session: Session) -> Ask:
+        return Ask(self.k if session.round else 0)
+
+    def learn(self, judged: Round) -> None:
+        """Nothing changes it."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Experience:
+    """What the sessions of a deployment have learned together."""
+
+    def __init__(self, economy: Economy) -> None:
+        self.economy = economy
+        self._acceptance: dict[tuple[VerificationMode, bool], Acceptance] = {}
+
+    def acceptance(self, session: Session) -> Acceptance:
+        """What became of the drafts of sessions like this one."""
+        kind = (session.mode, session.sampling.is_greedy)
+        return self._acceptance.setdefault(kind, Acceptance())
+
+
+class AdaptivePolicy:
+    """Chooses the K that promises the most tokens a second.
+
+    Args:
+        experience: of the deployment.
+        session: whose rounds to choose for.
+    """
+
+    def __init__(self, experience: Experience, session: Session) -> None:
+        self._economy = experience.economy
+        self._shared = experience.acceptance(session)
+        self._acceptance = Acceptance(self._shared)
+        self._is_exploring = False
+
+    @property
+    def expects_speculation(self) -> bool:
+        return self._economy.choose(self, self._acceptance.expect(self._economy.max_k)) > 0
+
+    def ask(self, session: Session) -> Ask:
+        # The first round computes the prompt, as with `FixedPolicy`.
+        if not session.round or not self._economy.max_k:
+            return Ask(0)
+        expected = self._acceptance.expect(self._economy.max_k)
+        k = self._economy.choose(self, expected)
+        if not k:
+            k = self._economy.explore(expected)
+            self._is_exploring = k > 0
+        return Ask(k, self._economy.timeout_s(expected, k)) if k else Ask(0)
+
+    def learn(self, judged: Round) -> None:
+        self._economy.learn(judged)
+        if self._is_exploring:
+            self._economy.pay_exploration(judged)
+            self._is_exploring = False
+        num_asked = judged.ask.num_speculative_tokens
+        if not num_asked:
+            self._acceptance.fade()
+        elif not judged.draft_failed:
+            num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
+            for acceptance in (self._shared, self._acceptance):
+                acceptance.observe(num_asked, num_drafted, num_accepted)
+
+    def close(self) -> None:
+        self._economy.leave(self)

@@ -26,9 +26,10 @@ from forethought.rpc.tier_codec import (
     speculate_to_proto,
 )
 from forethought.sampling.types import Draft, VerificationMode
-from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import DraftRound, ModelInfo, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from orchestrator.round import Ask
 from orchestrator.session import Session
 from orchestrator.tier_stream import TierStream
 
@@ -70,7 +71,6 @@ class RemoteProposer:
         self._patience = patience or DraftPatience()
         self._stream: TierStream | None = None
         self._opening: asyncio.Task[ModelInfo] | None = None  # of that stream, until it is taken
-        self._model: ModelInfo | None = None  # what the tier said last that it serves
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._is_answer_due = False  # a round is not answered yet
         self._trouble = ""  # why rounds go without a draft, and wait for no opening
@@ -78,8 +78,10 @@ class RemoteProposer:
         self._retry_at = 0.0
         self.num_failures = 0
         """Rounds that wanted a draft and got none because of the tier."""
-        self.timings = RoundTimings()
-        """Of the last draft, by the tier's clock."""
+        self.has_failed = False
+        """Whether the last round was one of them."""
+        self.model: ModelInfo | None = None
+        """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
         """Why the tier refused the session when it began, if that was its vocabulary."""
 
@@ -90,25 +92,31 @@ class RemoteProposer:
         """
         self._begin(session)
 
-    async def propose(self, session: Session, num_speculative_tokens: int) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Draft:
         """A draft of at most K tokens, or an empty one. Never raises.
 
         K is cut to what the draft's model takes. Beyond its length there is no draft, which is no
         failure.
         """
-        give_up = time.monotonic() + self._patience.round_s
+        self.has_failed = False
+        k = ask.num_speculative_tokens
+        wait_s = self._patience.round_s
+        if ask.timeout_s is not None:
+            wait_s = min(wait_s, ask.timeout_s)
+        give_up = time.monotonic() + wait_s
         try:
-            if not self._num_wanted(session, num_speculative_tokens):
+            if not self._num_wanted(session, k):
                 return Draft()
             stream = await self._open_stream(session, give_up)
             if stream is not None:
-                num_wanted = self._num_wanted(session, num_speculative_tokens)
+                num_wanted = self._num_wanted(session, k)
                 return await self._ask(stream, session, num_wanted, give_up)
         except TimeoutError:
             self._go_without("draft_late", session, round=session.round)
         except ForethoughtError as error:
             self._lose(session, error)
         self.num_failures += 1
+        self.has_failed = True
         return Draft()
 
     def close(self) -> None:
@@ -123,7 +131,7 @@ class RemoteProposer:
 
     def _num_wanted(self, session: Session, k: int) -> int:
         """K, or less where the draft's model says so. What it leaves at 0 it does not say."""
-        model = self._model
+        model = self.model
         if model is not None and model.max_num_speculative_tokens:
             k = min(k, model.max_num_speculative_tokens)
         if model is not None and model.max_model_len:
@@ -153,7 +161,6 @@ class RemoteProposer:
         self._check(answer, request, session.mode)
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
-        self.timings = answer.timings
         return answer.draft
 
     def _check(self, answer: DraftRound, request: SpeculateRound, mode: VerificationMode) -> None:
@@ -219,7 +226,7 @@ class RemoteProposer:
             if not self._opening.done():
                 raise TimeoutError
             opening, self._opening = self._opening, None
-            self._model = opening.result()
+            self.model = opening.result()
         return self._stream
 
     async def _receive(self, stream: TierStream, timeout_s: float) -> SpeculateResponse:

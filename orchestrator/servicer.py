@@ -19,6 +19,7 @@ from forethought.rpc.generation_codec import (
 from forethought.rpc.tier_codec import model_to_proto
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
+from orchestrator.economy import Economy
 from orchestrator.generator import Generation, Tiers
 from orchestrator.plan import (
     MAX_REQUEST_ID_CHARS,
@@ -27,6 +28,7 @@ from orchestrator.plan import (
     encode_prompt,
     plan_generation,
 )
+from orchestrator.policy import Experience
 from orchestrator.run_ahead import run_ahead
 
 MAX_ROUNDS_AHEAD = 16
@@ -44,6 +46,9 @@ class GenerationServicer(GenerationServiceServicer):
         self._deployment = deployment
         self._tiers = tiers
         self._max_requests = max_requests
+        self._experience = Experience(
+            Economy(deployment.default_num_speculative_tokens, deployment.target.pass_costs)
+        )
         self._num_requests = 0
 
     async def Generate(
@@ -61,7 +66,9 @@ class GenerationServicer(GenerationServiceServicer):
         self._num_requests += 1
         try:
             plan = await self._plan(request)
-            generation = Generation(plan, self._deployment, self._tiers, context.time_remaining())
+            generation = Generation(
+                plan, self._deployment, self._tiers, self._experience, context.time_remaining()
+            )
             structlog.contextvars.bind_contextvars(session_id=generation.session_id)
             async with aclosing(run_ahead(generation.events(), MAX_ROUNDS_AHEAD)) as groups:
                 async for events in groups:
@@ -91,6 +98,7 @@ class GenerationServicer(GenerationServiceServicer):
             target=model_to_proto(self._deployment.target),
             default_num_speculative_tokens=self._deployment.default_num_speculative_tokens,
             max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
+            policy=self._deployment.policy.value,
             default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
         )
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from forethought.sampling.types import VerificationMode
 from forethought.settings import ProcessSettings
+from orchestrator.plan import PolicyKind
 
 
 class OrchestratorSettings(ProcessSettings):
@@ -20,8 +21,13 @@ class OrchestratorSettings(ProcessSettings):
     )
     draft: str = Field("127.0.0.1:50051", description="address of the draft tier")
     target: str = Field("127.0.0.1:50052", description="address of the target tier")
+    policy: PolicyKind = Field(
+        PolicyKind.ADAPTIVE,
+        description="how the tokens to draft a round (K) are chosen when a request does not say: "
+        "adaptive takes what promises the most tokens a second, fixed always the same",
+    )
     num_speculative_tokens: int = Field(
-        4, ge=0, le=128, description="tokens to draft a round (K) when a request does not say"
+        8, ge=0, le=128, description="K of the fixed policy, and the most of the adaptive one"
     )
     verification_mode: VerificationMode = Field(
         VerificationMode.REJECTION, description="how drafts are judged when a request does not say"

@@ -12,7 +12,7 @@ from forethought.generation import (
 from forethought.models.tokenizer import TextTokenizer
 from forethought.sampling.types import Draft, LookaheadOutcome
 from forethought.tier import LookaheadCounts
-from orchestrator.decode_loop import Round
+from orchestrator.round import Round
 
 
 def add_round(

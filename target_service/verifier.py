@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,8 @@ class Verification:
 
     The pass computes the last committed token and the K drafts, and scores these K + 1 positions.
     """
+
+    is_ahead: ClassVar[bool] = False
 
     sequence: CachedSequence
     request: VerifyRound

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
+from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
+from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.engine import EngineLimits
 from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.warm_up import describe
+from forethought.engine.warm_up import TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -32,7 +35,7 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServ
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.generator import Tiers
-from orchestrator.plan import Deployment
+from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.servicer import GenerationServicer
@@ -60,8 +63,19 @@ class LoadedModel:
         model = copy(self.model)
         return ModelProposer(model, self.info, self.tokenizer.vocab_size, max_support, limits)
 
+    def translated(self, target: TextTokenizer, max_support: int = 4) -> TranslatedProposer:
+        """Drafts for a target with another vocabulary."""
+        own = TierModel(copy(self.model), self.tokenizer, self.info, LIMITS)
+        return TranslatedProposer(own, target, max_support)
+
     def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
         return NgramProposer(self.info, min_match, 8, max_sessions)
+
+    def suffix(self, min_match: int = 1, max_sessions: int = 64) -> SuffixProposer:
+        return SuffixProposer(self.info, SuffixOptions(min_match, 8), max_sessions)
+
+    def hybrid(self, min_match: int = 2) -> HybridProposer:
+        return HybridProposer(self.suffix(min_match), self.proposer())
 
 
 @cache
@@ -148,8 +162,15 @@ async def running_stack(
     max_requests: int = 64,
     draft_patience: DraftPatience | None = None,
     reopen: ReopenOptions | None = None,
+    policy: PolicyKind = PolicyKind.FIXED,
+    draft_address: str = "",
 ) -> AsyncIterator[Stack]:
-    """Draft, target and orchestrator, each behind a gRPC server; `judge` replaces all real ones."""
+    """Draft, target and orchestrator, each behind a gRPC server.
+
+    Args:
+        judge: replaces all real ones.
+        draft_address: of another draft tier that sessions go to, instead of the one here.
+    """
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
         cleanup.push_async_callback(target_servicer.close)
@@ -161,7 +182,7 @@ async def running_stack(
         target_server = await cleanup.enter_async_context(
             running_server(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
         )
-        draft_address = f"127.0.0.1:{draft_server.port}"
+        draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
         tiers = Tiers(
             DraftServiceStub(await cleanup.enter_async_context(open_channel(draft_address))),
@@ -170,7 +191,9 @@ async def running_stack(
             reopen or ReopenOptions(),
             JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
         )
-        deployment = Deployment(target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K)
+        deployment = Deployment(
+            target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K, policy=policy
+        )
         servicer = GenerationServicer(deployment, tiers, max_requests)
         server = await cleanup.enter_async_context(
             running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))

@@ -2,13 +2,15 @@
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.decoders import Fuse
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers import logging as transformers_logging
@@ -29,6 +31,7 @@ def write_tiny_model(
     scale: float = 1.5,
     max_model_len: int = 256,
     dtype: torch.dtype = torch.float32,
+    tokens: Sequence[str] | None = None,
     **config: Any,
 ) -> Path:
     """Writes config.json, model.safetensors and a tokenizer to `folder`, and returns it.
@@ -44,20 +47,23 @@ def write_tiny_model(
             probability of about 0.4, and the others share the rest.
         max_model_len: tokens.
         dtype: of the stored weights.
+        tokens: another vocabulary, by id, instead of that of `vocab_size`. It holds `<unk>`,
+            `</s>`, and with each token of several characters both its last character and the rest.
         config: further settings of the architecture, such as `sliding_window`, or other values
             of those above.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tokens = tokens or tiny_tokens(vocab_size)
     defaults = {
-        "vocab_size": vocab_size,
+        "vocab_size": len(tokens),
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,
         "num_hidden_layers": num_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": max_model_len,
-        "bos_token_id": EOS_ID,
-        "eos_token_id": EOS_ID,
+        "bos_token_id": tokens.index(EOS),
+        "eos_token_id": tokens.index(EOS),
         "tie_word_embeddings": False,
     }
     settings = AutoConfig.for_model(architecture, **{**defaults, **config})
@@ -65,7 +71,25 @@ def write_tiny_model(
     _randomise(model, seed, scale)
     transformers_logging.disable_progress_bar()
     model.to(dtype).save_pretrained(folder)
-    _write_tokenizer(folder, vocab_size)
+    _write_tokenizer(folder, tokens)
+    return folder
+
+
+def write_permuted_copy(folder: Path, source: Path, seed: int = 0) -> Path:
+    """Writes the model of `source` with other ids for the same tokens: it says the same text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = load_file(source / "model.safetensors")
+    order = torch.randperm(
+        len(weights["lm_head.weight"]), generator=torch.Generator().manual_seed(seed)
+    )
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][order].contiguous()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    tokens = [tiny_tokens(len(order))[index] for index in order.tolist()]
+    end = {"bos_token_id": tokens.index(EOS), "eos_token_id": tokens.index(EOS)}
+    config = json.loads((source / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | end))
+    _write_tokenizer(folder, tokens)
     return folder
 
 
@@ -88,10 +112,15 @@ def _randomise(model: PreTrainedModel, seed: int, scale: float) -> None:
             weight.normal_(0, gain.get(part, 1.0) * weight.shape[1] ** -0.5, generator=generator)
 
 
-def _write_tokenizer(folder: Path, vocab_size: int) -> None:
-    vocabulary = {token: token_id for token_id, token in enumerate(tiny_tokens(vocab_size))}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNK))
-    tokenizer.pre_tokenizer = Split("", behavior="isolated")
+def _write_tokenizer(folder: Path, tokens: Sequence[str]) -> None:
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    ordinary = [token for token in tokens if token not in (UNK, EOS)]
+    if max(map(len, ordinary)) == 1:
+        tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNK))
+        tokenizer.pre_tokenizer = Split("", behavior="isolated")
+    else:
+        merges = [(token[:-1], token[-1]) for token in ordinary if len(token) > 1]
+        tokenizer = Tokenizer(BPE(vocabulary, merges, unk_token=UNK))
     tokenizer.decoder = Fuse()
     tokenizer.add_special_tokens([UNK, EOS])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""The command line: `forethought up`, `forethought generate` and `forethought bench`.
+"""The command line: `forethought up`, `generate`, `probe` and `bench`.
 
 It may start any tier and call any service; nothing imports it.
 
@@ -8,7 +8,7 @@ It may start any tier and call any service; nothing imports it.
       up_view           what it shows
       plan              from options to processes and ports
       local             the supervisor: start, wait until ready, watch, stop; prints nothing
-      probes            is a tier away, loading or ready?
+      probes            is a tier away, loading or ready? (not the command `probe`)
       process           children that never outlive this process
       die_with_parent   the program through which they are started
       signals           Ctrl-C as a cancellation
@@ -19,6 +19,7 @@ It may start any tier and call any service; nothing imports it.
       json_view         one JSON object a line
       tokens            how a token looks, on any of them
       statistics        the line at the end
+    probe               a package with the command that checks a deployment's distribution
     bench               a package with the commands that measure
     failure             errors as one line with a hint
 """

@@ -8,7 +8,8 @@ from forethought.errors import ForethoughtError, OverloadedError, RemoteError
 _HINTS = {
     "DEADLINE_EXCEEDED": "allow more time with --timeout",
     "UNIMPLEMENTED": "--address wants the orchestrator; draft and target do not generate",
-    "VOCABULARY_MISMATCH": "choose a draft model with the target's vocabulary",
+    "VOCABULARY_MISMATCH": "choose a draft model with the target's vocabulary, or have it "
+    "translated with --translate-draft",
     "DRAINING": "try again when the server is back",
     "LOADING": "try again in a moment",
 }

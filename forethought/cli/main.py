@@ -7,6 +7,7 @@ import typer
 from forethought import __version__
 from forethought.cli.bench.app import app as bench_app
 from forethought.cli.generate import generate
+from forethought.cli.probe.command import probe
 from forethought.cli.up import up
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(generate)
+app.command()(probe)
 app.add_typer(bench_app)
 
 

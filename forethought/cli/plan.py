@@ -31,6 +31,7 @@ class PlanOptions:
 
     model: str = DEFAULT_MODEL
     draft_model: str | None = None  # None: the model's
+    translate_draft: bool = False  # the draft model may have a vocabulary of its own
     proposer: str = "ngram"
     num_speculative_tokens: int | None = None
     dtype: str | None = None
@@ -74,6 +75,7 @@ def make_plan(options: PlanOptions) -> Plan:
             [
                 *("--proposer", options.proposer),
                 *("--model", options.draft_model or options.model),
+                *_flags(target_vocabulary=options.model if options.translate_draft else None),
                 *engine_flags,
             ],
         ),

@@ -9,8 +9,8 @@
 
 By rejection sampling a drafted token is accepted with probability TP/DP, in block mode it is judged
 together with those before it. A coupled session has no DP: the draft's probabilities play no part.
-Lines are built by hand: a rich table can only be printed once it is complete, and has no headings
-over several columns.
+A line of its own says who drafts, when that changes. Lines are built by hand: a rich table can only
+be printed once it is complete, and has no headings over several columns.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from forethought.cli.text_view import end_line, facts, print_logprobs, print_piece
-from forethought.cli.tokens import ORIGIN_STYLES, probability, quoted
+from forethought.cli.tokens import ORIGIN_STYLES, harmless, probability, quoted
 from forethought.generation import GenerationEvent, JudgedToken, Started, Step, Token, Verdict
 from forethought.sampling.types import TokenOrigin, VerificationMode
 
@@ -47,6 +47,7 @@ class StepsView:
         self._info = info
         self._layout = Layout.for_width(out.width if out.is_terminal else _MAX_WIDTH)
         self._tokens: list[Token] = []
+        self._proposer = ""  # of the last draft
 
     def show(self, event: GenerationEvent) -> None:
         """Prints what the event adds."""
@@ -55,6 +56,9 @@ class StepsView:
             self._layout = replace(self._layout, mode=event.verification_mode)
             self._print(self._layout.header())
         elif isinstance(event, Step):
+            if event.drafted and event.proposer != self._proposer:
+                self._proposer = event.proposer
+                self._print([self._layout.drafted_by(event.proposer)])
             self._print(self._layout.round(event))
         elif isinstance(event, Token):
             self._tokens.append(event)
@@ -128,6 +132,10 @@ class Layout:
             self._line(self._without_draft_probs(_HEADINGS)),
             Text("─┼─".join("─" * width for width in widths), "dim"),
         ]
+
+    def drafted_by(self, proposer: str) -> Text:
+        """The line before the rounds that a proposer drafts for."""
+        return self._line(_Row(drafted=f"by {harmless(proposer)}", style="dim"))
 
     def round(self, step: Step) -> list[Text]:
         """A line for each drafted token, and one for a bonus token."""

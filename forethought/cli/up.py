@@ -44,6 +44,7 @@ def up(
     *,
     model: options.Model = DEFAULT_MODEL,
     draft_model: options.DraftModel = None,
+    translate_draft: options.TranslateDraft = False,
     proposer: options.Proposer = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     dtype: options.Dtype = None,
@@ -64,9 +65,12 @@ def up(
 
     Example: `forethought up -- forethought generate --temperature 0 "Why is the sky blue?"`
     """
+    if translate_draft and draft_model is None:
+        raise typer.BadParameter("--translate-draft is for a --draft-model")
     plan_options = PlanOptions(
         model=model,
         draft_model=draft_model,
+        translate_draft=translate_draft,
         proposer=choose_proposer(proposer, draft_model),
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
@@ -96,9 +100,10 @@ def choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> s
     Raises:
         typer.BadParameter: they contradict each other.
     """
-    if proposer is ProposerName.NGRAM and draft_model is not None:
+    if proposer in (ProposerName.NGRAM, ProposerName.SUFFIX) and draft_model is not None:
         raise typer.BadParameter(
-            "the ngram proposer runs no model: leave out --proposer ngram or --draft-model"
+            f"the {proposer} proposer runs no model: "
+            f"leave out --proposer {proposer} or --draft-model"
         )
     return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
 

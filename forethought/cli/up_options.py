@@ -13,7 +13,9 @@ class ProposerName(StrEnum):
     """Who guesses the next tokens."""
 
     NGRAM = "ngram"
+    SUFFIX = "suffix"
     MODEL = "model"
+    HYBRID = "hybrid"
 
 
 _MODELS = "Models"
@@ -41,7 +43,17 @@ DraftModel = Annotated[
     str | None,
     typer.Option(
         metavar="REF",
-        help="Draft model. It must have the target's vocabulary. Selects --proposer model.",
+        help="Draft model. It must have the target's vocabulary, or be translated. Selects "
+        "--proposer model.",
+        rich_help_panel=_MODELS,
+    ),
+]
+TranslateDraft = Annotated[
+    bool,
+    typer.Option(
+        "--translate-draft",
+        help="Take a draft model with another vocabulary, too: it guesses the tokens that both "
+        "hold. The text stays exact; how many guesses stay depends on what the two share.",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -49,7 +61,9 @@ Proposer = Annotated[
     ProposerName | None,
     typer.Option(
         help="ngram continues with what followed the last words earlier in the text, and costs "
-        "nothing; model runs the draft model (without --draft-model, the target model itself).",
+        "nothing; suffix with what followed them most often, as far as that is likely; model runs "
+        "the draft model (without --draft-model, the target model itself); hybrid looks up as "
+        "suffix does, and runs the model where that finds nothing.",
         show_default="ngram, or model with --draft-model",
         rich_help_panel=_MODELS,
     ),

@@ -78,7 +78,8 @@ def measure_coupled(
     Raises:
         InvalidArgumentError: a support holds what is not a token.
     """
-    rows, columns = flat_supports(supports, vocab_size=probs.shape[-1])
+    flat = flat_supports(supports, vocab_size=probs.shape[-1])
+    rows, columns = flat.rows, flat.token_ids
     tail = probs.clone()
     tail[rows, columns] = 0
     tail_ids = _choices(tail, keys)  # [n]
@@ -86,11 +87,10 @@ def measure_coupled(
     tail_probs = tail.gather(1, tail_ids[:, None])[:, 0]
     greedy_ids = argmax_in_blocks(in_blocks(probs, 0.0))
     on_support = as_probabilities(probs[rows, columns].cpu().numpy())
-    ends = np.cumsum([len(support) for support in supports])
     return [
         PositionEvidence(target_probs, *values)
         for target_probs, *values in zip(
-            np.split(on_support, ends[:-1]),
+            np.split(on_support, flat.bounds[1:-1]),
             tail_masses.tolist(),
             tail_ids.tolist(),
             tail_probs.tolist(),

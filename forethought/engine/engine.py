@@ -105,17 +105,24 @@ class Engine(Generic[WorkT, ResultT]):
             raise OverloadedError(
                 f"{num_waiting} sessions wait for memory, the most this tier lets wait"
             )
-        sequence = CachedSequence(
+        sequence = self.new_sequence(salt)
+        sequence.extend(token_ids)
+        self._open.add(sequence)
+        self._send(lambda: self._take_in(sequence))
+        return sequence
+
+    def new_sequence(self, salt: bytes = b"") -> CachedSequence:
+        """An empty sequence. It is no session: nobody waits for it, and none is refused for it.
+
+        Work that is started on it takes it in; `discard` frees it.
+        """
+        return CachedSequence(
             self._pool,
             self._model.vocab_size,
             self.max_model_len,
             self._model.device_name,
             salt,
         )
-        sequence.extend(token_ids)
-        self._open.add(sequence)
-        self._send(lambda: self._take_in(sequence))
-        return sequence
 
     def count_reusable(self, token_ids: Sequence[int], salt: bytes = b"") -> int:
         """How many of a session's tokens are in the cache already."""
@@ -146,6 +153,12 @@ class Engine(Generic[WorkT, ResultT]):
             num_batch_tokens=job.num_batch_tokens,
         )
 
+    def start(self, work: WorkT) -> None:
+        """Begins work that nobody waits for. The session's next work takes its place."""
+        if not self._is_closed:
+            job = Job(work, work.sequence, perf_counter_ns())
+            self._send(lambda: self._begin(job))
+
     def discard(self, sequence: CachedSequence) -> None:
         """Ends a session. Its memory is free soon after; until then it counts as open."""
         if self._is_closed:
@@ -158,7 +171,9 @@ class Engine(Generic[WorkT, ResultT]):
         return TierLoad(
             num_sessions=len(self._open),
             num_cached_tokens=sum(sequence.num_cached_tokens for sequence in self._open),
-            num_queued_jobs=self._messages.qsize() + self._scheduler.num_jobs - self._num_running,
+            num_queued_jobs=max(
+                self._messages.qsize() + self._scheduler.num_waiting - self._num_running, 0
+            ),
         )
 
     async def close(self) -> None:
@@ -210,9 +225,14 @@ class Engine(Generic[WorkT, ResultT]):
 
     def _begin(self, job: Job) -> None:
         try:
-            self._scheduler.add(job)
+            result = self._scheduler.add(job)
         except Exception as error:  # noqa: BLE001 - told to the caller
             self._settle([(job, None, error)])
+            return
+        if result is not None:
+            job.started_ns = perf_counter_ns()
+            self._scheduler.finish(job)
+            self._settle([(job, result, None)])
 
     def _remove(self, sequence: CachedSequence) -> None:
         job = self._scheduler.remove(sequence)

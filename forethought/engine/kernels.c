@@ -19,132 +19,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "rows.h"
+#include "vectors.h"
 
-#define BLOCK 16
 #define CHUNK 128 /* keys that one piece of work attends to */
 #define ROWS 4    /* queries that share what is read */
-
-typedef float Vec __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4)));
-
-typedef enum { FLOAT32, BFLOAT16 } Dtype;
-
-static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
-
-/* Compilers widen and narrow vectors one number at a time unless they are told how. */
-#ifdef __AVX512F__
-#include <immintrin.h>
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
-    return (Vec)_mm512_slli_epi32(bits, 16);
-}
-static inline Vec widen_int8(const int8_t *numbers) {
-    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers)));
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
-}
-#elif defined(__AVX2__)
-#include <immintrin.h>
-typedef union {
-    __m256 halves[2];
-    Vec whole;
-} Pair;
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    Pair pair;
-    for (int h = 0; h < 2; h++) {
-        __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(numbers + 8 * h)));
-        pair.halves[h] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
-    }
-    return pair.whole;
-}
-static inline Vec widen_int8(const int8_t *numbers) {
-    Pair pair;
-    for (int h = 0; h < 2; h++) {
-        __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(numbers + 8 * h)));
-        pair.halves[h] = _mm256_cvtepi32_ps(whole);
-    }
-    return pair.whole;
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
-}
-#else
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    Bits bits;
-    for (int i = 0; i < BLOCK; i++) bits[i] = (uint32_t)numbers[i] << 16;
-    return (Vec)bits;
-}
-static inline Vec widen_int8(const int8_t *numbers) {
-    Vec wide;
-    for (int i = 0; i < BLOCK; i++) wide[i] = numbers[i];
-    return wide;
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
-}
-#endif
-
-static inline Vec load(const void *base, size_t index, Dtype dtype) {
-    if (dtype == FLOAT32) return *(const Vec *)((const float *)base + index);
-    return widen_bfloat16((const uint16_t *)base + index);
-}
-
-/* To the nearest bfloat16, ties to even; what is not a number stays none. */
-static inline uint16_t round_to_bfloat16(float number) {
-    uint32_t bits;
-    memcpy(&bits, &number, 4);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-static inline void store(void *base, size_t index, Dtype dtype, Vec numbers) {
-    if (dtype == FLOAT32) {
-        *(Vec *)((float *)base + index) = numbers;
-        return;
-    }
-    Bits bits = (Bits)numbers, none = (Bits)((bits & 0x7fffffffu) > 0x7f800000u);
-    Bits rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    narrow((uint16_t *)base + index, (rounded & ~none) | ((bits >> 16 | 0x40u) & none));
-}
-
-static inline float load_one(const void *base, size_t index, Dtype dtype) {
-    if (dtype == FLOAT32) return ((const float *)base)[index];
-    uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
-    float number;
-    memcpy(&number, &bits, 4);
-    return number;
-}
-
-static inline void store_one(void *base, size_t index, Dtype dtype, float number) {
-    if (dtype == FLOAT32)
-        ((float *)base)[index] = number;
-    else
-        ((uint16_t *)base)[index] = round_to_bfloat16(number);
-}
-
-static inline float sum_of(Vec v) {
-    float sum = 0;
-    for (int i = 0; i < BLOCK; i++) sum += v[i];
-    return sum;
-}
-
-/* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2].
- * Below -87 it is 0. What is not a number stays none. */
-static inline Vec exp_of_negative(Vec x) {
-    Ints whole = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);
-    Vec n = __builtin_convertvector(whole, Vec);
-    Vec f = x - n * 0.693359375f + n * 2.12194440e-4f;
-    Vec p = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666666e-1f + f * (4.1665796e-2f +
-            f * (8.3334519e-3f + f * 1.3981999e-3f)))));
-    Vec power = (Vec)((whole + 127) << 23);
-    return (Vec)((Ints)(p * power) & ~(x < -87.0f));
-}
 
 /* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
 static void norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
@@ -371,8 +250,6 @@ static void dot_row(const int8_t *weights, const float *scales, const float *x, 
 
 /* From here on: work shared out to threads, and the door to Python. */
 
-#define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
-
 static void norm(char *x, const char *delta, const float *weight, char *y, Dtype dtype, long rows,
                  long n, float eps) {
 #pragma omp parallel for if (rows * n > PARALLEL_FROM)
@@ -527,6 +404,42 @@ static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssiz
     Py_RETURN_NONE;
 }
 
+static PyObject *py_shape(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(5);
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = shape_all((const float *)args[0].address, (float *)args[1].address, (const Shape *)args[2].address,
+                       (long)args[3].whole, (long)args[4].whole);
+    Py_END_ALLOW_THREADS
+    if (status < 0) return PyErr_NoMemory();
+    return PyBool_FromLong(!status);
+}
+
+static PyObject *py_top(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(6);
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = top_all((const float *)args[0].address, (double *)args[1].address, (int64_t *)args[2].address,
+                     (long)args[3].whole, (long)args[4].whole, (long)args[5].whole);
+    Py_END_ALLOW_THREADS
+    if (status < 0) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_measure(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(11);
+    Measured measured = {
+        .bounds = (const int64_t *)args[3].address, .supports = (const int64_t *)args[4].address,
+        .uniforms = (const double *)args[5].address, .on_support = (double *)args[6].address,
+        .tail_masses = (double *)args[7].address, .tail_probs = (double *)args[8].address,
+        .tail_ids = (int64_t *)args[9].address, .greedy_ids = (int64_t *)args[10].address,
+    };
+    Py_BEGIN_ALLOW_THREADS
+    measure_all((const float *)args[0].address, &measured, (long)args[1].whole, (long)args[2].whole);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"norm", (PyCFunction)(void (*)(void))py_norm, METH_FASTCALL,
      "norm(x, delta, weight, y, dtype, rows, n, eps)"},
@@ -539,6 +452,12 @@ static PyMethodDef methods[] = {
      "tables, sequences, width, out)"},
     {"multiply", (PyCFunction)(void (*)(void))py_multiply, METH_FASTCALL,
      "multiply(x, weights, scales, y, tokens, n, k)"},
+    {"shape", (PyCFunction)(void (*)(void))py_shape, METH_FASTCALL,
+     "shape(logits, probs, shapes, rows, n) -> whether all logits are numbers"},
+    {"top", (PyCFunction)(void (*)(void))py_top, METH_FASTCALL, "top(probs, top_probs, top_ids, rows, n, count)"},
+    {"measure", (PyCFunction)(void (*)(void))py_measure, METH_FASTCALL,
+     "measure(probs, rows, n, bounds, supports, uniforms, on_support, tail_masses, tail_probs, "
+     "tail_ids, greedy_ids)"},
     {0},
 };
 

@@ -13,7 +13,9 @@ is derived here and nowhere else.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
+import numpy as np
 import torch
 
 BLOCK_LEN = 16
@@ -69,9 +71,14 @@ def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> P
         parts,
         [token_id for part in parts for token_id in part.token_ids],
         bounds,
-        torch.tensor(positions, dtype=torch.int32, device=device),
-        torch.tensor(slots, dtype=torch.int64, device=device),
-        torch.tensor(bounds, dtype=torch.int32),
-        torch.tensor(tables, dtype=torch.int32, device=device),
-        torch.tensor(rows, dtype=torch.int64, device=device),
+        _tensor(positions, np.int32, device),
+        _tensor(slots, np.int64, device),
+        _tensor(bounds, np.int32, None),
+        _tensor(tables, np.int32, device),
+        _tensor(rows, np.int64, device),
     )
+
+
+def _tensor(numbers: Sequence[Any], dtype: type, device: torch.device | None) -> torch.Tensor:
+    """Through numpy, which reads lists three times as fast."""
+    return torch.as_tensor(np.array(numbers, dtype=dtype), device=device)

@@ -32,6 +32,9 @@ _ROUND_TOKENS = 16
 besides those that are scored."""
 
 
+_AHEAD_TOKENS = 48
+"""Work that nobody waits for is given up if it has more tokens to compute: its blocks are lost."""
+
 _SMOOTHING = 0.1  # weight of the latest of many measurements
 _MIN_RETURN_S = 0.01  # that any session is given to ask again
 
@@ -49,8 +52,17 @@ class Work(Protocol):
         """Positions to score, counted from the end of the log."""
         ...
 
-    def begin(self) -> None:
-        """Puts what is to be computed into the log. Called once, in the engine's thread."""
+    @property
+    def is_ahead(self) -> bool:
+        """Whether nobody waits for it yet, so that it may run only when there is nothing else."""
+        ...
+
+    def begin(self) -> Any:
+        """Puts what is to be computed into the log. Called once, in the engine's thread.
+
+        Returns:
+            The result, if there is nothing left to compute; else None.
+        """
         ...
 
 
@@ -86,6 +98,10 @@ class Job:
         return self.work.num_logits if self.work else 0
 
     @property
+    def is_ahead(self) -> bool:
+        return self.work is not None and self.work.is_ahead
+
+    @property
     def num_uncomputed(self) -> int:
         """Tokens to compute before it is done; the last one of a prompt is left to the round."""
         return self.sequence.num_uncomputed - (self.work is None)
@@ -108,6 +124,11 @@ class _Session:
     served: int = 0  # number of the last pass it took part in
     idle_since: float = field(default_factory=time.monotonic)
     answered: float = -math.inf  # when its last round ended
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody waits for its job."""
+        return self.job is not None and not self.job.is_ahead
 
 
 class Scheduler:
@@ -135,24 +156,40 @@ class Scheduler:
         """Jobs that are not done. Any thread may ask: it counts over a copy."""
         return sum(session.job is not None for session in list(self._sessions.values()))
 
+    @property
+    def num_waiting(self) -> int:
+        """Those that somebody waits for. Any thread may ask."""
+        return sum(session.is_waiting for session in list(self._sessions.values()))
+
     def open(self, sequence: CachedSequence) -> None:
         """Takes a session in."""
         self._sessions[sequence] = _Session(next(self._ages))
 
-    def add(self, job: Job) -> None:
-        """Takes a job of an open session in. It replaces any earlier one of that session."""
+    def add(self, job: Job) -> Any:
+        """Takes a job of an open session in. It replaces any earlier one of that session.
+
+        Returns:
+            What beginning it does: its result, if there is nothing left to compute.
+        """
+        if job.is_ahead and job.sequence not in self._sessions:
+            self.open(job.sequence)
         session = self._sessions[job.sequence]
+        result = None
         if job.work is not None:
-            job.work.begin()
+            result = job.work.begin()
+        if job.work is not None and not job.is_ahead:
             gap = min(time.monotonic() - session.answered, self._pass_s)
             self._return_s += _SMOOTHING * (gap - self._return_s)
         session.job = job
+        return result
 
     def finish(self, job: Job) -> None:
         """A job is done, or nobody wants it any more."""
         session = self._sessions.get(job.sequence)
         if session is not None and session.job is job:
             session.job = None
+            if job.is_ahead:
+                return
             session.idle_since = time.monotonic()
             if job.work is not None:
                 session.answered = session.idle_since
@@ -173,13 +210,13 @@ class Scheduler:
         and where nobody else waits."""
         patience = min(2 * self._return_s, self._options.max_linger * self._pass_s)
         left = self._pass_ended + patience - time.monotonic()
-        if left <= 0 or not self.num_jobs:
+        if left <= 0 or not self.num_waiting:
             return 0.0
         return left if any(map(self._is_returning, self._sessions.values())) else 0.0
 
     def next_pass(self) -> list[Turn]:
         """What to compute now; empty if there is nothing, or no room for it yet."""
-        waiting = [session for session in self._sessions.values() if session.job is not None]
+        waiting = [session for session in self._sessions.values() if session.is_waiting]
         waiting.sort(key=lambda session: (session.served, session.age))
         rounds = [session for session in waiting if self._is_round(session.job)]
         prompts = [session for session in waiting if not self._is_round(session.job)]
@@ -192,12 +229,28 @@ class Scheduler:
             room = min(room, self._options.max_prefill_beside_rounds)
         for session in prompts:
             room -= self._give_turn(session, room, turns)
+        return turns or self._ahead_turns()
+
+    def _ahead_turns(self) -> list[Turn]:
+        """What nobody waits for yet. It takes no memory from anybody."""
+        turns: list[Turn] = []
+        for session in self._sessions.values():
+            job = session.job
+            if job is None or not job.is_ahead:
+                continue
+            part = None
+            if job.num_uncomputed <= _AHEAD_TOKENS:
+                part = job.sequence.part(job.num_uncomputed, job.num_logits)
+            if part is None:
+                self.finish(job)
+            else:
+                turns.append(Turn(job, part))
         return turns
 
     def _is_returning(self, session: _Session) -> bool:
         """Whether a session is between two rounds, as far as one can tell."""
         since = time.monotonic() - session.answered
-        return session.job is None and since < max(2 * self._return_s, _MIN_RETURN_S)
+        return not session.is_waiting and since < max(2 * self._return_s, _MIN_RETURN_S)
 
     def _is_round(self, job: Job | None) -> bool:
         return (
@@ -268,7 +321,7 @@ class Scheduler:
         idle = [
             (sequence, other)
             for sequence, other in others
-            if other.job is None and other.idle_since < long_ago
+            if not other.is_waiting and other.idle_since < long_ago
         ]
         younger = [each for each in others if each[1].age > session.age and each not in idle]
         idle.sort(key=lambda each: each[1].idle_since)

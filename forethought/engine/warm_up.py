@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 import torch
@@ -11,6 +11,7 @@ from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.engine import EngineLimits
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
+from forethought.engine.pass_costs import measure_pass_costs
 from forethought.engine.scheduler import SchedulerOptions
 from forethought.errors import ModelReferenceError
 from forethought.models.fingerprint import model_fingerprint
@@ -46,7 +47,11 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
     files = resolve(settings.model)
     model = _load_warm(files, settings)
     tokenizer = load_tokenizer(files)
-    info = describe(model, files, tokenizer, settings.max_num_speculative_tokens)
+    info = replace(
+        describe(model, files, tokenizer, settings.max_num_speculative_tokens),
+        pass_costs=measure_pass_costs(model, settings.max_tokens_per_pass),
+    )
+    _log.info("pass_costs", ms={cost.num_tokens: cost.forward_ns / 1e6 for cost in info.pass_costs})
     return TierModel(model, tokenizer, info, _engine_limits(model, settings))
 
 

@@ -5,11 +5,12 @@ strip accents, drop whitespace, or make one unknown token of a word of any lengt
 is not known to keep all text therefore means that any text may be short.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
+
+from forethought.models.components import byte_chars, component_parts
 
 _MAX_SHRINKAGE = 8
 """Bytes of UTF-8 that a normalizer makes one of, at most. Composition makes 8 bytes of Greek 3,
@@ -33,8 +34,8 @@ class TextLengths:
 
 def text_lengths(backend: Tokenizer) -> TextLengths | None:
     """What can be told with this tokenizer; None for nothing."""
-    pre_tokenizer = _parts(backend.pre_tokenizer, "pretokenizers")
-    normalizer = _parts(backend.normalizer, "normalizers")
+    pre_tokenizer = component_parts(backend.pre_tokenizer, "pretokenizers")
+    normalizer = component_parts(backend.normalizer, "normalizers")
     added = backend.get_added_tokens_decoder().values()
     if type(backend.model).__name__ != "BPE":
         return None
@@ -47,7 +48,7 @@ def text_lengths(backend: Tokenizer) -> TextLengths | None:
     lengths = [len(token.content.encode()) for token in added]
     if any(part["type"] == "ByteLevel" for part in pre_tokenizer):
         lengths += map(len, vocabulary)  # each byte is one character
-        lost_bytes = bytes(byte for byte, char in _byte_chars().items() if char not in vocabulary)
+        lost_bytes = bytes(byte for byte, char in byte_chars().items() if char not in vocabulary)
     elif backend.model.byte_fallback and all(f"<0x{b:02X}>" in vocabulary for b in range(256)):
         lengths += (len(token.encode()) for token in vocabulary)
         lost_bytes = b""
@@ -55,28 +56,6 @@ def text_lengths(backend: Tokenizer) -> TextLengths | None:
         return None
     longest = max(lengths, default=0) * (_MAX_SHRINKAGE if normalizer else 1)
     return TextLengths(longest, lost_bytes) if longest else None
-
-
-def _byte_chars() -> dict[int, str]:
-    """The character that stands for each byte in byte-level vocabularies, as GPT-2 has it: what can
-    be printed stands for itself, the rest is counted up from 256.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    chars = {byte: chr(byte) for byte in printable}
-    chars |= {byte: chr(256 + index) for index, byte in enumerate(others)}
-    return chars
-
-
-def _parts(component: Any, key: str) -> list[dict[str, Any]]:
-    """The settings of a normalizer or pre-tokenizer, sequences flattened."""
-
-    def flatten(settings: dict[str, Any]) -> list[dict[str, Any]]:
-        if settings["type"] != "Sequence":
-            return [settings]
-        return [part for inner in settings[key] for part in flatten(inner)]
-
-    return [] if component is None else flatten(json.loads(component.__getstate__()))
 
 
 def _keeps_text(part: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from forethought.models.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.parts import TokenizerParts
 from forethought.models.reference import ModelFiles
 from forethought.models.text_length import TextLengths, text_lengths
+from forethought.models.token_texts import TokenTexts, token_texts
 
 _MAX_ID = 2**32 - 1
 
@@ -89,6 +90,11 @@ class TextTokenizer:
         for token, token_id in self._backend.get_vocab().items():
             tokens[token_id] = token
         return vocabulary_fingerprint(tokens)
+
+    @cached_property
+    def token_texts(self) -> TokenTexts | None:
+        """The bytes that each token stands for; None where they cannot be told."""
+        return token_texts(self._backend)
 
     @property
     def has_chat_template(self) -> bool:

@@ -51,6 +51,16 @@ def test_the_draft_takes_the_vocabulary_of_the_model_unless_it_has_its_own():
     assert value_of(command_of(own, "target"), "--model") == "big"
 
 
+def test_a_translated_draft_is_told_the_vocabulary_of_the_target():
+    own = {"model": "big", "draft_model": "small", "proposer": "model"}
+    plain, translated = (
+        make_plan(PlanOptions(**own, translate_draft=choice)) for choice in (False, True)
+    )
+    assert value_of(command_of(plain, "draft"), "--target-vocabulary") is None
+    assert value_of(command_of(translated, "draft"), "--target-vocabulary") == "big"
+    assert value_of(command_of(translated, "draft"), "--model") == "small"
+
+
 @pytest.fixture
 def taken_port():
     with socket.socket() as listener:
@@ -95,6 +105,8 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
     ("arguments", "complaint"),
     [
         (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
+        (["--translate-draft"], "--translate-draft is for a --draft-model"),
+        (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
         (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
         (["--", "there-is-no-such-program"], "there is no program"),

@@ -12,7 +12,7 @@ from forethought.cli.statistics import Tally, describe_finished
 from forethought.cli.steps_view import Layout, StepsView
 from forethought.cli.text_view import TextView
 from forethought.cli.tokens import harmless, probability, quoted
-from forethought.generation import SpeculationStatistics, Token
+from forethought.generation import ProposerStatistics, SpeculationStatistics, Token
 from forethought.sampling.types import TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from tests.cli import recorded
@@ -141,6 +141,25 @@ def test_steps_are_printed_as_soon_as_their_round_is_over(pipe):
     assert "' brown'" in output(pipe)
 
 
+def test_steps_say_who_drafts_when_that_changes(pipe):
+    view = StepsView(pipe, pipe)
+    for proposer in ("suffix", "suffix", "model"):
+        view.show(recorded.UNDRAFTED)
+        view.show(replace(recorded.ACCEPTED, proposer=proposer))
+    beginnings = [line[:20].split() for line in output(pipe).splitlines()]
+    rounds = [words for words in beginnings if words[:2] == ["│", "by"] or words[0].isdecimal()]
+    assert rounds == [
+        ["0", "│"],
+        ["│", "by", "suffix"],
+        ["2", "│", "'", "fox'"],
+        ["0", "│"],
+        ["2", "│", "'", "fox'"],
+        ["0", "│"],
+        ["│", "by", "model"],
+        ["2", "│", "'", "fox'"],
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 90, 100, 200])
 def test_steps_fit_the_terminal(width):
     layout = Layout.for_width(width)
@@ -223,6 +242,16 @@ def test_statistics_name_tokens_speed_rounds_and_acceptance():
         "5 tokens · 31.2 tokens/s · first token 50 ms · 3 rounds · acceptance rate 50% · "
         "mean acceptance length 1.67"
     )
+
+
+def test_statistics_tell_several_proposers_apart():
+    counts = (ProposerStatistics("suffix", 2, 4, 3), ProposerStatistics("model", 10, 1_200, 600))
+    for proposers, shown in (
+        (counts, "acceptance rate 50% (model 50% of 1,200, suffix 75% of 4) ·"),
+        (counts[:1], "acceptance rate 50% ·"),
+    ):
+        speculation = replace(recorded.FINISHED.speculation, proposers=proposers)
+        assert shown in describe_finished(replace(recorded.FINISHED, speculation=speculation))
 
 
 def test_statistics_say_when_nothing_was_drafted():

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from forethought.engine import kernels
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.loader import EngineOptions, load_model
@@ -33,6 +35,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", params=["C", "torch"])
+def rows_by(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Rows of the vocabulary are shaped and measured by the one, then by the other."""
+    with patch.object(kernels, "are_built", request.param == "C"):
+        yield
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

@@ -13,6 +13,8 @@ from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import DraftedToken
 
+pytestmark = pytest.mark.usefixtures("rows_by")
+
 ALMOST_1 = 1 - 2.0**-53
 
 

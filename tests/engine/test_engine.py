@@ -35,6 +35,7 @@ class Scoring:
     position: int
     committed: Sequence[int] = ()
     guesses: Sequence[int] = ()
+    is_ahead: bool = False
 
     @property
     def num_logits(self) -> int:

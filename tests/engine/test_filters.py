@@ -19,6 +19,8 @@ from forethought.errors import ForethoughtError
 from forethought.sampling.params import SamplingParams
 from tests.engine.ledger import a_sequence
 
+pytestmark = pytest.mark.usefixtures("rows_by")
+
 SHAPES = st.builds(
     SamplingParams,
     temperature=st.floats(0.2, 3),

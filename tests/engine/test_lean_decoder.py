@@ -30,6 +30,7 @@ from forethought.engine.packed import SequencePart, pack
 from forethought.engine.sequence import num_blocks_for
 from forethought.engine.torch_steps import TorchSteps
 from forethought.models.reference import ModelFiles, resolve
+from tests.engine.builds import builds_for_this_machine
 from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
 from tests.engine.token_pool import whole_pass
@@ -257,14 +258,6 @@ def test_whatever_happened_before_logits_are_those_of_a_fresh_pass(
         assert_close(logits, family_reference(tokens)[-len(logits) :])
 
     play(decoder, prompt, rounds, check)
-
-
-BUILDS = ["default", "avx2", "avx512"]
-
-
-def builds_for_this_machine() -> list[str]:
-    best = torch.backends.cpu.get_cpu_capability().lower()
-    return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
 
 
 @pytest.mark.parametrize("build", builds_for_this_machine())

@@ -15,6 +15,8 @@ from transformers import TopKLogitsWarper
 from forethought.engine.filters import shape_logits
 from forethought.sampling.params import SamplingParams
 
+pytestmark = pytest.mark.usefixtures("rows_by")
+
 CUTS = st.builds(
     SamplingParams,
     temperature=st.sampled_from([0.7, 1.0, 1.5]),

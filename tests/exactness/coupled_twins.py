@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from draft_service.model_proposer import Speculation
+from draft_service.speculation import Speculation
 from forethought.engine.draws import measure
 from forethought.sampling.coupled import judge_coupled
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
@@ -85,7 +85,7 @@ def key_tiers(patch: pytest.MonkeyPatch, draft: NoiseKey, target: NoiseKey) -> N
     """Makes the tiers of this process take the noise of other keys."""
 
     def of_draft(self: Speculation) -> int:
-        return coupling_key(*draft(self.sampling.seed, self.request.round, self.position))
+        return coupling_key(*draft(self.opening.sampling.seed, self.request.round, self.position))
 
     def of_target(self: Verification) -> list[int]:
         seed, request = self.sampling.seed, self.request

@@ -22,6 +22,7 @@ from forethought.sampling.types import VerificationMode
 from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier
+from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 from tests.exactness.memoized import MemoizedModel
 from tests.stack import LoadedModel, Stack, running_stack
@@ -40,8 +41,16 @@ NUM_SESSIONS = 32
 class AlwaysSpeculate:
     """K in every round, the first included."""
 
-    def num_speculative_tokens(self, session: Session) -> int:
-        return K
+    expects_speculation = True
+
+    def ask(self, session: Session) -> Ask:
+        return Ask(K)
+
+    def learn(self, judged: Round) -> None:
+        """Nothing changes it."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @asynccontextmanager

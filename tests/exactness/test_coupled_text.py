@@ -13,6 +13,7 @@ import pytest
 from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.types import VerificationMode
+from orchestrator.plan import PolicyKind
 from tests.exactness import coupled_twins
 from tests.stack import MAX_K, Answer, LoadedModel, Stack, generate, running_stack
 
@@ -26,11 +27,13 @@ SHAPES = {
     "temperature 0.7, top-k and top-p": replace(PLAIN, temperature=0.7, top_k=8, top_p=0.9),
     "repetition penalty and min-p": replace(PLAIN, repetition_penalty=1.3, min_p=0.02),
 }
-# Whoever adds a proposer or a policy adds it here: what the text may not depend on.
+# Whoever adds a proposer adds it here: the text may not depend on it.
 PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
     "the target itself": lambda target, draft: target.proposer(),
     "a bad model": lambda target, draft: draft.proposer(),
     "lookup": lambda target, draft: target.ngram(),
+    "the most frequent continuation": lambda target, draft: target.suffix(),
+    "lookup before a bad model": lambda target, draft: draft.hybrid(),
 }
 KS = range(1, MAX_K + 1)
 
@@ -57,6 +60,18 @@ async def test_the_text_is_the_same_with_every_draft_and_without(
             assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert [each.text for each in drafted] == [each.text for each in alone]
             assert not any(each.finished.speculation.num_draft_failures for each in drafted)
+
+
+@pytest.mark.parametrize("policy", PolicyKind)
+async def test_the_text_is_the_same_with_every_policy(
+    policy: PolicyKind, tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    async with running_stack(tiny_target, tiny_draft.proposer(), policy=policy) as stack:
+        texts = []
+        for k in (0, None):
+            params = replace(PLAIN, seed=7, num_speculative_tokens=k)
+            texts.append((await generate(stack.client, GenerationRequest(PROMPT, params))).text)
+    assert texts[0] == texts[1]
 
 
 async def test_a_draft_that_is_the_target_is_always_right(tiny_target: LoadedModel) -> None:

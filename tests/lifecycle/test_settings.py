@@ -200,3 +200,10 @@ def test_a_process_without_its_model_ends_with_1_and_names_it(package, tmp_path)
 def test_a_verification_mode_is_given_by_its_name(mode):
     settings = read("--verification-mode", mode.value, kind=OrchestratorSettings)
     assert settings.verification_mode is mode
+
+
+def test_a_lookup_is_not_translated(capsys):
+    assert read("--target-vocabulary", "t").target_vocabulary == "t"
+    with pytest.raises(SystemExit):
+        read("--proposer", "ngram", "--target-vocabulary", "t")
+    assert "target_vocabulary: Value error, is for a draft model" in capsys.readouterr().err

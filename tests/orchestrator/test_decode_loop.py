@@ -19,8 +19,10 @@ from forethought.sampling.types import (
     TokenOrigin,
     as_probabilities,
 )
-from orchestrator.decode_loop import DecodingStrategy, Round, decode
+from forethought.tier import RoundTimings
+from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.policy import FixedPolicy
+from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
 PROMPT = (7, 8, 9)
@@ -37,12 +39,20 @@ class Actors:
     verified: list[tuple[Session, Draft]] = field(default_factory=list)
     judged: list[tuple[Draft, Evidence, Randomness, int]] = field(default_factory=list)
 
-    def num_speculative_tokens(self, session: Session) -> int:
-        return self.wanted[min(session.round, len(self.wanted) - 1)]
+    learned: list[Round] = field(default_factory=list)
+    timings: RoundTimings = field(default_factory=RoundTimings)
+    has_failed: bool = False
+    expects_speculation: bool = True
 
-    async def propose(self, session: Session, num_speculative_tokens: int) -> Draft:
-        self.asked.append((session, num_speculative_tokens))
-        num_drafted = max(0, num_speculative_tokens - self.shortfall)
+    def ask(self, session: Session) -> Ask:
+        return Ask(self.wanted[min(session.round, len(self.wanted) - 1)])
+
+    def learn(self, judged: Round) -> None:
+        self.learned.append(judged)
+
+    async def propose(self, session: Session, ask: Ask) -> Draft:
+        self.asked.append((session, ask.num_speculative_tokens))
+        num_drafted = max(0, ask.num_speculative_tokens - self.shortfall)
         certain = as_probabilities([1.0])
         return Draft(tuple(DraftedToken(50 + i, [50 + i], certain) for i in range(num_drafted)))
 
@@ -96,8 +106,8 @@ async def test_the_room_is_filled_exactly_whatever_is_drafted_and_accepted(
         assert session.round == number
         assert session.token_ids == token_ids
         # A round commits up to K + 1 tokens.
-        assert judged.num_speculative_tokens == k <= session.room - 1
-        assert k == min(actors.num_speculative_tokens(session), session.room - 1)
+        assert judged.ask.num_speculative_tokens == k <= session.room - 1
+        assert k == min(actors.ask(session).num_speculative_tokens, session.room - 1)
         token_ids = (*token_ids, *(token.token_id for token in judged.outcome.tokens))
 
 
@@ -145,4 +155,4 @@ async def test_the_loop_takes_no_step_ahead_of_its_caller():
 @pytest.mark.parametrize(("number", "k"), [(0, 0), (1, 5), (2, 5)])
 def test_the_fixed_policy_drafts_in_every_round_but_the_first(number, k):
     session = Session("s", PROMPT, 100, SamplingParams(), round=number)
-    assert FixedPolicy(5).num_speculative_tokens(session) == k
+    assert FixedPolicy(5).ask(session) == Ask(k)

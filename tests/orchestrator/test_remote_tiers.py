@@ -30,6 +30,7 @@ from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from orchestrator import remote_verifier
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.waiting import until
@@ -309,11 +310,11 @@ async def test_the_draft_is_told_the_prompt_once_and_then_only_what_is_new():
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert (await remote.propose(first, 2)).token_ids == [30, 31]
+    assert (await remote.propose(first, Ask(2))).token_ids == [30, 31]
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, 0)) == 0
+    assert len(await remote.propose(second, Ask(0))) == 0
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, 4)).token_ids == [32]
+    assert (await remote.propose(third, Ask(4))).token_ids == [32]
     assert tier.calls[0].sent == [
         draft_pb2.SpeculateRequest(open=OPENING),
         speculate_round(1, 4, [20], 2),
@@ -344,14 +345,14 @@ async def test_a_late_draft_is_dropped_and_the_next_round_tells_all_that_is_new(
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert len(await remote.propose(first, 1)) == 0
+    assert len(await remote.propose(first, Ask(1))) == 0
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, 1)) == 0  # still late: nothing is asked
+    assert len(await remote.propose(second, Ask(1))) == 0  # still late: nothing is asked
     late.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, 1)).token_ids == [33]
+    assert (await remote.propose(third, Ask(1))).token_ids == [33]
     assert tier.calls[0].sent[1:] == [
         speculate_round(1, 4, [20], 1),
         speculate_round(3, 6, [21, 20], 1),
@@ -365,13 +366,13 @@ async def test_a_lost_draft_means_an_empty_draft_and_a_new_stream_with_all_token
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert len(await remote.propose(first, 1)) == 0
+    assert len(await remote.propose(first, Ask(1))) == 0
     assert tier.calls[0].is_cancelled
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, 1)) == 0  # opens again, and does not wait for it
+    assert len(await remote.propose(second, Ask(1))) == 0  # opens again, and does not wait for it
     await until(lambda: tier.calls[1].num_reads)
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, 1)).token_ids == [30]
+    assert (await remote.propose(third, Ask(1))).token_ids == [30]
     again = draft_pb2.SpeculateRequest(open=OPENING)
     again.open.token_ids.extend([20, 21])
     assert tier.calls[1].sent == [again, speculate_round(3, 6, [20], 1)]
@@ -405,7 +406,7 @@ async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
     tier = ScriptedTier([draft_opened(), answer])
     remote = proposer(tier, vocab_size=50)
     remote.start(SESSION)
-    assert len(await remote.propose(SESSION.commit(Outcome((ONE,))), 1)) == 0
+    assert len(await remote.propose(SESSION.commit(Outcome((ONE,))), Ask(1))) == 0
     assert tier.calls[0].is_cancelled
     assert remote.num_failures == 1
 
@@ -413,7 +414,7 @@ async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
 async def test_a_draft_of_another_vocabulary_is_told_of_when_the_session_begins():
     remote = proposer(ScriptedTier([VocabularyMismatchError("another vocabulary")]))
     remote.start(SESSION)
-    assert len(await remote.propose(SESSION, 1)) == 0
+    assert len(await remote.propose(SESSION, Ask(1))) == 0
     assert remote.mismatch is not None
 
 
@@ -421,10 +422,10 @@ async def test_a_draft_that_comes_back_with_another_vocabulary_is_done_without()
     another = VocabularyMismatchError("another vocabulary")
     remote = proposer(ScriptedTier([draft_opened(), lost()], [another]))
     remote.start(SESSION)
-    await remote.propose(SESSION, 1)
-    await remote.propose(SESSION, 1)
+    await remote.propose(SESSION, Ask(1))
+    await remote.propose(SESSION, Ask(1))
     await asyncio.sleep(0)
-    assert len(await remote.propose(SESSION, 1)) == 0
+    assert len(await remote.propose(SESSION, Ask(1))) == 0
     assert remote.mismatch is None
     remote.close()
 
@@ -434,11 +435,11 @@ async def test_an_opening_without_an_answer_is_waited_for_by_one_round_and_never
     remote = proposer(tier)
     remote.start(SESSION)
     started = asyncio.get_running_loop().time()
-    assert len(await remote.propose(SESSION, 1)) == 0
+    assert len(await remote.propose(SESSION, Ask(1))) == 0
     waited = asyncio.get_running_loop().time() - started
     assert waited >= 0.04
     for _ in range(100):
-        assert len(await remote.propose(SESSION, 1)) == 0
+        assert len(await remote.propose(SESSION, Ask(1))) == 0
     assert asyncio.get_running_loop().time() - started - waited < 0.04
     remote.close()
     assert tier.calls[0].is_cancelled
@@ -463,7 +464,7 @@ async def test_an_opening_that_is_answered_a_little_later_costs_no_draft():
 
     remote = proposer(LateTier([draft_opened(), drafted(0, 3, 30)]))
     remote.start(SESSION)
-    asking = asyncio.create_task(remote.propose(SESSION, 1))
+    asking = asyncio.create_task(remote.propose(SESSION, Ask(1)))
     await asyncio.sleep(0.01)
     may_open.set()
     assert (await asking).token_ids == [30]
@@ -481,10 +482,10 @@ async def test_an_opening_that_comes_after_a_round_gave_up_is_taken():
         return await read()
 
     tier.calls[0].read = read_late
-    assert len(await remote.propose(SESSION, 1)) == 0
+    assert len(await remote.propose(SESSION, Ask(1))) == 0
     may_open.set()
     await until(lambda: tier.calls[0].num_reads)
-    assert (await remote.propose(SESSION, 1)).token_ids == [30]
+    assert (await remote.propose(SESSION, Ask(1))).token_ids == [30]
     assert len(tier.calls) == 1
 
 
@@ -496,7 +497,7 @@ async def test_no_more_is_asked_for_than_the_drafts_model_takes():
     session = SESSION
     remote.start(session)
     for _ in range(5):
-        await remote.propose(session, 8)
+        await remote.propose(session, Ask(8))
         session = session.commit(Outcome((ONE,)))
     assert tier.calls[0].sent[1:] == [speculate_round(0, 3, [], 2), speculate_round(1, 4, [20], 1)]
     assert remote.num_failures == 0
@@ -509,7 +510,7 @@ async def test_a_draft_tier_that_calls_a_session_invalid_is_not_asked_again(scri
     remote = proposer(tier)
     remote.start(SESSION)
     for _ in range(5):
-        assert len(await remote.propose(SESSION, 1)) == 0
+        assert len(await remote.propose(SESSION, Ask(1))) == 0
         await asyncio.sleep(0)
     assert len(tier.calls) == 1
 
@@ -520,10 +521,10 @@ async def test_the_log_tells_once_that_drafts_are_late_or_lost():
     remote.start(SESSION)
     with capture_logs() as logs:
         for _ in range(5):
-            await remote.propose(SESSION, 1)
+            await remote.propose(SESSION, Ask(1))
         remote._lose(SESSION, TierUnavailableError("gone"))
         for _ in range(20):
-            await remote.propose(SESSION, 1)
+            await remote.propose(SESSION, Ask(1))
             await asyncio.sleep(0)
     assert [line["event"] for line in logs] == ["draft_late", "draft_lost"]
     assert len(tier.calls) > 2

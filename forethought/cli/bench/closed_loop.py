@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
 from forethought.generation import SpeculationStatistics
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,21 @@ class Burst:
 
 
 async def run_burst(
-    send: Send, concurrency: int, num_requests: int, on_answer: Callable[[Sample], None]
-) -> tuple[float, tuple[Sample, ...]]:
+    send: Callable[[int], Awaitable[T]],
+    concurrency: int,
+    num_requests: int,
+    on_answer: Callable[[T], None],
+) -> tuple[float, tuple[T, ...]]:
     """Sends requests 0 to `num_requests` - 1, `concurrency` at a time.
 
     Returns:
-        Wall-clock seconds, and a sample of each request in the order of their answers.
+        Wall-clock seconds, and what `send` returned, in the order of the answers.
 
     Raises:
         Exception: what `send` raised first; the other requests are cancelled.
     """
     indices = iter(range(num_requests))
-    samples: list[Sample] = []
+    samples: list[T] = []
 
     async def work() -> None:
         for index in indices:

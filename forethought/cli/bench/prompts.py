@@ -60,12 +60,16 @@ def load_prompts(path: Path | None) -> list[list[ChatMessage]]:
     Raises:
         PromptFileError: it cannot be read, or has only blank lines.
     """
-    return [[ChatMessage("user", text)] for text in _texts(path)]
+    texts = DEFAULT_PROMPTS if path is None else read_prompts(path)
+    return [[ChatMessage("user", text)] for text in texts]
 
 
-def _texts(path: Path | None) -> list[str]:
-    if path is None:
-        return list(DEFAULT_PROMPTS)
+def read_prompts(path: Path) -> list[str]:
+    """The lines of a file that are not blank.
+
+    Raises:
+        PromptFileError: it cannot be read, or has only blank lines.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

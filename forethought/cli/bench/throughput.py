@@ -202,5 +202,6 @@ def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, A
 def _title(address: str | None, plan: PlanOptions) -> str:
     if address is not None:
         return address
-    drafting = plan.proposer if plan.proposer == "ngram" else plan.draft_model or plan.model
-    return f"{plan.model}, drafts by {drafting}"
+    drafting = plan.draft_model or plan.model
+    by = {"model": drafting, "hybrid": f"lookup and {drafting}"}.get(plan.proposer, plan.proposer)
+    return f"{plan.model}, drafts by {by}"

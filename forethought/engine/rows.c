@@ -1,0 +1,384 @@
+/* Rows over a vocabulary, on a CPU: softmax and filters, the likeliest tokens, evidence.
+ *
+ * The same that filters.py, draws.py and blocks.py do in torch; why it has to be just this is said
+ * there. Here a row is swept a few times while it lies in the cache, each by one thread and always
+ * in the same order, so that it comes out the same alone and beside others. Between sweeps stands
+ * what each span of 64 entries has at most, or in sum: most spans of a row hold nothing that
+ * matters, and are not looked at again.
+ *
+ * Letters: n entries in a row.
+ */
+
+#include "rows.h"
+
+#include <float.h>
+
+#include "vectors.h"
+
+#define SPAN 64                  /* entries that are summed up by one number */
+#define WHOLE 4503599627370496.0 /* quanta of a probability of 1: 2^52 */
+#define TABLE 2048
+#define MANY 400000              /* entries of all rows, from which on threads that sleep are worth waking */
+
+typedef double Doubles __attribute__((vector_size(64)));
+typedef float Half __attribute__((vector_size(32)));
+typedef union {
+    Vec whole;
+    Half halves[2];
+} Halves;
+
+static inline Vec all(float number) { return (Vec){0} + number; }
+
+static inline Vec larger(Vec a, Vec b) {
+    Ints is_more = b > a;
+    return (Vec)(((Ints)b & is_more) | ((Ints)a & ~is_more));
+}
+
+static inline Doubles widen(Vec v) {
+    Halves pair = {v};
+    return __builtin_convertvector(pair.halves[0], Doubles) +
+           __builtin_convertvector(pair.halves[1], Doubles);
+}
+
+static inline double total_of(Doubles v) {
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
+/* SPAN entries from `start` on; in `spare`, filled up, where the row ends before. */
+static inline const float *span_of(const float *row, long n, long start, float fill, float *spare) {
+    if (n - start >= SPAN) return row + start;
+    for (long i = 0; i < SPAN; i++) spare[i] = start + i < n ? row[start + i] : fill;
+    return spare;
+}
+
+/* Where a span's results go before `put_back`: to the row itself, if it has room for a span. */
+static inline float *room_of(float *row, long n, long start, float *spare) {
+    return n - start >= SPAN ? row + start : spare;
+}
+
+static inline void put_back(float *row, long n, long start, const float *spare) {
+    if (n - start < SPAN) memcpy(row + start, spare, sizeof(float) * (size_t)(n - start));
+}
+
+static inline double sum_of_span(const float *span) {
+    Doubles sum = {0};
+    for (int v = 0; v < SPAN; v += BLOCK) sum += widen(*(const Vec *)(span + v));
+    return total_of(sum);
+}
+
+/* The largest of a span. Numbers that are not negative are ordered as their bits are. */
+static inline float most_of_span(const float *span) {
+    int32_t bits[SPAN], most = 0;
+    memcpy(bits, span, sizeof bits);
+#pragma omp simd reduction(max : most)
+    for (int i = 0; i < SPAN; i++) most = bits[i] > most ? bits[i] : most;
+    float number;
+    memcpy(&number, &most, 4);
+    return number;
+}
+
+static inline long count_spans(long n) { return (n + SPAN - 1) / SPAN; }
+
+/* What each span of probabilities has at most; returns the largest of all. */
+static float fill_maxima(const float *probs, long n, float *maxima) {
+    float spare[SPAN], most = 0;
+    for (long s = 0; s < count_spans(n); s++) {
+        maxima[s] = most_of_span(span_of(probs, n, s * SPAN, 0, spare));
+        most = maxima[s] > most ? maxima[s] : most;
+    }
+    return most;
+}
+
+/* The largest logit; NaN if there is any. */
+static float most_of_logits(const float *logits, long n) {
+    Vec most[4];
+    Ints is_none = {0};
+    float spare[SPAN];
+    for (int v = 0; v < 4; v++) most[v] = all(-INFINITY);
+    for (long start = 0; start < n; start += SPAN) {
+        const float *span = span_of(logits, n, start, -INFINITY, spare);
+        for (int v = 0; v < 4; v++) {
+            Vec x = *(const Vec *)(span + v * BLOCK);
+            is_none |= x != x;
+            most[v] = larger(most[v], x);
+        }
+    }
+    Vec rest = larger(larger(most[0], most[1]), larger(most[2], most[3]));
+    float largest = rest[0];
+    for (int i = 0; i < BLOCK; i++) {
+        if (is_none[i]) return NAN;
+        largest = rest[i] > largest ? rest[i] : largest;
+    }
+    return largest;
+}
+
+/* The first entry that equals a number of the row. */
+static long first_equal(const float *row, long n, float number) {
+    float spare[SPAN];
+    for (long start = 0; start < n; start += SPAN) {
+        const float *span = span_of(row, n, start, NAN, spare);
+        Ints found = {0};
+        for (int v = 0; v < SPAN; v += BLOCK) found |= *(const Vec *)(span + v) == number;
+        int is_here = 0;
+        for (int i = 0; i < BLOCK; i++) is_here |= found[i];
+        if (is_here)
+            for (long i = start; i < n; i++)
+                if (row[i] == number) return i;
+    }
+    return 0;
+}
+
+/* Softmax of logits times `inverse`; 1 if they are not all numbers, or all minus infinity. */
+static int soften(const float *logits, float *probs, long n, float inverse) {
+    float largest = most_of_logits(logits, n), spare[SPAN];
+    Doubles sum = {0};
+    for (long start = 0; start < n; start += SPAN) {
+        const float *span = span_of(logits, n, start, -INFINITY, spare);
+        float *room = room_of(probs, n, start, spare);
+        Vec part = {0};
+        for (int v = 0; v < SPAN; v += BLOCK) {
+            /* The largest is 0, so that a temperature near 0 cannot overflow. */
+            Vec weights = exp_of_negative((*(const Vec *)(span + v) - largest) * inverse);
+            *(Vec *)(room + v) = weights;
+            part += weights;
+        }
+        put_back(probs, n, start, spare);
+        sum += widen(part);
+    }
+    double total = total_of(sum);
+    if (!(total > 0)) return 1;
+    float factor = (float)(1 / total);
+#pragma omp simd
+    for (long i = 0; i < n; i++) probs[i] *= factor;
+    return 0;
+}
+
+/* By what `least_to_reach` counts: each number as one, or as its quanta. Whole numbers, where the
+ * order of a sum does not matter. */
+typedef enum { BY_COUNT, BY_MASS } Weighing;
+
+static inline int64_t weigh(float prob, Weighing weighing) {
+    return weighing == BY_COUNT ? 1 : (int64_t)((double)prob * WHOLE);
+}
+
+/* The largest probability that together with all at or above it reaches a weight; 0 if none does.
+ * Found digit by digit of its bits, from what weighs each value of the digit. */
+static float least_to_reach(float *probs, long count, double wanted, Weighing weighing) {
+    static const int ends[] = {31, 20, 10, 0};
+    uint32_t found = 0;
+    int64_t above = 0;
+    for (int d = 0; d < 3; d++) {
+        int64_t table[TABLE] = {0};
+        int low = ends[d + 1], width = ends[d] - low;
+        for (long i = 0; i < count; i++) {
+            uint32_t bits;
+            memcpy(&bits, probs + i, 4);
+            if (bits >> ends[d] == found) table[bits >> low & ((1u << width) - 1)] += weigh(probs[i], weighing);
+        }
+        uint32_t digit = (1u << width) - 1;
+        while ((double)(above + table[digit]) < wanted) {
+            above += table[digit];
+            if (!digit--) return 0;
+        }
+        found = found << width | digit;
+    }
+    float prob;
+    memcpy(&prob, &found, 4);
+    return prob;
+}
+
+/* Those at or above a probability, and their ids if wanted; returns how many. */
+static long gather(const float *probs, long n, const float *maxima, float least, float *kept, int32_t *ids) {
+    long count = 0;
+    for (long s = 0; s < count_spans(n); s++) {
+        if (maxima[s] < least) continue;
+        long end = (s + 1) * SPAN < n ? (s + 1) * SPAN : n;
+        for (long i = s * SPAN; i < end; i++) {
+            kept[count] = probs[i];
+            if (ids) ids[count] = (int32_t)i;
+            count += probs[i] >= least;
+        }
+    }
+    return count;
+}
+
+/* The least probability that top-k and then top-p keep. room: [n]. */
+static float least_of_top_k(const float *probs, long n, float *maxima, const Shape *shape, float *room) {
+    /* At least k entries reach the k-th largest of the maxima. */
+    float bound = least_to_reach(maxima, count_spans(n), shape->top_k, BY_COUNT);
+    long count = gather(probs, n, maxima, bound, room, NULL);
+    float least = least_to_reach(room, count, shape->top_k, BY_COUNT);
+    if (shape->top_p >= 1) return least;
+    /* What top-k keeps is the whole for top-p. */
+    long num_kept = 0;
+    int64_t whole = 0;
+    for (long i = 0; i < count; i++) {
+        if (room[i] < least) continue;
+        whole += weigh(room[i], BY_MASS);
+        room[num_kept++] = room[i];
+    }
+    float in_nucleus = least_to_reach(room, num_kept, shape->top_p * (double)whole, BY_MASS);
+    return in_nucleus > least ? in_nucleus : least;
+}
+
+/* The least probability that top-p keeps of a whole that sums to 1. room: [n]. */
+static float least_of_nucleus(const float *probs, long n, const float *maxima, double top_p, float *room) {
+    /* All that is less likely than this makes up half of what may be missing, at most. */
+    float bound = (float)((1 - top_p) / 2 / (double)n);
+    long count = gather(probs, n, maxima, bound, room, NULL);
+    float least = least_to_reach(room, count, top_p * WHOLE, BY_MASS);
+    if (least > 0) return least;
+    count = gather(probs, n, maxima, 0, room, NULL);
+    return least_to_reach(room, count, top_p * WHOLE, BY_MASS);
+}
+
+/* Keeps what all of top-k, top-p and min-p keep, normalised. -1 without memory. */
+static int cut(float *probs, long n, const Shape *shape) {
+    float maxima[count_spans(n)], *room = malloc(sizeof(float) * (size_t)n);
+    if (!room) return -1;
+    float least = (float)shape->min_p * fill_maxima(probs, n, maxima), by_rank = 0;
+    if (shape->top_k)
+        by_rank = least_of_top_k(probs, n, maxima, shape, room);
+    else if (shape->top_p < 1)
+        by_rank = least_of_nucleus(probs, n, maxima, shape->top_p, room);
+    least = by_rank > least ? by_rank : least;
+    free(room);
+
+    double sum = 0;
+    for (long s = 0; s < count_spans(n); s++) {
+        long start = s * SPAN, size = n - start < SPAN ? n - start : SPAN;
+        float *own = probs + start, spare[SPAN];
+        if (maxima[s] < least) {
+            memset(own, 0, sizeof(float) * (size_t)size);
+            continue;
+        }
+        for (long i = 0; i < size; i++) own[i] = own[i] >= least ? own[i] : 0;
+        sum += sum_of_span(span_of(probs, n, start, 0, spare));
+    }
+    for (long s = 0; s < count_spans(n); s++) {
+        long end = (s + 1) * SPAN < n ? (s + 1) * SPAN : n;
+        if (maxima[s] >= least)
+            for (long i = s * SPAN; i < end; i++) probs[i] /= (float)sum;
+    }
+    return 0;
+}
+
+static int shape_row(const float *logits, float *probs, long n, const Shape *shape) {
+    if (shape->temperature == 0) {
+        float largest = most_of_logits(logits, n);
+        if (isnan(largest)) return 1;
+        memset(probs, 0, sizeof(float) * (size_t)n);
+        probs[first_equal(logits, n, largest)] = 1;
+        return 0;
+    }
+    /* Below 1e-37 one-hot all the same, but the reciprocal would no longer be a number. */
+    double temperature = shape->temperature > 1e-37 ? shape->temperature : 1e-37;
+    if (soften(logits, probs, n, (float)(1 / temperature))) return 1;
+    int has_cut = shape->top_k || shape->top_p < 1 || shape->min_p;
+    return has_cut ? cut(probs, n, shape) : 0;
+}
+
+int shape_all(const float *logits, float *probs, const Shape *shapes, long rows, long n) {
+    int is_refused = 0, is_short = 0;
+#pragma omp parallel for if (rows * n > MANY) reduction(| : is_refused, is_short)
+    for (long r = 0; r < rows; r++) {
+        int status = shape_row(logits + r * n, probs + r * n, n, shapes + r);
+        is_refused |= status > 0;
+        is_short |= status < 0;
+    }
+    return is_short ? -1 : is_refused;
+}
+
+/* room, ids: [n]. */
+static void top_row(const float *probs, double *top_probs, int64_t *top_ids, long n, long wanted,
+                    float *room, int32_t *ids) {
+    float maxima[count_spans(n)];
+    fill_maxima(probs, n, maxima);
+    float bound = least_to_reach(maxima, count_spans(n), (double)wanted, BY_COUNT);
+    /* Above 0 in any case: a greedy row has one entry that matters, and n that are equal. */
+    long count = gather(probs, n, maxima, bound > 0 ? bound : FLT_TRUE_MIN, room, ids);
+    float least = least_to_reach(room, count, (double)wanted, BY_COUNT);
+    long num_above = 0, num_kept = 0;
+    for (long i = 0; i < count; i++) num_above += room[i] > least;
+    for (long i = 0, num_equal = wanted - num_above; i < count; i++) {
+        if (room[i] < least || (room[i] == least && num_equal-- <= 0)) continue;
+        /* Those before it in order of size, where equals stay in the order of their ids. */
+        long place = num_kept++;
+        for (; place && top_probs[place - 1] < room[i]; place--) {
+            top_probs[place] = top_probs[place - 1];
+            top_ids[place] = top_ids[place - 1];
+        }
+        top_probs[place] = room[i];
+        top_ids[place] = ids[i];
+    }
+    for (; num_kept < wanted; num_kept++) top_probs[num_kept] = 0, top_ids[num_kept] = 0;
+}
+
+int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count) {
+    int is_short = 0;
+#pragma omp parallel for if (rows * n > MANY) reduction(| : is_short)
+    for (long r = 0; r < rows; r++) {
+        float *room = malloc((sizeof(float) + sizeof(int32_t)) * (size_t)n);
+        if (room)
+            top_row(probs + r * n, top_probs + r * count, top_ids + r * count, n, count, room,
+                    (int32_t *)(room + n));
+        is_short |= !room;
+        free(room);
+    }
+    return is_short ? -1 : 0;
+}
+
+/* A span of a row without what the support has of it. */
+static void tail_span(const float *row, long n, long start, const int64_t *support, long size, float *tail) {
+    memmove(tail, span_of(row, n, start, 0, tail), sizeof(float) * SPAN);
+    for (long i = 0; i < size; i++)
+        if (support[i] >= start && support[i] < start + SPAN) tail[support[i] - start] = 0;
+}
+
+/* The first of some weights with which their sum exceeds a threshold, which counts as the nearest
+ * number in [0, total); its weight is above zero, if any is. `before`: what is in front of it. */
+static long first_above(const double *weights, long count, double threshold, double total, double *before) {
+    double last = nextafter(total, 0), inside = threshold < last ? threshold : last, sum = 0;
+    inside = inside > 0 ? inside : 0;
+    for (long i = 0; i < count; i++) {
+        *before = sum;
+        sum += weights[i];
+        if (sum > inside) return i;
+    }
+    return count - 1;
+}
+
+static void measure_row(const float *probs, const Measured *m, long r, long n) {
+    const int64_t *support = m->supports + m->bounds[r];
+    long size = (long)(m->bounds[r + 1] - m->bounds[r]), num_spans = count_spans(n), greedy = 0;
+    double sums[num_spans], weights[SPAN], total = 0, before = 0;
+    float spare[SPAN], most = -1;
+    for (long s = 0; s < num_spans; s++) {
+        const float *span = span_of(probs, n, s * SPAN, 0, spare);
+        sums[s] = sum_of_span(span);
+        float own = most_of_span(span);
+        if (own > most) most = own, greedy = s;
+    }
+    for (long i = 0; i < size; i++) {
+        long s = (long)(support[i] / SPAN);
+        m->on_support[m->bounds[r] + i] = probs[support[i]];
+        tail_span(probs, n, s * SPAN, support, size, spare);
+        sums[s] = sum_of_span(spare);
+    }
+    for (long s = 0; s < num_spans; s++) total += sums[s];
+    double threshold = m->uniforms[r] * total;
+    long s = first_above(sums, num_spans, threshold, total, &before);
+    tail_span(probs, n, s * SPAN, support, size, spare);
+    double inside = 0, ignored;
+    for (long i = 0; i < SPAN; i++) inside += weights[i] = spare[i];
+    long tail = s * SPAN + first_above(weights, SPAN, threshold - before, inside, &ignored);
+    m->tail_masses[r] = total;
+    m->tail_ids[r] = tail < n ? tail : n - 1;
+    m->tail_probs[r] = probs[m->tail_ids[r]];
+    m->greedy_ids[r] = greedy * SPAN + first_equal(probs + greedy * SPAN, n - greedy * SPAN, most);
+}
+
+void measure_all(const float *probs, const Measured *measured, long rows, long n) {
+#pragma omp parallel for if (rows * n > MANY)
+    for (long r = 0; r < rows; r++) measure_row(probs + r * n, measured, r, n);
+}

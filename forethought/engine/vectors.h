@@ -1,0 +1,132 @@
+/* Vectors of 16 numbers, and what all kernels do with them. */
+
+#ifndef FORETHOUGHT_VECTORS_H
+#define FORETHOUGHT_VECTORS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 16 /* numbers in a vector, and tokens in a block of the pool */
+#define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
+
+typedef float Vec __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(64), aligned(4)));
+
+typedef enum { FLOAT32, BFLOAT16 } Dtype;
+
+static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
+
+/* Compilers widen and narrow vectors one number at a time unless they are told how. */
+#ifdef __AVX512F__
+#include <immintrin.h>
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
+    return (Vec)_mm512_slli_epi32(bits, 16);
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers)));
+}
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
+}
+#elif defined(__AVX2__)
+#include <immintrin.h>
+typedef union {
+    __m256 halves[2];
+    Vec whole;
+} Pair;
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    Pair pair;
+    for (int h = 0; h < 2; h++) {
+        __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(numbers + 8 * h)));
+        pair.halves[h] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    }
+    return pair.whole;
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    Pair pair;
+    for (int h = 0; h < 2; h++) {
+        __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(numbers + 8 * h)));
+        pair.halves[h] = _mm256_cvtepi32_ps(whole);
+    }
+    return pair.whole;
+}
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
+}
+#else
+static inline Vec widen_bfloat16(const uint16_t *numbers) {
+    Bits bits;
+    for (int i = 0; i < BLOCK; i++) bits[i] = (uint32_t)numbers[i] << 16;
+    return (Vec)bits;
+}
+static inline Vec widen_int8(const int8_t *numbers) {
+    Vec wide;
+    for (int i = 0; i < BLOCK; i++) wide[i] = numbers[i];
+    return wide;
+}
+static inline void narrow(uint16_t *numbers, Bits bits) {
+    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
+}
+#endif
+
+static inline Vec load(const void *base, size_t index, Dtype dtype) {
+    if (dtype == FLOAT32) return *(const Vec *)((const float *)base + index);
+    return widen_bfloat16((const uint16_t *)base + index);
+}
+
+/* To the nearest bfloat16, ties to even; what is not a number stays none. */
+static inline uint16_t round_to_bfloat16(float number) {
+    uint32_t bits;
+    memcpy(&bits, &number, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline void store(void *base, size_t index, Dtype dtype, Vec numbers) {
+    if (dtype == FLOAT32) {
+        *(Vec *)((float *)base + index) = numbers;
+        return;
+    }
+    Bits bits = (Bits)numbers, none = (Bits)((bits & 0x7fffffffu) > 0x7f800000u);
+    Bits rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    narrow((uint16_t *)base + index, (rounded & ~none) | ((bits >> 16 | 0x40u) & none));
+}
+
+static inline float load_one(const void *base, size_t index, Dtype dtype) {
+    if (dtype == FLOAT32) return ((const float *)base)[index];
+    uint32_t bits = (uint32_t)((const uint16_t *)base)[index] << 16;
+    float number;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
+static inline void store_one(void *base, size_t index, Dtype dtype, float number) {
+    if (dtype == FLOAT32)
+        ((float *)base)[index] = number;
+    else
+        ((uint16_t *)base)[index] = round_to_bfloat16(number);
+}
+
+static inline float sum_of(Vec v) {
+    float sum = 0;
+    for (int i = 0; i < BLOCK; i++) sum += v[i];
+    return sum;
+}
+
+/* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2].
+ * Below -87 it is 0. What is not a number stays none. */
+static inline Vec exp_of_negative(Vec x) {
+    Ints whole = __builtin_convertvector(x * 1.44269504f - 0.5f, Ints);
+    Vec n = __builtin_convertvector(whole, Vec);
+    Vec f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Vec p = 1.0f + f * (1.0f + f * (0.5f + f * (1.6666666e-1f + f * (4.1665796e-2f +
+            f * (8.3334519e-3f + f * 1.3981999e-3f)))));
+    Vec power = (Vec)((whole + 127) << 23);
+    return (Vec)((Ints)(p * power) & ~(x < -87.0f));
+}
+
+#endif

@@ -1,0 +1,134 @@
+"""What a round of speculation costs, learned from what tiers and clock say.
+
+Two curves are expected before anything is seen: the time of a forward pass by its tokens, which
+tiers measure when they start, and from it the time of a draft by its length. What is seen then
+corrects them, in general (the machine is slower today) and for each size that occurs. What has been
+seen of one size fades, so that a bad moment does not keep a size from being tried again.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from forethought.tier import PassCost
+
+_GENERAL_WEIGHT = 0.05
+_OWN_WEIGHT = 0.15
+_OWN_MEMORY = 3000
+"""Observations of other sizes after which what was seen of one weighs 1/e of its correction."""
+_MAX_SURPRISE = 1.0
+"""Of an observation: the logarithm of its ratio to what was expected is cut to this."""
+
+
+class Correction:
+    """How much longer things take than expected: in general, and each size of them."""
+
+    def __init__(self) -> None:
+        self._general = 0.0  # logarithm of actual over expected
+        self._own: dict[int, tuple[float, int]] = {}  # what sizes differ by from that, and when
+        self._seen: dict[int, float] = {}  # observations of each size
+        self._num_seen = 0.0
+        self._clock = 0
+
+    def observe(self, size: int, expected: float, actual: float, weight: float = 1.0) -> None:
+        """Something of a size took `actual` where `expected`, uncorrected, was expected.
+
+        Args:
+            weight: of the observation. Of n sessions that share a pass, all report it.
+        """
+        if expected <= 0 or actual <= 0:
+            return
+        known = self._log_factor(size)
+        ratio = math.log(actual / expected)
+        if self._num_seen:
+            ratio = min(max(ratio, known - _MAX_SURPRISE), known + _MAX_SURPRISE)
+        self._clock += 1
+        self._num_seen += weight
+        seen = self._seen[size] = self._seen.get(size, 0.0) + weight
+        own = self._faded(size)
+        self._general += (
+            weight * max(_GENERAL_WEIGHT, 1 / (1 + self._num_seen)) * (ratio - self._general)
+        )
+        own += weight * max(_OWN_WEIGHT, 1 / (1 + seen)) * (ratio - self._general - own)
+        self._own[size] = (own, self._clock)
+
+    def factor(self, size: int) -> float:
+        """What to multiply an expectation with."""
+        return math.exp(self._log_factor(size))
+
+    def _log_factor(self, size: int) -> float:
+        return self._general + self._faded(size)
+
+    def _faded(self, size: int) -> float:
+        own, seen = self._own.get(size, (0.0, 0))
+        return own * math.exp((seen - self._clock) / _OWN_MEMORY)
+
+
+class PassCosts:
+    """The time of a forward pass by the number of its tokens, seconds.
+
+    Args:
+        measured: what the tier measured when it started, smallest first. Empty: a pass is expected
+            to take a millisecond, and a thirtieth of that more for each further token, until it is
+            seen.
+    """
+
+    def __init__(self, measured: Sequence[PassCost]) -> None:
+        known = measured or (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
+        self._sizes = [cost.num_tokens for cost in known]
+        self._seconds = [cost.forward_ns / 1e9 for cost in known]
+        self._correction = Correction()
+
+    def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:
+        """A pass over so many tokens took so long, says one of the sessions that share it."""
+        expected, weight = self._expected(num_tokens), 1 / max(num_sharing, 1)
+        self._correction.observe(_size(num_tokens), expected, seconds, weight)
+
+    def estimate(self, num_tokens: float) -> float:
+        """How long a pass over so many tokens takes; between two sizes, in proportion."""
+        return self._expected(num_tokens) * self._correction.factor(_size(num_tokens))
+
+    def _expected(self, num_tokens: float) -> float:
+        sizes, seconds = self._sizes, self._seconds
+        if len(sizes) == 1 or num_tokens <= sizes[0]:
+            return seconds[0]
+        right = min(bisect_left(sizes, num_tokens), len(sizes) - 1)
+        left = right - 1
+        slope = (seconds[right] - seconds[left]) / (sizes[right] - sizes[left])
+        return seconds[left] + max(slope, 0.0) * (num_tokens - sizes[left])
+
+
+class DraftCosts:
+    """How long a session waits for a draft by its length, seconds.
+
+    Args:
+        passes: of the draft tier; None if it needs none.
+    """
+
+    _OVERHEAD_S = 0.0005  # a way to the draft tier and back
+
+    def __init__(self, passes: PassCosts | None) -> None:
+        self._passes = passes
+        self._correction = Correction()
+
+    def observe(self, k: int, batch_size: float, seconds: float) -> None:
+        """A draft of K tokens was waited for so long, while so many sessions were drafted for."""
+        expected = self._expected(k, batch_size)
+        self._correction.observe(k, expected, seconds, 1 / max(batch_size, 1.0))
+
+    def estimate(self, k: int, batch_size: float) -> float:
+        """How long a draft of K tokens takes beside those of so many sessions."""
+        if not k:
+            return 0.0
+        return self._expected(k, batch_size) * self._correction.factor(k)
+
+    def _expected(self, k: int, batch_size: float) -> float:
+        step_s = self._passes.estimate(batch_size) if self._passes else 0.0
+        return self._OVERHEAD_S + k * step_s
+
+
+def _size(num_tokens: float) -> int:
+    """Sizes that are seen as one: each of the small ones, and steps of a tenth beyond."""
+    if num_tokens <= 24:
+        return round(num_tokens)
+    return 24 + round(math.log(num_tokens / 24) / math.log(1.1))

@@ -1,0 +1,38 @@
+"""One turn of the loop, for those who watch and learn."""
+
+from dataclasses import dataclass, replace
+
+from forethought.sampling.types import Draft, Evidence, Outcome
+from forethought.tier import RoundTimings
+from orchestrator.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a round asks of the draft tier."""
+
+    num_speculative_tokens: int  # K
+    timeout_s: float | None = None  # how long to wait for it; None: as long as patience lasts
+
+    def within(self, room: int) -> "Ask":
+        """The same for a session that may commit so many more tokens.
+
+        K + 1 tokens come of a round at most, so the last place needs no draft.
+        """
+        return replace(self, num_speculative_tokens=min(self.num_speculative_tokens, room - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What was asked, drafted, measured and judged."""
+
+    session: Session  # before the round
+    ask: Ask
+    draft: Draft
+    evidence: Evidence
+    outcome: Outcome
+    speculation_ns: int
+    verification_ns: int
+    rejection_ns: int
+    target_timings: RoundTimings  # by the target's clock
+    draft_failed: bool = False  # a draft was wanted, and the tier had none to give

@@ -1,0 +1,88 @@
+"""A draft tier that stops answering, as SIGSTOP makes it, costs no more than a moment."""
+
+import asyncio
+import signal
+import statistics
+from collections.abc import Sequence
+
+import pytest
+
+from forethought.cli.probes import Readiness, probe_grpc_health
+from forethought.generation import GenerationParams, GenerationRequest, Step
+from orchestrator.plan import PolicyKind
+from orchestrator.remote_proposer import DraftPatience
+from tests.lifecycle.processes import TierProcess
+from tests.lifecycle.requests import Reader
+from tests.lifecycle.throttle import throttled
+from tests.stack import generate, running_stack
+from tests.waiting import until
+
+TARGET_S = 0.05
+PATIENCE = DraftPatience(open_s=1, round_s=0.5)
+PROMPT = [3, 4, 5, 6, 7]
+
+
+@pytest.fixture
+async def draft_process(long_target_folder, tmp_path):
+    arguments = [
+        *("--model", str(long_target_folder), "--proposer", "model", "--dtype", "float32"),
+        *("--num-threads", "1", "--device", "cpu"),
+    ]
+    process = TierProcess("draft_service", arguments, tmp_path / "draft.log")
+    process.start()
+
+    async def is_ready() -> bool:
+        return await probe_grpc_health(process.address) is Readiness.READY
+
+    try:
+        await until(is_ready, timeout_s=60)
+        yield process
+    finally:
+        process.signal(signal.SIGCONT)
+        process.kill()
+
+
+def request(**params: object) -> GenerationRequest:
+    return GenerationRequest(
+        PROMPT, GenerationParams(temperature=0, ignore_eos=True, **params), include_steps=True
+    )
+
+
+def median_round_s(steps: Sequence[Step]) -> float:
+    return statistics.median(step.speculation_ns + step.verification_ns for step in steps) / 1e9
+
+
+@pytest.mark.parametrize("policy", PolicyKind)
+async def test_the_pace_is_that_of_plain_decoding_within_two_rounds_and_speculation_returns(
+    long_target, draft_process, policy
+):
+    async with running_stack(
+        throttled(long_target, TARGET_S),
+        long_target.proposer(),
+        policy=policy,
+        draft_patience=PATIENCE,
+        draft_address=draft_process.address,
+    ) as stack:
+        plain = await generate(stack.client, request(max_tokens=24, num_speculative_tokens=0))
+        plain_s = median_round_s(plain.steps[1:])
+        reader = Reader()
+        reading = asyncio.create_task(reader.read(stack.client, request(max_tokens=3000)))
+        try:
+            await until(lambda: len(reader.steps) > 12 and reader.steps[-1].drafted)
+            draft_process.signal(signal.SIGSTOP)
+            stopped_at = len(reader.steps)
+            await until(lambda: len(reader.steps) >= stopped_at + 24)
+            paused = reader.steps[stopped_at : stopped_at + 24]
+            # One round may be under way when the tier stops, the next one waits for it in vain.
+            without = [step for step in paused if not step.drafted]
+            assert len(without) >= 22
+            assert median_round_s(paused[2:]) <= plain_s / 0.9
+            draft_process.signal(signal.SIGCONT)
+            resumed_at = len(reader.steps)
+            await until(lambda: sum(bool(s.drafted) for s in reader.steps[resumed_at:]) >= 10)
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
+    # What was said meanwhile is what the target says.
+    first = [token.token_id for token in reader.tokens[: len(plain.token_ids)]]
+    assert first == plain.token_ids

@@ -1,0 +1,212 @@
+"""The adaptive policy in simulated deployments: what it chooses, and what that is worth."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from forethought.sampling.params import SamplingParams
+from forethought.tier import RoundTimings
+from orchestrator.economy import Economy
+from orchestrator.policy import AdaptivePolicy, Experience
+from orchestrator.round import Ask
+from orchestrator.session import Session
+from tests.orchestrator.simulator import (
+    MAX_K,
+    World,
+    adaptive,
+    experience_of,
+    failed_round,
+    fixed,
+    measured,
+    play,
+)
+
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a deployment runs."""
+
+    pass_s: Callable[[int], float]
+    draft_step_s: Callable[[int], float]
+
+
+def stairs(num_tokens: int) -> float:
+    """An int4 kernel of two CPU cores, which takes four tokens at a time."""
+    return 0.004 + 0.0055 * -(-num_tokens // 4)
+
+
+MACHINES = {
+    # A GPU waits for memory up to some hundred tokens, and for arithmetic from then on.
+    "gpu": Machine(lambda n: max(0.02, 0.0002 * n), lambda n: max(0.003, 0.00001 * n)),
+    "cpu": Machine(stairs, lambda n: stairs(n) / 4),
+    "bfloat16 on a cpu, int4 draft": Machine(lambda n: 0.016 + 0.001 * n, stairs),
+    "lookup": Machine(stairs, lambda _: 0.0001),
+}
+machines = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+concurrencies = pytest.mark.parametrize("num_sessions", CONCURRENCIES)
+
+
+def rounds(num_sessions: int) -> int:
+    """Rounds that are enough to be measured by."""
+    return max(1200 // num_sessions, 150)
+
+
+def world_of(machine: Machine, acceptance: float, **more: float) -> World:
+    return World(machine.pass_s, machine.draft_step_s, acceptance, **more)
+
+
+@machines
+@pytest.mark.parametrize("num_sessions", [1, 4, 16])
+@pytest.mark.parametrize("acceptance", [0.0, 0.5, 0.9])
+def test_speculation_is_never_slower_than_plain_decoding(machine, num_sessions, acceptance):
+    world = world_of(machine, acceptance)
+    plain = play(world, fixed(0, num_sessions), 300)
+    policies = adaptive(experience_of(world), num_sessions)
+    learning = play(world, policies, 100)
+    assert learning.rate >= 0.85 * plain.rate
+    assert play(world, policies, rounds(num_sessions)).rate >= 0.96 * plain.rate
+
+
+@machines
+def test_with_a_good_draft_it_is_nearly_as_fast_as_the_best_fixed_k(machine):
+    world = world_of(machine, 0.85)
+    best = max(play(world, fixed(k, 1), 1500).rate for k in range(MAX_K + 1))
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 100)
+    assert play(world, policies, 3000).rate >= 0.95 * best
+
+
+@concurrencies
+def test_it_pays_as_long_as_passes_have_room(num_sessions):
+    world = world_of(MACHINES["gpu"], 0.85)
+    plain = play(world, fixed(0, num_sessions), 300)
+    policies = adaptive(experience_of(world), num_sessions)
+    play(world, policies, 100)
+    assert play(world, policies, 200).rate >= (1.5 if num_sessions > 16 else 2.0) * plain.rate
+
+
+@machines
+@pytest.mark.parametrize("error", [2.0, 4.0])
+def test_it_learns_what_was_measured_wrong(machine, error):
+    """A tier that is disturbed while it starts takes longer for some sizes, never less long."""
+    world = world_of(machine, 0.8)
+    best = max(play(world, fixed(k, 1), 600).rate for k in range(MAX_K + 1))
+    wrong = measured(lambda n: machine.pass_s(n) * (error if n % 3 else 1))
+    economy = Economy(MAX_K, wrong, measured(world.draft_step_s))
+    policies = adaptive(Experience(economy), 1)
+    play(world, policies, 1500)
+    assert play(world, policies, 1500).rate >= 0.88 * best
+
+
+def test_k_does_not_flap():
+    world = world_of(MACHINES["cpu"], 0.7)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 200)
+    usual_ks = [usual(play(world, policies, 16).ks) for _ in range(60)]
+    assert sum(before != after for before, after in pairwise(usual_ks)) <= 6
+
+
+def usual(ks: Sequence[int]) -> int:
+    """The K of most rounds: now and then one tries another."""
+    return Counter(ks).most_common(1)[0][0]
+
+
+@machines
+def test_a_useless_draft_is_hardly_ever_asked(machine):
+    world = world_of(machine, 0.0)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 100)
+    ks = play(world, policies, 1000).ks
+    assert sum(k > 0 for k in ks) <= (350 if machine is MACHINES["lookup"] else 60)
+
+
+def test_a_draft_that_becomes_good_is_found():
+    world = world_of(MACHINES["gpu"], 0.0)
+    policies = adaptive(experience_of(world), 1)
+    assert usual(play(world, policies, 500).ks[-20:]) == 0
+    world.acceptance = 0.9
+    play(world, policies, 500)
+    assert usual(play(world, policies, 50).ks) >= 3
+
+
+def test_a_draft_that_becomes_bad_is_given_up():
+    world = world_of(MACHINES["cpu"], 0.95)
+    policies = adaptive(experience_of(world), 1)
+    assert usual(play(world, policies, 300).ks[-20:]) >= 2
+    world.acceptance = 0.0
+    ks = play(world, policies, 60).ks
+    assert usual(ks[-12:]) == 0
+
+
+def test_a_draft_tier_that_becomes_slow_is_given_up_and_found_again_when_it_is_fast():
+    fast, slow = MACHINES["cpu"].draft_step_s, lambda _: 0.1
+    world = world_of(MACHINES["cpu"], 0.9)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 300)
+    world.draft_step_s = slow
+    assert usual(play(world, policies, 60).ks[-12:]) == 0
+    world.draft_step_s = fast
+    play(world, policies, 4000)
+    assert usual(play(world, policies, 50).ks) >= 2
+
+
+def test_new_sessions_begin_with_what_others_have_learned():
+    world = world_of(MACHINES["cpu"], 0.0)
+    experience = experience_of(world)
+    (first,) = adaptive(experience, 1)
+    assert first.expects_speculation
+    play(world, [first], 300)
+    first.close()
+    (second,) = adaptive(experience, 1)
+    assert not second.expects_speculation
+
+
+def test_sessions_of_other_temperatures_are_others():
+    world = world_of(MACHINES["cpu"], 0.0)
+    experience = experience_of(world)
+    (sampling,) = adaptive(experience, 1)
+    play(world, [sampling], 300)
+    sampling.close()
+    greedy = Session("greedy", (1,), 100, SamplingParams(temperature=0))
+    assert AdaptivePolicy(experience, greedy).expects_speculation
+
+
+def test_a_proposer_that_rarely_has_something_is_asked_as_long_as_asking_is_cheap():
+    world = world_of(MACHINES["lookup"], 0.9, offered=0.2)
+    plain = play(world, fixed(0, 1), 1500)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 200)
+    chosen = play(world, policies, 1500)
+    assert chosen.rate > 1.1 * plain.rate
+
+
+def test_the_first_round_asks_for_no_draft():
+    experience = Experience(Economy(MAX_K))
+    start = Session("s", (1,), 11, SamplingParams())
+    policy = AdaptivePolicy(experience, start)
+    assert policy.ask(start) == Ask(0)
+
+
+def test_a_draft_is_waited_for_as_long_as_it_can_pay():
+    world = world_of(MACHINES["gpu"], 0.9)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 100)
+    ask = policies[0].ask(Session("s", (1,), 1000, SamplingParams(), round=5))
+    assert ask.timeout_s is not None
+    # 20 ms a token without it, and at most eight tokens with it.
+    assert 0.02 <= ask.timeout_s <= 8 * 0.025
+
+
+def test_a_failed_draft_says_nothing_of_acceptance():
+    experience = Experience(Economy(MAX_K))
+    session = Session("s", (1,), 1000, SamplingParams(), round=5)
+    before = experience.acceptance(session).expect(MAX_K)
+    policy = AdaptivePolicy(experience, session)
+    for _ in range(20):
+        policy.learn(failed_round(session, RoundTimings(0, 10_000_000, 0, 1, 1)))
+    assert experience.acceptance(session).expect(MAX_K) == before
