@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
 
 _HIDDEN, _INTERMEDIATE, _NUM_HEADS = 64, 128, 4
 _MAX_MODEL_LEN = 8192
@@ -26,8 +25,10 @@ def write_useless_draft(folder: Path, target: str) -> Path:
     Raises:
         ModelReferenceError: the target has no tokenizer that can be read.
     """
-    # The engine's extra brings it: the rest of the command line does without.
+    # No other command needs these, and each takes time to import.
     from safetensors.numpy import save_file  # noqa: PLC0415
+
+    from forethought.models.tokenizer import load_tokenizer  # noqa: PLC0415
 
     tokenizer = load_tokenizer(resolve(target, with_weights=False))
     tokenizer.save(folder / "tokenizer.json")
