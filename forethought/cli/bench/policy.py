@@ -48,6 +48,8 @@ from forethought.generation import GenerationParams
 
 _PORTS_APART = 10
 """From the first deployment to the second, where a port is asked for."""
+_PAUSE_S = 0.5
+"""Before each burst: idle threads of the deployment that waits now wait actively for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def policy(
 
     - `forethought bench policy --model REF --draft-model REF --concurrency 1,8,64 --check`
     """
-    schedule = Schedule(options.parse_counts(concurrency), repeats, requests)
+    schedule = Schedule(options.parse_counts(concurrency), repeats, requests, _PAUSE_S)
     params = GenerationParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     comparison = Comparison(
         Load(prompts_of_option(prompts), params, schedule, timeout),
