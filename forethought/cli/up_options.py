@@ -84,8 +84,18 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Number format of the models: auto, float32, bfloat16 or float16.",
+        help="Number format of the models: auto, float32, bfloat16 or float16; on a CPU also int8 "
+        "or int4.",
         show_default="auto",
+        rich_help_panel=_MODELS,
+    ),
+]
+DraftDtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Number format of the draft model.",
+        show_default="as --dtype",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -105,6 +115,15 @@ NumThreads = Annotated[
         metavar="N",
         help="CPU threads of each model.",
         show_default="the tier's",
+        rich_help_panel=_MODELS,
+    ),
+]
+Lookahead = Annotated[
+    bool | None,
+    typer.Option(
+        "--lookahead/--no-lookahead",
+        help="Let the draft model draft the next round while the target verifies one.",
+        show_default="unless both run on the CPU",
         rich_help_panel=_MODELS,
     ),
 ]
