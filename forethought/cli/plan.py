@@ -40,7 +40,7 @@ class PlanOptions:
     draft_dtype: str | None = None  # None: as `dtype` says
     device: str | None = None
     num_threads: int | None = None
-    lookahead: bool | None = None  # None: unless target and draft share a CPU
+    lookahead: int | None = None  # None: none where target and draft share a CPU
     port: int | None = None  # None: the first free one from DEFAULT_PORT on
     embedded_store: bool = True
     redis_url: str | None = None  # used instead of the embedded store
@@ -122,12 +122,12 @@ def runs_on_cpu(device: str | None) -> bool:
 
 def _lookahead_flags(options: PlanOptions) -> list[str]:
     """On one CPU, drafts that are made ahead take their time from the target."""
-    if options.proposer == "ngram":
+    if options.proposer in {"ngram", "suffix"}:
         return []
     wanted = options.lookahead
     if wanted is None and runs_on_cpu(options.device):
-        wanted = False
-    return [] if wanted is None else ["--lookahead" if wanted else "--no-lookahead"]
+        wanted = 0
+    return _flags(lookahead=wanted)
 
 
 def _grpc_tier(name: str, package: str, address: str, arguments: list[str]) -> Tier:

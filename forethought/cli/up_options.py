@@ -119,11 +119,13 @@ NumThreads = Annotated[
     ),
 ]
 Lookahead = Annotated[
-    bool | None,
+    int | None,
     typer.Option(
-        "--lookahead/--no-lookahead",
-        help="Let the draft model draft the next round while the target verifies one.",
-        show_default="unless both run on the CPU",
+        min=0,
+        metavar="N",
+        help="Let the draft model draft the next round while the target verifies one, for the N "
+        "likeliest ends of it.",
+        show_default="1, and 0 where both run on the CPU",
         rich_help_panel=_MODELS,
     ),
 ]

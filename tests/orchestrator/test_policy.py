@@ -155,6 +155,20 @@ def test_a_draft_tier_that_becomes_slow_is_given_up_and_found_again_when_it_is_f
     assert usual(play(world, policies, 50).ks) >= 2
 
 
+@machines
+@pytest.mark.parametrize("num_sessions", [1, 8])
+@pytest.mark.parametrize("acceptance", [0.0, 0.9])
+def test_a_draft_tier_far_slower_than_it_said_is_given_up(machine, num_sessions, acceptance):
+    """Its drafts come too late to be used, and say nothing but that."""
+    world = world_of(machine, acceptance)
+    plain = play(world, fixed(0, num_sessions), 300)
+    experience = experience_of(world)
+    world.draft_step_s = lambda batch_size: 0.05 + 20 * machine.draft_step_s(batch_size)
+    policies = adaptive(experience, num_sessions)
+    play(world, policies, 100)
+    assert play(world, policies, 300).rate >= 0.95 * plain.rate
+
+
 def test_new_sessions_begin_with_what_others_have_learned():
     world = world_of(MACHINES["cpu"], 0.0)
     experience = experience_of(world)
