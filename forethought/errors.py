@@ -108,6 +108,48 @@ class TierProtocolError(ForethoughtError):
     reason = "TIER_PROTOCOL"
 
 
+class StoreUnavailableError(ForethoughtError):
+    """The store cannot be reached, does not answer in time, or cannot take what it is given."""
+
+    code = "UNAVAILABLE"
+    reason = "STORE_UNAVAILABLE"
+
+
+class SessionNotFoundError(ForethoughtError):
+    """There is no such session, or none of this tenant: who asks cannot tell which."""
+
+    code = "NOT_FOUND"
+    reason = "SESSION_NOT_FOUND"
+
+
+class SessionCorruptError(ForethoughtError):
+    """What is stored of a session is not what was written, or was written by another version."""
+
+    code = "DATA_LOSS"
+    reason = "SESSION_CORRUPT"
+
+
+class SessionInUseError(ForethoughtError):
+    """Another owner has the session, and is alive as far as the store knows."""
+
+    code = "ABORTED"
+    reason = "SESSION_IN_USE"
+
+
+class LeaseLostError(ForethoughtError):
+    """Someone else has taken the session over, or deleted it: whoever had it must stop."""
+
+    code = "ABORTED"
+    reason = "LEASE_LOST"
+
+
+class RoundMismatchError(ForethoughtError):
+    """A round does not follow those that are stored. The metadata says where they end."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ROUND_MISMATCH"
+
+
 class RemoteError(ForethoughtError):
     """A call failed without saying why in our terms. `code` is the gRPC code's name."""
 

@@ -4,14 +4,18 @@ The token with the least E / p, with exponential noise E, is a sample of p; `sam
 says what for. `KeyedRandomness.exponential` says what the noise of a token is. Of a whole row it
 costs more than everything else that is done with the row, so `rows.c` computes it only where it can
 decide; `torch_rows.py` computes all of it.
+
+Probabilities are left as they are, float32, and not normalised: they cross the wire without loss,
+and are to the orchestrator's choice bit for bit what they were to the choice made here.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
 from forethought.engine import native_rows, torch_rows
-from forethought.engine.draws import as_evidence, flat_supports
+from forethought.engine.draws import flat_supports
 from forethought.sampling.types import DraftedToken, PositionEvidence, coupled_guess
 
 
@@ -42,5 +46,23 @@ def measure_coupled(
         InvalidArgumentError: a support holds what is not a token.
     """
     flat = flat_supports(supports, vocab_size=probs.shape[-1])
-    rows = native_rows if native_rows.takes(probs) else torch_rows
-    return as_evidence(flat, rows.measure_coupled(probs, flat, keys))
+    measures = (native_rows if native_rows.takes(probs) else torch_rows).measure_coupled(
+        probs, flat, keys
+    )
+    return [
+        PositionEvidence(
+            measures.on_support[start:end],
+            tail_mass,
+            tail_id,
+            tail_prob if tail_mass else 0.0,
+            greedy_id,
+        )
+        for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
+            pairwise(flat.bounds),
+            measures.tail_masses,
+            measures.tail_ids,
+            measures.tail_probs,
+            measures.greedy_ids,
+            strict=True,
+        )
+    ]

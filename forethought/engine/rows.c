@@ -361,9 +361,9 @@ static inline uint64_t hash_of(uint64_t key, uint64_t index) {
     return bits ^ bits >> 31;
 }
 
-/* The noise of a token: -log u, where u is the upper 53 bits of its hash, and a half. */
+/* The noise of a token: -log u, where u is the upper 52 bits of its hash and a half. */
 static double noise_of(uint64_t key, long token) {
-    return -log(((double)(hash_of(key, (uint64_t)token) >> 11) + 0.5) * 0x1p-53);
+    return -log(((double)(hash_of(key, (uint64_t)token) >> 12) + 0.5) * 0x1p-52);
 }
 
 /* For SPAN tokens a number that their noise is not below: 1 - u, as -log u >= 1 - u; of that the

@@ -1,7 +1,7 @@
 """The noise of coupled sessions for whole rows, in torch's operations.
 
-A function of a key and the token id, computed in whole numbers of 64 bits, so that every device and
-every tier comes to the same.
+A function of a key and the token id, computed in whole numbers of 64 bits up to its logarithm, so
+that every device and every tier comes to the same but for the last bit of a double.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from functools import cache
 import torch
 
 from forethought.sampling.randomness import (
+    EXPONENTIAL_SHIFT,
+    EXPONENTIAL_UNIT,
     SPLITMIX64_LAST_SHIFT,
     SPLITMIX64_MIX,
     SPLITMIX64_STEP,
@@ -32,7 +34,7 @@ def exponentials(keys: Sequence[int], vocab_size: int, device: torch.device) -> 
     for shift, factor in SPLITMIX64_MIX:
         bits = (bits ^ _shifted(bits, shift)).mul_(_signed(factor))
     bits ^= _shifted(bits, SPLITMIX64_LAST_SHIFT)
-    uniforms = _shifted(bits, 11).double().add_(0.5).mul_(2.0**-53)
+    uniforms = _shifted(bits, EXPONENTIAL_SHIFT).double().add_(0.5).mul_(EXPONENTIAL_UNIT)
     return uniforms.log_().neg_()
 
 

@@ -31,9 +31,15 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
     for leaf in (
         errors.CachePositionMismatchError,
         errors.DrainingError,
+        errors.LeaseLostError,
         errors.LoadingError,
         errors.ModelMismatchError,
         errors.OpeningTimeoutError,
+        errors.RoundMismatchError,
+        errors.SessionCorruptError,
+        errors.SessionInUseError,
+        errors.SessionNotFoundError,
+        errors.StoreUnavailableError,
         errors.TierUnavailableError,
         errors.VocabularyMismatchError,
     )

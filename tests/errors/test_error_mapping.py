@@ -21,9 +21,15 @@ from tests.stack import running_server
 PLAIN_LEAVES = [
     errors.CachePositionMismatchError,
     errors.DrainingError,
+    errors.LeaseLostError,
     errors.LoadingError,
     errors.ModelMismatchError,
     errors.OpeningTimeoutError,
+    errors.RoundMismatchError,
+    errors.SessionCorruptError,
+    errors.SessionInUseError,
+    errors.SessionNotFoundError,
+    errors.StoreUnavailableError,
     errors.TierUnavailableError,
     errors.VocabularyMismatchError,
 ]

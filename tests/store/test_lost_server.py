@@ -1,0 +1,373 @@
+"""A server that dies, hangs, is full or forgets costs little time, and is found again."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from forethought.errors import (
+    InvalidArgumentError,
+    LeaseLostError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+)
+from forethought.store.block_codec import BlockId
+from forethought.store.block_store import BlockStore
+from forethought.store.breaker import BreakerSettings, BreakerState
+from forethought.store.connection import ConnectionSettings, StoreConnection
+from forethought.store.session_store import SessionStore
+from forethought.store.write_behind import WriteBehind, WriteBehindSettings
+from tests.ports import free_port
+from tests.store.blocks import FORMAT, a_chain, numbers_of
+from tests.store.servers import ValkeyServer
+from tests.store.sessions import TENANT, a_head, some_rounds
+from tests.waiting import until
+
+TIMEOUT_S = 0.5
+BREAKER = BreakerSettings(max_failures=3, first_pause_s=0.05, max_pause_s=0.2)
+
+
+@pytest.fixture
+async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnection]:
+    # Longer than a busy machine takes for a call.
+    connection = StoreConnection(
+        ConnectionSettings(own_server.url, connect_timeout_s=1, timeout_s=1, breaker=BREAKER)
+    )
+    yield connection
+    await connection.close()
+
+
+async def until_back(connection: StoreConnection) -> None:
+    """Returns when calls go through again."""
+
+    async def answers() -> bool:
+        try:
+            return bool(await connection.run(lambda client: client.ping()))
+        except StoreUnavailableError:
+            return False
+
+    await until(answers)
+    assert connection.state is BreakerState.CLOSED
+
+
+async def test_a_server_that_was_started_again_is_used_without_an_error(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    await store.create(a_head(), "here#1")
+    own_server.kill()
+    own_server.start()
+    lease = await store.create(a_head(), "here#1")
+    await store.append(lease, some_rounds(2))
+
+
+async def test_without_a_server_calls_fail_at_once_until_it_is_back(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    head = a_head()
+    lease = await store.create(head, "here#1")
+    own_server.kill()
+    began = perf_counter()
+    for number in range(3):
+        with pytest.raises(StoreUnavailableError) as refused:
+            await store.append(lease, some_rounds(number))
+    assert refused.value.metadata == {"cause": "ConnectionError"}
+    assert own_connection.state is BreakerState.OPEN
+    for _ in range(100):
+        with pytest.raises(StoreUnavailableError):
+            await store.load(TENANT, head.session_id)
+    assert perf_counter() - began < 3
+    own_server.start()
+    await until_back(own_connection)
+    with pytest.raises(SessionNotFoundError):
+        await store.append(lease, some_rounds(1))
+    await store.restore(lease, head, some_rounds(3))
+    assert list((await store.load(TENANT, head.session_id)).rounds) == some_rounds(3)
+
+
+async def test_a_server_that_hangs_costs_each_call_its_time_limit_and_then_nothing(
+    own_server: ValkeyServer,
+):
+    # A pause in which even a busy machine makes another call.
+    breaker = BreakerSettings(max_failures=3, first_pause_s=2, max_pause_s=2)
+    own_connection = StoreConnection(
+        ConnectionSettings(own_server.url, timeout_s=TIMEOUT_S, breaker=breaker)
+    )
+    store = SessionStore(own_connection)
+    head = a_head()
+    lease = await store.create(head, "here#1")
+    own_server.signal(signal.SIGSTOP)
+    try:
+        began = perf_counter()
+        # More calls than connections: the others wait for one, and no longer than the rest.
+        attempts = [store.append(lease, some_rounds(1)) for _ in range(20)]
+        results = await asyncio.gather(*attempts, return_exceptions=True)
+        waited_s = perf_counter() - began
+        assert {type(result) for result in results} == {StoreUnavailableError}
+        assert TIMEOUT_S * 0.9 < waited_s < TIMEOUT_S + 1.5
+        assert own_connection.state is BreakerState.OPEN
+        with pytest.raises(StoreUnavailableError, match="left alone"):
+            await store.append(lease, some_rounds(1))
+    finally:
+        own_server.signal(signal.SIGCONT)
+    await until_back(own_connection)
+    # Whatever of the lost calls was carried out after all, the same round is no error.
+    await store.append(lease, some_rounds(2))
+    assert list((await store.load(TENANT, head.session_id)).rounds) == some_rounds(2)
+    await own_connection.close()
+
+
+async def test_a_server_that_was_never_there_is_unavailable():
+    connection = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{free_port()}"))
+    with pytest.raises(StoreUnavailableError) as refused:
+        await SessionStore(connection).create(a_head(), "here#1")
+    assert refused.value.code == "UNAVAILABLE"
+    await connection.close()
+
+
+async def test_a_full_server_refuses_writes_and_still_reads(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    head = a_head()
+    lease = await store.create(head, "here#1")
+    await store.append(lease, some_rounds(2))
+    with own_server.client() as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", 1)
+        for _ in range(5):
+            with pytest.raises(StoreUnavailableError) as refused:
+                await store.append(lease, some_rounds(3))
+            assert refused.value.metadata == {"cause": "OutOfMemoryError"}
+        with pytest.raises(StoreUnavailableError):
+            await store.restore(lease, head, some_rounds(3))
+        assert own_connection.state is BreakerState.CLOSED
+        record = await store.load(TENANT, head.session_id)
+        assert list(record.rounds) == some_rounds(2)
+        redis.config_set("maxmemory", 0)
+    await store.append(lease, some_rounds(3))
+    await store.delete(TENANT, head.session_id)
+
+
+async def test_a_full_server_lets_sessions_be_deleted(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    lease = await store.create(a_head(), "here#1")
+    with own_server.client() as redis:
+        redis.config_set("maxmemory", 1)
+        await store.delete(TENANT, lease.session_id)
+        assert redis.exists(*redis.keys("*:session:*")) == 1
+    with pytest.raises(LeaseLostError):
+        await store.append(lease, ())
+
+
+async def test_evicted_sessions_are_lost_as_a_whole(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    leases, rounds = [], some_rounds(10, position=1000)
+    with own_server.client() as redis:
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 500_000)
+        for _ in range(150):
+            lease = await store.create(a_head(prompt=tuple(range(1000))), "here#1")
+            with suppress(SessionNotFoundError):  # evicted already
+                await store.append(lease, rounds)
+            leases.append(lease)
+        assert redis.info("stats")["evicted_keys"] > 0
+    num_left = 0
+    for lease in leases:
+        try:
+            record = await store.load(TENANT, lease.session_id)
+        except SessionNotFoundError:
+            continue
+        num_left += 1
+        assert list(record.rounds) == rounds
+    assert 0 < num_left < 150
+    listed = await store.list_page(TENANT, page_size=1000)
+    assert len(listed.sessions) <= num_left
+
+
+async def test_a_server_that_forgot_the_script_is_told_it_again(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    store = SessionStore(own_connection)
+    lease = await store.create(a_head(), "here#1")
+    for number in range(3):
+        with own_server.client() as redis:
+            redis.script_flush()
+        await store.append(lease, some_rounds(number))
+    with own_server.client() as redis:
+        assert redis.info("commandstats")["cmdstat_eval"]["calls"] == 4
+    await store.append(lease, some_rounds(4))
+    with own_server.client() as redis:
+        assert redis.info("commandstats")["cmdstat_eval"]["calls"] == 4
+
+
+async def test_answers_never_reach_another_call(own_connection: StoreConnection):
+    """Calls are cancelled at every point of their way, while others go on."""
+
+    async def echo(text: str) -> bool:
+        return await own_connection.run(lambda client: client.echo(text)) == text.encode()
+
+    for number in range(300):
+        doomed = [asyncio.create_task(echo(f"doomed {number} {index}")) for index in range(4)]
+        for _ in range(number % 30):
+            await asyncio.sleep(0)
+        for task in doomed:
+            task.cancel()
+        kept = await asyncio.gather(*(echo(f"kept {number} {index}") for index in range(4)))
+        assert all(kept)
+        await asyncio.gather(*doomed, return_exceptions=True)
+    assert own_connection.state is BreakerState.CLOSED
+
+
+async def test_the_user_of_an_acl_is_all_it_takes_and_its_password_is_not_shown(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    with own_server.client() as redis:
+        redis.acl_setuser(
+            "sessions",
+            enabled=True,
+            passwords=["+s3cret"],
+            keys=["forethought:*"],
+            categories=["-@all", "+@read", "+@write", "+@scripting", "+@connection"],
+            commands=["+time", "+info"],
+        )
+    settings = ConnectionSettings(f"redis://sessions:s3cret@127.0.0.1:{own_server.port}/0")
+    assert "s3cret" not in repr(settings)
+    connection = StoreConnection(settings)
+    store = SessionStore(connection)
+    lease = await store.create(a_head(), "here#1")
+    await store.append(lease, some_rounds(2))
+    await store.list_page(TENANT)
+    await store.delete(TENANT, lease.session_id)
+    await connection.close()
+    wrong = StoreConnection(
+        ConnectionSettings(f"redis://sessions:wrong@127.0.0.1:{own_server.port}/0")
+    )
+    with pytest.raises(StoreUnavailableError) as refused:
+        await SessionStore(wrong).create(a_head(), "here#1")
+    assert refused.value.metadata == {"cause": "AuthenticationError"}
+    assert "wrong" not in refused.value.message
+    await wrong.close()
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://host:port"])
+def test_what_is_no_url_of_a_store_is_refused_at_once(url: str):
+    with pytest.raises(InvalidArgumentError):
+        StoreConnection(ConnectionSettings(url))
+
+
+async def fetched(store: BlockStore, chain: list[BlockId]) -> int:
+    num_fetched = 0
+    async with aclosing(store.fetch(chain)) as blocks:
+        async for numbers in blocks:
+            np.testing.assert_array_equal(numbers, numbers_of(chain[num_fetched]))
+            num_fetched += 1
+    return num_fetched
+
+
+async def test_blocks_do_without_the_server_and_with_it_again(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    chain = a_chain(40)
+    store = BlockStore(own_connection, FORMAT)
+    writer = WriteBehind(
+        store, WriteBehindSettings(refused=BreakerSettings(1, first_pause_s=0.01, max_pause_s=0.05))
+    )
+    own_server.kill()
+    for block_id in chain[:20]:
+        writer.offer(block_id, numbers_of(block_id))
+    await until(lambda: writer.counters.num_failed == 20)
+    assert writer.num_queued_bytes == 0
+    assert await store.count_prefix(chain) == await fetched(store, chain) == 0
+    assert store.counters.num_failures > 0
+    own_server.start()
+    await until_back(own_connection)
+
+    async def written() -> bool:
+        for block_id in chain:
+            writer.offer(block_id, numbers_of(block_id))
+        return await store.count_prefix(chain) == 40
+
+    await until(written)
+    assert await fetched(store, chain) == 40
+    own_server.kill()
+    assert await fetched(store, chain) == 0
+    own_server.start()
+    await until_back(own_connection)
+    await until(written)
+    await writer.close()
+
+
+async def test_a_server_that_hangs_holds_up_neither_offers_nor_the_end(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    chain = a_chain(2000)
+    numbers = numbers_of(chain[0])
+    store = BlockStore(own_connection, FORMAT)
+    writer = WriteBehind(store)
+    await own_connection.run(lambda client: client.ping())
+    own_server.signal(signal.SIGSTOP)
+    try:
+        began = perf_counter()
+        for block_id in chain:
+            writer.offer(block_id, numbers)
+        assert perf_counter() - began < 1
+        began = perf_counter()
+        await writer.close(timeout_s=0.5)
+        assert perf_counter() - began < 2
+        assert await store.count_prefix(chain) == await fetched(store, chain) == 0
+        counters = writer.counters
+        assert counters.num_failed + counters.num_dropped == counters.num_offered == 2000
+    finally:
+        own_server.signal(signal.SIGCONT)
+
+
+async def test_blocks_leave_room_on_a_server_that_evicts_nothing(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    chain = a_chain(100)
+    with own_server.client() as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 4_000_000)
+        for number in range(36):
+            redis.set(f"filling {number}", b"x" * 100_000)
+    assert await num_written(own_connection, chain) == 0
+    await SessionStore(own_connection).create(a_head(), "here#1")
+    with own_server.client() as redis:
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+    assert await num_written(own_connection, chain) == 100
+
+
+async def num_written(connection: StoreConnection, chain: list[BlockId]) -> int:
+    """Offers blocks to a new writer. How many it wrote."""
+    writer = WriteBehind(BlockStore(connection, FORMAT))
+    for block_id in chain:
+        writer.offer(block_id, numbers_of(block_id))
+    await writer.close(timeout_s=20)
+    return writer.counters.num_written
+
+
+async def test_evicted_blocks_are_a_shorter_prefix(
+    own_server: ValkeyServer, own_connection: StoreConnection
+):
+    chain = a_chain(200)
+    with own_server.client() as redis:
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 1_000_000)
+    store = BlockStore(own_connection, FORMAT)
+    writer = WriteBehind(store)
+    for block_id in chain:
+        writer.offer(block_id, numbers_of(block_id))
+    await writer.close(timeout_s=20)
+    found = await store.count_prefix(chain)
+    assert found < 200
+    assert await fetched(store, chain) == found
