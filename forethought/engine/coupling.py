@@ -1,9 +1,10 @@
 """Choices by noise that draft and target share, for whole rows of a vocabulary.
 
 The token with the least E / p, with exponential noise E, is a sample of p; `sampling/coupled.py`
-says what for. `KeyedRandomness.exponential` says what the noise of a token is. Of a whole row it
-costs more than everything else that is done with the row, so `rows.c` computes it only where it can
-decide; `torch_rows.py` computes all of it.
+says what for. `KeyedRandomness.exponential` says what the noise of a token is: whole numbers of 64
+bits up to its logarithm, so that every device and every tier comes to the same but for the last bit
+of a double. Of a whole row it costs more than everything else that is done with the row, so
+`rows.c` computes it only where it can decide; `torch_rows.py` computes all of it.
 
 Probabilities are left as they are, float32, and not normalised: they cross the wire without loss,
 and are to the orchestrator's choice bit for bit what they were to the choice made here.
@@ -46,16 +47,15 @@ def measure_coupled(
         InvalidArgumentError: a support holds what is not a token.
     """
     flat = flat_supports(supports, vocab_size=probs.shape[-1])
-    measures = (native_rows if native_rows.takes(probs) else torch_rows).measure_coupled(
-        probs, flat, keys
-    )
+    rows = native_rows if native_rows.takes(probs) else torch_rows
+    measures = rows.measure_coupled(probs, flat, keys)
     return [
         PositionEvidence(
-            measures.on_support[start:end],
-            tail_mass,
-            tail_id,
-            tail_prob if tail_mass else 0.0,
-            greedy_id,
+            target_probs=measures.on_support[start:end],
+            tail_mass=tail_mass,
+            tail_token_id=tail_id if tail_mass else 0,
+            tail_token_prob=tail_prob if tail_mass else 0.0,
+            greedy_token_id=greedy_id,
         )
         for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
             pairwise(flat.bounds),

@@ -361,7 +361,7 @@ static inline uint64_t hash_of(uint64_t key, uint64_t index) {
     return bits ^ bits >> 31;
 }
 
-/* The noise of a token: -log u, where u is the upper 52 bits of its hash and a half. */
+/* The noise of a token: -log u, where u is the upper 52 bits of its hash, and a half: above 0, below 1. */
 static double noise_of(uint64_t key, long token) {
     return -log(((double)(hash_of(key, (uint64_t)token) >> 12) + 0.5) * 0x1p-52);
 }
