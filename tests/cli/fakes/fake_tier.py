@@ -23,7 +23,7 @@ _ENGINE_FLAGS = ("--dtype", "--device", "--num-threads")
 _FLAGS = {
     "target": _ENGINE_FLAGS,
     "draft": (*_ENGINE_FLAGS, "--proposer"),
-    "orchestrator": ("--draft", "--target", "--num-speculative-tokens"),
+    "orchestrator": ("--draft", "--target", "--num-speculative-tokens", "--redis-url"),
 }
 
 
