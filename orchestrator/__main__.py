@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import grpc
 import structlog
@@ -13,6 +14,7 @@ from forethought.rpc.channels import open_channel
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.rpc.status import error_from_rpc
 from forethought.rpc.tier_codec import model_from_proto
+from forethought.store.session_store import SessionStoreSettings
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2 import DESCRIPTOR
@@ -24,6 +26,7 @@ from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.servicer import GenerationServicer
+from orchestrator.sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
 
 _log = structlog.get_logger(__name__)
@@ -50,11 +53,27 @@ async def serve(settings: OrchestratorSettings) -> None:
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
             model = await find_target(tiers.target, settings.target)
             deployment = make_deployment(settings, tokenizer, model)
-            servicer = GenerationServicer(deployment, tiers, settings.max_requests)
+            servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
             add_GenerationServiceServicer_to_server(servicer, services)
 
         options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-        await run_server(options, add_services)
+        sessions = open_sessions(settings)
+        async with AsyncExitStack() as cleanup:
+            if sessions is not None:
+                cleanup.push_async_callback(sessions.close)
+            await run_server(options, add_services)
+
+
+def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
+    """The store of sessions, if there is one. It is connected to when first used.
+
+    Raises:
+        InvalidArgumentError: its URL is none.
+    """
+    if settings.redis_url is None:
+        return None
+    times = SessionStoreSettings(ttl_s=settings.session_ttl_s, lease_s=settings.session_lease_s)
+    return Sessions(settings.redis_url.get_secret_value(), settings.listen, times)
 
 
 def load_text_tokenizer(model: str) -> TextTokenizer:

@@ -94,6 +94,8 @@ class RemoteVerifier:
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self.timings = RoundTimings()
         """Of the last round, by the tier's clock."""
+        self.num_cached_tokens = 0
+        """Tokens that the tier had computed already when it took the session last."""
 
     async def start(self, session: Session) -> None:
         """Opens the stream, so that the tier computes the prompt; raises as `verify` does."""
@@ -197,6 +199,7 @@ class RemoteVerifier:
         if not response.HasField("opened"):
             raise TierProtocolError("the target tier did not answer the opening")
         self._was_open = True
+        self.num_cached_tokens = response.opened.num_cached_tokens
         return stream
 
 

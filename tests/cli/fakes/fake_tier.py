@@ -23,7 +23,13 @@ _ENGINE_FLAGS = ("--dtype", "--device", "--num-threads")
 _FLAGS = {
     "target": _ENGINE_FLAGS,
     "draft": (*_ENGINE_FLAGS, "--proposer"),
-    "orchestrator": ("--draft", "--target", "--policy", "--num-speculative-tokens"),
+    "orchestrator": (
+        "--draft",
+        "--target",
+        "--policy",
+        "--num-speculative-tokens",
+        "--redis-url",
+    ),
 }
 
 
