@@ -135,9 +135,8 @@ class Engine(Generic[WorkT, ResultT]):
         )
         sequence.extend(token_ids)
         self._open.add(sequence)
-        self._send(lambda: self._scheduler.open(sequence))
-        if not self._begin_restore(sequence, token_ids, salt):
-            self._send(lambda: self._compute_prompt(sequence))
+        waits = self._begin_restore(sequence, token_ids, salt)
+        self._send(lambda: self._take_in(sequence, waits=waits))
         return sequence
 
     def count_reusable(self, token_ids: Sequence[int], salt: bytes = b"") -> int:
@@ -259,6 +258,11 @@ class Engine(Generic[WorkT, ResultT]):
                 message = self._messages.get_nowait()
         except Empty:
             return
+
+    def _take_in(self, sequence: CachedSequence, *, waits: bool) -> None:
+        self._scheduler.open(sequence)
+        if not waits:
+            self._compute_prompt(sequence)
 
     def _compute_prompt(self, sequence: CachedSequence) -> None:
         self._scheduler.add(Job(None, sequence, perf_counter_ns()))
