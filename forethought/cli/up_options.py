@@ -119,8 +119,8 @@ NoStore = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Start no Valkey. The embedded one is ready for the sessions to come; so far no "
-        "tier keeps anything in it.",
+        help="Start no Valkey. In the embedded one the tiers keep what they have computed of "
+        "prompts, so that a tier that is started again need not compute it anew.",
         rich_help_panel=_PROCESSES,
     ),
 ]

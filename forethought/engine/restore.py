@@ -13,6 +13,7 @@ that is opened beside an archive that is slow, stuck or gone loses a twentieth a
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -30,10 +31,10 @@ _log = structlog.get_logger(__name__)
 _SLACK = 0.05  # of the time to compute all that is missing
 _MIN_SLACK_S = 0.02  # a question and its answer, on a machine that has other things to do
 _MAX_SLACK_S = 1.0
-_MAX_BATCH = 64  # blocks that wait for the engine's thread
+_MAX_WAITING = 64  # blocks in memory that wait for the engine's thread
 
-Put = Callable[[int, Sequence[Numbers]], asyncio.Future[bool]]
-"""Index of a block in its sequence, and what belongs there and behind: whether it was put there."""
+Put = Callable[[int, Numbers], asyncio.Future[bool]]
+"""Index of a block in its sequence, and what belongs there: whether the sequence has it now."""
 
 
 @dataclass(slots=True)
@@ -72,12 +73,11 @@ class Restore:
     ) -> None:
         self._archive = archive
         self._names = names[num_held:]
-        self._next = num_held  # index of the next block to put
+        self._num_held = num_held
         self._rate = rate
         self._counters = counters
         self._put = put
         self._on_end = on_end
-        self._batch: list[Numbers] = []  # arrived and not put yet
         self._num_arrived = 0
         self._began = perf_counter()
         self._over = asyncio.Event()
@@ -100,7 +100,6 @@ class Restore:
     def abandon(self) -> None:
         """The session is gone."""
         self._on_end = lambda: None
-        self._batch = []
         self._end()
         self.task.cancel()
 
@@ -122,26 +121,21 @@ class Restore:
             self._end()
 
     async def _fetch(self, num_found: int) -> None:
-        putting: asyncio.Future[bool] | None = None
+        waiting: deque[asyncio.Future[bool]] = deque()
         async with aclosing(self._archive.fetch(self._names[:num_found])) as blocks:
             async for numbers in blocks:
                 if self._over.is_set():
                     return
-                self._batch.append(numbers)
+                waiting.append(self._put(self._num_held + self._num_arrived, numbers))
                 self._num_arrived += 1
                 self._arm()
-                if not self._pays(num_found - self._num_arrived):
+                num_left = num_found - self._num_arrived
+                if num_left and not self._pays(num_left):
                     self._counters.num_given_up += 1
                     return
-                if putting is None or putting.done() or len(self._batch) >= _MAX_BATCH:
-                    if putting is not None and not await putting:
+                while waiting and (waiting[0].done() or len(waiting) > _MAX_WAITING):
+                    if not await waiting.popleft():
                         return
-                    putting = self._flush()
-
-    def _flush(self) -> asyncio.Future[bool]:
-        batch, self._batch = self._batch, []
-        index, self._next = self._next, self._next + len(batch)
-        return self._put(index, batch)
 
     def _pays(self, num_blocks: int) -> bool:
         """Whether fetching so many is faster than computing them, as far as one can tell."""
@@ -171,8 +165,6 @@ class Restore:
             self._timer.cancel()
         if not self._num_found.done():
             self._num_found.set_result(0)
-        if self._batch:
-            self._flush()
         _log.debug(
             "restore_ended",
             num_missing_blocks=len(self._names),

@@ -81,7 +81,7 @@ class Restorer:
             num_held // BLOCK_LEN,
             self.rate,
             self.counters,
-            lambda index, blocks: self._put(sequence, index, blocks),
+            lambda index, numbers: self._put(sequence, index, numbers),
             lambda: self._end(sequence),
         )
         self._restores[sequence] = restore
@@ -115,9 +115,7 @@ class Restorer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _put(
-        self, sequence: CachedSequence, index: int, blocks: Sequence[Numbers]
-    ) -> asyncio.Future[bool]:
+    def _put(self, sequence: CachedSequence, index: int, numbers: Numbers) -> asyncio.Future[bool]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool] = loop.create_future()
 
@@ -126,7 +124,7 @@ class Restorer:
                 done.set_result(success)
 
         def put() -> None:
-            success = self._insert(sequence, index, blocks)
+            success = self._insert(sequence, index, numbers)
             # The event loop may have ended with its process.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(tell, success)
@@ -148,20 +146,19 @@ class Restorer:
         except Exception:  # noqa: BLE001 - nobody needs the archive
             _log.exception("offer_failed")
 
-    def _insert(self, sequence: CachedSequence, index: int, blocks: Sequence[Numbers]) -> bool:
-        """Puts blocks behind those that a session has; False when it should get no more."""
+    def _insert(self, sequence: CachedSequence, index: int, numbers: Numbers) -> bool:
+        """Puts a block behind those that a session has; False when it should get no more."""
         if sequence not in self._waiting:
             return False
         sequence.take_prefix()
-        for place, numbers in enumerate(blocks, index):
-            num_blocks = len(sequence.block_ids)
-            if num_blocks > place:
-                continue  # another session has computed it meanwhile
-            # Others may have taken the blocks before it.
-            fill = partial(self._model.write_block, numbers=numbers)
-            if num_blocks < place or not sequence.restore_block(fill):
-                return False
-            self.counters.num_blocks += 1
+        num_blocks = len(sequence.block_ids)
+        if num_blocks > index:
+            return True  # another session has computed it meanwhile
+        # Others may have taken the blocks before it.
+        fill = partial(self._model.write_block, numbers=numbers)
+        if num_blocks < index or not sequence.restore_block(fill):
+            return False
+        self.counters.num_blocks += 1
         return True
 
     def _release(self, sequence: CachedSequence) -> None:
