@@ -22,6 +22,7 @@ from time import perf_counter
 from forethought.engine.warm_up import TierModel, load_for_tier
 from forethought.kv_archive import attach_archive
 from forethought.sampling.params import SamplingParams
+from forethought.telemetry import LogFormat, configure_logging
 from forethought.tier import VerifyRound
 from target_service.servicer import TargetServicer
 from target_service.settings import TargetSettings
@@ -106,6 +107,7 @@ def main() -> None:
         with suppress(KeyboardInterrupt):
             asyncio.run(run_proxy(int(options.proxy[0]), float(options.proxy[1])))
         return
+    configure_logging(LogFormat.CONSOLE, "warning")
     server = ValkeyServer()
     server.start()
     proxy, port = start_proxy(server.port, options.slow * 1e6)

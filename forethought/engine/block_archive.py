@@ -51,6 +51,7 @@ class ComputeRate:
 
     def __init__(self, seconds_per_token: float) -> None:
         self._seconds_per_token = seconds_per_token
+        self._is_measured = False
 
     def seconds_for(self, num_tokens: int) -> float:
         """How long so many tokens of a prompt take, with nothing else to do."""
@@ -59,5 +60,6 @@ class ComputeRate:
     def passed(self, num_tokens: int, seconds: float) -> None:
         """A pass over so many tokens took so long."""
         if num_tokens >= self._MIN_TOKENS:
-            change = seconds / num_tokens - self._seconds_per_token
-            self._seconds_per_token += self._LATEST_WEIGHT * change
+            weight = self._LATEST_WEIGHT if self._is_measured else 1.0
+            self._seconds_per_token += weight * (seconds / num_tokens - self._seconds_per_token)
+            self._is_measured = True

@@ -21,10 +21,10 @@ from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.kv_layout import KVLayout
-from forethought.engine.packed import BLOCK_LEN, pack
+from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError
 from forethought.tier import RoundTimings, TierLoad
 
@@ -39,6 +39,7 @@ Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
 another pass. Must change nothing if it raises."""
 
 _BLOCKED_S = 0.05  # between two looks whether there is room
+_MEASURED_TOKENS = 128  # of a prompt, to know what computing takes before there is any
 _IDLE_S = 2.0  # without work, before the books are checked
 
 
@@ -92,9 +93,10 @@ class Engine(Generic[WorkT, ResultT]):
 
         Args:
             archive: to be closed after the engine.
-            rate: of computing, to begin with.
+            rate: of computing. It is measured here, once, and then with every prompt.
         """
         self.restorer = Restorer(self._model, archive, rate, self._send, self._compute_prompt)
+        self._send(lambda: self._measure_prompt(rate))
 
     @property
     def kv_layout(self) -> KVLayout:
@@ -266,6 +268,15 @@ class Engine(Generic[WorkT, ResultT]):
 
     def _compute_prompt(self, sequence: CachedSequence) -> None:
         self._scheduler.add(Job(None, sequence, perf_counter_ns()))
+
+    def _measure_prompt(self, rate: ComputeRate) -> None:
+        """Into the pool, where nothing is yet."""
+        num_tokens = min(_MEASURED_TOKENS, self._limits.scheduler.max_tokens, self.max_model_len)
+        part = SequencePart([0] * num_tokens, 0, range(num_blocks_for(num_tokens)), 1)
+        started = perf_counter_ns()
+        # Copied, so that a device has finished when the time is taken.
+        self._model.forward(pack([part], self._device))[:1, :1].cpu()
+        rate.passed(num_tokens, (perf_counter_ns() - started) / 1e9)
 
     def _published(self, block_id: int, name: BlockName) -> None:
         if self.restorer is not None:
