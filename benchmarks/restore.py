@@ -74,6 +74,7 @@ async def measure(options: argparse.Namespace, url: str, slow_url: str) -> dict[
     for _ in range(options.repeats):
         for name, own in settings.items():
             times[name].append(await time_first(loaded, own, prompt))
+            print(f"{name}: {times[name][-1]:.0f} ms", file=sys.stderr, flush=True)
     return times
 
 
