@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from draft_service.hybrid_proposer import HybridProposer
+from draft_service.lookup import LookupProposer
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
+from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
@@ -25,37 +28,39 @@ _log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
 
-NGRAM_MAX_LEN = 2**20
+LOOKUP_MAX_LEN = 2**20
 """Longest sequence that is searched, tokens."""
 
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
-    load = load_ngram if settings.proposer == "ngram" else load_model
+    load = LOADERS[settings.proposer]
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
     async with AsyncExitStack() as cleanup:
 
         def add(proposer: Proposer, services: LateServices) -> None:
-            if settings.proposer == "model":
-                archive = attach(proposer, settings)
-                if archive is not None:
-                    cleanup.push_async_callback(archive.close)
+            archive = attach(proposer, settings)
+            if archive is not None:
+                cleanup.push_async_callback(archive.close)
             add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
 
         await serve_loaded(options, lambda: load(settings), add)
 
 
 def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
-    """Gives a proposer with a model its archive, on the event loop."""
+    """Gives a proposer that has a model its archive, on the event loop; others need none."""
+    model = proposer.model if isinstance(proposer, HybridProposer) else proposer
+    if isinstance(model, LookupProposer):
+        return None
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.kv_archive import attach_archive  # noqa: PLC0415
 
-    assert isinstance(proposer, ModelProposer)
-    return attach_archive(proposer.engine, proposer.info, settings)
+    assert isinstance(model, ModelProposer)
+    return attach_archive(model.engine, model.info, settings)
 
 
-def load_ngram(settings: DraftSettings) -> Proposer:
+def load_lookup(settings: DraftSettings) -> LookupProposer:
     """A proposer that needs no model, only a vocabulary to agree on."""
     tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
     info = ModelInfo(
@@ -63,14 +68,27 @@ def load_ngram(settings: DraftSettings) -> Proposer:
         model_fingerprint="",
         vocabulary_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
-        max_model_len=settings.max_model_len or NGRAM_MAX_LEN,
+        max_model_len=settings.max_model_len or LOOKUP_MAX_LEN,
         dtype="",
         device="",
         max_num_speculative_tokens=settings.max_num_speculative_tokens,
     )
-    return NgramProposer(
-        info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
+    return make_lookup(settings.proposer, settings, info)
+
+
+def make_lookup(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
+    """The lookup proposer of that name."""
+    if kind == NgramProposer.name:
+        return NgramProposer(
+            info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
+        )
+    options = SuffixOptions(
+        settings.suffix_min_match,
+        settings.suffix_max_match,
+        settings.suffix_min_prob,
+        settings.suffix_memory,
     )
+    return SuffixProposer(info, options, settings.max_sessions)
 
 
 def load_model(settings: DraftSettings) -> Proposer:
@@ -99,8 +117,24 @@ def load_model(settings: DraftSettings) -> Proposer:
         settings.max_support,
         loaded.limits,
     )
-    proposer.looks_ahead = settings.lookahead
+    proposer.num_bets = settings.lookahead
     return proposer
+
+
+def load_hybrid(settings: DraftSettings) -> Proposer:
+    """A model, and a lookup that is preferred where it finds enough."""
+    model = load_model(settings)
+    shortest = {f"{settings.hybrid_lookup}_min_match": settings.hybrid_min_match}
+    preferring = settings.model_copy(update=shortest)
+    return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, model.info), model)
+
+
+LOADERS = {
+    "model": load_model,
+    "ngram": load_lookup,
+    "suffix": load_lookup,
+    "hybrid": load_hybrid,
+}
 
 
 if __name__ == "__main__":

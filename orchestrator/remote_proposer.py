@@ -26,7 +26,7 @@ from forethought.rpc.tier_codec import (
     speculate_to_proto,
 )
 from forethought.sampling.types import Draft, VerificationMode
-from forethought.tier import DraftRound, ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.round import Ask
@@ -80,6 +80,8 @@ class RemoteProposer:
         """Rounds that wanted a draft and got none because of the tier."""
         self.has_failed = False
         """Whether the last round was one of them."""
+        self.timings = RoundTimings()
+        """Of the last round, by the tier's clock; all 0 if it was not asked, or did not answer."""
         self.model: ModelInfo | None = None
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
@@ -99,6 +101,7 @@ class RemoteProposer:
         failure.
         """
         self.has_failed = False
+        self.timings = RoundTimings()
         k = ask.num_speculative_tokens
         wait_s = self._patience.round_s
         if ask.timeout_s is not None:
@@ -161,6 +164,7 @@ class RemoteProposer:
         self._check(answer, request, session.mode)
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
+        self.timings = answer.timings
         return answer.draft
 
     def _check(self, answer: DraftRound, request: SpeculateRound, mode: VerificationMode) -> None:

@@ -128,18 +128,25 @@ class Engine(Generic[WorkT, ResultT]):
             raise OverloadedError(
                 f"{num_waiting} sessions wait for memory, the most this tier lets wait"
             )
-        sequence = CachedSequence(
+        sequence = self.new_sequence(salt)
+        sequence.extend(token_ids)
+        self._open.add(sequence)
+        waits = self._begin_restore(sequence, token_ids, salt)
+        self._send(lambda: self._take_in(sequence, waits=waits))
+        return sequence
+
+    def new_sequence(self, salt: bytes = b"") -> CachedSequence:
+        """An empty sequence. It is no session: nobody waits for it, and none is refused for it.
+
+        Work that is started on it takes it in; `discard` frees it.
+        """
+        return CachedSequence(
             self._pool,
             self._model.vocab_size,
             self.max_model_len,
             self._model.device_name,
             salt,
         )
-        sequence.extend(token_ids)
-        self._open.add(sequence)
-        waits = self._begin_restore(sequence, token_ids, salt)
-        self._send(lambda: self._take_in(sequence, waits=waits))
-        return sequence
 
     def count_reusable(self, token_ids: Sequence[int], salt: bytes = b"") -> int:
         """How many of a session's tokens are in the cache already."""
@@ -178,6 +185,7 @@ class Engine(Generic[WorkT, ResultT]):
             total_ns=perf_counter_ns() - job.arrived_ns,
             batch_size=job.batch_size,
             num_batch_tokens=job.num_batch_tokens,
+            finish_ns=job.finish_ns,
         )
 
     def start(self, work: WorkT) -> None:
@@ -319,12 +327,15 @@ class Engine(Generic[WorkT, ResultT]):
         for turn in turns:
             turn.job.sequence.computed(len(turn.part.token_ids))
         done = [turn.job for turn in turns if turn.part.num_logits]
+        modelled_ns = perf_counter_ns()
         outcomes = self._outcomes(done, logits)
-        elapsed_ns = perf_counter_ns() - started_ns
+        ended_ns = perf_counter_ns()
+        elapsed_ns = ended_ns - started_ns
         num_tokens = sum(len(turn.part.token_ids) for turn in turns)
         for turn in turns:
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns
+            turn.job.finish_ns += ended_ns - modelled_ns
             if len(turns) >= turn.job.batch_size:
                 turn.job.batch_size = len(turns)
                 turn.job.num_batch_tokens = num_tokens
