@@ -1,5 +1,10 @@
 """`python -m draft_service`: runs the draft tier until SIGTERM."""
 
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
 import structlog
 
 from draft_service.hybrid_proposer import HybridProposer
@@ -16,6 +21,9 @@ from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 
+if TYPE_CHECKING:
+    from forethought.kv_archive import KVArchive
+
 _log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
@@ -28,11 +36,28 @@ async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
     load = LOADERS[settings.proposer]
 
-    def add(proposer: Proposer, services: LateServices) -> None:
-        add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
-
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-    await serve_loaded(options, lambda: load(settings), add)
+    async with AsyncExitStack() as cleanup:
+
+        def add(proposer: Proposer, services: LateServices) -> None:
+            archive = attach(proposer, settings)
+            if archive is not None:
+                cleanup.push_async_callback(archive.close)
+            add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
+
+        await serve_loaded(options, lambda: load(settings), add)
+
+
+def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
+    """Gives a proposer that has a model its archive, on the event loop; others need none."""
+    model = proposer.model if isinstance(proposer, HybridProposer) else proposer
+    if isinstance(model, LookupProposer):
+        return None
+    from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
+    from forethought.kv_archive import attach_archive  # noqa: PLC0415
+
+    assert isinstance(model, ModelProposer)
+    return attach_archive(model.engine, model.info, settings)
 
 
 def load_lookup(settings: DraftSettings) -> LookupProposer:

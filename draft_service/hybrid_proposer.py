@@ -36,20 +36,20 @@ class HybridProposer:
 
     def __init__(self, lookup: LookupProposer, model: Proposer) -> None:
         self._lookup = lookup
-        self._model = model
+        self.model = model
 
     @property
     def info(self) -> ModelInfo:
         """The model's."""
-        return self._model.info
+        return self.model.info
 
     @property
     def lookahead(self) -> LookaheadCounts:
         """The model's."""
-        return self._model.lookahead
+        return self.model.lookahead
 
     def open(self, opening: SessionOpen) -> "HybridSession":
-        model = self._model.open(opening)
+        model = self.model.open(opening)
         try:
             lookup = self._lookup.open(opening)
         except BaseException:
@@ -58,11 +58,11 @@ class HybridProposer:
         return HybridSession(lookup, model, len(opening.token_ids))
 
     def load(self) -> TierLoad:
-        return self._model.load()
+        return self.model.load()
 
     async def close(self) -> None:
         await self._lookup.close()
-        await self._model.close()
+        await self.model.close()
 
 
 class HybridSession:

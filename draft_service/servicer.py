@@ -63,7 +63,7 @@ class DraftingSession:
         self._info = info
         self._proposer = proposer
 
-    def opened(self) -> draft_pb2.SpeculateResponse:
+    async def opened(self) -> draft_pb2.SpeculateResponse:
         opened = SessionOpened(self._info, self._proposer.num_reused_tokens)
         return draft_pb2.SpeculateResponse(opened=opened_to_proto(opened))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import structlog
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -154,4 +154,32 @@ class EngineSettings(ProcessSettings):
         ge=0,
         description="most tokens of prompts in a pass that answers rounds too, so that running "
         "sessions keep their pace; 0 is 64 on a CPU and all that fit on a GPU",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey that keeps keys and values beyond this process: "
+        "redis://user:password@host:port/db, or rediss:// for TLS",
+    )
+    kv_store: Literal["off", "read-only", "read-write"] = Field(
+        "read-write",
+        description="what is done with keys and values there: nothing; sessions begin with what "
+        "others have written; or full blocks are written too. Without redis_url nothing",
+    )
+    kv_store_ttl_s: float = Field(
+        3600.0, ge=1, description="seconds after which a block goes that nobody asked for"
+    )
+    kv_store_queue: ByteSize = Field(
+        ByteSize(64 * 2**20),
+        ge=0,
+        description="memory for blocks that wait to be written; what comes beyond is dropped",
+    )
+    kv_store_max_value: ByteSize = Field(
+        ByteSize(16 * 2**20), ge=0, description="larger blocks are neither written nor read"
+    )
+    kv_store_memory_share: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="part of the memory of a server without eviction beyond which no blocks are "
+        "written",
     )

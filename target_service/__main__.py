@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from forethought.rpc.server import ServerOptions, run_process, serve_loaded
+from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.settings import TargetSettings
@@ -18,7 +19,18 @@ SERVICE_NAME = DESCRIPTOR.services_by_name["TargetService"].full_name
 async def serve(settings: TargetSettings) -> None:
     """Loads the model and serves it."""
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-    await serve_loaded(options, lambda: load(settings), add_TargetServiceServicer_to_server)
+    async with AsyncExitStack() as cleanup:
+
+        def add(servicer: TargetServicer, services: LateServices) -> None:
+            # Not in the thread that loads: the archive belongs to the event loop.
+            from forethought.kv_archive import attach_archive  # noqa: PLC0415
+
+            archive = attach_archive(servicer.engine, servicer.info, settings)
+            if archive is not None:
+                cleanup.push_async_callback(archive.close)
+            add_TargetServiceServicer_to_server(servicer, services)
+
+        await serve_loaded(options, lambda: load(settings), add)
 
 
 def load(settings: TargetSettings) -> TargetServicer:

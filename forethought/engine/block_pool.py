@@ -15,7 +15,7 @@ alone, but for `count_match`.
 
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -36,10 +36,29 @@ class PublishedBlock:
     token_ids: tuple[int, ...]
 
 
-class BlockPool:
-    """A fixed number of blocks."""
+@dataclass(frozen=True, slots=True)
+class BlockName:
+    """What a full block holds, whichever block of whichever pool that is."""
 
-    def __init__(self, num_blocks: int) -> None:
+    key: bytes  # stands for all tokens up to its end, and the salt
+    parent: bytes  # key of the block before, or of the salt
+    token_ids: tuple[int, ...]  # its own
+
+
+OnPublish = Callable[[int, BlockName], None]
+"""Told of each block that is published, and what it holds: not to be kept waiting."""
+
+
+class BlockPool:
+    """A fixed number of blocks.
+
+    Args:
+        num_blocks: how many.
+        on_publish: called in the engine's thread, with blocks that are complete.
+    """
+
+    def __init__(self, num_blocks: int, on_publish: OnPublish | None = None) -> None:
+        self._on_publish = on_publish
         self.num_blocks = num_blocks
         self._owners = [0] * num_blocks
         self._empty = list(range(num_blocks))[::-1]  # neither owned nor published
@@ -76,8 +95,11 @@ class BlockPool:
         """
         key = block_key(parent, token_ids)
         if key not in self._published:
-            self._published[key] = PublishedBlock(block_id, parent, tuple(token_ids))
+            name = BlockName(key, parent, tuple(token_ids))
+            self._published[key] = PublishedBlock(block_id, parent, name.token_ids)
             self._keys[block_id] = key
+            if self._on_publish is not None:
+                self._on_publish(block_id, name)
         return key
 
     def take_prefix(self, token_ids: Sequence[int], salt: bytes) -> tuple[list[int], list[bytes]]:
@@ -144,16 +166,22 @@ class BlockPool:
     def _match(self, token_ids: Sequence[int], salt: bytes) -> list[bytes]:
         """The keys of the longest chain of published blocks that the tokens begin with."""
         keys: list[bytes] = []
-        parent = root_key(salt)
-        for start in range(0, len(token_ids) - BLOCK_LEN + 1, BLOCK_LEN):
-            tokens = tuple(token_ids[start : start + BLOCK_LEN])
-            key = block_key(parent, tokens)
-            block = self._published.get(key)
-            if block is None or block.token_ids != tokens or block.parent != parent:
+        for name in block_names(token_ids, salt):
+            block = self._published.get(name.key)
+            if block is None or (block.token_ids, block.parent) != (name.token_ids, name.parent):
                 break
-            keys.append(key)
-            parent = key
+            keys.append(name.key)
         return keys
+
+
+def block_names(token_ids: Sequence[int], salt: bytes) -> Iterator[BlockName]:
+    """The full blocks of a sequence, from its beginning."""
+    parent = root_key(salt)
+    for start in range(0, len(token_ids) - BLOCK_LEN + 1, BLOCK_LEN):
+        tokens = tuple(token_ids[start : start + BLOCK_LEN])
+        name = BlockName(block_key(parent, tokens), parent, tokens)
+        yield name
+        parent = name.key
 
 
 def root_key(salt: bytes) -> bytes:

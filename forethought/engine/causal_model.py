@@ -4,6 +4,7 @@ from typing import Protocol
 
 import torch
 
+from forethought.engine.kv_layout import KVLayout, Numbers
 from forethought.engine.packed import PackedPass
 
 
@@ -43,6 +44,11 @@ class CausalModel(Protocol):
         """Memory of the keys and values of `BLOCK_LEN` tokens in all layers."""
         ...
 
+    @property
+    def kv_layout(self) -> KVLayout:
+        """How a block's keys and values stand side by side when they are read out."""
+        ...
+
     def allocate(self, num_blocks: int) -> None:
         """Makes the pool, for blocks 0 to num_blocks - 1. What an earlier pool held is lost."""
         ...
@@ -56,6 +62,14 @@ class CausalModel(Protocol):
             [R, V] float32 on the model's device: row i scores the token that follows
             `packed.logit_rows[i]`. The caller may keep it, not change it.
         """
+        ...
+
+    def read_block(self, block_id: int) -> Numbers:
+        """A copy of a block's keys and values, [N] laid out as `kv_layout` says."""
+        ...
+
+    def write_block(self, block_id: int, numbers: Numbers) -> None:
+        """Puts back what `read_block` of a model with the same `kv_layout` has returned."""
         ...
 
 

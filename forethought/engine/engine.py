@@ -17,11 +17,14 @@ from typing import Any, Generic, TypeVar
 import structlog
 import torch
 
-from forethought.engine.block_pool import BlockPool, IntegrityError
+from forethought.engine.block_archive import BlockArchive, ComputeRate
+from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
 from forethought.engine.causal_model import CausalModel, device_of
-from forethought.engine.packed import BLOCK_LEN, pack
+from forethought.engine.kv_layout import KVLayout
+from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
+from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError
 from forethought.tier import RoundTimings, TierLoad
 
@@ -36,6 +39,7 @@ Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
 another pass. Must change nothing if it raises."""
 
 _BLOCKED_S = 0.05  # between two looks whether there is room
+_MEASURED_TOKENS = 128  # of a prompt, to know what computing takes before there is any
 _IDLE_S = 2.0  # without work, before the books are checked
 
 
@@ -68,11 +72,13 @@ class Engine(Generic[WorkT, ResultT]):
         self._device = device_of(model)
         self._limits = limits
         self._finish = finish
-        self._pool = BlockPool(limits.num_blocks)
+        self._pool = BlockPool(limits.num_blocks, self._published)
         self._scheduler = Scheduler(self._pool, limits.scheduler)
         self._messages: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._open: set[CachedSequence] = set()  # in the event loop's hands
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.restorer: Restorer | None = None
+        """Restores sessions, if there is an archive."""
         self._is_closed = False
         self._num_running = 0  # jobs in the pass that is under way
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -81,6 +87,21 @@ class Engine(Generic[WorkT, ResultT]):
         model.allocate(limits.num_blocks)
 
     # In the event loop.
+
+    def use_archive(self, archive: BlockArchive, rate: ComputeRate) -> None:
+        """Keeps full blocks in an archive, and looks for those of new sessions there.
+
+        Args:
+            archive: to be closed after the engine.
+            rate: of computing. It is measured here, once, and then with every prompt.
+        """
+        self.restorer = Restorer(self._model, archive, rate, self._send, self._compute_prompt)
+        self._send(lambda: self._measure_prompt(rate))
+
+    @property
+    def kv_layout(self) -> KVLayout:
+        """Of the blocks that an archive gets."""
+        return self._model.kv_layout
 
     def open(self, token_ids: Sequence[int], salt: bytes = b"") -> CachedSequence:
         """Takes a session in, and begins to compute its tokens.
@@ -100,7 +121,9 @@ class Engine(Generic[WorkT, ResultT]):
             raise OverloadedError(
                 f"{self._limits.max_sessions} sessions are open, the most this tier takes"
             )
-        num_waiting = sum(not sequence.block_ids for sequence in self._open)
+        num_waiting = sum(
+            not (sequence.block_ids or self._is_restoring(sequence)) for sequence in self._open
+        )
         if num_waiting >= self._limits.max_waiting:
             raise OverloadedError(
                 f"{num_waiting} sessions wait for memory, the most this tier lets wait"
@@ -108,7 +131,8 @@ class Engine(Generic[WorkT, ResultT]):
         sequence = self.new_sequence(salt)
         sequence.extend(token_ids)
         self._open.add(sequence)
-        self._send(lambda: self._take_in(sequence))
+        waits = self._begin_restore(sequence, token_ids, salt)
+        self._send(lambda: self._take_in(sequence, waits=waits))
         return sequence
 
     def new_sequence(self, salt: bytes = b"") -> CachedSequence:
@@ -128,8 +152,13 @@ class Engine(Generic[WorkT, ResultT]):
         """How many of a session's tokens are in the cache already."""
         return self._pool.count_match(token_ids[:-1], salt)
 
+    async def count_restored(self, sequence: CachedSequence) -> int:
+        """How many tokens of a session are on their way from the archive. Waits until that is
+        known, for a short while."""
+        return 0 if self.restorer is None else await self.restorer.count_found(sequence)
+
     async def run(self, work: WorkT) -> tuple[ResultT, RoundTimings]:
-        """Waits for the result of a piece of work.
+        """Waits for the result of a piece of work, and before that for the session's restore.
 
         Raises:
             DrainingError: the engine is closed, or was before the work was done.
@@ -137,8 +166,13 @@ class Engine(Generic[WorkT, ResultT]):
         """
         if self._is_closed:
             raise DrainingError("the engine is closed")
+        arrived_ns = perf_counter_ns()
+        if self.restorer is not None:
+            await self.restorer.wait(work.sequence)
+            if self._is_closed:
+                raise DrainingError("the engine is closed")
         future = asyncio.get_running_loop().create_future()
-        job = Job(work, work.sequence, perf_counter_ns(), future)
+        job = Job(work, work.sequence, arrived_ns, future)
         self._send(lambda: self._begin(job))
         try:
             result: ResultT = await job.future
@@ -162,6 +196,8 @@ class Engine(Generic[WorkT, ResultT]):
 
     def discard(self, sequence: CachedSequence) -> None:
         """Ends a session. Its memory is free soon after; until then it counts as open."""
+        if self.restorer is not None:
+            self.restorer.abandon(sequence)
         if self._is_closed:
             self._open.discard(sequence)
         else:
@@ -183,8 +219,21 @@ class Engine(Generic[WorkT, ResultT]):
             return
         self._is_closed = True
         self._messages.put(self._fail_all)
+        if self.restorer is not None:
+            await self.restorer.close()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
+
+    def _begin_restore(
+        self, sequence: CachedSequence, token_ids: Sequence[int], salt: bytes
+    ) -> bool:
+        if self.restorer is None:
+            return False
+        num_held = self.count_reusable(token_ids, salt)
+        return self.restorer.begin(sequence, token_ids[:-1], salt, num_held)
+
+    def _is_restoring(self, sequence: CachedSequence) -> bool:
+        return self.restorer is not None and sequence in self.restorer
 
     def _send(self, message: Callable[[], None]) -> None:
         self._messages.put(message)
@@ -220,9 +269,26 @@ class Engine(Generic[WorkT, ResultT]):
         except Empty:
             return
 
-    def _take_in(self, sequence: CachedSequence) -> None:
+    def _take_in(self, sequence: CachedSequence, *, waits: bool) -> None:
         self._scheduler.open(sequence)
+        if not waits:
+            self._compute_prompt(sequence)
+
+    def _compute_prompt(self, sequence: CachedSequence) -> None:
         self._scheduler.add(Job(None, sequence, perf_counter_ns()))
+
+    def _measure_prompt(self, rate: ComputeRate) -> None:
+        """Into the pool, where nothing is yet."""
+        num_tokens = min(_MEASURED_TOKENS, self._limits.scheduler.max_tokens, self.max_model_len)
+        part = SequencePart([0] * num_tokens, 0, range(num_blocks_for(num_tokens)), 1)
+        started = perf_counter_ns()
+        # Copied, so that a device has finished when the time is taken.
+        self._model.forward(pack([part], self._device))[:1, :1].cpu()
+        rate.passed(num_tokens, (perf_counter_ns() - started) / 1e9)
+
+    def _published(self, block_id: int, name: BlockName) -> None:
+        if self.restorer is not None:
+            self.restorer.offer(block_id, name)
 
     def _begin(self, job: Job) -> None:
         try:
@@ -274,6 +340,9 @@ class Engine(Generic[WorkT, ResultT]):
                 turn.job.batch_size = len(turns)
                 turn.job.num_batch_tokens = num_tokens
         self._scheduler.pass_took(elapsed_ns / 1e9)
+        # Elsewhere than on a CPU a pass may still be under way.
+        if self.restorer is not None and self._device.type == "cpu":
+            self.restorer.rate.passed(num_tokens, elapsed_ns / 1e9)
         settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
         for job, _, _ in settled:
             self._scheduler.finish(job)

@@ -22,6 +22,7 @@ from typing import Protocol
 import torch
 
 from forethought.engine.attention import KVShape, LayerPool
+from forethought.engine.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.linear import Linear
 from forethought.engine.packed import PackedPass
@@ -110,6 +111,7 @@ class LeanDecoder:
         self.backend = backend
         self._kv_shape = KVShape(shape.num_kv_heads, shape.head_dim, shape.head_dim)
         self._pools: list[LayerPool] = []
+        self._access = BlockAccess(self._pools)
 
     def products(self) -> Iterator[Linear]:
         """All products with weights, in the order of a pass."""
@@ -121,12 +123,24 @@ class LeanDecoder:
     def kv_bytes_per_block(self) -> int:
         return len(self.weights.layers) * self._kv_shape.block_bytes(self.backend.kv_dtype)
 
+    @property
+    def kv_layout(self) -> KVLayout:
+        shapes = (self._kv_shape,) * len(self.weights.layers)
+        return KVLayout(self.engine_name, self.backend.kv_dtype, shapes)
+
     def allocate(self, num_blocks: int) -> None:
-        self._pools = []  # the memory of the old one comes back first
+        self._pools, self._access = [], BlockAccess([])  # the old one's memory comes back first
         self._pools = [
             LayerPool.empty(self._kv_shape, num_blocks, self.backend.kv_dtype, self.backend.device)
             for _ in self.weights.layers
         ]
+        self._access = BlockAccess(self._pools)
+
+    def read_block(self, block_id: int) -> Numbers:
+        return self._access.read(block_id)
+
+    def write_block(self, block_id: int, numbers: Numbers) -> None:
+        self._access.write(block_id, numbers)
 
     @torch.inference_mode()
     def forward(self, packed: PackedPass) -> torch.Tensor:

@@ -21,7 +21,7 @@ other sequences that begin alike, and never written again: whoever cuts into it 
 and computes the rest of it anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -179,6 +179,23 @@ class CachedSequence:
             prefix = self._log[: self._num_tokens - 1]
             self._block_ids, self._keys = self._pool.take_prefix(prefix, self._salt)
             self._num_computed = BLOCK_LEN * len(self._block_ids)
+
+    def restore_block(self, fill: Callable[[int], None]) -> bool:
+        """Gets the keys and values of its next block, full of committed tokens, from elsewhere.
+
+        Args:
+            fill: puts them into the block whose id it gets.
+
+        Returns:
+            Whether there was a block for them.
+        """
+        blocks = self._pool.allocate(1)
+        if blocks is None:
+            return False
+        self._block_ids += blocks
+        fill(blocks[0])
+        self.computed(BLOCK_LEN)
+        return True
 
     def num_missing_blocks(self, num_tokens: int) -> int:
         """Blocks it lacks to compute so many more tokens."""

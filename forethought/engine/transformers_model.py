@@ -21,6 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 from forethought.engine.attention import AttentionKind, Context, KVShape, LayerPool
+from forethought.engine.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.packed import PackedPass, SequencePart, pack
 
 _NAME = "forethought"
@@ -52,6 +53,7 @@ class TransformersModel:
         self._dtype = model.dtype
         self._shapes: dict[int, KVShape] = {}  # of each layer
         self._pools: dict[int, LayerPool] = {}
+        self._access = BlockAccess([])
         self.max_model_len = max_model_len
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.device_name = str(self._device)
@@ -65,12 +67,23 @@ class TransformersModel:
     def kv_bytes_per_block(self) -> int:
         return sum(shape.block_bytes(self._dtype) for shape in self._shapes.values())
 
+    @property
+    def kv_layout(self) -> KVLayout:
+        return KVLayout(self.engine_name, self._dtype, tuple(self._shapes.values()))
+
     def allocate(self, num_blocks: int) -> None:
-        self._pools = {}  # the memory of the old one comes back first
+        self._pools, self._access = {}, BlockAccess([])  # the old one's memory comes back first
         self._pools = {
             layer: LayerPool.empty(shape, num_blocks, self._dtype, self._device)
             for layer, shape in self._shapes.items()
         }
+        self._access = BlockAccess(list(self._pools.values()))
+
+    def read_block(self, block_id: int) -> Numbers:
+        return self._access.read(block_id)
+
+    def write_block(self, block_id: int, numbers: Numbers) -> None:
+        self._access.write(block_id, numbers)
 
     @torch.inference_mode()
     def forward(self, packed: PackedPass) -> torch.Tensor:
@@ -131,7 +144,7 @@ class TransformersModel:
         logits = [self.forward(pack(parts, self._device)) for parts in (first, second)]
         wanted = torch.cat((expected, expected[-left:])).float()
         error = (torch.cat(logits) - wanted).norm() / wanted.norm()
-        self._pools = {}
+        self._pools, self._access = {}, BlockAccess([])
         if not error <= _TOLERANCES.get(self._dtype, _ROUGH_TOLERANCE):
             raise ValueError(
                 "the model attends in a way that this engine does not know: with attention over "

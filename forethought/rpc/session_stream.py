@@ -27,7 +27,7 @@ OPENING_TIMEOUT_S = 30.0
 class TierSession(Protocol):
     """What a tier does for one session. Messages are the tier's own protobuf types."""
 
-    def opened(self) -> Any:
+    async def opened(self) -> Any:
         """The answer to the opening. What it begins to compute then, rounds wait for."""
         ...
 
@@ -68,7 +68,7 @@ async def serve_session(
             match request.WhichOneof("message"):
                 case "open" if session is None:
                     session = open_session(request.open)
-                    yield session.opened()
+                    yield await session.opened()
                 case "round" if session is not None:
                     if request.round != last_round:
                         last_answer = await session.answer(request.round)

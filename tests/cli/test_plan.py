@@ -137,6 +137,17 @@ def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
     assert "valkey" not in {tier.name for tier in (*without.tiers, *elsewhere.tiers)}
 
 
+def test_both_models_keep_their_blocks_in_the_store_that_there_is():
+    embedded = make_plan(PlanOptions())
+    address = next(tier.address for tier in embedded.tiers if tier.name == "valkey")
+    elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
+    without = make_plan(PlanOptions(embedded_store=False))
+    for name in ("draft", "target"):
+        assert value_of(command_of(embedded, name), "--redis-url") == address
+        assert value_of(command_of(elsewhere, name), "--redis-url") == "redis://example.com"
+        assert "--redis-url" not in command_of(without, name)
+
+
 def test_a_missing_valkey_comes_with_advice(monkeypatch):
     def files(name):
         raise importlib.metadata.PackageNotFoundError(name)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +16,6 @@ from forethought.engine import scheduler
 from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.packed import BLOCK_LEN, PackedPass
 from forethought.engine.scheduler import SchedulerOptions
-from forethought.engine.sequence import CachedSequence
 from forethought.errors import (
     CachePositionMismatchError,
     DrainingError,
@@ -24,36 +23,10 @@ from forethought.errors import (
     OverloadedError,
 )
 from tests.engine.ledger import MAX_LEN, LedgerModel, ledger_row
+from tests.engine.scoring import Rows, Scoring, rows_of
 from tests.waiting import until
 
 LIMITS = EngineLimits(num_blocks=64, max_sessions=128, scheduler=SchedulerOptions(32, 8, 0.05))
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Wants the logits after a commit and some guesses."""
-
-    sequence: CachedSequence
-    position: int
-    committed: Sequence[int] = ()
-    guesses: Sequence[int] = ()
-    is_ahead: bool = False
-
-    @property
-    def num_logits(self) -> int:
-        return len(self.guesses) + 1
-
-    def begin(self) -> None:
-        self.sequence.commit(self.position, self.committed)
-        self.sequence.speculate(self.guesses)
-
-
-Rows = list[list[float]]
-
-
-def rows_of(works: Sequence[Scoring], logits: torch.Tensor) -> list[Rows]:
-    """The logits, each to whom they belong."""
-    return [rows.tolist() for rows in logits.split([work.num_logits for work in works])]
 
 
 class GatedLedger(LedgerModel):
