@@ -13,6 +13,7 @@ from forethought.generation import (
 )
 from forethought.sampling.types import TokenOrigin
 from tests.chaos.streams import Findings, Readers, read, requests
+from tests.waiting import until
 
 FINISHED = Finished(FinishReason.LENGTH, 3, 3, SpeculationStatistics(), 1, 2)
 
@@ -28,11 +29,11 @@ class ScriptedClient:
         self._events = events
 
     async def generate(self, request, *, timeout_s):
+        await asyncio.sleep(0)
         for event in self._events:
             if isinstance(event, Exception):
                 raise event
             yield event
-        await asyncio.sleep(0)
 
 
 async def failures_of(*events):
@@ -40,8 +41,7 @@ async def failures_of(*events):
     asked = requests(2)
     readers = Readers(ScriptedClient(*events), asked, dict.fromkeys(asked, (5, 5)))
     [task] = readers.start(1, 0)
-    while not (readers.findings.num_streams or readers.findings.failures):
-        await asyncio.sleep(0)
+    await until(lambda: readers.findings.num_streams or readers.findings.failures)
     readers.stop()
     await task
     return readers.findings.failures
