@@ -6,41 +6,59 @@
             if isinstance(event, Token):
                 print(event.text, end="")
 
+With several addresses it needs none of them in particular: an answer whose orchestrator is lost
+goes on at another one (`forethought/resuming.py`).
+
 Leaving the iterator early cancels the call, which frees what every tier holds for it.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 
+from forethought.errors import ForethoughtError
 from forethought.generation import (
     ChatMessage,
     GenerationEvent,
     GenerationRequest,
+    SessionContent,
+    SessionInfo,
 )
+from forethought.resuming import Progress, RetryOptions, is_lost, resuming
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
     events_from_proto,
     request_to_proto,
 )
+from forethought.rpc.session_codec import content_from_proto, session_from_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
+
+Response = TypeVar("Response")
 
 
 class GenerationClient:
     """A connection to a GenerationService. Safe for any number of concurrent calls.
 
     Args:
-        address: `host:port`, or any other gRPC target.
+        addresses: `host:port`, or any other gRPC target; or several, of orchestrators that share
+            a store and a model. The first is used for as long as it answers.
+        retry: how to go on without an orchestrator that was lost.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
-        self._stub = GenerationServiceStub(self._channel)
+    def __init__(self, addresses: str | Sequence[str], retry: RetryOptions | None = None) -> None:
+        names = [addresses] if isinstance(addresses, str) else list(addresses)
+        if not names:
+            raise ValueError("a client needs an address")
+        self._channels = [open_channel(address) for address in names]
+        self._stubs = [GenerationServiceStub(channel) for channel in self._channels]
+        self._current = 0  # the one that answered last
+        self._retry = retry or RetryOptions()
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,13 +72,14 @@ class GenerationClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
-        await self._channel.close()
+        """Closes the connections; calls under way are cancelled."""
+        for channel in self._channels:
+            await channel.close()
 
     async def generate(
         self, request: GenerationRequest, *, timeout_s: float | None = None
     ) -> AsyncGenerator[GenerationEvent]:
-        """Streams the continuation of a prompt.
+        """Streams the continuation of a prompt, each token once, from whichever orchestrator.
 
         Args:
             request: prompt and parameters.
@@ -73,15 +92,65 @@ class GenerationClient:
             ForethoughtError: the leaf that matches the server's reason; `RemoteError` otherwise.
             TierProtocolError: the server says what this client does not understand.
         """
-        call = self._stub.Generate(request_to_proto(request), timeout=timeout_s)
+        progress = Progress(request, is_replicated=len(self._stubs) > 1)
+        events = resuming(self._attempt, progress, self._retry, timeout_s)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _attempt(
+        self, request: GenerationRequest, timeout_s: float | None
+    ) -> AsyncGenerator[GenerationEvent]:
+        """One call, to the orchestrator that is believed to be there."""
+        chosen = self._current
+        call = self._stubs[chosen].Generate(request_to_proto(request), timeout=timeout_s)
         try:
             async for response in call:
                 for event in events_from_proto(response):
                     yield event
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        except grpc.aio.AioRpcError as rpc_error:
+            error = error_from_rpc(rpc_error)
+            self._leave(chosen, error)
+            raise error from rpc_error
         finally:
             call.cancel()
+
+    async def sessions(
+        self, tenant: str = "", *, page_size: int = 100, timeout_s: float | None = 10
+    ) -> AsyncGenerator[SessionInfo]:
+        """The stored sessions of a tenant, newest first; `timeout_s` is for each page."""
+        page_token = ""
+        while True:
+            request = pb.ListSessionsRequest(
+                tenant=tenant, page_size=page_size, page_token=page_token
+            )
+            page = await self._page(request, timeout_s)
+            for session in page.sessions:
+                yield session_from_proto(session)
+            page_token = page.next_page_token
+            if not page_token:
+                return
+
+    async def _page(
+        self, request: pb.ListSessionsRequest, timeout_s: float | None
+    ) -> pb.ListSessionsResponse:
+        return await self._call(lambda stub: stub.ListSessions(request, timeout=timeout_s))
+
+    async def get_session(
+        self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
+    ) -> SessionContent:
+        """A stored session with its tokens."""
+        request = pb.GetSessionRequest(session_id=session_id, tenant=tenant)
+        return content_from_proto(
+            await self._call(lambda stub: stub.GetSession(request, timeout=timeout_s))
+        )
+
+    async def delete_session(
+        self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
+    ) -> None:
+        """Forgets a session; if it is being generated, that ends with LeaseLostError."""
+        request = pb.DeleteSessionRequest(session_id=session_id, tenant=tenant)
+        await self._call(lambda stub: stub.DeleteSession(request, timeout=timeout_s))
 
     async def tokenize(
         self, text: str | Sequence[ChatMessage], *, timeout_s: float | None = 10
@@ -92,17 +161,29 @@ class GenerationClient:
             if isinstance(text, str)
             else pb.TokenizeRequest(conversation=conversation_to_proto(text))
         )
-        try:
-            response = await self._stub.Tokenize(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        response = await self._call(lambda stub: stub.Tokenize(request, timeout=timeout_s))
         return list(response.token_ids)
 
     async def detokenize(self, token_ids: Sequence[int], *, timeout_s: float | None = 10) -> str:
         """The text of token ids, without special tokens."""
         request = pb.DetokenizeRequest(token_ids=token_ids)
-        try:
-            response = await self._stub.Detokenize(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
+        response = await self._call(lambda stub: stub.Detokenize(request, timeout=timeout_s))
         return str(response.text)
+
+    async def _call(self, send: Callable[[GenerationServiceStub], Awaitable[Response]]) -> Response:
+        """Asks each orchestrator at most once, until one answers."""
+        for num_left in reversed(range(len(self._stubs))):
+            chosen = self._current
+            try:
+                return await send(self._stubs[chosen])
+            except grpc.aio.AioRpcError as rpc_error:
+                error = error_from_rpc(rpc_error)
+                self._leave(chosen, error)
+                if not (num_left and is_lost(error)):
+                    raise error from rpc_error
+        raise AssertionError("the last one answers or raises")
+
+    def _leave(self, chosen: int, error: ForethoughtError) -> None:
+        """Turns to the next orchestrator, unless another call has done so already."""
+        if is_lost(error) and chosen == self._current:
+            self._current = (chosen + 1) % len(self._stubs)

@@ -136,6 +136,27 @@ class SessionInUseError(ForethoughtError):
     reason = "SESSION_IN_USE"
 
 
+class SessionUnfinishedError(ForethoughtError):
+    """The session's last turn is not finished: resume it before the next one."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SESSION_UNFINISHED"
+
+
+class SessionIncompleteError(ForethoughtError):
+    """Less of the session is stored than its client has, and the rest would come out otherwise."""
+
+    code = "DATA_LOSS"
+    reason = "SESSION_INCOMPLETE"
+
+
+class NoStoreError(ForethoughtError):
+    """Sessions are not kept here: there is no store."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NO_STORE"
+
+
 class LeaseLostError(ForethoughtError):
     """Someone else has taken the session over, or deleted it: whoever had it must stop."""
 

@@ -26,6 +26,22 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A prompt: the next turn of a session whose last turn is finished."""
+
+    session_id: str
+    messages: tuple[ChatMessage, ...]  # what is said next
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A prompt: the rest of a turn whose stream broke off, with the parameters it has."""
+
+    session_id: str
+    next_index: int = 0  # of the first token to send
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationParams:
     """What to generate and how. None leaves the choice to the deployment.
 
@@ -49,9 +65,9 @@ class GenerationParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A prompt (text, token ids or a conversation) with its parameters."""
+    """A prompt (text, token ids, a conversation, or a session to go on with) and parameters."""
 
-    prompt: str | Sequence[int] | Sequence[ChatMessage]
+    prompt: str | Sequence[int] | Sequence[ChatMessage] | FollowUp | Resume
     params: GenerationParams = field(default_factory=GenerationParams)
     request_id: str = ""  # the client's own name for it, for logs and traces
     include_steps: bool = False  # also send a `Step` for each round
@@ -82,6 +98,8 @@ class Started:
     num_prompt_tokens: int
     model: str
     verification_mode: VerificationMode = VerificationMode.REJECTION
+    is_stored: bool = False  # whether there is a store, to resume and continue it from
+    num_cached_tokens: int = 0  # of the prompt, which the target need not compute again
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +204,38 @@ class Finished:
     total_ns: int
     matched_stop: str = ""
     matched_stop_token_id: int | None = None
+    is_durable: bool = False  # whether all of it is stored by now
 
 
 GenerationEvent = Started | Token | Step | Finished
 """What a generation yields: one Started, then Tokens (and a Step after each round, if asked),
 then one Finished."""
+
+
+class SessionStatus(Enum):
+    """How far a session is."""
+
+    ACTIVE = "active"  # being generated, or broken off
+    FINISHED = "finished"  # another turn may follow
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A stored session without its content."""
+
+    session_id: str
+    status: SessionStatus
+    num_rounds: int
+    num_prompt_tokens: int  # earlier turns included
+    num_tokens: int  # prompt and output
+    created_ms: int  # Unix time by the store's clock
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContent:
+    """A stored session with its tokens."""
+
+    session: SessionInfo
+    prompt_token_ids: tuple[int, ...]
+    output_token_ids: tuple[int, ...]

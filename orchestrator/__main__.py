@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -9,6 +10,7 @@ from forethought.errors import TierProtocolError, VocabularyMismatchError
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
+from forethought.store.session_store import SessionStoreSettings
 from forethought.tier import ModelInfo
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
@@ -21,6 +23,7 @@ from orchestrator.replica import DRAFT, TARGET, Standing
 from orchestrator.replica_watch import watching
 from orchestrator.replicas import ReplicaSet
 from orchestrator.servicer import GenerationServicer
+from orchestrator.sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
 
 _log = structlog.get_logger(__name__)
@@ -52,11 +55,27 @@ async def serve(settings: OrchestratorSettings) -> None:
             deployment = make_deployment(settings, tokenizer, model)
             targets.require(lambda other: another_model(other, model))
             drafts.require(lambda other: another_vocabulary(other, model))
-            servicer = GenerationServicer(deployment, tiers, settings.max_requests)
+            servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
             add_GenerationServiceServicer_to_server(servicer, services)
 
         options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
-        await run_server(options, add_services)
+        sessions = open_sessions(settings)
+        async with AsyncExitStack() as cleanup:
+            if sessions is not None:
+                cleanup.push_async_callback(sessions.close)
+            await run_server(options, add_services)
+
+
+def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
+    """The store of sessions, if there is one. It is connected to when first used.
+
+    Raises:
+        InvalidArgumentError: its URL is none.
+    """
+    if settings.redis_url is None:
+        return None
+    times = SessionStoreSettings(ttl_s=settings.session_ttl_s, lease_s=settings.session_lease_s)
+    return Sessions(settings.redis_url.get_secret_value(), settings.listen, times)
 
 
 def load_text_tokenizer(model: str) -> TextTokenizer:

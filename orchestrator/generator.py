@@ -1,10 +1,13 @@
-"""One request from plan to last event."""
+"""One request from plan to last event.
 
-import secrets
+A turn that was broken off is gone through again up to where it is stored, which asks nothing of the
+tiers: text pieces and the end follow from the tokens. Then the loop goes on with the next round.
+"""
+
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
@@ -13,19 +16,23 @@ from forethought.generation import (
     SpeculationStatistics,
     Started,
 )
+from forethought.rpc.session_codec import ToldRound, pack_round, unpack_round
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
+from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.decode_loop import DecodingStrategy, decode
-from orchestrator.output import Output
-from orchestrator.plan import Deployment, GenerationPlan
+from orchestrator.plan import Deployment
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
 from orchestrator.replicas import ReplicaSet
 from orchestrator.round import Round
+from orchestrator.run_ahead import run_ahead
 from orchestrator.session import Session
+from orchestrator.session_log import SessionLog
+from orchestrator.sessions import Beginning, new_output
 from orchestrator.statistics import add_round, as_step
 
 
@@ -40,21 +47,55 @@ class Tiers:
     judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)
 
 
+MAX_ROUNDS_AHEAD = 32
+"""Rounds that may wait for the store, or for a client that reads slowly. One stream makes so many
+in about the time after which a store that hangs is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What became known together."""
+
+    events: Sequence[GenerationEvent]
+    committed: CommittedRound | None = None  # the round behind it, to be stored before it is told
+    is_end: bool = False
+
+
+async def told(
+    progress: AsyncGenerator[Progress], log: SessionLog
+) -> AsyncGenerator[Sequence[GenerationEvent]]:
+    """Events, none of which is given out before its round is in the log.
+
+    The next rounds are under way meanwhile; all that wait are stored at once.
+    """
+    async with aclosing(run_ahead(progress, MAX_ROUNDS_AHEAD)) as batches:
+        async for batch in batches:
+            rounds = [each.committed for each in batch if each.committed is not None]
+            await log.add(rounds, is_end=batch[-1].is_end)
+            for each in batch:
+                yield [
+                    replace(event, is_durable=log.is_durable)
+                    if isinstance(event, Finished)
+                    else event
+                    for event in each.events
+                ]
+
+
 class Generation:
     """A request under way, with a stream to each tier."""
 
     def __init__(
         self,
-        plan: GenerationPlan,
+        beginning: Beginning,
         deployment: Deployment,
         tiers: Tiers,
         experience: Experience,
         deadline_s: float | None,
     ) -> None:
-        self.session_id = secrets.token_urlsafe(16)
         self._arrival_ns = time.perf_counter_ns()
         self._first_token_ns = 0
-        self._plan = plan
+        self._beginning = beginning
+        self._plan = plan = beginning.plan
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
         self._experience = experience
@@ -73,17 +114,12 @@ class Generation:
             deadline_s=deadline_s,
             reopen=tiers.reopen,
         )
-        self._output = Output(
-            deployment.tokenizer,
-            plan.prompt_token_ids,
-            max_tokens=plan.max_tokens,
-            stops=plan.stops,
-            stop_token_ids=plan.stop_token_ids,
-        )
+        self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
+        self._num_earlier_failures = 0  # of drafts, before the turn was broken off
 
-    async def events(self) -> AsyncGenerator[list[GenerationEvent]]:
-        """Events, grouped as they become known: the start, the rounds, the end.
+    async def progress(self) -> AsyncGenerator[Progress]:
+        """The start, the rounds, the end, as they become known.
 
         Raises:
             VocabularyMismatchError: the draft tier has another vocabulary, and speculation is on.
@@ -91,50 +127,64 @@ class Generation:
                 target's own, and the draft tier does not delay them.
             ModelMismatchError: the target tier serves another model than the deployment's.
             TierUnavailableError: the target tier is lost and did not come back in time.
+            SessionCorruptError: what is stored of the turn cannot be read.
         """
-        plan = self._plan
-        session = Session(
-            session_id=self.session_id,
-            token_ids=plan.prompt_token_ids,
-            max_len=len(plan.prompt_token_ids) + plan.max_tokens,
-            sampling=plan.sampling,
-            mode=plan.mode,
-            tenant=plan.tenant,
-        )
+        again = [event for each in self._beginning.rounds for event in self._tell_again(each)]
+        if self._output.ending:
+            yield Progress([self._started(), *again, self._finished()], is_end=True)
+            return
+        session = self._session()
         policy = self._policy(session)
         try:
             # Both tiers compute the prompt at the same time.
             if policy.expects_speculation:
                 self._proposer.start(session)
             await self._verifier.start(session)
-            yield [
-                Started(
-                    session.session_id,
-                    plan.sampling.seed,
-                    len(plan.prompt_token_ids),
-                    self._deployment.target.name,
-                    plan.mode,
-                )
-            ]
+            yield Progress([self._started()])
+            if again:
+                yield Progress(again)
             strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
                     self._refuse_foreign_draft()
-                    events = self._take(judged)
-                    if events:
-                        yield events
-                    if self._output.ending:
+                    progress = self._take(judged)
+                    yield progress
+                    if progress.is_end:
                         break
-            yield [self._finished()]
         finally:
             policy.close()
             self._proposer.close()
             self._verifier.close()
 
+    def _session(self) -> Session:
+        """The session as it stands, so that the coming round draws what it would have drawn."""
+        plan, rounds = self._plan, self._beginning.rounds
+        output = (token_id for each in rounds for token_id in each.token_ids)
+        return Session(
+            session_id=self._beginning.session_id,
+            token_ids=(*plan.prompt_token_ids, *output),
+            max_len=len(plan.prompt_token_ids) + plan.max_tokens,
+            sampling=plan.sampling,
+            round=len(rounds),
+            mode=plan.mode,
+            tenant=plan.tenant,
+        )
+
     def _policy(self, session: Session) -> SpeculationPolicy:
         if self._plan.is_adaptive:
             return AdaptivePolicy(self._experience, session)
         return FixedPolicy(self._plan.num_speculative_tokens)
+
+    def _started(self) -> Started:
+        return Started(
+            self._beginning.session_id,
+            self._plan.sampling.seed,
+            len(self._plan.prompt_token_ids),
+            self._deployment.target.name,
+            self._plan.mode,
+            self._beginning.is_stored,
+            self._verifier.num_cached_tokens,
+        )
 
     def _refuse_foreign_draft(self) -> None:
         mismatch = self._proposer.mismatch
@@ -150,16 +200,42 @@ class Generation:
             metadata=names,
         ) from mismatch
 
-    def _take(self, judged: Round) -> list[GenerationEvent]:
+    def _tell_again(self, stored: CommittedRound) -> Iterator[GenerationEvent]:
+        """What a client is told of a stored round, from the token that it wants on."""
+        told = unpack_round(stored.payload, stored.token_ids)
+        self._statistics = told.statistics
+        self._num_earlier_failures = told.statistics.num_draft_failures
+        yield from self._wanted(told)
+
+    def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
         if self._proposer.model is not None:
             self._experience.economy.know_draft(self._proposer.model.pass_costs)
-        self._statistics = add_round(self._statistics, judged, self._proposer.num_failures)
-        events: list[GenerationEvent] = []
-        if self._plan.include_steps:
-            events.append(as_step(judged, self._deployment.tokenizer))
-        events.extend(self._output.push(judged.outcome.tokens))
-        return events
+        num_failures = self._num_earlier_failures + self._proposer.num_failures
+        self._statistics = add_round(self._statistics, judged, num_failures)
+        tokens = judged.outcome.tokens
+        step = as_step(judged, self._deployment.tokenizer) if self._plan.include_steps else None
+        told = ToldRound(tokens, step, self._statistics)
+        events = list(self._wanted(told))
+        committed = None
+        if self._beginning.is_stored:
+            token_ids = tuple(token.token_id for token in tokens)
+            committed = CommittedRound(
+                judged.session.round, judged.session.position, token_ids, pack_round(told)
+            )
+        if self._output.ending:
+            return Progress([*events, self._finished()], committed, is_end=True)
+        return Progress(events, committed)
+
+    def _wanted(self, told: ToldRound) -> Iterator[GenerationEvent]:
+        """The events of a round that the client does not have yet."""
+        next_index = self._beginning.next_index
+        visible = self._output.push(told.tokens)
+        if told.step is not None:
+            end = told.step.position + len(told.tokens) - len(self._plan.prompt_token_ids)
+            if end > next_index:
+                yield told.step
+        yield from (token for token in visible if token.index >= next_index)
 
     def _finished(self) -> Finished:
         ending = self._output.ending
@@ -170,7 +246,7 @@ class Generation:
             num_prompt_tokens=len(self._plan.prompt_token_ids),
             num_output_tokens=self._output.num_tokens,
             speculation=self._statistics,
-            time_to_first_token_ns=self._first_token_ns - self._arrival_ns,
+            time_to_first_token_ns=max(self._first_token_ns - self._arrival_ns, 0),
             total_ns=time.perf_counter_ns() - self._arrival_ns,
             matched_stop=ending.matched_stop,
             matched_stop_token_id=ending.matched_stop_token_id,

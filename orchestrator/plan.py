@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forethought.errors import InvalidArgumentError
-from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
+from forethought.generation import (
+    ChatMessage,
+    FollowUp,
+    GenerationParams,
+    GenerationRequest,
+    Resume,
+)
 from forethought.models.tokenizer import TextTokenizer
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
@@ -109,7 +115,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
 
 
 def encode_prompt(
-    prompt: str | Sequence[int] | Sequence[ChatMessage], deployment: Deployment
+    prompt: str | Sequence[int] | Sequence[ChatMessage] | FollowUp | Resume, deployment: Deployment
 ) -> tuple[int, ...]:
     """The token ids of a prompt of any kind.
 
@@ -121,6 +127,8 @@ def encode_prompt(
         field = "prompt.text"
         _check_length(field, prompt, deployment)
         token_ids = tokenizer.encode(prompt, add_special_tokens=True)
+    elif isinstance(prompt, FollowUp | Resume):
+        raise InvalidArgumentError({"prompt": "goes on with a session, which has the prompt"})
     elif messages := messages_of(prompt):
         field = "prompt.conversation"
         text = tokenizer.render_chat([(turn.role, turn.content) for turn in messages])

@@ -119,6 +119,8 @@ class RemoteVerifier:
         self._num_computed_tokens = 0  # of them, those that the replica had computed or found
         self.timings = RoundTimings()
         """Of the last round, by the tier's clock."""
+        self.num_cached_tokens = 0
+        """Tokens that the tier had computed already when it took the session last."""
 
     async def start(self, session: Session) -> None:
         """Opens the stream, so that the tier computes the prompt; raises as `verify` does."""
@@ -279,7 +281,7 @@ class RemoteVerifier:
         self._num_known_tokens = session.position
         if not response.HasField("opened"):
             raise TierProtocolError("the target tier did not answer the opening")
-        self._num_computed_tokens = response.opened.num_cached_tokens
+        self._num_computed_tokens = self.num_cached_tokens = response.opened.num_cached_tokens
         self._was_open = True
         self._replicas.budget.succeeded()
         return stream

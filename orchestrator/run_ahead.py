@@ -1,7 +1,7 @@
 """Lets a producer go on while its consumer is busy.
 
-The next round of the loop begins while the tokens of the last one are on their way to the client.
-A client that reads slowly holds it back after `depth` items.
+The next round of the loop begins while the tokens of the last one are on their way to the store and
+to the client. A client that reads slowly holds it back after `depth` items.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ class _End:
     error: Exception | None
 
 
-async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[Item]:
+async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[list[Item]]:
     """The items of `source`, which runs in a task of its own, at most `depth` items ahead.
 
-    Its errors are raised here. Closing this closes the source.
+    They come in batches, each of all that there are by then, at least one. Errors of the source
+    are raised here, after the items before them. Closing this closes the source.
 
     Raises:
         TierUnavailableError: the source was cancelled from below, as gRPC does with those who read
@@ -48,11 +49,26 @@ async def run_ahead(source: AsyncGenerator[Item], depth: int) -> AsyncGenerator[
     is_closing = False
     producer = asyncio.create_task(produce())
     try:
-        while not isinstance(item := await queue.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
+        end: _End | None = None
+        while end is None:
+            batch, end = await _take_all(queue)
+            if batch:
+                yield batch
+        if end.error is not None:
+            raise end.error
     finally:
         is_closing = True
         producer.cancel()
         await asyncio.wait((producer,))
+
+
+async def _take_all(queue: "asyncio.Queue[Item | _End]") -> tuple[list[Item], _End | None]:
+    """All that is in the queue, once there is something; and its end, if that has come."""
+    batch: list[Item] = []
+    item = await queue.get()
+    while not isinstance(item, _End):
+        batch.append(item)
+        if queue.empty():
+            return batch, None
+        item = queue.get_nowait()
+    return batch, item

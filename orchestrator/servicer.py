@@ -8,19 +8,20 @@ from typing import Any
 import grpc
 import structlog
 
-from forethought.errors import InvalidArgumentError, OverloadedError
-from forethought.generation import ChatMessage
+from forethought.errors import InvalidArgumentError, NoStoreError, OverloadedError
+from forethought.generation import ChatMessage, FollowUp, Resume
 from forethought.rpc.enums import MODE_TO_PROTO
 from forethought.rpc.generation_codec import (
     conversation_from_proto,
     request_from_proto,
     response_to_proto,
 )
+from forethought.rpc.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.tier_codec import model_to_proto
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.economy import Economy
-from orchestrator.generator import Generation, Tiers
+from orchestrator.generator import Generation, Tiers, told
 from orchestrator.plan import (
     MAX_REQUEST_ID_CHARS,
     Deployment,
@@ -29,10 +30,11 @@ from orchestrator.plan import (
     plan_generation,
 )
 from orchestrator.policy import Experience
-from orchestrator.run_ahead import run_ahead
+from orchestrator.session_log import SessionLog
+from orchestrator.sessions import Beginning, Sessions, unstored
 
-MAX_ROUNDS_AHEAD = 16
-"""Rounds that may wait for a client that reads slowly."""
+DEFAULT_PAGE_SIZE = 100
+"""Sessions in a list that does not say how many."""
 
 MAX_INLINE_BYTES = 1000
 """Requests up to this size are tokenized in the event loop: it takes 0.2 ms at most, and a thread
@@ -40,10 +42,24 @@ would delay the first token by 0.1 ms. Longer ones would hold up everybody else'
 
 
 class GenerationServicer(GenerationServiceServicer):
-    """Serves one deployment."""
+    """Serves one deployment.
 
-    def __init__(self, deployment: Deployment, tiers: Tiers, max_requests: int) -> None:
+    Args:
+        deployment: what is served.
+        tiers: where the steps are done.
+        max_requests: most requests under way at a time.
+        sessions: the store of sessions; None keeps none.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        tiers: Tiers,
+        max_requests: int,
+        sessions: Sessions | None = None,
+    ) -> None:
         self._deployment = deployment
+        self._sessions = sessions
         self._tiers = tiers
         self._max_requests = max_requests
         self._experience = Experience(
@@ -65,16 +81,50 @@ class GenerationServicer(GenerationServiceServicer):
             structlog.contextvars.bind_contextvars(request_id=name)
         self._num_requests += 1
         try:
-            plan = await self._plan(request)
+            beginning, log = await self._begin(request)
+            structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
             generation = Generation(
-                plan, self._deployment, self._tiers, self._experience, context.time_remaining()
+                beginning,
+                self._deployment,
+                self._tiers,
+                self._experience,
+                context.time_remaining(),
             )
-            structlog.contextvars.bind_contextvars(session_id=generation.session_id)
-            async with aclosing(run_ahead(generation.events(), MAX_ROUNDS_AHEAD)) as groups:
-                async for events in groups:
-                    yield response_to_proto(events)
+            try:
+                async with aclosing(told(generation.progress(), log)) as groups:
+                    async for events in groups:
+                        if events:
+                            yield response_to_proto(events)
+            finally:
+                log.close()
         finally:
             self._num_requests -= 1
+
+    async def GetSession(
+        self, request: pb.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetSessionResponse:
+        """A session of the caller's tenant, with its tokens."""
+        return content_to_proto(
+            await self._stored_sessions().get(request.tenant, request.session_id)
+        )
+
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListSessionsResponse:
+        """The sessions of a tenant, newest first, page by page."""
+        found, next_page_token = await self._stored_sessions().list_page(
+            request.tenant, request.page_size or DEFAULT_PAGE_SIZE, request.page_token
+        )
+        return pb.ListSessionsResponse(
+            sessions=map(session_to_proto, found), next_page_token=next_page_token
+        )
+
+    async def DeleteSession(
+        self, request: pb.DeleteSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.DeleteSessionResponse:
+        """Forgets a session."""
+        await self._stored_sessions().delete(request.tenant, request.session_id)
+        return pb.DeleteSessionResponse()
 
     async def Tokenize(
         self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -101,6 +151,28 @@ class GenerationServicer(GenerationServiceServicer):
             policy=self._deployment.policy.value,
             default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
         )
+
+    async def _begin(self, message: pb.GenerateRequest) -> tuple[Beginning, SessionLog]:
+        """What to generate, from where on, and where to write it down."""
+        match message.WhichOneof("prompt"):
+            case "resume" | "follow_up":
+                sessions = self._stored_sessions()
+                request = request_from_proto(message)
+                if isinstance(request.prompt, Resume):
+                    return await sessions.resume(request.tenant, request.prompt, self._deployment)
+                if isinstance(request.prompt, FollowUp):
+                    return await sessions.follow_up(request, request.prompt, self._deployment)
+        plan = await self._plan(message)
+        if self._sessions is None:
+            return unstored(plan)
+        return self._sessions.begin(plan, self._deployment)
+
+    def _stored_sessions(self) -> Sessions:
+        if self._sessions is None:
+            raise NoStoreError(
+                "this orchestrator keeps no sessions: it was started without a store"
+            )
+        return self._sessions
 
     async def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:
         """The plan for a request, made in a thread unless it is small."""

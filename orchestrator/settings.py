@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from forethought.sampling.types import VerificationMode
@@ -64,4 +64,17 @@ class OrchestratorSettings(ProcessSettings):
     )
     target_patience_s: float = Field(
         10.0, ge=0, description="seconds a target may stay lost before its requests fail"
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey that keeps sessions, redis:// or rediss:// with the user of "
+        "an ACL; without one, sessions end with their request",
+    )
+    session_ttl_s: float = Field(
+        3600.0, gt=0, description="seconds for which a session is kept after its last change"
+    )
+    session_lease_s: float = Field(
+        10.0,
+        gt=0,
+        description="seconds without a round after which a next turn may take a session over",
     )

@@ -37,6 +37,7 @@ from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.servicer import GenerationServicer
+from orchestrator.sessions import Sessions
 from target_service.servicer import TargetServicer
 
 MAX_K = 8
@@ -93,6 +94,7 @@ class Stack:
     draft_server: Server
     target_server: Server
     deployment: Deployment
+    tiers: Tiers
 
 
 @dataclass
@@ -156,12 +158,14 @@ async def running_stack(
     reopen: ReopenOptions | None = None,
     policy: PolicyKind = PolicyKind.FIXED,
     draft_address: str = "",
+    store_url: str = "",
 ) -> AsyncIterator[Stack]:
     """Draft, target and orchestrator, each behind a gRPC server.
 
     Args:
         judge: replaces all real ones.
         draft_address: of another draft tier that sessions go to, instead of the one here.
+        store_url: of the store of sessions; without one there is none.
     """
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
@@ -186,7 +190,10 @@ async def running_stack(
         deployment = Deployment(
             target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K, policy=policy
         )
-        servicer = GenerationServicer(deployment, tiers, max_requests)
+        sessions = Sessions(store_url, "here") if store_url else None
+        if sessions is not None:
+            cleanup.push_async_callback(sessions.close)
+        servicer = GenerationServicer(deployment, tiers, max_requests, sessions)
         server = await cleanup.enter_async_context(
             running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
         )
@@ -204,4 +211,5 @@ async def running_stack(
             draft_server,
             target_server,
             deployment,
+            tiers,
         )

@@ -61,6 +61,9 @@ def make_plan(options: PlanOptions) -> Plan:
     ports = _Ports(options.port or DEFAULT_PORT)
     address = ports.take("orchestrator", exactly=options.port is not None)
     draft_address, target_address = ports.take("draft"), ports.take("target")
+    valkey = None
+    if options.embedded_store and options.redis_url is None:
+        valkey = _valkey_tier(ports.take("valkey"))
     engine_flags = _flags(
         dtype=options.dtype, device=options.device, num_threads=options.num_threads
     )
@@ -87,12 +90,15 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--model", options.model),
                 *("--draft", draft_address),
                 *("--target", target_address),
-                *_flags(num_speculative_tokens=options.num_speculative_tokens),
+                *_flags(
+                    num_speculative_tokens=options.num_speculative_tokens,
+                    redis_url=valkey.address if valkey else options.redis_url,
+                ),
             ],
         ),
     ]
-    if options.embedded_store and options.redis_url is None:
-        tiers.insert(0, _valkey_tier(ports.take("valkey")))
+    if valkey is not None:
+        tiers.insert(0, valkey)
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
 
 

@@ -119,8 +119,7 @@ NoStore = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Start no Valkey. The embedded one is ready for the sessions to come; so far no "
-        "tier keeps anything in it.",
+        help="Start no Valkey. Sessions then end with their request, and cannot be resumed.",
         rich_help_panel=_PROCESSES,
     ),
 ]

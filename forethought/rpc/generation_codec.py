@@ -8,11 +8,13 @@ from forethought.generation import (
     ChatMessage,
     Finished,
     FinishReason,
+    FollowUp,
     GenerationEvent,
     GenerationParams,
     GenerationRequest,
     JudgedToken,
     ProposerStatistics,
+    Resume,
     SpeculationStatistics,
     Started,
     Step,
@@ -73,13 +75,21 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
     """
     message = pb.GenerateRequest(
         request_id=request.request_id,
-        params=_params_to_proto(request.params),
         include_steps=request.include_steps,
         tenant=request.tenant,
     )
     prompt = request.prompt
+    if not isinstance(prompt, Resume) or request.params != GenerationParams():
+        message.params.CopyFrom(_params_to_proto(request.params))
     try:
-        if isinstance(prompt, str):
+        if isinstance(prompt, Resume):
+            message.resume.CopyFrom(
+                pb.Resume(session_id=prompt.session_id, next_index=prompt.next_index)
+            )
+        elif isinstance(prompt, FollowUp):
+            said = conversation_to_proto(prompt.messages)
+            message.follow_up.CopyFrom(pb.FollowUp(session_id=prompt.session_id, conversation=said))
+        elif isinstance(prompt, str):
             message.text = prompt
         elif messages := messages_of(prompt):
             message.conversation.CopyFrom(conversation_to_proto(messages))
@@ -94,9 +104,9 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
     """The request as it stands; ranges are the orchestrator's to check.
 
     Raises:
-        InvalidArgumentError: there is no prompt.
+        InvalidArgumentError: there is no prompt, or a resumed session with new parameters.
     """
-    prompt: str | Sequence[int] | Sequence[ChatMessage]
+    prompt: str | Sequence[int] | Sequence[ChatMessage] | FollowUp | Resume
     match message.WhichOneof("prompt"):
         case "text":
             prompt = message.text
@@ -104,8 +114,18 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
             prompt = list(message.token_ids.token_ids)
         case "conversation":
             prompt = conversation_from_proto(message.conversation)
+        case "follow_up":
+            said = conversation_from_proto(message.follow_up.conversation)
+            prompt = FollowUp(message.follow_up.session_id, said)
+        case "resume":
+            if message.HasField("params") or message.include_steps:
+                field = "params" if message.HasField("params") else "include_steps"
+                raise InvalidArgumentError({field: "a resumed session keeps what it began with"})
+            prompt = Resume(message.resume.session_id, message.resume.next_index)
         case _:
-            raise InvalidArgumentError({"prompt": "must be text, token ids or a conversation"})
+            raise InvalidArgumentError(
+                {"prompt": "must be text, token ids, a conversation or a session to go on with"}
+            )
     return GenerationRequest(
         prompt,
         _params_from_proto(message.params),
@@ -192,6 +212,8 @@ def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
                         num_prompt_tokens=event.num_prompt_tokens,
                         model=event.model,
                         verification_mode=MODE_TO_PROTO[event.verification_mode],
+                        is_stored=event.is_stored,
+                        num_cached_tokens=event.num_cached_tokens,
                     )
                 )
             case Finished():
@@ -213,6 +235,8 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
             started.num_prompt_tokens,
             started.model,
             _named(MODE_FROM_PROTO, started.verification_mode),
+            started.is_stored,
+            started.num_cached_tokens,
         )
     if response.HasField("step"):
         yield _step_from_proto(response.step)
@@ -320,69 +344,74 @@ def _step_from_proto(message: pb.SpeculationStep) -> Step:
     )
 
 
+def statistics_to_proto(speculation: SpeculationStatistics) -> pb.SpeculationStatistics:
+    return pb.SpeculationStatistics(
+        num_rounds=speculation.num_rounds,
+        num_draft_tokens=speculation.num_draft_tokens,
+        num_accepted_tokens=speculation.num_accepted_tokens,
+        num_accepted_tokens_per_position=speculation.num_accepted_tokens_per_position,
+        num_draft_failures=speculation.num_draft_failures,
+        speculation_ns=speculation.speculation_ns,
+        verification_ns=speculation.verification_ns,
+        rejection_ns=speculation.rejection_ns,
+        proposers=[
+            pb.ProposerStatistics(
+                proposer=each.proposer,
+                num_rounds=each.num_rounds,
+                num_draft_tokens=each.num_draft_tokens,
+                num_accepted_tokens=each.num_accepted_tokens,
+            )
+            for each in speculation.proposers
+        ],
+        lookahead=lookahead_to_proto(speculation.lookahead),
+    )
+
+
+def statistics_from_proto(speculation: pb.SpeculationStatistics) -> SpeculationStatistics:
+    return SpeculationStatistics(
+        num_rounds=speculation.num_rounds,
+        num_draft_tokens=speculation.num_draft_tokens,
+        num_accepted_tokens=speculation.num_accepted_tokens,
+        num_accepted_tokens_per_position=tuple(speculation.num_accepted_tokens_per_position),
+        num_draft_failures=speculation.num_draft_failures,
+        speculation_ns=speculation.speculation_ns,
+        verification_ns=speculation.verification_ns,
+        rejection_ns=speculation.rejection_ns,
+        proposers=tuple(
+            ProposerStatistics(
+                each.proposer, each.num_rounds, each.num_draft_tokens, each.num_accepted_tokens
+            )
+            for each in speculation.proposers
+        ),
+        lookahead=lookahead_from_proto(speculation.lookahead),
+    )
+
+
 def _finished_to_proto(finished: Finished) -> pb.GenerationFinished:
-    speculation = finished.speculation
     return pb.GenerationFinished(
         finish_reason=_REASON_TO_PROTO[finished.reason],
         matched_stop=finished.matched_stop,
         matched_stop_token_id=finished.matched_stop_token_id,
         num_prompt_tokens=finished.num_prompt_tokens,
         num_output_tokens=finished.num_output_tokens,
-        speculation=pb.SpeculationStatistics(
-            num_rounds=speculation.num_rounds,
-            num_draft_tokens=speculation.num_draft_tokens,
-            num_accepted_tokens=speculation.num_accepted_tokens,
-            num_accepted_tokens_per_position=speculation.num_accepted_tokens_per_position,
-            num_draft_failures=speculation.num_draft_failures,
-            speculation_ns=speculation.speculation_ns,
-            verification_ns=speculation.verification_ns,
-            rejection_ns=speculation.rejection_ns,
-            proposers=[
-                pb.ProposerStatistics(
-                    proposer=each.proposer,
-                    num_rounds=each.num_rounds,
-                    num_draft_tokens=each.num_draft_tokens,
-                    num_accepted_tokens=each.num_accepted_tokens,
-                )
-                for each in speculation.proposers
-            ],
-            lookahead=lookahead_to_proto(speculation.lookahead),
-        ),
+        speculation=statistics_to_proto(finished.speculation),
         time_to_first_token_ns=finished.time_to_first_token_ns,
         total_ns=finished.total_ns,
+        is_durable=finished.is_durable,
     )
 
 
 def _finished_from_proto(message: pb.GenerationFinished) -> Finished:
-    speculation = message.speculation
     return Finished(
         reason=_named(_REASON_FROM_PROTO, message.finish_reason),
         num_prompt_tokens=message.num_prompt_tokens,
         num_output_tokens=message.num_output_tokens,
-        speculation=SpeculationStatistics(
-            num_rounds=speculation.num_rounds,
-            num_draft_tokens=speculation.num_draft_tokens,
-            num_accepted_tokens=speculation.num_accepted_tokens,
-            num_accepted_tokens_per_position=tuple(speculation.num_accepted_tokens_per_position),
-            num_draft_failures=speculation.num_draft_failures,
-            speculation_ns=speculation.speculation_ns,
-            verification_ns=speculation.verification_ns,
-            rejection_ns=speculation.rejection_ns,
-            proposers=tuple(
-                ProposerStatistics(
-                    each.proposer,
-                    each.num_rounds,
-                    each.num_draft_tokens,
-                    each.num_accepted_tokens,
-                )
-                for each in speculation.proposers
-            ),
-            lookahead=lookahead_from_proto(speculation.lookahead),
-        ),
+        speculation=statistics_from_proto(message.speculation),
         time_to_first_token_ns=message.time_to_first_token_ns,
         total_ns=message.total_ns,
         matched_stop=message.matched_stop,
         matched_stop_token_id=message.matched_stop_token_id
         if message.HasField("matched_stop_token_id")
         else None,
+        is_durable=message.is_durable,
     )

@@ -40,6 +40,21 @@ class GenerationServiceStub:
                 request_serializer=forethought_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=forethought_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/forethought.v1.GenerationService/GetSession',
+                request_serializer=forethought_dot_v1_dot_generation__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=forethought_dot_v1_dot_generation__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/forethought.v1.GenerationService/ListSessions',
+                request_serializer=forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/forethought.v1.GenerationService/DeleteSession',
+                request_serializer=forethought_dot_v1_dot_generation__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=forethought_dot_v1_dot_generation__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/forethought.v1.GenerationService/Tokenize',
                 request_serializer=forethought_dot_v1_dot_generation__pb2.TokenizeRequest.SerializeToString,
@@ -64,6 +79,27 @@ class GenerationServiceServicer:
     def Generate(self, request, context):
         """Streams the continuation of a prompt. The first message carries `started`, the
         last one `finished`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """A session of the caller's tenant, with its tokens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """The sessions of a tenant, newest first, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Forgets a session. If it is being generated, that ends with ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +133,21 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=forethought_dot_v1_dot_generation__pb2.GenerateRequest.FromString,
                     response_serializer=forethought_dot_v1_dot_generation__pb2.GenerateResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=forethought_dot_v1_dot_generation__pb2.GetSessionRequest.FromString,
+                    response_serializer=forethought_dot_v1_dot_generation__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.FromString,
+                    response_serializer=forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=forethought_dot_v1_dot_generation__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=forethought_dot_v1_dot_generation__pb2.DeleteSessionResponse.SerializeToString,
             ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
@@ -142,6 +193,87 @@ class GenerationService:
             '/forethought.v1.GenerationService/Generate',
             forethought_dot_v1_dot_generation__pb2.GenerateRequest.SerializeToString,
             forethought_dot_v1_dot_generation__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forethought.v1.GenerationService/GetSession',
+            forethought_dot_v1_dot_generation__pb2.GetSessionRequest.SerializeToString,
+            forethought_dot_v1_dot_generation__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forethought.v1.GenerationService/ListSessions',
+            forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.SerializeToString,
+            forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forethought.v1.GenerationService/DeleteSession',
+            forethought_dot_v1_dot_generation__pb2.DeleteSessionRequest.SerializeToString,
+            forethought_dot_v1_dot_generation__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,7 +54,7 @@ class TestFull:
             running = stack.client.generate(SHORT, timeout_s=20)
             await anext(running)
             message = generation_pb2.GenerateRequest(text="abc")
-            call = stack.client._stub.Generate(message, timeout=20)
+            call = stack.client._stubs[0].Generate(message, timeout=20)
             refusal = await refusal_of(read_to_end(call))
             await running.aclose()
             answer = await until(lambda: generate_or_none(stack.client))
@@ -91,7 +91,7 @@ class TestVocabulary:
         self, tiny_target, foreign_draft
     ):
         async with running_stack(tiny_target, foreign_draft.proposer()) as stack:
-            call = stack.client._stub.Generate(
+            call = stack.client._stubs[0].Generate(
                 generation_pb2.GenerateRequest(text="abc"), timeout=20
             )
             refusal = await refusal_of(read_to_end(call))

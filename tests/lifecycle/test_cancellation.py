@@ -48,7 +48,7 @@ async def until_both_tiers_work(stack):
 
 
 def call_of(stack, request, timeout=60):
-    return stack.client._stub.Generate(request_to_proto(request), timeout=timeout)
+    return stack.client._stubs[0].Generate(request_to_proto(request), timeout=timeout)
 
 
 async def test_a_call_that_runs_holds_tokens_on_both_tiers(long_target, long_draft):

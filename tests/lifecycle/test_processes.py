@@ -102,7 +102,7 @@ async def read_text(call, first):
 async def is_unavailable(client):
     """Whether a new request is refused as it should be."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client._stub.Generate(request_to_proto(asking()), timeout=20).read()
+        await client._stubs[0].Generate(request_to_proto(asking()), timeout=20).read()
     code = caught.value.code()
     # In the moment in which a server stops to listen, gRPC cancels what is on its way.
     assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

@@ -77,10 +77,10 @@ async def test_logs_of_a_call_tell_whose_it_is(tiny_target: LoadedModel, monkeyp
 
     def remember(*arguments):
         bound.append(structlog.contextvars.get_contextvars())
-        return run_ahead(*arguments)
+        return told(*arguments)
 
-    run_ahead = servicer.run_ahead
-    monkeypatch.setattr(servicer, "run_ahead", remember)
+    told = servicer.told
+    monkeypatch.setattr(servicer, "told", remember)
     async with running_stack(tiny_target, tiny_target.ngram()) as stack:
         answer = await generate(stack.client, SHORT)
         await generate(stack.client, replace(SHORT, request_id=""))

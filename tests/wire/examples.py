@@ -6,10 +6,15 @@ from forethought.generation import (
     ChatMessage,
     Finished,
     FinishReason,
+    FollowUp,
     GenerationParams,
     GenerationRequest,
     JudgedToken,
     ProposerStatistics,
+    Resume,
+    SessionContent,
+    SessionInfo,
+    SessionStatus,
     SpeculationStatistics,
     Started,
     Step,
@@ -134,9 +139,13 @@ REQUESTS = [
         True,
         "tenant",
     ),
+    GenerationRequest(
+        FollowUp("session", (ChatMessage("user", "and now?"),)), PARAMS, "request", True, "tenant"
+    ),
+    GenerationRequest(Resume("session", 7), request_id="request", tenant="tenant"),
 ]
 
-STARTED = [Started("session", 2**64 - 1, 17, "model", mode) for mode in VerificationMode]
+STARTED = [Started("session", 2**64 - 1, 17, "model", mode, True, 16) for mode in VerificationMode]
 TOKENS = [
     Token(
         1,
@@ -186,6 +195,12 @@ FINISHED = [
         total_ns=2**45,
         matched_stop="stop",
         matched_stop_token_id=29,
+        is_durable=True,
     )
     for reason in FinishReason
+]
+
+SESSIONS = [
+    SessionContent(SessionInfo("session", status, 1, 2, 3, 2**41, 2**42), (4, 5), (6,))
+    for status in SessionStatus
 ]

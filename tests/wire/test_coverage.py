@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from forethought.rpc import generation_codec, tier_codec
+from forethought.rpc import generation_codec, session_codec, tier_codec
 from forethought.v1 import common_pb2, draft_pb2, generation_pb2, target_pb2
 from tests.wire import examples
 from tests.wire.plain import as_plain
@@ -59,6 +59,10 @@ CASES = [
         lambda m: tier_codec.verify_from_proto(m, MODEL),
     ),
     Case(examples.EVIDENCE, tier_codec.evidence_to_proto, tier_codec.evidence_from_proto),
+    *(
+        Case(content, session_codec.content_to_proto, session_codec.content_from_proto)
+        for content in examples.SESSIONS
+    ),
     *map(request, examples.REQUESTS),
     *map(event, [*examples.STARTED, *examples.TOKENS, examples.STEP, *examples.FINISHED]),
 ]
@@ -81,6 +85,12 @@ NOT_IN_CODECS = {
     "TokenizeResponse",
     "DetokenizeRequest",
     "DetokenizeResponse",
+    # Made where they are asked and answered; see `tests/sessions`.
+    "GetSessionRequest",
+    "ListSessionsRequest",
+    "ListSessionsResponse",
+    "DeleteSessionRequest",
+    "DeleteSessionResponse",
 }
 
 

@@ -1,0 +1,161 @@
+"""An answer that outlives its orchestrator, as its client sees it.
+
+A call that is lost is made again: from the store for the tokens that are missing, if the session
+has one; from the beginning if no token came yet. Should the store have lost the session too, the
+same request is made with the same seed, where that brings the same text, and what the client has
+is compared and dropped.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from forethought.errors import (
+    ForethoughtError,
+    LeaseLostError,
+    SessionIncompleteError,
+    SessionNotFoundError,
+)
+from forethought.generation import (
+    FollowUp,
+    GenerationEvent,
+    GenerationRequest,
+    Resume,
+    Started,
+    Step,
+    Token,
+)
+from forethought.sampling.types import VerificationMode
+
+Attempt = Callable[[GenerationRequest, float | None], AsyncGenerator[GenerationEvent]]
+"""Makes one call, with a deadline in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """How a client goes on without an orchestrator that was lost."""
+
+    first_backoff_s: float = 0.05
+    """Before the second attempt in a row that brings nothing; doubles with each."""
+    max_backoff_s: float = 2.0
+    patience_s: float = 60.0
+    """Time without anything new after which the call fails, if its deadline is not sooner."""
+
+
+def is_lost(error: ForethoughtError) -> bool:
+    """Whether another orchestrator, or the same one later, may answer."""
+    return error.code in {"UNAVAILABLE", "CANCELLED"}
+
+
+@dataclass
+class Progress:
+    """What a client has of an answer."""
+
+    request: GenerationRequest
+    is_replicated: bool = False  # there are other orchestrators
+    started: Started | None = None
+    token_ids: list[int] = field(default_factory=list)
+    next_round: int = 0  # of the steps
+    was_taken: bool = False  # someone else took the session, perhaps an earlier call of ours
+    must_restart: bool = False  # the store lost the session
+
+    def next_request(self) -> GenerationRequest:
+        """What to ask for now."""
+        started, request = self.started, self.request
+        if isinstance(request.prompt, Resume):
+            missing = request.prompt.next_index + len(self.token_ids)
+            return replace(request, prompt=replace(request.prompt, next_index=missing))
+        if started is None:
+            return request
+        if self.must_restart:
+            return replace(request, params=replace(request.params, seed=started.seed))
+        wish = Resume(started.session_id, len(self.token_ids))
+        return GenerationRequest(wish, request_id=request.request_id, tenant=request.tenant)
+
+    def take(self, event: GenerationEvent) -> bool:
+        """Whether the event is new to the client.
+
+        Raises:
+            SessionIncompleteError: it contradicts what the client has.
+        """
+        match event:
+            case Started():
+                is_first, self.started = self.started is None, event
+                self.must_restart = False
+                return is_first
+            case Step():
+                is_new = event.round >= self.next_round
+                self.next_round = max(self.next_round, event.round + 1)
+                return is_new
+            case Token():
+                return self._take_token(event)
+            case _:
+                return True
+
+    def _take_token(self, token: Token) -> bool:
+        prompt = self.request.prompt
+        place = token.index - (prompt.next_index if isinstance(prompt, Resume) else 0)
+        if place == len(self.token_ids):
+            self.token_ids.append(token.token_id)
+            return True
+        if not 0 <= place < len(self.token_ids) or self.token_ids[place] != token.token_id:
+            raise SessionIncompleteError("the answer goes on otherwise than it began")
+        return False
+
+    def can_mend(self, error: ForethoughtError) -> bool:
+        """Whether to ask again after `error`. Remembers what it says."""
+        if isinstance(error, SessionNotFoundError) and self.started and not self.was_taken:
+            return self._restart()
+        if isinstance(error, LeaseLostError):
+            # A call of ours that was given up may have reached its orchestrator late.
+            is_first, self.was_taken = not self.was_taken, True
+            return is_first and self.is_kept
+        return is_lost(error) and self.is_kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether another call can bring what is missing."""
+        return self.is_replicated if self.started is None else self.started.is_stored
+
+    def _restart(self) -> bool:
+        """Begins anew, if that brings what the client has already."""
+        params = self.request.params
+        is_reproducible = (
+            params.temperature == 0
+            or params.verification_mode is VerificationMode.COUPLED
+            or params.num_speculative_tokens is not None
+        )
+        is_new = not isinstance(self.request.prompt, Resume | FollowUp)
+        self.must_restart = is_reproducible and is_new
+        return self.must_restart
+
+
+async def resuming(
+    attempt: Attempt, progress: Progress, retry: RetryOptions, timeout_s: float | None
+) -> AsyncGenerator[GenerationEvent]:
+    """The events of an answer, each once, over as many attempts as it takes.
+
+    Raises:
+        ForethoughtError: of the last attempt, if another one cannot help.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    backoff_s, give_up = 0.0, time.monotonic() + retry.patience_s
+    while True:
+        left_s = None if deadline is None else max(deadline - time.monotonic(), 0)
+        try:
+            async with aclosing(attempt(progress.next_request(), left_s)) as events:
+                async for event in events:
+                    if progress.take(event):
+                        backoff_s, give_up = 0.0, time.monotonic() + retry.patience_s
+                        yield event
+        except ForethoughtError as error:
+            now = time.monotonic()
+            is_late = now + backoff_s > (give_up if deadline is None else min(give_up, deadline))
+            if is_late or not progress.can_mend(error):
+                raise
+        else:
+            return
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(max(2 * backoff_s, retry.first_backoff_s), retry.max_backoff_s)

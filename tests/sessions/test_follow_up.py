@@ -1,0 +1,89 @@
+"""The next turn of a conversation goes on from the tokens that were said."""
+
+from dataclasses import replace
+
+import pytest
+
+from forethought.client import GenerationClient
+from forethought.errors import (
+    InvalidArgumentError,
+    SessionInUseError,
+    SessionNotFoundError,
+    SessionUnfinishedError,
+)
+from forethought.generation import ChatMessage, FollowUp, GenerationRequest, SessionStatus
+from tests.sessions.deployments import GREEDY, PROMPT, TENANT, Deployment, Reading, asking
+from tests.stack import generate
+from tests.tiny import EOS_ID
+
+PARAMS = replace(GREEDY, max_tokens=24)
+
+
+def following(session_id: str, text: str = "ab", **changes) -> GenerationRequest:
+    message = ChatMessage("user", text)
+    return GenerationRequest(
+        FollowUp(session_id, (message,)), replace(PARAMS, **changes), tenant=TENANT
+    )
+
+
+async def test_its_prompt_is_all_that_was_said_and_the_new_message(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking(replace(PARAMS, max_tokens=23)))
+        session_id = first.started.session_id
+        assert first.token_ids[-1] != EOS_ID
+    # Any orchestrator with the same store will do.
+    async with GenerationClient(deployment.addresses[1]) as client:
+        second = await generate(client, following(session_id))
+        content = await client.get_session(session_id, TENANT)
+        # What the template puts behind the answer, the message, and what it puts behind that.
+        expected = (*PROMPT, *first.token_ids, EOS_ID, 3, 4, EOS_ID)
+        direct = await generate(client, replace(asking(PARAMS), prompt=expected))
+    assert content.prompt_token_ids == expected
+    assert content.session.status is SessionStatus.FINISHED
+    assert second.started.session_id == session_id
+    assert second.token_ids == direct.token_ids
+    assert [token.index for token in second.tokens] == list(range(24))
+
+
+async def test_the_target_need_not_compute_the_earlier_turns_again(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking(replace(PARAMS, max_tokens=60)))
+        second = await generate(client, following(first.started.session_id))
+    num_said = len(PROMPT) + 60
+    assert first.started.num_cached_tokens == 0
+    # The last block that is full; the last token said was never fed.
+    assert second.started.num_cached_tokens >= (num_said - 1) // 16 * 16
+
+
+async def test_an_end_token_that_was_said_is_not_repeated(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        params = replace(PARAMS, ignore_eos=False, temperature=1.0, max_tokens=200)
+        first = await generate(client, asking(replace(params, seed=1)))
+        assert first.token_ids[-1] == EOS_ID
+        second = await generate(client, following(first.started.session_id))
+        content = await client.get_session(second.started.session_id, TENANT)
+    assert content.prompt_token_ids == (*PROMPT, *first.token_ids, 3, 4, EOS_ID)
+
+
+async def test_a_turn_that_is_generated_or_broken_off_has_no_next_one(deployment: Deployment):
+    deployment.gate.allow(3)
+    async with GenerationClient(deployment.addresses[0]) as client:
+        reading = Reading(client, asking())
+        await deployment.gate.until_holding()
+        with pytest.raises((SessionUnfinishedError, SessionInUseError)):
+            await generate(client, following(reading.session_id))
+        deployment.gate.open()
+        await reading.task
+
+
+async def test_wrong_parameters_leave_the_session_as_it_is(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking(PARAMS))
+        before = await client.get_session(first.started.session_id, TENANT)
+        for changes in ({"top_p": 2.0}, {"max_tokens": 100_000}):
+            with pytest.raises(InvalidArgumentError):
+                await generate(client, following(first.started.session_id, **changes))
+        assert await client.get_session(first.started.session_id, TENANT) == before
+        foreign = replace(following(first.started.session_id), tenant="other")
+        with pytest.raises(SessionNotFoundError):
+            await generate(client, foreign)
