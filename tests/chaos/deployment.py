@@ -15,6 +15,7 @@ from forethought.tier import TierLoad
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from tests.lifecycle.processes import TierProcess
+from tests.store.servers import ValkeyServer
 from tests.waiting import NOTHING_HELD, draft_load, target_load, until
 
 START_S = 120
@@ -26,7 +27,9 @@ class Size:
 
     num_targets: int = 2
     num_drafts: int = 2
-    num_orchestrators: int = 1
+    num_orchestrators: int = 2
+    has_store: bool = True
+    """Without one, sessions end with their orchestrator."""
 
 
 class ChaosDeployment:
@@ -55,6 +58,9 @@ class ChaosDeployment:
             *("--draft", ",".join(self.addresses(self.drafts))),
             *("--num-speculative-tokens", "3", "--draft-timeout-s", "1"),
         ]
+        self.store = ValkeyServer() if size.has_store else None
+        if self.store is not None:
+            wiring += ["--redis-url", self.store.url]
         self.orchestrators = processes("orchestrator", size.num_orchestrators, wiring)
 
     @staticmethod
@@ -102,12 +108,16 @@ class ChaosDeployment:
 def started(deployment: ChaosDeployment) -> Iterator[ChaosDeployment]:
     """Its processes, started; killed in the end, paused ones too."""
     try:
+        if deployment.store is not None:
+            deployment.store.start()
         for process in deployment.all:
             process.start()
         yield deployment
     finally:
         for process in deployment.all:
             process.kill()
+        if deployment.store is not None:
+            deployment.store.kill()
 
 
 async def is_serving(process: TierProcess) -> bool:

@@ -53,9 +53,8 @@ async def run_chaos(model: Path, logs: Path, options: ChaosOptions) -> ChaosRepo
     """
     with started(ChaosDeployment(model, logs, options.size)) as deployment:
         await deployment.until_serving()
-        # One address for each orchestrator there is, once a client can use more than one.
-        [address] = deployment.addresses(deployment.orchestrators)
-        async with GenerationClient(address) as client:
+        addresses = deployment.addresses(deployment.orchestrators)
+        async with GenerationClient(addresses) as client:
             asked = requests(options.max_tokens)
             expected = {
                 name: await read(client, request, Findings()) for name, request in asked.items()

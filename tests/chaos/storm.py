@@ -1,22 +1,30 @@
 """Faults, one after the other, drawn from a seed.
 
-A storm breaks one process at a time and mends it again while the next one breaks. It never takes
-the last of a tier that serves: what no replica is left of, nothing can survive without waiting,
-and how long that is waited for other tests say (`tests/lifecycle/test_lost_target.py`).
+A storm breaks one process at a time and mends it again while the next one breaks. It spares
+
+- the last of a tier that serves: what no replica is left of, nothing can survive without waiting,
+  and how long that is waited for other tests say (`tests/lifecycle/test_lost_target.py`);
+- orchestrators while the store is broken, and the store while one of them is: a session is in both,
+  and lives on as long as one of the two does.
 """
 
 import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.chaos.deployment import ChaosDeployment, is_serving
 from tests.lifecycle.processes import TierProcess
+from tests.store.servers import ValkeyServer
 
-Fault = Callable[[TierProcess, random.Random], Awaitable[None]]
+Fault = Callable[[Any, random.Random], Awaitable[None]]
 """Breaks a process, and mends it."""
+
+SETTLE_S = 8.0
+"""After the store is mended, until sessions are stored again: more than a breaker's longest pause."""
 
 
 async def kill(process: TierProcess, rng: random.Random) -> None:
@@ -27,7 +35,7 @@ async def kill(process: TierProcess, rng: random.Random) -> None:
     process.start()
 
 
-async def pause(process: TierProcess, rng: random.Random) -> None:
+async def pause(process: TierProcess | ValkeyServer, rng: random.Random) -> None:
     """SIGSTOP, which leaves all connections up, and SIGCONT some seconds later."""
     pause_s = rng.choice((0.5, 2.0, 8.0))
     process.signal(signal.SIGSTOP)
@@ -42,7 +50,35 @@ async def restart(process: TierProcess, _: random.Random) -> None:
     process.start()
 
 
-FAULTS: dict[str, Fault] = {"kill": kill, "pause": pause, "restart": restart}
+async def flush(store: ValkeyServer, _: random.Random) -> None:
+    """All that is stored is gone."""
+    with store.client() as client:
+        await asyncio.to_thread(client.flushall)
+
+
+async def fill(store: ValkeyServer, _: random.Random) -> None:
+    """For some seconds there is room for nothing more."""
+    with store.client() as client:
+        await asyncio.to_thread(client.config_set, "maxmemory", 1)
+        await asyncio.sleep(3.0)
+        await asyncio.to_thread(client.config_set, "maxmemory", 0)
+
+
+async def stop(store: ValkeyServer, _: random.Random) -> None:
+    """SIGKILL, and an empty one at the same address some seconds later."""
+    await asyncio.to_thread(store.kill)
+    await asyncio.sleep(3.0)
+    await asyncio.to_thread(store.start)
+
+
+PROCESS_FAULTS: Mapping[str, Fault] = {"kill": kill, "pause": pause, "restart": restart}
+STORE_FAULTS: Mapping[str, Fault] = {"flush": flush, "fill": fill, "pause": pause, "stop": stop}
+FAULTS: Mapping[str, Mapping[str, Fault]] = {
+    "target": PROCESS_FAULTS,
+    "draft": PROCESS_FAULTS,
+    "orchestrator": PROCESS_FAULTS,
+    "store": STORE_FAULTS,
+}
 
 
 @dataclass
@@ -54,7 +90,8 @@ class Storm:
     interval_s: float = 2.0
     """Between two faults."""
     injected: Counter[str] = field(default_factory=Counter)
-    _broken: set[TierProcess] = field(default_factory=set)
+    _broken: dict[str, list[Any]] = field(default_factory=lambda: {tier: [] for tier in FAULTS})
+    _store_mended_at: float = 0.0
     _mending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def rage(self, duration_s: float) -> None:
@@ -70,25 +107,40 @@ class Storm:
         await self.deployment.until_serving()
 
     async def _break_one(self, rng: random.Random) -> None:
-        tiers = self.deployment.tiers
-        wishes = [
-            (tier, name) for tier, members in tiers.items() if len(members) > 1 for name in FAULTS
-        ]
+        wishes = [(tier, name) for tier, faults in FAULTS.items() for name in faults]
         rng.shuffle(wishes)
         for tier, name in wishes:
-            up = [each for each in tiers[tier] if each not in self._broken]
-            up = [each for each in up if await is_serving(each)]
-            if len(up) > 1:
-                self._start(tier, name, rng.choice(up), random.Random(rng.random()))
+            victims = await self._victims(tier)
+            if victims:
+                self._start(tier, name, rng.choice(victims), random.Random(rng.random()))
                 return
 
-    def _start(self, tier: str, name: str, victim: TierProcess, rng: random.Random) -> None:
+    async def _victims(self, tier: str) -> list[Any]:
+        """Which processes of a tier may break now."""
+        store = self.deployment.store
+        if tier == "store":
+            is_spared = self._broken["store"] or self._broken["orchestrator"] or store is None
+            return [] if is_spared or not await self._all_serve("orchestrator") else [store]
+        if tier == "orchestrator":
+            since_s = asyncio.get_running_loop().time() - self._store_mended_at
+            if store is None or self._broken["store"] or since_s < SETTLE_S:
+                return []
+        up = [each for each in self.deployment.tiers[tier] if each not in self._broken[tier]]
+        up = [each for each in up if await is_serving(each)]
+        return up if len(up) > 1 else []
+
+    async def _all_serve(self, tier: str) -> bool:
+        return all([await is_serving(each) for each in self.deployment.tiers[tier]])
+
+    def _start(self, tier: str, name: str, victim: Any, rng: random.Random) -> None:
         self.injected[f"{name} {tier}"] += 1
-        self._broken.add(victim)
+        self._broken[tier].append(victim)
 
         async def break_and_mend() -> None:
-            await FAULTS[name](victim, rng)
-            self._broken.discard(victim)
+            await FAULTS[tier][name](victim, rng)
+            self._broken[tier].remove(victim)
+            if tier == "store":
+                self._store_mended_at = asyncio.get_running_loop().time()
 
         mending = asyncio.create_task(break_and_mend())
         self._mending.add(mending)
