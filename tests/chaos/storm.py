@@ -5,7 +5,7 @@ A storm breaks one process at a time and mends it again while the next one break
 - the last of a tier that serves: what no replica is left of, nothing can survive without waiting,
   and how long that is waited for other tests say (`tests/lifecycle/test_lost_target.py`);
 - orchestrators while the store is broken, and the store while one of them is: a session is in both,
-  and lives on as long as one of the two does.
+  and lives on as long as one of the two does. They take turns.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Fault = Callable[[Any, random.Random], Awaitable[None]]
 """Breaks a process, and mends it."""
 
 SETTLE_S = 8.0
-"""After the store is mended, until sessions are stored again: more than a breaker's longest pause."""
+"""After the store is mended, until sessions are stored again: a breaker's longest pause and more."""
 
 
 async def kill(process: TierProcess, rng: random.Random) -> None:
@@ -92,6 +92,7 @@ class Storm:
     injected: Counter[str] = field(default_factory=Counter)
     _broken: dict[str, list[Any]] = field(default_factory=lambda: {tier: [] for tier in FAULTS})
     _store_mended_at: float = 0.0
+    _is_orchestrators_turn: bool = False  # before the store's
     _mending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def rage(self, duration_s: float) -> None:
@@ -107,11 +108,12 @@ class Storm:
         await self.deployment.until_serving()
 
     async def _break_one(self, rng: random.Random) -> None:
-        wishes = [(tier, name) for tier, faults in FAULTS.items() for name in faults]
-        rng.shuffle(wishes)
-        for tier, name in wishes:
+        tiers = list(FAULTS)
+        rng.shuffle(tiers)
+        for tier in tiers:
             victims = await self._victims(tier)
             if victims:
+                name = rng.choice(sorted(FAULTS[tier]))
                 self._start(tier, name, rng.choice(victims), random.Random(rng.random()))
                 return
 
@@ -119,11 +121,12 @@ class Storm:
         """Which processes of a tier may break now."""
         store = self.deployment.store
         if tier == "store":
-            is_spared = self._broken["store"] or self._broken["orchestrator"] or store is None
+            is_spared = store is None or self._broken["orchestrator"] or self._is_orchestrators_turn
             return [] if is_spared or not await self._all_serve("orchestrator") else [store]
         if tier == "orchestrator":
             since_s = asyncio.get_running_loop().time() - self._store_mended_at
             if store is None or self._broken["store"] or since_s < SETTLE_S:
+                # Without a store a session ends with its orchestrator.
                 return []
         up = [each for each in self.deployment.tiers[tier] if each not in self._broken[tier]]
         up = [each for each in up if await is_serving(each)]
@@ -135,6 +138,8 @@ class Storm:
     def _start(self, tier: str, name: str, victim: Any, rng: random.Random) -> None:
         self.injected[f"{name} {tier}"] += 1
         self._broken[tier].append(victim)
+        if tier in {"store", "orchestrator"}:
+            self._is_orchestrators_turn = tier == "store"
 
         async def break_and_mend() -> None:
             await FAULTS[tier][name](victim, rng)
