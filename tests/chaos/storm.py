@@ -24,7 +24,7 @@ Fault = Callable[[Any, random.Random], Awaitable[None]]
 """Breaks a process, and mends it."""
 
 SETTLE_S = 8.0
-"""After the store is mended, until sessions are stored again: a breaker's longest pause and more."""
+"""From the store's mending until sessions are stored again: a breaker's longest pause, and more."""
 
 
 async def kill(process: TierProcess, rng: random.Random) -> None:
