@@ -86,6 +86,17 @@ def test_ports_of_one_plan_differ():
     assert len({tier.address for tier in plan.tiers}) == len(plan.tiers) == 4
 
 
+def test_the_orchestrator_is_told_of_the_store_that_there_is():
+    plan = make_plan(PlanOptions())
+    valkey = next(tier for tier in plan.tiers if tier.name == "valkey")
+    assert value_of(command_of(plan, "orchestrator"), "--redis-url") == valkey.address
+    elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
+    url = value_of(command_of(elsewhere, "orchestrator"), "--redis-url")
+    assert url == "redis://example.com"
+    without = make_plan(PlanOptions(embedded_store=False))
+    assert "--redis-url" not in command_of(without, "orchestrator")
+
+
 def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
     without = make_plan(PlanOptions(embedded_store=False))
     elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
