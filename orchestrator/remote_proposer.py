@@ -138,7 +138,9 @@ class RemoteProposer:
 
     def close(self) -> None:
         """Ends the stream."""
-        self._replica = None
+        if self._replica is not None:
+            self._replicas.leave(self._replica)
+            self._replica = None
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None

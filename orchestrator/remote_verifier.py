@@ -212,7 +212,9 @@ class RemoteVerifier:
 
     def close(self) -> None:
         """Ends the stream."""
-        self._replica = None
+        if self._replica is not None:
+            self._replicas.leave(self._replica)
+            self._replica = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -48,8 +48,10 @@ class Replica(Generic[StubT]):
     """Its name has no such record any more: as good as drained."""
     num_reported: int = 0
     """Sessions that it held when it was asked last."""
-    num_brought: int = 0
-    """Sessions that this orchestrator has brought since."""
+    num_ours: int = 0
+    """Sessions that this orchestrator has there."""
+    num_ours_reported: int = 0
+    """The same when it was asked last."""
     num_ejections: int = 0
     num_refusals: int = 0
     look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,8 +59,8 @@ class Replica(Generic[StubT]):
 
     @property
     def load(self) -> int:
-        """Sessions, those included that it has not reported yet."""
-        return self.num_reported + self.num_brought
+        """Sessions: what it reported, and what this orchestrator has brought and taken since."""
+        return max(self.num_reported + self.num_ours - self.num_ours_reported, 0)
 
     @property
     def is_healthy(self) -> bool:

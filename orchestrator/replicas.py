@@ -65,7 +65,7 @@ class ReplicaSet(Generic[StubT]):
         del self._replicas[replica.address]
 
     def choose(self, key: bytes, tried: Collection[Replica[StubT]] = ()) -> Replica[StubT] | None:
-        """The replica for a session, or None while there is none. From now on it counts as load.
+        """The replica for a session, or None while there is none. It counts as load until `leave`.
 
         Args:
             key: of `placement_key`.
@@ -77,7 +77,7 @@ class ReplicaSet(Generic[StubT]):
         by_address = {replica.address: replica for replica in candidates}
         ranked = ranking(key, tuple(by_address))
         chosen = by_address[place(ranked, [by_address[address].load for address in ranked])]
-        chosen.num_brought += 1
+        chosen.num_ours += 1
         return chosen
 
     def has_other(self, tried: Collection[Replica[StubT] | None]) -> bool:
@@ -87,6 +87,10 @@ class ReplicaSet(Generic[StubT]):
     def should_leave(self, replica: Replica[StubT]) -> bool:
         """Whether a session should move on between two rounds."""
         return replica.is_draining and self.has_other((replica,))
+
+    def leave(self, replica: Replica[StubT]) -> None:
+        """A session that chose a replica has gone."""
+        replica.num_ours -= 1
 
     def failed(self, replica: Replica[StubT], why: str) -> None:
         """A call to a replica failed. So many in a row eject it."""
@@ -100,7 +104,7 @@ class ReplicaSet(Generic[StubT]):
         """A replica says what it holds. If it was ejected, it is back."""
         was_out = replica.breaker.state is not BreakerState.CLOSED
         replica.breaker.succeeded()
-        replica.num_reported, replica.num_brought = load.num_sessions, 0
+        replica.num_reported, replica.num_ours_reported = load.num_sessions, replica.num_ours
         if was_out:
             _log.info("replica_back", tier=self.tier, address=replica.address)
             self.notify()

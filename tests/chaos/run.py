@@ -1,5 +1,6 @@
 """One storm over one deployment, from an undisturbed beginning to a quiet end."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,13 +54,16 @@ async def run_chaos(model: Path, logs: Path, options: ChaosOptions) -> ChaosRepo
     """
     with started(ChaosDeployment(model, logs, options.size)) as deployment:
         await deployment.until_serving()
-        addresses = deployment.addresses(deployment.orchestrators)
-        async with GenerationClient(addresses) as client:
+        async with AsyncExitStack() as cleanup:
+            clients = [
+                await cleanup.enter_async_context(GenerationClient(addresses))
+                for addresses in _from_each(deployment.addresses(deployment.orchestrators))
+            ]
             asked = requests(options.max_tokens)
             expected = {
-                name: await read(client, request, Findings()) for name, request in asked.items()
+                name: await read(clients[0], request, Findings()) for name, request in asked.items()
             }
-            readers = Readers(client, asked, expected)
+            readers = Readers(clients, asked, expected)
             reading = readers.start(options.num_readers, options.seed)
             storm = Storm(deployment, options.seed, options.interval_s)
             try:
@@ -72,3 +76,8 @@ async def run_chaos(model: Path, logs: Path, options: ChaosOptions) -> ChaosRepo
                     task.cancel()
             await deployment.until_nothing_is_held()
     return ChaosReport(options, dict(storm.injected), readers.findings)
+
+
+def _from_each(addresses: list[str]) -> list[list[str]]:
+    """The addresses, beginning with each in turn: clients stay with the first that answers."""
+    return [addresses[first:] + addresses[:first] for first in range(len(addresses))]

@@ -70,7 +70,8 @@ async def read(
 class Readers:
     """Clients that read one answer after the other, until they are told to stop."""
 
-    client: GenerationClient
+    clients: Sequence[GenerationClient]
+    """Each is used by every so many-th reader."""
     requests: Mapping[str, GenerationRequest]
     expected: Mapping[str, Sequence[int]]
     findings: Findings = field(default_factory=Findings)
@@ -78,20 +79,21 @@ class Readers:
 
     def start(self, num_readers: int, seed: int) -> list[asyncio.Task[None]]:
         """All readers; each ends with the answer that it reads when `stop` is called."""
+        clients = itertools.islice(itertools.cycle(self.clients), num_readers)
         return [
-            asyncio.create_task(self._read_on(random.Random(f"{seed}/{number}")))
-            for number in range(num_readers)
+            asyncio.create_task(self._read_on(client, random.Random(f"{seed}/{number}")))
+            for number, client in enumerate(clients)
         ]
 
     def stop(self) -> None:
         """Lets nobody begin another answer."""
         self._is_over = True
 
-    async def _read_on(self, rng: random.Random) -> None:
+    async def _read_on(self, client: GenerationClient, rng: random.Random) -> None:
         for _ in itertools.takewhile(lambda _: not self._is_over, itertools.count()):
             name = rng.choice(sorted(self.requests))
             try:
-                token_ids = await read(self.client, self.requests[name], self.findings)
+                token_ids = await read(client, self.requests[name], self.findings)
             except (ForethoughtError, ValueError) as error:
                 self.findings.failures.append(f"{name}: {type(error).__name__}: {error}")
                 continue

@@ -39,7 +39,7 @@ class ScriptedClient:
 async def failures_of(*events):
     """What readers that expect the tokens 5, 5 make of an answer."""
     asked = requests(2)
-    readers = Readers(ScriptedClient(*events), asked, dict.fromkeys(asked, (5, 5)))
+    readers = Readers([ScriptedClient(*events)], asked, dict.fromkeys(asked, (5, 5)))
     [task] = readers.start(1, 0)
     await until(lambda: readers.findings.num_streams or readers.findings.failures)
     readers.stop()

@@ -205,19 +205,16 @@ async def test_sessions_that_begin_alike_are_spread_where_they_are_many(long_tar
 
 class TestAReplicaWithAnotherModel:
     async def test_is_refused_for_itself_and_not_for_the_deployment(self, long_target, long_draft):
+        address = f"127.0.0.1:{free_port()}"
+        fleet_over = a_fleet(long_target, long_draft, num_targets=1, more_targets=[address])
         with structlog.testing.capture_logs() as logs:
-            async with (
-                a_target(long_draft) as stranger,
-                a_fleet(
-                    long_target, long_draft, num_targets=1, more_targets=[stranger.address]
-                ) as fleet,
-            ):
+            async with fleet_over as fleet, a_target(long_draft, address) as stranger:
                 await until(lambda: fleet.known(stranger).standing is Standing.REFUSED)
                 await generate(fleet.client, asking())
                 assert fleet.known(stranger).num_refusals == 1
                 assert not stranger.gate.num_passes
         refused = [log for log in logs if log["event"] == "replica_refused"]
-        assert [log["address"] for log in refused] == [stranger.address]
+        assert [log["address"] for log in refused] == [address]
         assert long_target.info.model_fingerprint in refused[0]["why"]
 
     async def test_does_not_end_sessions_when_it_takes_the_place_of_a_lost_one(

@@ -67,11 +67,15 @@ async def test_a_replica_that_nobody_has_heard_of_yet_may_be_tried():
         assert replicas.choose(KEY).standing is Standing.UNKNOWN
 
 
-async def test_sessions_that_it_has_not_reported_yet_count_as_load(tiny_target):
+async def test_sessions_count_as_load_as_soon_as_they_come_and_until_they_go(
+    tiny_target,
+):
     async with one_watched(tiny_target, WatchOptions(poll_s=60)) as (_, _, replicas, replica):
         before = replica.load
         replicas.choose(KEY)
         assert replica.load == before + 1
+        replicas.leave(replica)
+        assert replica.load == before
 
 
 class TestAName:
