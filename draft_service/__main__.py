@@ -2,10 +2,13 @@
 
 import structlog
 
+from draft_service.hybrid_proposer import HybridProposer
+from draft_service.lookup import LookupProposer
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
+from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
@@ -17,13 +20,13 @@ _log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
 
-NGRAM_MAX_LEN = 2**20
+LOOKUP_MAX_LEN = 2**20
 """Longest sequence that is searched, tokens."""
 
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
-    load = load_ngram if settings.proposer == "ngram" else load_model
+    load = LOADERS[settings.proposer]
 
     def add(proposer: Proposer, services: LateServices) -> None:
         add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
@@ -32,7 +35,7 @@ async def serve(settings: DraftSettings) -> None:
     await serve_loaded(options, lambda: load(settings), add)
 
 
-def load_ngram(settings: DraftSettings) -> Proposer:
+def load_lookup(settings: DraftSettings) -> LookupProposer:
     """A proposer that needs no model, only a vocabulary to agree on."""
     tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
     info = ModelInfo(
@@ -40,14 +43,27 @@ def load_ngram(settings: DraftSettings) -> Proposer:
         model_fingerprint="",
         vocabulary_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
-        max_model_len=settings.max_model_len or NGRAM_MAX_LEN,
+        max_model_len=settings.max_model_len or LOOKUP_MAX_LEN,
         dtype="",
         device="",
         max_num_speculative_tokens=settings.max_num_speculative_tokens,
     )
-    return NgramProposer(
-        info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
+    return make_lookup(settings.proposer, settings, info)
+
+
+def make_lookup(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
+    """The lookup proposer of that name."""
+    if kind == NgramProposer.name:
+        return NgramProposer(
+            info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
+        )
+    options = SuffixOptions(
+        settings.suffix_min_match,
+        settings.suffix_max_match,
+        settings.suffix_min_prob,
+        settings.suffix_memory,
     )
+    return SuffixProposer(info, options, settings.max_sessions)
 
 
 def load_model(settings: DraftSettings) -> Proposer:
@@ -76,8 +92,24 @@ def load_model(settings: DraftSettings) -> Proposer:
         settings.max_support,
         loaded.limits,
     )
-    proposer.looks_ahead = settings.lookahead
+    proposer.num_bets = settings.lookahead
     return proposer
+
+
+def load_hybrid(settings: DraftSettings) -> Proposer:
+    """A model, and a lookup that is preferred where it finds enough."""
+    model = load_model(settings)
+    shortest = {f"{settings.hybrid_lookup}_min_match": settings.hybrid_min_match}
+    preferring = settings.model_copy(update=shortest)
+    return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, model.info), model)
+
+
+LOADERS = {
+    "model": load_model,
+    "ngram": load_lookup,
+    "suffix": load_lookup,
+    "hybrid": load_hybrid,
+}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,24 @@
 """The next draft, made while the target verifies this one.
 
-A draft tier with time to spare bets on the likeliest end of the round: all K guesses are accepted,
-and the bonus token is the one that the draft itself finds likeliest (in a coupled session: the one
-that its own noise chooses). One pass makes that bonus token, K more make the draft behind it.
+A draft tier with time to spare bets on how the round will end. The likeliest end is that all K
+guesses are accepted, and that the bonus token is the one that the draft itself finds likeliest (in
+a coupled session: the one that its own noise chooses). One pass makes that bonus token, K more make
+the draft behind it. Where a pass over several sequences takes hardly longer than one over one,
+further ends are worth a bet: a guess is rejected, and its runner-up takes its place. Each of those
+is drafted on a sequence of its own, which shares the computed blocks of the session.
 
-If the bet is won, the next request finds its draft made, or goes on where it is in the making. If
-it is lost, the request goes the usual way, at most one pass later. Either way the answer is the
-same: the draws of a draft are keyed by its own round, so it does not matter when they are drawn.
-Work that nobody asked for yet runs only when nobody waits for other work.
+If a bet is won, the next request finds its draft made, or goes on where it is in the making. If all
+are lost, the request goes the usual way, at most one pass later. Either way the answer is the same:
+the draws of a draft are keyed by its own round, so it does not matter when they are drawn. And it
+runs only when nobody waits for other work.
 """
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
+from typing import ClassVar
 
 from draft_service.speculation import Speculation
 from forethought.engine.filters import ShapedRows, row_contexts
@@ -17,8 +27,10 @@ from forethought.sampling.types import Draft, DraftedToken
 from forethought.tier import SpeculateRound
 
 
-class Lookahead:
+class FullAcceptance:
     """The round after one that has just been drafted, should all of that be accepted.
+
+    The guesses go on in the session's own sequence.
 
     Args:
         last: the round, drafted.
@@ -44,7 +56,7 @@ class Lookahead:
 
     @property
     def num_made(self) -> int:
-        """Tokens guessed so far, the bonus token included."""
+        """Tokens guessed so far, with the bonus token, which counts as used if the bet is won."""
         return 1 + len(self._next.guesses) if self._next else 0
 
     @property
@@ -92,14 +104,9 @@ class Lookahead:
         """What has been made for a round; None if it is another one that was drafted."""
         if self._next is None:
             return None
-        bet = self._next.request
-        committed = list(request.committed_token_ids)[-len(bet.committed_token_ids) :]
-        is_won = (bet.round, bet.position, bet.committed_token_ids) == (
-            request.round,
-            request.position,
-            committed,
-        )
-        return list(self._next.guesses) if is_won else None
+        if not is_same(request, self._next.request, self._next.request.committed_token_ids):
+            return None
+        return list(self._next.guesses)
 
     def _round_after(self, bonus_token_id: int) -> Speculation:
         last = self._last
@@ -108,3 +115,93 @@ class Lookahead:
         committed = [*(guess.token_id for guess in last.guesses), bonus_token_id]
         request = SpeculateRound(last.request.round + 1, position, committed, num_tokens)
         return Speculation(self.sequence, request, last.opening, num_tokens)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Replacement(Speculation):
+    """The round after one of which a guess is rejected, and its runner-up recovered."""
+
+    is_ahead: ClassVar[bool] = True
+
+    session: CachedSequence  # whose beginning this shares
+    ending: Sequence[int]  # accepted guesses and the recovered token
+
+    @property
+    def num_made(self) -> int:
+        """Tokens guessed so far."""
+        return len(self.guesses)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all K guesses are made, so that the last of them is not fed."""
+        return len(self.guesses) == self.num_tokens
+
+    def begin(self) -> None:
+        """Takes over what the session has computed of it."""
+        start = self.request.position - len(self.ending)
+        self.sequence.extend([*self.session.token_ids[:start], *self.ending])
+        self.sequence.take_prefix()
+        self.sequence.speculate(())
+
+    def guesses_for(self, request: SpeculateRound) -> list[DraftedToken] | None:
+        """What has been made for a round; None if it is another one that was drafted."""
+        return list(self.guesses) if is_same(request, self.request, self.ending) else None
+
+
+def replacements(
+    last: Speculation, max_num: int, max_len: int, new_sequence: Callable[[], CachedSequence]
+) -> list[Replacement]:
+    """The likeliest ends of a round with a rejected guess, likeliest first.
+
+    How likely they are is what the draft itself says: that the guesses before one are right, and
+    that its runner-up is. A coupled draft does not say it.
+
+    Args:
+        last: the round, drafted.
+        max_num: how many.
+        max_len: of a sequence, tokens.
+        new_sequence: makes an empty one.
+    """
+    probs = [guess.draft_prob or 0.0 for guess in last.guesses]
+    reach = accumulate(probs[:-1], mul, initial=1.0)
+    ends = [
+        (so_far * prob, place, token_id)
+        for place, (so_far, guess) in enumerate(zip(reach, last.guesses, strict=True))
+        for prob, token_id in _runner_up(guess)
+    ]
+    bets = []
+    for _, place, token_id in heapq.nlargest(max_num, ends):
+        ending = [*(guess.token_id for guess in last.guesses[:place]), token_id]
+        position = last.request.position + len(ending)
+        num_tokens = min(last.request.num_speculative_tokens, max_len - position)
+        request = SpeculateRound(last.request.round + 1, position, (), num_tokens)
+        bets.append(
+            Replacement(
+                sequence=new_sequence(),
+                request=request,
+                opening=last.opening,
+                num_tokens=num_tokens,
+                session=last.sequence,
+                ending=ending,
+            )
+        )
+    return bets
+
+
+def is_same(asked: SpeculateRound, drafted: SpeculateRound, ending: Sequence[int]) -> bool:
+    """Whether a request is for the round that was drafted, after an ending of the last one."""
+    return (
+        (asked.round, asked.position) == (drafted.round, drafted.position)
+        and len(asked.committed_token_ids) >= len(ending)
+        and list(asked.committed_token_ids[-len(ending) :]) == list(ending)
+    )
+
+
+def _runner_up(guess: DraftedToken) -> list[tuple[float, int]]:
+    """The likeliest token that was not guessed, and its q; none if q is one-hot or not known."""
+    others = [
+        (float(prob), token_id)
+        for prob, token_id in zip(guess.draft_probs, guess.support_token_ids, strict=False)
+        if token_id != guess.token_id
+    ]
+    return [max(others)] if others else []

@@ -6,8 +6,8 @@ from itertools import groupby
 
 import torch
 
-from draft_service.lookahead import Lookahead
-from draft_service.speculation import Speculation
+from draft_service.lookahead import FullAcceptance, replacements
+from draft_service.speculation import Bet, Speculation
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.coupling import draw_coupled
 from forethought.engine.draws import draw_drafts
@@ -24,7 +24,7 @@ from forethought.tier import (
     TierLoad,
 )
 
-Guessing = Speculation | Lookahead
+Guessing = Speculation | FullAcceptance
 """What wants the next guess."""
 
 
@@ -54,8 +54,8 @@ class ModelProposer:
     ) -> None:
         self._num_vocabulary_tokens = num_vocabulary_tokens
         self._max_support = max_support
-        self.looks_ahead = False
-        """Whether to draft the next round while one is verified; for sessions yet to come."""
+        self.num_bets = 0
+        """How many ends of a round to draft beyond while it is verified; for rounds to come."""
         self.lookahead = LookaheadCounts()
         self.engine: Engine[Guessing, Draft] = Engine(model, limits, self._guess)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
@@ -66,13 +66,20 @@ class ModelProposer:
         sequence = self.engine.open(opening.token_ids, salt)
         return ModelSession(self, sequence, opening, num_reused_tokens)
 
-    def look_ahead(self, last: Speculation) -> Lookahead | None:
-        """Begins to draft the round after one, if that is wanted and there can be one."""
-        if not (self.looks_ahead and Lookahead.has_room(last, self.info.max_model_len)):
-            return None
-        ahead = Lookahead(last, self.info.max_model_len)
-        self.engine.start(ahead)
-        return ahead
+    def look_ahead(self, last: Speculation) -> list[Bet]:
+        """Begins to draft the round after one, as far as that is wanted and there can be one."""
+        max_len = self.info.max_model_len
+        if not self.num_bets or not FullAcceptance.has_room(last, max_len):
+            return []
+        chain = FullAcceptance(last, max_len)
+        self.engine.start(chain)
+        salt = last.opening.tenant.encode()
+        others = replacements(
+            last, self.num_bets - 1, max_len, lambda: self.engine.new_sequence(salt)
+        )
+        for bet in others:
+            self.engine.start(bet)
+        return [chain, *others]
 
     def count(self, outcome: LookaheadOutcome | None, num_wasted_tokens: int) -> None:
         """Notes what became of drafting ahead."""
@@ -127,20 +134,29 @@ class ModelSession:
         self.proposer = proposer
         self.sequence = sequence
         self.opening = opening
-        self._ahead: Lookahead | None = None
+        self._bets: list[Bet] = []
         self.num_reused_tokens = num_reused_tokens
 
     async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
         room = self.proposer.info.max_model_len - request.position
         num_tokens = max(min(request.num_speculative_tokens, room), 0)
-        work = Speculation(self.sequence, request, self.opening, num_tokens, self._ahead)
-        self._ahead = None
-        draft, timings = await self.proposer.engine.run(work)
+        bets, self._bets = self._bets, []
+        work = Speculation(self.sequence, request, self.opening, num_tokens, bets)
+        try:
+            draft, timings = await self.proposer.engine.run(work)
+        finally:
+            self._drop(bets)
         self.proposer.count(draft.lookahead, draft.num_wasted_tokens)
-        self._ahead = self.proposer.look_ahead(work)
+        self._bets = self.proposer.look_ahead(work)
         return draft, timings
 
     def close(self) -> None:
-        if self._ahead is not None:
-            self.proposer.count(None, self._ahead.num_made)
+        self.proposer.count(None, sum(bet.num_made for bet in self._bets))
+        self._drop(self._bets)
         self.proposer.engine.discard(self.sequence)
+
+    def _drop(self, bets: Sequence[Bet]) -> None:
+        """Frees the sequences of bets."""
+        for bet in bets:
+            if bet.sequence is not self.sequence:
+                self.proposer.engine.discard(bet.sequence)

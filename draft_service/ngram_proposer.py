@@ -3,34 +3,18 @@
 The longest run of tokens at the end that has occurred before, in the prompt or in the output, is
 likely to go on as it did then. No model, no training; it pays where the output repeats the input:
 code edits, summaries, extraction, agents.
-
-q is one-hot: the guess is certain, and rejection sampling accepts it with probability p.
 """
-
-import asyncio
-from array import array
-from collections.abc import Sequence
-from time import perf_counter_ns
 
 import numpy as np
 
-from forethought.errors import CachePositionMismatchError, OverloadedError
-from forethought.sampling.types import Draft, DraftedToken, as_probabilities
-from forethought.tier import (
-    LookaheadCounts,
-    ModelInfo,
-    RoundTimings,
-    SessionOpen,
-    SpeculateRound,
-    TierLoad,
-)
+from draft_service.lookup import LookupProposer, LookupSession
+from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
 
-_CERTAIN = as_probabilities([1.0])
 _LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over
 
 
-class NgramProposer:
-    """Drafts by lookup.
+class NgramProposer(LookupProposer):
+    """Drafts by searching the text.
 
     Args:
         info: the vocabulary, and the longest text to search.
@@ -40,75 +24,32 @@ class NgramProposer:
     """
 
     name = "ngram"
-    lookahead = LookaheadCounts()
 
     def __init__(
         self, info: ModelInfo, min_match: int, max_match: int, max_sessions: int = 256
     ) -> None:
-        self.info = info
+        super().__init__(info, max_sessions)
         self.min_match = min_match
         self.max_match = max_match
-        self._max_sessions = max_sessions
-        self._sessions: set[NgramSession] = set()
 
-    def open(self, opening: SessionOpen) -> "NgramSession":
-        if len(self._sessions) >= self._max_sessions:
-            raise OverloadedError(
-                f"{self._max_sessions} sessions are open, the most this tier takes"
-            )
-        session = NgramSession(self, opening.token_ids)
-        self._sessions.add(session)
-        return session
-
-    def load(self) -> TierLoad:
-        return TierLoad(len(self._sessions), num_cached_tokens=0, num_queued_jobs=0)
-
-    async def close(self) -> None:
-        """Nothing is ever under way."""
-
-    def discard(self, session: "NgramSession") -> None:
-        """Forgets a session."""
-        self._sessions.discard(session)
+    def new_session(self, opening: SessionOpen) -> "NgramSession":
+        return NgramSession(self, opening)
 
 
-class NgramSession:
-    """The token log of one session."""
+class NgramSession(LookupSession):
+    """Searches its log anew in each round."""
 
-    num_reused_tokens = 0
+    def __init__(self, proposer: NgramProposer, opening: SessionOpen) -> None:
+        super().__init__(proposer, opening)
+        self._min_match = proposer.min_match
+        self._max_match = proposer.max_match
 
-    def __init__(self, proposer: NgramProposer, token_ids: Sequence[int]) -> None:
-        self._proposer = proposer
-        self._log = array("I", token_ids)
+    def is_slow(self, request: SpeculateRound) -> bool:  # noqa: ARG002
+        return len(self.log) > _LONG_TEXT
 
-    async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
-        started_ns = perf_counter_ns()
-        if len(self._log) > _LONG_TEXT:
-            draft = await asyncio.to_thread(self.look_up, request)
-        else:
-            draft = self.look_up(request)
-        elapsed_ns = perf_counter_ns() - started_ns
-        return draft, RoundTimings(forward_ns=elapsed_ns, total_ns=elapsed_ns)
-
-    def look_up(self, request: SpeculateRound) -> Draft:
+    def guess(self, num_tokens: int, num_kept: int) -> list[int]:  # noqa: ARG002
         """What followed the last time."""
-        start = request.position - len(request.committed_token_ids)
-        if not 0 <= start <= len(self._log):
-            raise CachePositionMismatchError(
-                f"tokens from {start} on, where {len(self._log)} are known"
-            )
-        del self._log[start:]
-        self._log.extend(request.committed_token_ids)
-        guesses = continuation(
-            np.array(self._log),
-            request.num_speculative_tokens,
-            self._proposer.min_match,
-            self._proposer.max_match,
-        )
-        tokens = tuple(DraftedToken(token_id, [token_id], _CERTAIN) for token_id in guesses)
-        return Draft(tokens, NgramProposer.name)
-
-    def close(self) -> None:
-        self._proposer.discard(self)
+        return continuation(np.array(self.log), num_tokens, self._min_match, self._max_match)
 
 
 def continuation(

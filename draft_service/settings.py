@@ -15,10 +15,12 @@ class DraftSettings(EngineSettings):
     program: ClassVar[str] = "python -m draft_service"
 
     listen: str = Field("0.0.0.0:50051", description="host:port; port 0 takes a free one")
-    proposer: Literal["model", "ngram"] = Field(
+    proposer: Literal["model", "ngram", "suffix", "hybrid"] = Field(
         "model",
-        description="model drafts with a causal language model, ngram looks the text up in itself "
-        "and takes only the vocabulary from the model reference",
+        description="model drafts with a causal language model; ngram and suffix look the text up "
+        "in itself and take only the vocabulary from the model reference, ngram for what came "
+        "last, suffix for what came most often; hybrid looks up, and asks the model where that "
+        "finds nothing",
     )
     target_vocabulary: str | None = Field(
         None,
@@ -29,21 +31,59 @@ class DraftSettings(EngineSettings):
     max_support: int = Field(
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
-    lookahead: bool = Field(
-        default=True,
-        description="draft the next round while the target verifies one; of no use where both "
-        "tiers share a processor",
+    lookahead: int = Field(
+        1,
+        ge=0,
+        le=16,
+        description="ends of a round, likeliest first, beyond which to draft while the target "
+        "verifies it; 0 where both tiers share a processor, more where a pass over several "
+        "sequences takes no longer than over one",
     )
     ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
     ngram_max_match: int = Field(
         16, ge=1, description="longest run of tokens to look up", validate_default=True
     )
 
-    @field_validator("ngram_max_match")
+    suffix_min_match: int = Field(1, ge=1, description="shortest run of tokens to look up")
+    suffix_max_match: int = Field(
+        32, ge=1, description="longest run of tokens to look up", validate_default=True
+    )
+    suffix_min_prob: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="least estimated probability of a whole draft; it ends before it falls below",
+    )
+    suffix_memory: int = Field(
+        0,
+        ge=0,
+        description="tokens of earlier outputs to look up too, each tenant in its own; 0 is none",
+    )
+    hybrid_lookup: Literal["suffix", "ngram"] = Field(
+        "suffix", description="how the hybrid proposer looks up, with the options of that one"
+    )
+    hybrid_min_match: int = Field(
+        5,
+        ge=1,
+        description="shortest run of tokens whose continuation the hybrid proposer prefers to the "
+        "model, in place of the shortest run of its lookup",
+        validate_default=True,
+    )
+
+    @field_validator("ngram_max_match", "suffix_max_match")
     @classmethod
     def _refuse_an_empty_range(cls, value: int, info: ValidationInfo) -> int:
-        if value < info.data.get("ngram_min_match", 1):
-            raise ValueError("must not be below ngram_min_match: nothing would ever be found")
+        minimum = str(info.field_name).replace("max", "min")
+        if value < info.data.get(minimum, 1):
+            raise ValueError(f"must not be below {minimum}: nothing would ever be found")
+        return value
+
+    @field_validator("hybrid_min_match")
+    @classmethod
+    def _refuse_what_is_never_found(cls, value: int, info: ValidationInfo) -> int:
+        longest = f"{info.data.get('hybrid_lookup', 'suffix')}_max_match"
+        if value > info.data.get(longest, value):
+            raise ValueError(f"must not be above {longest}: nothing would ever be found")
         return value
 
     @field_validator("target_vocabulary")

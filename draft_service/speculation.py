@@ -1,9 +1,8 @@
 """One round of one session in the draft's engine: K guesses, one pass each."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from forethought.engine.filters import ShapedRows, row_contexts
 from forethought.engine.sequence import CachedSequence
@@ -11,8 +10,28 @@ from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_ke
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome, VerificationMode
 from forethought.tier import SessionOpen, SpeculateRound
 
-if TYPE_CHECKING:
-    from draft_service.lookahead import Lookahead
+
+class Bet(Protocol):
+    """A round that was drafted before it was asked for, should the last one end in some way."""
+
+    @property
+    def sequence(self) -> CachedSequence:
+        """Where it was drafted."""
+        ...
+
+    @property
+    def num_made(self) -> int:
+        """Tokens guessed so far."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all K guesses are made, so that the last of them is not fed."""
+        ...
+
+    def guesses_for(self, request: SpeculateRound) -> list[DraftedToken] | None:
+        """What has been made for a round; None if it is another one that was drafted."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -30,7 +49,7 @@ class Speculation:
     request: SpeculateRound
     opening: SessionOpen  # says how to sample
     num_tokens: int  # K
-    ahead: Lookahead | None = None  # what was drafted in the hope of this round
+    bets: Sequence[Bet] = ()  # what was drafted ahead in the hope of this round
     guesses: list[DraftedToken] = field(default_factory=list)
     lookahead: LookaheadOutcome | None = None
     num_wasted_tokens: int = 0
@@ -72,7 +91,7 @@ class Speculation:
         Raises:
             CachePositionMismatchError: the round starts beyond what the sequence knows.
         """
-        if self.ahead is not None and self._take_over(self.ahead):
+        if self.bets and self._take_over():
             return self._draft() if len(self.guesses) == self.num_tokens else None
         self.sequence.commit(self.request.position, self.request.committed_token_ids)
         self.sequence.speculate(())
@@ -91,19 +110,22 @@ class Speculation:
         """Puts a guess into the log, for the pass that makes the next one."""
         self.sequence.guess(token_id)
 
-    def _take_over(self, ahead: Lookahead) -> bool:
-        """Whether the round is the one that was drafted ahead; then this goes on where that is."""
-        made = ahead.guesses_for(self.request)
-        if made is None:
-            self.lookahead = LookaheadOutcome.MISS
-            self.num_wasted_tokens = ahead.num_made
-            return False
-        self.lookahead = LookaheadOutcome.HIT
-        self.guesses = made[: self.num_tokens]
-        self.num_wasted_tokens = len(made) - len(self.guesses)
-        if ahead.is_whole and len(made) < self.num_tokens:
-            self.feed(made[-1].token_id)
-        return True
+    def _take_over(self) -> bool:
+        """Whether this round was drafted ahead; then it goes on where that is."""
+        self.lookahead = LookaheadOutcome.MISS
+        self.num_wasted_tokens = sum(bet.num_made for bet in self.bets)
+        for bet in self.bets:
+            made = bet.guesses_for(self.request)
+            if made is not None:
+                self.lookahead = LookaheadOutcome.HIT
+                self.guesses = made[: self.num_tokens]
+                self.num_wasted_tokens -= len(self.guesses) + (bet.num_made - len(made))
+                if bet.sequence is not self.sequence:
+                    self.sequence.swap(bet.sequence)
+                if bet.is_whole and len(made) < self.num_tokens:
+                    self.feed(made[-1].token_id)
+                return True
+        return False
 
     def _draft(self) -> Draft:
         return Draft(tuple(self.guesses), self.proposer, self.lookahead, self.num_wasted_tokens)

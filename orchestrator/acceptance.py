@@ -12,7 +12,7 @@ was not drafted costs no verification, and says nothing of those that will be.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 64.0, 24.0
+_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 40.0, 24.0
 """Rounds after which an observation weighs 1/e."""
 _OPTIMISM = 0.8
 """Rate of a place of which nobody knows anything."""
@@ -41,16 +41,15 @@ class DecayingRates:
         missing = [0.0] * (num_trials - len(self._trials))
         self._hits += missing
         self._trials += missing
-        self.fade(num_trials)
         for place in range(num_trials):
-            self._hits[place] += place < num_hits
-            self._trials[place] += 1
+            self._hits[place] = self._hits[place] * self._fading + (place < num_hits)
+            self._trials[place] = self._trials[place] * self._fading + 1
 
-    def fade(self, num_places: int | None = None) -> None:
-        """Lets a round pass for the first places, or for all."""
-        for place in range(len(self._trials) if num_places is None else num_places):
-            self._hits[place] *= self._fading
-            self._trials[place] *= self._fading
+    def fade(self) -> None:
+        """Lets a round pass in which nothing was tried; it makes old a quarter as fast."""
+        fading = self._fading**0.25
+        self._hits = [hits * fading for hits in self._hits]
+        self._trials = [trials * fading for trials in self._trials]
 
     def rates(self, num_places: int) -> list[float]:
         """[num_places] the probabilities."""

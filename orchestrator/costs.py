@@ -14,8 +14,8 @@ from forethought.tier import PassCost
 
 _GENERAL_WEIGHT = 0.05
 _OWN_WEIGHT = 0.15
-_OWN_MEMORY = 300
-"""Observations of any size after which what was seen of one weighs 1/e of its correction."""
+_OWN_MEMORY = 3000
+"""Observations of other sizes after which what was seen of one weighs 1/e of its correction."""
 _MAX_SURPRISE = 1.0
 """Of an observation: the logarithm of its ratio to what was expected is cut to this."""
 
@@ -26,21 +26,30 @@ class Correction:
     def __init__(self) -> None:
         self._general = 0.0  # logarithm of actual over expected
         self._own: dict[int, tuple[float, int]] = {}  # what sizes differ by from that, and when
+        self._seen: dict[int, float] = {}  # observations of each size
+        self._num_seen = 0.0
         self._clock = 0
 
-    def observe(self, size: int, expected: float, actual: float) -> None:
-        """Something of a size took `actual` where `expected`, uncorrected, was expected."""
+    def observe(self, size: int, expected: float, actual: float, weight: float = 1.0) -> None:
+        """Something of a size took `actual` where `expected`, uncorrected, was expected.
+
+        Args:
+            weight: of the observation. Of n sessions that share a pass, all report it.
+        """
         if expected <= 0 or actual <= 0:
             return
         known = self._log_factor(size)
         ratio = math.log(actual / expected)
-        if self._clock:
+        if self._num_seen:
             ratio = min(max(ratio, known - _MAX_SURPRISE), known + _MAX_SURPRISE)
         self._clock += 1
-        weight = max(_GENERAL_WEIGHT, 1 / self._clock)
+        self._num_seen += weight
+        seen = self._seen[size] = self._seen.get(size, 0.0) + weight
         own = self._faded(size)
-        self._general += weight * (ratio - self._general)
-        own += _OWN_WEIGHT * (ratio - self._general - own)
+        self._general += (
+            weight * max(_GENERAL_WEIGHT, 1 / (1 + self._num_seen)) * (ratio - self._general)
+        )
+        own += weight * max(_OWN_WEIGHT, 1 / (1 + seen)) * (ratio - self._general - own)
         self._own[size] = (own, self._clock)
 
     def factor(self, size: int) -> float:
@@ -70,9 +79,10 @@ class PassCosts:
         self._seconds = [cost.forward_ns / 1e9 for cost in known]
         self._correction = Correction()
 
-    def observe(self, num_tokens: int, seconds: float) -> None:
-        """A pass over so many tokens took so long."""
-        self._correction.observe(_size(num_tokens), self._expected(num_tokens), seconds)
+    def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:
+        """A pass over so many tokens took so long, says one of the sessions that share it."""
+        expected, weight = self._expected(num_tokens), 1 / max(num_sharing, 1)
+        self._correction.observe(_size(num_tokens), expected, seconds, weight)
 
     def estimate(self, num_tokens: float) -> float:
         """How long a pass over so many tokens takes; between two sizes, in proportion."""
@@ -103,7 +113,8 @@ class DraftCosts:
 
     def observe(self, k: int, batch_size: float, seconds: float) -> None:
         """A draft of K tokens was waited for so long, while so many sessions were drafted for."""
-        self._correction.observe(k, self._expected(k, batch_size), seconds)
+        expected = self._expected(k, batch_size)
+        self._correction.observe(k, expected, seconds, 1 / max(batch_size, 1.0))
 
     def estimate(self, k: int, batch_size: float) -> float:
         """How long a draft of K tokens takes beside those of so many sessions."""

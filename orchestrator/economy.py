@@ -38,6 +38,7 @@ _EXPLORATION_SHARE = 0.01
 _MAX_SAVED_S = 0.1
 """Time that is set aside for them at most."""
 _SMOOTHING = 0.1
+_MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
 _MIN_TIMEOUT_S = 0.02
 _NO_DRAFT = Expectation([0.0], [1.0])
 
@@ -115,12 +116,17 @@ class Economy:
         self._batch_size += _SMOOTHING * (timings.batch_size - self._batch_size)
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
         if timings.num_batch_tokens and forward_s:
-            self._passes.observe(timings.num_batch_tokens, forward_s)
-            waiting = min(queue_s / forward_s, 2.0)
+            self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+            waiting = min(queue_s / forward_s, _MAX_WAITING)
             is_drafted = bool(judged.draft.tokens)
             self._queueing[is_drafted] += _SMOOTHING * (waiting - self._queueing[is_drafted])
-        if k:
+        if k and not judged.draft_failed:
             self._drafts.observe(k, self._batch_size, judged.speculation_ns / 1e9)
+        elif judged.was_late:
+            # It takes at least as long as it was waited for.
+            seconds = judged.speculation_ns / 1e9
+            known = self._drafts.estimate(k, self._batch_size)
+            self._drafts.observe(k, self._batch_size, max(seconds, known))
         verification_s = judged.verification_ns / 1e9
         around_s = max(verification_s - forward_s - queue_s, 0) + judged.rejection_ns / 1e9
         self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
@@ -151,9 +157,10 @@ class Economy:
 
     @property
     def _trial(self) -> int:
-        """The K to try: none, one less and one more take turns."""
-        turn = self._num_decisions // _DECISIONS_TO_TRIAL % 3
-        return (0, self._k - 1, min(self._k + 1, self.max_k))[turn]
+        """The K to try: none, a neighbour and any take turns."""
+        turn, kind = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 3)
+        neighbour = min(self._k + 1, self.max_k) if turn % 2 else self._k - 1
+        return (0, neighbour, turn % self.max_k + 1)[kind]
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""

@@ -117,7 +117,8 @@ class AdaptivePolicy:
         num_asked = judged.ask.num_speculative_tokens
         if not num_asked:
             self._acceptance.fade()
-        elif not judged.draft_failed:
+        elif judged.was_late or not judged.draft_failed:
+            # A draft that comes too late is as good as none.
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
             for acceptance in (self._shared, self._acceptance):
                 acceptance.observe(num_asked, num_drafted, num_accepted)

@@ -36,3 +36,11 @@ class Round:
     rejection_ns: int
     target_timings: RoundTimings  # by the target's clock
     draft_failed: bool = False  # a draft was wanted, and the tier had none to give
+
+    @property
+    def was_late(self) -> bool:
+        """Whether the draft was waited for in vain, as opposed to not asked for at all: a tier that
+        is known to be away, or that still owes an earlier draft, costs a round no time.
+        """
+        limit_s = self.ask.timeout_s
+        return self.draft_failed and limit_s is not None and self.speculation_ns > 0.5e9 * limit_s

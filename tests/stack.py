@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
+from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.engine.causal_model import CausalModel
@@ -69,6 +71,12 @@ class LoadedModel:
 
     def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
         return NgramProposer(self.info, min_match, 8, max_sessions)
+
+    def suffix(self, min_match: int = 1, max_sessions: int = 64) -> SuffixProposer:
+        return SuffixProposer(self.info, SuffixOptions(min_match, 8), max_sessions)
+
+    def hybrid(self, min_match: int = 2) -> HybridProposer:
+        return HybridProposer(self.suffix(min_match), self.proposer())
 
 
 @cache

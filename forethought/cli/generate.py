@@ -52,6 +52,7 @@ def generate(
     raw: options.Raw = False,
     system: options.System = None,
     timeout: options.Timeout = None,
+    tenant: options.Tenant = "",
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
     stop_token_id: options.StopTokenId = None,
@@ -63,6 +64,7 @@ def generate(
     repetition_penalty: options.RepetitionPenalty = 1.0,
     seed: options.Seed = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
+    mode: options.Mode = None,
     logprobs: options.Logprobs = None,
     show_steps: options.ShowSteps = False,
     as_json: options.AsJson = False,
@@ -79,6 +81,8 @@ def generate(
 
     - `forethought generate --show-steps --max-tokens 48 "Count to ten."`
 
+    - `forethought generate --mode coupled --seed 7 "Tell me a story."`
+
     - `forethought generate --raw - < story.txt`
     """
     params = GenerationParams(
@@ -94,9 +98,10 @@ def generate(
         ignore_eos=ignore_eos,
         logprobs=logprobs,
         num_speculative_tokens=num_speculative_tokens,
+        verification_mode=mode,
     )
     request = GenerationRequest(
-        _build_prompt(prompt, system, raw=raw), params, include_steps=show_steps
+        _build_prompt(prompt, system, raw=raw), params, include_steps=show_steps, tenant=tenant
     )
     out, errors = Console(), Console(stderr=True)
     # In a pipe, and with --json, stdout is for what the reader asked for alone.

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forethought.sampling.types import VerificationMode
+
 _UINT32_MAX = 2**32 - 1
 _UINT64_MAX = 2**64 - 1
 
@@ -167,6 +169,27 @@ NumSpeculativeTokens = Annotated[
         "not depend on it.",
         show_default="the server's",
         rich_help_panel=_SAMPLING,
+    ),
+]
+Mode = Annotated[
+    VerificationMode | None,
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="How drafts are judged: rejection (token by token), block (as a whole, which keeps "
+        "no fewer), or coupled (by noise that draft and target share; the text then depends on "
+        "the seed and the target alone). The text's distribution is the same in all.",
+        show_default="the server's",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Tenant = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Whose request it is; different tenants share nothing that was computed.",
+        show_default="nobody's",
+        rich_help_panel=_PROMPT,
     ),
 ]
 Logprobs = Annotated[

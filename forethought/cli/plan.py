@@ -1,5 +1,6 @@
 """Which process of a local deployment listens where, from the options of `forethought up`."""
 
+import ctypes
 import importlib.metadata
 import os
 import socket
@@ -34,9 +35,12 @@ class PlanOptions:
     translate_draft: bool = False  # the draft model may have a vocabulary of its own
     proposer: str = "ngram"
     num_speculative_tokens: int | None = None
+    policy: str | None = None  # how K is chosen where a request does not say
     dtype: str | None = None
+    draft_dtype: str | None = None  # None: as `dtype` says
     device: str | None = None
     num_threads: int | None = None
+    lookahead: int | None = None  # None: none where target and draft share a CPU
     port: int | None = None  # None: the first free one from DEFAULT_PORT on
     embedded_store: bool = True
     redis_url: str | None = None  # used instead of the embedded store
@@ -64,12 +68,13 @@ def make_plan(options: PlanOptions) -> Plan:
     valkey = None
     if options.embedded_store and options.redis_url is None:
         valkey = _valkey_tier(ports.take("valkey"))
-    engine_flags = _flags(
-        dtype=options.dtype, device=options.device, num_threads=options.num_threads
-    )
+    engine_flags = _flags(device=options.device, num_threads=options.num_threads)
     tiers = [
         _grpc_tier(
-            "target", "target_service", target_address, ["--model", options.model, *engine_flags]
+            "target",
+            "target_service",
+            target_address,
+            ["--model", options.model, *_flags(dtype=options.dtype), *engine_flags],
         ),
         _grpc_tier(
             "draft",
@@ -79,7 +84,9 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--proposer", options.proposer),
                 *("--model", options.draft_model or options.model),
                 *_flags(target_vocabulary=options.model if options.translate_draft else None),
+                *_flags(dtype=options.draft_dtype or options.dtype),
                 *engine_flags,
+                *_lookahead_flags(options),
             ],
         ),
         _grpc_tier(
@@ -91,6 +98,7 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--draft", draft_address),
                 *("--target", target_address),
                 *_flags(
+                    policy=options.policy,
                     num_speculative_tokens=options.num_speculative_tokens,
                     redis_url=valkey.address if valkey else options.redis_url,
                 ),
@@ -100,6 +108,31 @@ def make_plan(options: PlanOptions) -> Plan:
     if valkey is not None:
         tiers.insert(0, valkey)
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
+
+
+def runs_on_cpu(device: str | None) -> bool:
+    """Whether tiers that are told this device run on a CPU.
+
+    What has to be detected is a GPU only if the library of its driver can be loaded. torch would
+    know better, but its import takes seconds.
+    """
+    if device not in (None, "auto"):
+        return device == "cpu"
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
+
+
+def _lookahead_flags(options: PlanOptions) -> list[str]:
+    """On one CPU, drafts that are made ahead take their time from the target."""
+    if options.proposer in {"ngram", "suffix"}:
+        return []
+    wanted = options.lookahead
+    if wanted is None and runs_on_cpu(options.device):
+        wanted = 0
+    return _flags(lookahead=wanted)
 
 
 def _grpc_tier(name: str, package: str, address: str, arguments: list[str]) -> Tier:

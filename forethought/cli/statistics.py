@@ -2,7 +2,8 @@
 
 from time import perf_counter
 
-from forethought.generation import Finished, GenerationEvent, Token
+from forethought.cli.tokens import harmless
+from forethought.generation import Finished, GenerationEvent, SpeculationStatistics, Token
 from forethought.sampling.types import TokenOrigin
 
 
@@ -63,10 +64,25 @@ def describe_finished(finished: Finished) -> str:
         f"{num_tokens / seconds:.1f} tokens/s" if seconds else None,
         f"first token {_duration(first_token_s)}" if num_tokens else None,
         _count(speculation.num_rounds, "round"),
-        f"acceptance rate {rate:.0%}" if rate is not None else "nothing drafted",
+        f"acceptance rate {rate:.0%}{_by_proposer(speculation)}"
+        if rate is not None
+        else "nothing drafted",
         f"mean acceptance length {length:.2f}" if length is not None else None,
         f"{_count(failures, 'round')} without a draft" if failures else None,
     )
+
+
+def _by_proposer(speculation: SpeculationStatistics) -> str:
+    """The acceptance rate of each proposer, if there were several, the busiest first."""
+    if len(speculation.proposers) < 2:
+        return ""
+    busiest = sorted(speculation.proposers, key=lambda each: -each.num_draft_tokens)
+    rates = (
+        f"{harmless(each.proposer)} {each.num_accepted_tokens / each.num_draft_tokens:.0%}"
+        f" of {each.num_draft_tokens:,}"
+        for each in busiest
+    )
+    return f" ({', '.join(rates)})"
 
 
 def _join(*parts: str | None) -> str:

@@ -7,7 +7,9 @@
           │ ' red'          0.412 │ 0.031   0.08   │ rejected ' brown'        0.420
           │ ' fox'          0.730 │ 0.655   0.90   │ dropped
 
-A drafted token is accepted with probability TP/DP. Lines are built by hand: a rich table can only
+By rejection sampling a drafted token is accepted with probability TP/DP, in block mode it is judged
+together with those before it. A coupled session has no DP: the draft's probabilities play no part.
+A line of its own says who drafts, when that changes. Lines are built by hand: a rich table can only
 be printed once it is complete, and has no headings over several columns.
 """
 
@@ -18,14 +20,19 @@ from rich.console import Console
 from rich.text import Text
 
 from forethought.cli.text_view import end_line, facts, print_logprobs, print_piece
-from forethought.cli.tokens import ORIGIN_STYLES, probability, quoted
+from forethought.cli.tokens import ORIGIN_STYLES, harmless, probability, quoted
 from forethought.generation import GenerationEvent, JudgedToken, Started, Step, Token, Verdict
-from forethought.sampling.types import TokenOrigin
+from forethought.sampling.types import TokenOrigin, VerificationMode
 
 _VERDICT_STYLES = {
     Verdict.ACCEPTED: "green",
     Verdict.REJECTED: "red",
     Verdict.DROPPED: "dim",
+}
+_JUDGEMENTS = {
+    VerificationMode.REJECTION: "3 rejection sampling",
+    VerificationMode.BLOCK: "3 block verification",
+    VerificationMode.COUPLED: "3 choice by shared noise",
 }
 _MAX_WIDTH = 100
 _FIXED_WIDTH = 35  # of a line, without its two tokens and step 2
@@ -40,13 +47,18 @@ class StepsView:
         self._info = info
         self._layout = Layout.for_width(out.width if out.is_terminal else _MAX_WIDTH)
         self._tokens: list[Token] = []
+        self._proposer = ""  # of the last draft
 
     def show(self, event: GenerationEvent) -> None:
         """Prints what the event adds."""
         if isinstance(event, Started):
             self._info.print(facts(event, self._out), soft_wrap=True, highlight=False)
+            self._layout = replace(self._layout, mode=event.verification_mode)
             self._print(self._layout.header())
         elif isinstance(event, Step):
+            if event.drafted and event.proposer != self._proposer:
+                self._proposer = event.proposer
+                self._print([self._layout.drafted_by(event.proposer)])
             self._print(self._layout.round(event))
         elif isinstance(event, Token):
             self._tokens.append(event)
@@ -101,6 +113,7 @@ class Layout:
 
     token_width: int
     verification: str  # heading of step 2, as wide as its columns
+    mode: VerificationMode = VerificationMode.REJECTION
 
     @classmethod
     def for_width(cls, width: int) -> "Layout":
@@ -111,14 +124,18 @@ class Layout:
 
     def header(self) -> list[Text]:
         """Headings of the steps and of their columns, and a rule."""
-        names = ("round", "1 speculation", self.verification, "3 rejection sampling")
+        names = ("round", "1 speculation", self.verification, _JUDGEMENTS[self.mode])
         widths = (5, self.token_width + 6, len(self.verification), self.token_width + 15)
         steps = [name.ljust(width) for name, width in zip(names, widths, strict=True)]
         return [
             _join([Text(step, "bold") for step in steps]),
-            self._line(_HEADINGS),
+            self._line(self._without_draft_probs(_HEADINGS)),
             Text("─┼─".join("─" * width for width in widths), "dim"),
         ]
+
+    def drafted_by(self, proposer: str) -> Text:
+        """The line before the rounds that a proposer drafts for."""
+        return self._line(_Row(drafted=f"by {harmless(proposer)}", style="dim"))
 
     def round(self, step: Step) -> list[Text]:
         """A line for each drafted token, and one for a bonus token."""
@@ -139,7 +156,14 @@ class Layout:
             verdict_style=_VERDICT_STYLES[token.verdict],
             style="dim" if token.verdict is Verdict.DROPPED else "",
         )
+        row = self._without_draft_probs(row)
         return self._with_final(row, step) if token.verdict is Verdict.REJECTED else row
+
+    def _without_draft_probs(self, row: _Row) -> _Row:
+        """In a coupled session, where they mean nothing; `row` itself in any other."""
+        if self.mode is not VerificationMode.COUPLED:
+            return row
+        return replace(row, draft_prob="", ratio="")
 
     def _with_final(self, row: _Row, step: Step) -> _Row:
         return replace(

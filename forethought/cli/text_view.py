@@ -10,6 +10,7 @@ from rich.text import Text
 
 from forethought.cli.tokens import ORIGIN_STYLES, harmless, legend, probability, quoted
 from forethought.generation import GenerationEvent, Started, Token
+from forethought.sampling.types import VerificationMode
 
 _TOKEN_WIDTH = 18
 _NUM_ALTERNATIVES_SHOWN = 3
@@ -39,9 +40,14 @@ class TextView:
 
 def facts(started: Started, out: Console) -> Text:
     """How the request was understood, and what the colours mean where there are some."""
-    line = Text(
-        f"{started.model} · {started.num_prompt_tokens} prompt tokens · seed {started.seed}", "dim"
-    )
+    words = [
+        started.model,
+        f"{started.num_prompt_tokens} prompt tokens",
+        f"seed {started.seed}",
+    ]
+    if started.verification_mode is not VerificationMode.REJECTION:
+        words.append(started.verification_mode.value)
+    line = Text(" · ".join(words), "dim")
     if out.is_terminal and not out.no_color:
         line = Text.assemble(line, (" · ", "dim"), legend())
     return line

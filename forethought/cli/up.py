@@ -48,8 +48,10 @@ def up(
     proposer: options.Proposer = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     dtype: options.Dtype = None,
+    draft_dtype: options.DraftDtype = None,
     device: options.Device = None,
     num_threads: options.NumThreads = None,
+    lookahead: options.Lookahead = None,
     port: options.Port = None,
     no_store: options.NoStore = False,
     redis_url: options.RedisUrl = None,
@@ -74,8 +76,10 @@ def up(
         proposer=choose_proposer(proposer, draft_model),
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
+        draft_dtype=draft_dtype,
         device=device,
         num_threads=num_threads,
+        lookahead=lookahead,
         port=port,
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
@@ -100,9 +104,10 @@ def choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> s
     Raises:
         typer.BadParameter: they contradict each other.
     """
-    if proposer is ProposerName.NGRAM and draft_model is not None:
+    if proposer in (ProposerName.NGRAM, ProposerName.SUFFIX) and draft_model is not None:
         raise typer.BadParameter(
-            "the ngram proposer runs no model: leave out --proposer ngram or --draft-model"
+            f"the {proposer} proposer runs no model: "
+            f"leave out --proposer {proposer} or --draft-model"
         )
     return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
 

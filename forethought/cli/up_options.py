@@ -13,7 +13,9 @@ class ProposerName(StrEnum):
     """Who guesses the next tokens."""
 
     NGRAM = "ngram"
+    SUFFIX = "suffix"
     MODEL = "model"
+    HYBRID = "hybrid"
 
 
 _MODELS = "Models"
@@ -59,7 +61,9 @@ Proposer = Annotated[
     ProposerName | None,
     typer.Option(
         help="ngram continues with what followed the last words earlier in the text, and costs "
-        "nothing; model runs the draft model (without --draft-model, the target model itself).",
+        "nothing; suffix with what followed them most often, as far as that is likely; model runs "
+        "the draft model (without --draft-model, the target model itself); hybrid looks up as "
+        "suffix does, and runs the model where that finds nothing.",
         show_default="ngram, or model with --draft-model",
         rich_help_panel=_MODELS,
     ),
@@ -80,8 +84,18 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Number format of the models: auto, float32, bfloat16 or float16.",
+        help="Number format of the models: auto, float32, bfloat16 or float16; on a CPU also int8 "
+        "or int4.",
         show_default="auto",
+        rich_help_panel=_MODELS,
+    ),
+]
+DraftDtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Number format of the draft model.",
+        show_default="as --dtype",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -101,6 +115,17 @@ NumThreads = Annotated[
         metavar="N",
         help="CPU threads of each model.",
         show_default="the tier's",
+        rich_help_panel=_MODELS,
+    ),
+]
+Lookahead = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Let the draft model draft the next round while the target verifies one, for the N "
+        "likeliest ends of it.",
+        show_default="1, and 0 where both run on the CPU",
         rich_help_panel=_MODELS,
     ),
 ]

@@ -1,8 +1,12 @@
 """Choices by noise that draft and target share, for whole rows of a vocabulary.
 
 The token with the least E / p, with exponential noise E, is a sample of p; `sampling/coupled.py`
-says what for. The noise is a function of a key and the token id, computed here in whole numbers of
-64 bits, so that every device and every tier comes to the same.
+says what for. The noise is a function of a key and the token id. It is computed in whole numbers of
+64 bits up to its logarithm, so that every device and every tier comes to the same but for the last
+bit of a double.
+
+Probabilities are left as they are, float32, and not normalised: they cross the wire without loss,
+and are to the orchestrator's choice bit for bit what they were to the choice made here.
 """
 
 from collections.abc import Sequence
@@ -12,8 +16,10 @@ import numpy as np
 import torch
 
 from forethought.engine.blocks import argmax_in_blocks, in_blocks
-from forethought.engine.draws import as_evidence, flat_supports
+from forethought.engine.draws import flat_supports
 from forethought.sampling.randomness import (
+    EXPONENTIAL_SHIFT,
+    EXPONENTIAL_UNIT,
     SPLITMIX64_LAST_SHIFT,
     SPLITMIX64_MIX,
     SPLITMIX64_STEP,
@@ -43,7 +49,7 @@ def exponentials(keys: Sequence[int], vocab_size: int, device: torch.device) -> 
     for shift, factor in SPLITMIX64_MIX:
         bits = (bits ^ _shifted(bits, shift)).mul_(_signed(factor))
     bits ^= _shifted(bits, SPLITMIX64_LAST_SHIFT)
-    uniforms = _shifted(bits, 11).double().add_(0.5).mul_(2.0**-53)
+    uniforms = _shifted(bits, EXPONENTIAL_SHIFT).double().add_(0.5).mul_(EXPONENTIAL_UNIT)
     return uniforms.log_().neg_()
 
 
@@ -55,8 +61,7 @@ def draw_coupled(probs: torch.Tensor, keys: Sequence[int]) -> list[DraftedToken]
         probs: [n, V] float32, q.
         keys: [n].
     """
-    scores = exponentials(keys, probs.shape[-1], probs.device).div_(probs)
-    return [coupled_guess(token_id) for token_id in scores.argmin(dim=-1).tolist()]
+    return [coupled_guess(token_id) for token_id in _choices(probs, keys).tolist()]
 
 
 @torch.inference_mode()
@@ -77,15 +82,13 @@ def measure_coupled(
     rows, columns = flat.rows, flat.token_ids
     tail = probs.clone()
     tail[rows, columns] = 0
-    # A token without probability has an infinite score and is never chosen.
-    scores = exponentials(keys, probs.shape[-1], probs.device).div_(tail)  # [n, V]
-    tail_ids = scores.argmin(dim=-1)  # [n]
+    tail_ids = _choices(tail, keys)  # [n]
     tail_masses = in_blocks(tail, 0.0).sum(dim=-1, dtype=torch.float64).sum(dim=-1)  # [n]
-    tail_probs = probs.gather(1, tail_ids[:, None])[:, 0]
+    tail_probs = tail.gather(1, tail_ids[:, None])[:, 0]
     greedy_ids = argmax_in_blocks(in_blocks(probs, 0.0))
     on_support = as_probabilities(probs[rows, columns].cpu().numpy())
     return [
-        as_evidence(target_probs, *values)
+        PositionEvidence(target_probs, *values)
         for target_probs, *values in zip(
             np.split(on_support, flat.bounds[1:-1]),
             tail_masses.tolist(),
@@ -95,6 +98,12 @@ def measure_coupled(
             strict=True,
         )
     ]
+
+
+def _choices(weights: torch.Tensor, keys: Sequence[int]) -> torch.Tensor:
+    """[n, V], [n] -> [n]: the token with the least E / weight; one with weight, if there is one."""
+    # Without weight a score is infinite.
+    return exponentials(keys, weights.shape[-1], weights.device).div_(weights).argmin(dim=-1)
 
 
 @cache

@@ -105,17 +105,24 @@ class Engine(Generic[WorkT, ResultT]):
             raise OverloadedError(
                 f"{num_waiting} sessions wait for memory, the most this tier lets wait"
             )
-        sequence = CachedSequence(
+        sequence = self.new_sequence(salt)
+        sequence.extend(token_ids)
+        self._open.add(sequence)
+        self._send(lambda: self._take_in(sequence))
+        return sequence
+
+    def new_sequence(self, salt: bytes = b"") -> CachedSequence:
+        """An empty sequence. It is no session: nobody waits for it, and none is refused for it.
+
+        Work that is started on it takes it in; `discard` frees it.
+        """
+        return CachedSequence(
             self._pool,
             self._model.vocab_size,
             self.max_model_len,
             self._model.device_name,
             salt,
         )
-        sequence.extend(token_ids)
-        self._open.add(sequence)
-        self._send(lambda: self._take_in(sequence))
-        return sequence
 
     def count_reusable(self, token_ids: Sequence[int], salt: bytes = b"") -> int:
         """How many of a session's tokens are in the cache already."""

@@ -32,6 +32,9 @@ _ROUND_TOKENS = 16
 besides those that are scored."""
 
 
+_AHEAD_TOKENS = 48
+"""Work that nobody waits for is given up if it has more tokens to compute: its blocks are lost."""
+
 _SMOOTHING = 0.1  # weight of the latest of many measurements
 _MIN_RETURN_S = 0.01  # that any session is given to ask again
 
@@ -168,6 +171,8 @@ class Scheduler:
         Returns:
             What beginning it does: its result, if there is nothing left to compute.
         """
+        if job.is_ahead and job.sequence not in self._sessions:
+            self.open(job.sequence)
         session = self._sessions[job.sequence]
         result = None
         if job.work is not None:
@@ -234,7 +239,7 @@ class Scheduler:
             if job is None or not job.is_ahead:
                 continue
             part = None
-            if job.sequence.block_ids:
+            if job.num_uncomputed <= _AHEAD_TOKENS:
                 part = job.sequence.part(job.num_uncomputed, job.num_logits)
             if part is None:
                 self.finish(job)

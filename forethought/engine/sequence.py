@@ -212,6 +212,13 @@ class CachedSequence:
         self._keys = []
         self._num_computed = 0
 
+    def swap(self, other: "CachedSequence") -> None:
+        """Exchanges all that two sequences of a pool and salt hold."""
+        for name in ("_log", "_num_tokens", "_num_computed", "_block_ids", "_keys", "_seen"):
+            mine, its = getattr(self, name), getattr(other, name)
+            setattr(self, name, its)
+            setattr(other, name, mine)
+
     def _cut_cache(self, length: int) -> None:
         """Forgets keys and values from `length` on."""
         if length >= self._num_computed:

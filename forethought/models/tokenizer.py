@@ -6,6 +6,7 @@ loader would bring torch with it.
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from forethought.errors import InvalidArgumentError
 from forethought.models.chat import CONVERSATION_FIELD, Message
@@ -40,6 +41,11 @@ class TextTokenizer:
         """Tokens that end an answer; may be empty."""
         self._backend = parts.backend
         self._chat_template = parts.chat_template
+
+    def save(self, path: Path) -> None:
+        """Writes tokenizer.json, whatever format it was read from. It holds no chat template, and
+        not which tokens end an answer."""
+        self._backend.save(str(path))
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of `text`; special tokens written out in it become their ids.

@@ -191,7 +191,9 @@ def _mode_from_proto(number: int) -> VerificationMode | None:
     if not number:
         return None
     if number not in MODE_FROM_PROTO:
-        raise InvalidArgumentError({"params.verification_mode": "is not known here"})
+        raise InvalidArgumentError(
+            {"params.verification_mode": "must be a mode that is known here"}
+        )
     return MODE_FROM_PROTO[number]
 
 

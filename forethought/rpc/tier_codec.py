@@ -154,7 +154,7 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
         )
     _check_token_ids("open.token_ids", message.token_ids, model)
     if message.verification_mode not in MODE_FROM_PROTO:
-        raise InvalidArgumentError({"open.verification_mode": "is not known here"})
+        raise InvalidArgumentError({"open.verification_mode": "must be a mode that is known here"})
     if len(message.tenant) > MAX_TENANT_CHARS:
         raise InvalidArgumentError(
             {"open.tenant": f"must have at most {MAX_TENANT_CHARS} characters"}

@@ -34,13 +34,13 @@ def judge_block(draft: Draft, evidence: Evidence, randomness: Randomness, positi
     checked = evidence.positions
     num_accepted, weights = 0, list[Any]()  # of the longest beginning kept, and what follows it
     weight: Any = 1
-    for length, drafted in enumerate(draft.tokens):
+    for length, (drafted, place) in enumerate(zip(draft.tokens, places, strict=True)):
         after = residual(drafted, checked[length], weight)  # [M + 1]
         if length == 0 or _is_kept(sum(after), weight, randomness, position + length - 1):
             num_accepted, weights = length, after
-        p, q = checked[length].target_probs[places[length]], drafted.draft_probs[places[length]]
-        weight = min(1, weight * p / q)
-    if randomness.uniform(Stream.ACCEPT, position + len(draft) - 1) < weight:
+        share, q = weight * checked[length].target_probs[place], drafted.draft_probs[place]
+        weight = share / q if share < q else 1  # no division by what q may be next to: zero
+    if draft.tokens and randomness.uniform(Stream.ACCEPT, position + len(draft) - 1) < weight:
         num_accepted = len(draft)
     accepted = [
         support_token(draft.tokens[index], checked[index], places[index], TokenOrigin.ACCEPTED)
@@ -56,5 +56,6 @@ def judge_block(draft: Draft, evidence: Evidence, randomness: Randomness, positi
 def _is_kept(mass: Any, weight: Any, randomness: Randomness, position: int) -> bool:
     """Whether the beginning that ends with the guess at `position` may be the whole."""
     # u < r / (r + 1 - w) without the division. If p and q are equal from here on, r is 0 and w is
-    # 1, and a longer beginning is kept.
-    return bool(randomness.uniform(Stream.ACCEPT, position) * (mass + 1 - weight) < mass)
+    # 1, and a longer beginning is kept. 1 - w comes first: r + 1 would round, and a beginning of
+    # weight 1, which is certain, would be dropped now and then.
+    return bool(randomness.uniform(Stream.ACCEPT, position) * (1 - weight + mass) < mass)

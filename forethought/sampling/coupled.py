@@ -10,8 +10,12 @@ the text depends on prompt, parameters, seed and target alone: the draft, K, ret
 decide only how fast it comes.
 
 The evidence is the same as in the other modes, p of the guess and one token from outside the
-support, here the best of the outside. Which of the two wins is decided here.
+support, here the best of the outside. Which of the two wins is decided here, by the same division
+of the same numbers that the target would do. Only logarithms may differ in their last bit between
+one machine and another, which matters where two tokens' scores are the same to 15 digits.
 """
+
+import math
 
 from forethought.sampling.randomness import Randomness
 from forethought.sampling.tokens import check_fit, support_token, tail_token
@@ -50,15 +54,19 @@ def _choice(
 ) -> OutputToken:
     """The token with the least E / p: one of the support, or the tail token."""
     best = len(drafted.support_token_ids)  # the tail token, unless it is beaten
-    least_noise = randomness.exponential(position, checked.tail_token_id)
-    best_prob = checked.tail_token_prob
+    noise = randomness.exponential(position, checked.tail_token_id)
+    least = _score(noise, checked.tail_token_prob)
     for place, token_id in enumerate(drafted.support_token_ids):
-        noise, prob = randomness.exponential(position, token_id), checked.target_probs[place]
-        # E/p < E'/p' without a division: a token without probability never wins.
-        if noise * best_prob < least_noise * prob:
-            best, least_noise, best_prob = place, noise, prob
+        score = _score(randomness.exponential(position, token_id), checked.target_probs[place])
+        if score < least:
+            best, least = place, score
     if best == len(drafted.support_token_ids):
         return tail_token(checked, TokenOrigin.RECOVERED)
     is_guess = drafted.support_token_ids[best] == drafted.token_id
     origin = TokenOrigin.ACCEPTED if is_guess else TokenOrigin.RECOVERED
     return support_token(drafted, checked, best, origin)
+
+
+def _score(noise: float, prob: float) -> float:
+    """E / p. A token without probability never wins."""
+    return noise / float(prob) if prob > 0 else math.inf

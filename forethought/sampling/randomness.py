@@ -64,9 +64,11 @@ class KeyedRandomness:
         return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
     def exponential(self, position: int, token_id: int) -> float:
-        """-log of a draw from (0, 1)."""
+        """-log of a draw from (0, 1): 52 random bits and a half, which a double holds without
+        rounding. Rounded up to 1 it would be a noise of zero, which beats any probability.
+        """
         bits = _splitmix64(coupling_key(self.seed, position), token_id)
-        return -math.log(((bits >> 11) + 0.5) * 2.0**-53)
+        return -math.log(((bits >> EXPONENTIAL_SHIFT) + 0.5) * EXPONENTIAL_UNIT)
 
 
 def coupling_key(seed: int, position: int) -> int:
@@ -79,6 +81,8 @@ SPLITMIX64_STEP = 0x9E3779B97F4A7C15
 SPLITMIX64_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 """Shifts and factors of the two steps of the output function."""
 SPLITMIX64_LAST_SHIFT = 31
+EXPONENTIAL_SHIFT, EXPONENTIAL_UNIT = 12, 2.0**-52
+"""How 64 bits become a draw from (0, 1)."""
 
 
 def _splitmix64(seed: int, index: int) -> int:

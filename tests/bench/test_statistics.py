@@ -49,8 +49,15 @@ def test_what_was_not_drafted_has_no_acceptance_rate():
     assert measured.mean_acceptance_length == 1
 
 
+def test_the_share_of_drafted_rounds_is_over_all_requests():
+    parts = [speculation(10, 30, 30, drafted_rounds=9), speculation(30, 2, 0, drafted_rounds=1)]
+    measured = describe_burst(burst(samples=[sample(speculation=part) for part in parts]))
+    assert measured.drafted_share == 0.25
+
+
 def test_a_server_without_statistics_of_speculation_has_none():
     assert describe_burst(burst()).mean_acceptance_length is None
+    assert describe_burst(burst()).drafted_share is None
 
 
 def test_a_disturbed_repeat_does_not_show_in_the_median():

@@ -1,6 +1,7 @@
 """A GenerationService that replays a recorded generation, or does what the prompt says."""
 
 import time
+from dataclasses import replace
 from enum import StrEnum
 
 import grpc
@@ -35,8 +36,10 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
         match request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content:
             case Prompt.ENDLESS:
                 yield response_to_proto([recorded.STARTED])
+                index = 0
                 while context.is_active():
-                    yield response_to_proto([recorded.TOKENS[0]])
+                    yield response_to_proto([replace(recorded.TOKENS[0], index=index)])
+                    index += 1
                     time.sleep(0.02)
             case Prompt.LATE:
                 while context.is_active():

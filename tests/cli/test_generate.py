@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from forethought.cli.main import app
 from forethought.generation import ChatMessage
+from forethought.sampling.types import VerificationMode
 from tests.cli import recorded
 from tests.cli.conftest import free_port
 from tests.cli.fake_generation import Prompt, add_fake_generation
@@ -78,13 +79,21 @@ def test_every_parameter_reaches_the_service(generate, service):
         *("Hello", "--max-tokens", "9", "--temperature", "0.5", "--top-k", "4", "--top-p", "0.75"),
         *("--min-p", "0.25", "--repetition-penalty", "1.5", "--seed", str(2**64 - 1)),
         *("--stop", "a", "--stop", "b", "--stop-token-id", "2", "--ignore-eos"),
-        *("--logprobs", "3", "-k", "0"),
+        *("--logprobs", "3", "-k", "0", "--mode", "coupled", "--tenant", "a"),
     )
+    assert service.requests[-1].tenant == "a"
     params = service.requests[-1].params
     assert (params.max_tokens, params.temperature, params.top_k) == (9, 0.5, 4)
     assert (params.top_p, params.min_p, params.repetition_penalty) == (0.75, 0.25, 1.5)
     assert (params.seed, params.stop, params.stop_token_ids) == (2**64 - 1, ("a", "b"), (2,))
     assert (params.ignore_eos, params.logprobs, params.num_speculative_tokens) == (True, 3, 0)
+    assert params.verification_mode is VerificationMode.COUPLED
+
+
+def test_without_a_mode_and_a_tenant_the_choice_is_the_servers(generate, service):
+    generate("Hello")
+    assert service.requests[-1].params.verification_mode is None
+    assert service.requests[-1].tenant == ""
 
 
 def test_a_server_that_is_not_there_comes_with_advice(generate):
@@ -131,6 +140,7 @@ def test_what_came_before_a_failure_is_shown_and_counted(generate):
         ("",),
         ("Hello", "--raw", "--system", "Be brief."),
         ("Hello", "--seed", "-1"),
+        ("Hello", "--mode", "greedy"),
         ("Hello", "--stop-token-id", str(2**32)),
     ],
 )

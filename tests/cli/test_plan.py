@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from forethought.cli.plan import PlanError, PlanOptions, make_plan
+from forethought.cli.plan import PlanError, PlanOptions, make_plan, runs_on_cpu
 from tests.cli.conftest import free_port
 
 
@@ -41,6 +41,40 @@ def test_engine_flags_reach_both_models():
         assert value_of(command, "--dtype") == "float32"
         assert value_of(command, "--device") == "cpu"
         assert value_of(command, "--num-threads") == "2"
+
+
+def test_a_number_format_for_the_draft_leaves_the_target_its_own():
+    plan = make_plan(PlanOptions(dtype="bfloat16", draft_dtype="int4"))
+    assert value_of(command_of(plan, "target"), "--dtype") == "bfloat16"
+    assert value_of(command_of(plan, "draft"), "--dtype") == "int4"
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"device": "cpu"}, ["--lookahead", "0"]),
+        ({"device": "cpu", "lookahead": 2}, ["--lookahead", "2"]),
+        ({"device": "cuda"}, []),
+        ({"device": "cuda", "lookahead": 0}, ["--lookahead", "0"]),
+        ({"device": "cpu", "proposer": "ngram"}, []),
+    ],
+)
+def test_the_draft_looks_ahead_unless_it_shares_a_cpu_with_the_target(options, flags):
+    command = command_of(make_plan(PlanOptions(**{"proposer": "model", **options})), "draft")
+    given = command[command.index("--lookahead") :][:2] if "--lookahead" in command else []
+    assert given == flags
+
+
+@pytest.mark.parametrize(("has_driver", "is_cpu"), [(True, False), (False, True)])
+def test_without_a_driver_for_gpus_models_run_on_the_cpu(has_driver, is_cpu, monkeypatch):
+    def load(name):
+        if not has_driver:
+            raise OSError(name)
+
+    monkeypatch.setattr("forethought.cli.plan.ctypes.CDLL", load)
+    assert runs_on_cpu(None) == runs_on_cpu("auto") == is_cpu
+    assert runs_on_cpu("cpu")
+    assert not runs_on_cpu("cuda:1")
 
 
 def test_the_draft_takes_the_vocabulary_of_the_model_unless_it_has_its_own():
@@ -117,6 +151,7 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
     [
         (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
+        (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
         (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
         (["--", "there-is-no-such-program"], "there is no program"),

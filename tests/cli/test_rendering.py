@@ -12,8 +12,8 @@ from forethought.cli.statistics import Tally, describe_finished
 from forethought.cli.steps_view import Layout, StepsView
 from forethought.cli.text_view import TextView
 from forethought.cli.tokens import harmless, probability, quoted
-from forethought.generation import SpeculationStatistics, Token
-from forethought.sampling.types import TokenOrigin
+from forethought.generation import ProposerStatistics, SpeculationStatistics, Token
+from forethought.sampling.types import TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from tests.cli import recorded
 
@@ -108,11 +108,56 @@ def test_steps_show_draft_verification_and_verdict_of_each_round(pipe):
     assert rest == f"{STEPS_IN_100_COLUMNS}\n{recorded.TEXT}"
 
 
+COUPLED_STEPS = r"""
+round │ 1 speculation               │ 2 parallel verification │ 3 choice by shared noise
+      │ drafted                     │    TP                   │ verdict  recovered/bonus          TP
+──────┼─────────────────────────────┼─────────────────────────┼─────────────────────────────────────
+    1 │ ' quick'                    │ 0.750                   │ accepted
+      │ ' red'                      │ 0.031                   │ rejected ' brown'              0.438
+      │ ' fox'                      │ 3e-05                   │ dropped
+""".lstrip("\n")
+
+
+@pytest.mark.parametrize("draft_prob", [None, 1.0])
+def test_steps_of_a_coupled_session_show_no_draft_probabilities(pipe, draft_prob):
+    started = replace(recorded.STARTED, verification_mode=VerificationMode.COUPLED)
+    drafted = tuple(replace(each, draft_prob=draft_prob) for each in recorded.REJECTED.drafted)
+    show(StepsView(pipe, pipe), [started, replace(recorded.REJECTED, drafted=drafted)])
+    facts, _, steps = output(pipe).partition("\n")
+    assert facts.endswith("seed 7 · coupled")
+    assert steps == COUPLED_STEPS
+
+
+def test_steps_name_what_judged_the_draft(pipe):
+    started = replace(recorded.STARTED, verification_mode=VerificationMode.BLOCK)
+    show(StepsView(pipe, pipe), [started])
+    assert "3 block verification" in output(pipe)
+
+
 def test_steps_are_printed_as_soon_as_their_round_is_over(pipe):
     view = StepsView(pipe, pipe)
     view.show(recorded.STARTED)
     view.show(recorded.REJECTED)
     assert "' brown'" in output(pipe)
+
+
+def test_steps_say_who_drafts_when_that_changes(pipe):
+    view = StepsView(pipe, pipe)
+    for proposer in ("suffix", "suffix", "model"):
+        view.show(recorded.UNDRAFTED)
+        view.show(replace(recorded.ACCEPTED, proposer=proposer))
+    beginnings = [line[:20].split() for line in output(pipe).splitlines()]
+    rounds = [words for words in beginnings if words[:2] == ["│", "by"] or words[0].isdecimal()]
+    assert rounds == [
+        ["0", "│"],
+        ["│", "by", "suffix"],
+        ["2", "│", "'", "fox'"],
+        ["0", "│"],
+        ["2", "│", "'", "fox'"],
+        ["0", "│"],
+        ["│", "by", "model"],
+        ["2", "│", "'", "fox'"],
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 200])
@@ -197,6 +242,16 @@ def test_statistics_name_tokens_speed_rounds_and_acceptance():
         "5 tokens · 31.2 tokens/s · first token 50 ms · 3 rounds · acceptance rate 50% · "
         "mean acceptance length 1.67"
     )
+
+
+def test_statistics_tell_several_proposers_apart():
+    counts = (ProposerStatistics("suffix", 2, 4, 3), ProposerStatistics("model", 10, 1_200, 600))
+    for proposers, shown in (
+        (counts, "acceptance rate 50% (model 50% of 1,200, suffix 75% of 4) ·"),
+        (counts[:1], "acceptance rate 50% ·"),
+    ):
+        speculation = replace(recorded.FINISHED.speculation, proposers=proposers)
+        assert shown in describe_finished(replace(recorded.FINISHED, speculation=speculation))
 
 
 def test_statistics_say_when_nothing_was_drafted():

@@ -8,7 +8,7 @@ import pytest
 from draft_service.model_proposer import ModelProposer, ModelSession
 from forethought.engine.engine import EngineLimits
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.types import Draft, LookaheadOutcome, VerificationMode
+from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome, VerificationMode
 from forethought.tier import LookaheadCounts, SessionOpen, SpeculateRound
 from tests.draft.test_model_proposer import assert_alike
 from tests.stack import LoadedModel
@@ -27,10 +27,14 @@ class Sessions:
     """One session that looks ahead, and one that does not."""
 
     def __init__(
-        self, model: LoadedModel, sampling: SamplingParams, mode: VerificationMode
+        self,
+        model: LoadedModel,
+        sampling: SamplingParams,
+        mode: VerificationMode,
+        num_bets: int = 1,
     ) -> None:
         self.proposers = [model.proposer(4, EngineLimits(512)) for _ in range(2)]
-        self.proposers[0].looks_ahead = True
+        self.proposers[0].num_bets = num_bets
         opening = SessionOpen("s", PROMPT, sampling, mode=mode)
         self.ahead, self.plain = (proposer.open(opening) for proposer in self.proposers)
 
@@ -54,16 +58,6 @@ async def until_made(session: ModelSession) -> None:
 
 def ask(number: int, tokens: Sequence[int], committed: Sequence[int], k: int = K) -> SpeculateRound:
     return SpeculateRound(number, len(tokens), list(committed), k)
-
-
-async def likeliest_after(sessions: Sessions, tokens: list[int], number: int) -> int:
-    """The bonus token that the draft bets on: a greedy guess where the session is."""
-    proposer = sessions.proposers[1]
-    opening = SessionOpen("other", tokens, SamplingParams(temperature=0))
-    other = proposer.open(opening)
-    draft, _ = await other.propose(SpeculateRound(number, len(tokens), [], 1))
-    other.close()
-    return draft.token_ids[0]
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["made", "in the making"])
@@ -177,6 +171,46 @@ async def test_hits_misses_and_wasted_tokens_are_counted(tiny_draft):
     await sessions.close()
 
 
+@pytest.mark.parametrize("shape", ["sampled", "penalty"])
+@pytest.mark.parametrize("num_accepted", range(K))
+async def test_with_more_bets_a_guess_may_be_replaced_by_its_runner_up(
+    tiny_draft, shape, num_accepted
+):
+    sampling = SHAPES[shape]
+    sessions = Sessions(tiny_draft, sampling, VerificationMode.REJECTION, num_bets=K + 1)
+    tokens, committed = list(PROMPT), list[int]()
+    for number in range(1, 6):
+        ahead, plain = await sessions.ask(ask(number, tokens, committed))
+        assert_alike(ahead, plain)
+        assert number == 1 or ahead.lookahead is LookaheadOutcome.HIT
+        await until_made(sessions.ahead)
+        committed = [*ahead.token_ids[:num_accepted], runner_up(ahead.tokens[num_accepted])]
+        tokens += committed
+    sessions.proposers[0].engine.check()
+    await sessions.close()
+
+
+@pytest.mark.parametrize("num_bets", [1, 2, 4])
+async def test_bets_leave_nothing_behind(tiny_draft, num_bets):
+    sessions = Sessions(tiny_draft, SHAPES["sampled"], VerificationMode.REJECTION, num_bets)
+    proposer = sessions.proposers[0]
+    tokens, committed = list(PROMPT), list[int]()
+    for number in range(1, 4):
+        ahead, _ = await sessions.ask(ask(number, tokens, committed))
+        committed = [*ahead.token_ids[: number % K], 5]
+        tokens += committed
+    sessions.ahead.close()
+    await until(lambda: not proposer.load().num_sessions)
+    await until(lambda: not list(proposer.engine._scheduler.sequences))
+    proposer.engine.check()
+    await sessions.close()
+
+
+def runner_up(guess: DraftedToken) -> int:
+    """The likeliest token of q that was not guessed."""
+    return next(each for each in guess.support_token_ids if each != guess.token_id)
+
+
 async def test_nothing_is_drafted_beyond_the_length_of_the_model(tiny_draft):
     sessions = Sessions(tiny_draft, SHAPES["greedy"], VerificationMode.REJECTION)
     longest = sessions.proposers[0].info.max_model_len
@@ -193,7 +227,7 @@ async def test_nothing_is_drafted_beyond_the_length_of_the_model(tiny_draft):
 async def test_who_waits_comes_before_what_is_drafted_ahead(tiny_draft):
     """With as many sessions as there is work, nothing is drafted ahead in their passes."""
     proposer: ModelProposer = tiny_draft.proposer(4, EngineLimits(512))
-    proposer.looks_ahead = True
+    proposer.num_bets = 1
     passes: list[tuple[int, int]] = []
     guess = proposer.engine._finish
 

@@ -13,6 +13,7 @@ DOUBLE = st.sampled_from([nan, inf, -inf, -1.0, -0.0, 0.0, 1e-30, 0.5, 1.0, 1e30
 # Values that pass the checks, so that what is behind them is reached.
 TOKEN_IDS = st.lists(st.integers(0, 11), max_size=6) | st.lists(UINT32, max_size=6)
 SEED = UINT64
+MODE = st.sampled_from([0, 3, 4, -1, 2**31 - 1, -(2**31)])
 TEXT = st.text(max_size=20) | st.text("abc </s>", max_size=20)
 
 
@@ -47,6 +48,8 @@ OPEN = _message(
     sampling=_mostly(SAMPLING, st.none()),
     vocabulary_fingerprint=_mostly(st.just(""), st.text(max_size=2000)),
     model_fingerprint=_mostly(st.just(""), st.text(max_size=2000)),
+    verification_mode=_mostly(st.sampled_from([0, 1, 2, 3]), MODE),
+    tenant=_mostly(st.sampled_from(["", "t"]), st.text(max_size=200)),
 )
 _POSITION = _mostly(st.integers(1, 8), UINT32)
 _COMMITTED = _mostly(st.lists(st.integers(0, 11), max_size=3), TOKEN_IDS)
@@ -102,11 +105,13 @@ _PARAMS = _message(
     ignore_eos=st.booleans(),
     logprobs=_maybe(_mostly(st.integers(0, 20), UINT32)),
     num_speculative_tokens=_maybe(_mostly(st.integers(0, 8), UINT32)),
+    verification_mode=_mostly(st.sampled_from([0, 1, 2, 3]), MODE),
 )
 GENERATE = st.one_of(
     _message(
         generation_pb2.GenerateRequest,
         request_id=_mostly(st.just(""), st.text(max_size=200)),
+        tenant=_mostly(st.sampled_from(["", "t"]), st.text(max_size=200)),
         params=_mostly(_PARAMS, st.none()),
         include_steps=st.booleans(),
         **{kind: prompt},

@@ -21,6 +21,7 @@ MALFORMED_PARAMS = [
     *(("max_tokens", value) for value in (0, MAX_LEN, 2**32 - 1)),
     *(("logprobs", value) for value in (21, 2**32 - 1)),
     *(("num_speculative_tokens", value) for value in (MAX_K + 1, 2**32 - 1)),
+    *(("verification_mode", value) for value in (99, 2**31 - 1, -1)),
     *(("stop", value) for value in ([""], ["a", ""], ["x" * 257], ["a"] * 17)),
     *(("stop_token_ids", value) for value in ([VOCAB_SIZE], [0, 2**32 - 1], [1] * 65)),
 ]
@@ -74,10 +75,11 @@ async def test_extreme_values_in_range_are_taken(generation, name, value):
     assert responses[-1].HasField("finished")
 
 
-async def test_a_request_id_that_is_too_long_is_named(generation):
-    request = pb.GenerateRequest(text="abc", request_id="r" * 129)
+@pytest.mark.parametrize("name", ["request_id", "tenant"])
+async def test_a_name_that_is_too_long_is_named(generation, name):
+    request = pb.GenerateRequest(text="abc", **{name: "n" * 129})
     refusal = await refusal_of(read_to_end(generation.Generate(request, timeout=20)))
-    assert list(refusal.violations) == ["request_id"]
+    assert list(refusal.violations) == [name]
 
 
 @pytest.mark.parametrize("kind", MALFORMED_PROMPTS)
@@ -92,6 +94,7 @@ async def test_a_malformed_prompt_is_named(generation, kind):
 async def test_everything_that_is_wrong_is_told_at_once(generation):
     request = pb.GenerateRequest(
         request_id="r" * 200,
+        tenant="t" * 200,
         token_ids=pb.TokenIds(token_ids=[VOCAB_SIZE]),
         params=pb.GenerationParams(
             temperature=nan,
@@ -110,6 +113,7 @@ async def test_everything_that_is_wrong_is_told_at_once(generation):
     more = ("num_speculative_tokens", "stop", "stop_token_ids")
     assert set(refusal.violations) == {
         "request_id",
+        "tenant",
         "prompt.token_ids",
         *(f"params.{name}" for name in (*fields, *more)),
     }

@@ -86,6 +86,8 @@ MALFORMED_OPENINGS = {
     "too many tokens": ({"token_ids": [3] * (MAX_LEN + 1)}, "open.token_ids"),
     "out of vocabulary": ({"token_ids": [VOCAB_SIZE]}, "open.token_ids"),
     "huge token id": ({"token_ids": [2**32 - 1]}, "open.token_ids"),
+    "unknown mode": ({"verification_mode": 99}, "open.verification_mode"),
+    "long tenant": ({"tenant": "t" * 129}, "open.tenant"),
     "temperature": ({"sampling": sampling(temperature=nan)}, "open.sampling.temperature"),
     "top_p": ({"sampling": sampling(top_p=0)}, "open.sampling.top_p"),
     "min_p": ({"sampling": sampling(min_p=nan)}, "open.sampling.min_p"),

@@ -1,4 +1,4 @@
-"""One round of the whole stack, enumerated: which sequences it makes, with which probability.
+"""Rounds of the whole stack, enumerated: which sequences they make, with which probability.
 
 A `Scenario` says what the two models predict; a `Stack` says what the tiers do with it. Each tier
 is reduced to its arithmetic, in fractions, with the real `draw_index` and the real judge. Nothing
@@ -7,7 +7,7 @@ is sampled: `joint_distribution` follows every path (`symbolic.explore`).
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -18,7 +18,7 @@ import numpy as np
 from forethought.sampling.randomness import Randomness, Stream
 from forethought.sampling.rejection import draw_index, judge
 from forethought.sampling.types import Draft, DraftedToken, Evidence, PositionEvidence
-from tests.exactness.symbolic import explore
+from tests.exactness.symbolic import SymbolicRandomness, explore
 from tests.exactness.twins import Judge
 
 Tokens = tuple[int, ...]
@@ -48,6 +48,7 @@ class Stack:
     judge: Judge = judge
     report: Callable[[Draft, Sequence[Fraction]], Draft] = lambda draft, kept_masses: draft
     target_randomness: Callable[[Randomness], Randomness] = lambda randomness: randomness
+    not_by_round: Collection[Stream] = ()  # streams that draw the same in every round
 
 
 def random_model(name: str, weights: Sequence[int], vocab_size: int = 3) -> Model:
@@ -68,34 +69,61 @@ def random_model(name: str, weights: Sequence[int], vocab_size: int = 3) -> Mode
     return predict
 
 
-def target_distribution(scenario: Scenario) -> dict[Tokens, Fraction]:
-    """What the target alone says of the next K + 1 tokens; sequences without mass are left out."""
-    return dict(_completions(scenario, ()))
+def is_lossless(scenario: Scenario, stack: Stack, num_rounds: int = 1) -> bool:
+    """Whether all sequences have exactly the target's probability."""
+    joint = joint_distribution(scenario, stack, num_rounds)
+    return joint == target_distribution(scenario, num_rounds)
 
 
-def joint_distribution(scenario: Scenario, stack: Stack) -> dict[Tokens, Fraction]:
-    """What one round says of the next K + 1 tokens; sequences without mass are left out.
+def target_distribution(scenario: Scenario, num_rounds: int = 1) -> dict[Tokens, Fraction]:
+    """What the target alone says of the tokens that `joint_distribution` looks at."""
+    return dict(_completions(scenario, (), scenario.num_speculative_tokens + num_rounds))
 
-    A round that ends sooner is completed by the target, which is what later rounds would do if
-    each were lossless.
+
+def joint_distribution(
+    scenario: Scenario, stack: Stack, num_rounds: int = 1
+) -> dict[Tokens, Fraction]:
+    """What so many rounds say of the next K + `num_rounds` tokens; sequences without mass are left
+    out.
+
+    Rounds that end sooner are completed by the target, which is what later ones would do if each
+    were lossless; what goes beyond is cut.
     """
+    num_tokens = scenario.num_speculative_tokens + num_rounds
     joint: defaultdict[Tokens, Fraction] = defaultdict(Fraction)
-    for output, probability in explore(lambda noise: _play_round(scenario, stack, noise)):
-        for tokens, conditional in _completions(scenario, output):
+    for output, probability in explore(lambda noise: _play(scenario, stack, noise, num_rounds)):
+        for tokens, conditional in _completions(scenario, output[:num_tokens], num_tokens):
             joint[tokens] += probability * conditional
     return dict(joint)
 
 
-def _play_round(scenario: Scenario, stack: Stack, randomness: Randomness) -> Tokens:
-    draft = _propose(scenario, stack, randomness)
-    evidence = _verify(scenario, draft, stack.target_randomness(randomness))
-    outcome = stack.judge(draft, evidence, randomness, len(COMMITTED))
+def mean_num_accepted(scenario: Scenario, stack: Stack) -> Fraction:
+    """How many guesses one round accepts on average."""
+    rounds = explore(lambda noise: _play(scenario, stack, noise, num_rounds=1))
+    return sum(((len(output) - 1) * chance for output, chance in rounds), Fraction(0))
+
+
+def _play(
+    scenario: Scenario, stack: Stack, randomness: SymbolicRandomness, num_rounds: int
+) -> Tokens:
+    output: Tokens = ()
+    for number in range(num_rounds):
+        noise = randomness.of_round(number, stack.not_by_round)
+        output += _play_round(scenario, stack, noise, COMMITTED + output)
+    return output
+
+
+def _play_round(
+    scenario: Scenario, stack: Stack, randomness: Randomness, committed: Tokens
+) -> Tokens:
+    draft = _propose(scenario, stack, randomness, committed)
+    evidence = _verify(scenario, draft, stack.target_randomness(randomness), committed)
+    outcome = stack.judge(draft, evidence, randomness, len(committed))
     return tuple(token.token_id for token in outcome.tokens)
 
 
-def _propose(scenario: Scenario, stack: Stack, randomness: Randomness) -> Draft:
+def _propose(scenario: Scenario, stack: Stack, randomness: Randomness, prefix: Tokens) -> Draft:
     """Step 1: guesses drawn from q, the top M of the draft model, renormalised."""
-    prefix = COMMITTED
     drafted: list[DraftedToken] = []
     kept_masses: list[Fraction] = []
     for _ in range(scenario.num_speculative_tokens):
@@ -109,9 +137,8 @@ def _propose(scenario: Scenario, stack: Stack, randomness: Randomness) -> Draft:
     return stack.report(Draft(tuple(drafted)), kept_masses)
 
 
-def _verify(scenario: Scenario, draft: Draft, randomness: Randomness) -> Evidence:
+def _verify(scenario: Scenario, draft: Draft, randomness: Randomness, prefix: Tokens) -> Evidence:
     """Step 2: p over the support of each q and one token from outside; at last all of p."""
-    prefix = COMMITTED
     positions: list[PositionEvidence] = []
     for support, token in [(d.support_token_ids, d.token_id) for d in draft.tokens] + [((), 0)]:
         p = scenario.target(prefix)
@@ -132,12 +159,14 @@ def _verify(scenario: Scenario, draft: Draft, randomness: Randomness) -> Evidenc
     return Evidence(tuple(positions))
 
 
-def _completions(scenario: Scenario, output: Tokens) -> Iterator[tuple[Tokens, Fraction]]:
-    """Every continuation of `output` to K + 1 tokens, with the target's probability for it."""
-    if len(output) == scenario.num_speculative_tokens + 1:
+def _completions(
+    scenario: Scenario, output: Tokens, num_tokens: int
+) -> Iterator[tuple[Tokens, Fraction]]:
+    """Every continuation of `output` to `num_tokens`, with the target's probability for it."""
+    if len(output) == num_tokens:
         yield output, Fraction(1)
         return
     for token, p in enumerate(scenario.target(COMMITTED + output)):
         if p:
-            for tokens, conditional in _completions(scenario, (*output, token)):
+            for tokens, conditional in _completions(scenario, (*output, token), num_tokens):
                 yield tokens, p * conditional

@@ -1,14 +1,16 @@
 """Pairs of tokens drawn through running gRPC servers.
 
 Draft and target are tiny random models behind their real servers; speculation, verification and
-rejection sampling run as in production, with K = 3. Every sample is the joint outcome of two
-tokens.
+judgement run as in production, with K = 3. Every sample is the joint outcome of two tokens.
+
+Samples of the same seed differ by their rounds, so one session draws many. Coupled noise knows no
+rounds: there every sample is a session of its own seed.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from draft_service.model_proposer import ModelProposer
@@ -16,6 +18,7 @@ from draft_service.proposer import Proposer
 from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
+from forethought.sampling.types import VerificationMode
 from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier
@@ -26,6 +29,8 @@ from tests.stack import LoadedModel, Stack, running_stack
 
 PROMPT = (8, 2, 2, 6, 11)
 """After these tokens q and p differ so much that even shared noise shows, the subtlest mistake."""
+BLOCK_PROMPT = (10, 6, 3, 10, 7)
+"""After these, blocks accept 0.41 guesses a round, and rejection sampling 0.35."""
 K = 3
 MAX_SUPPORT = 4  # of 12 tokens: q is truncated, p has a tail
 ROUNDS_PER_SAMPLE = 2
@@ -63,42 +68,95 @@ async def memoized_stack(
         yield stack, remembering
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What is sampled, and who judges it."""
+
+    params: SamplingParams
+    judge: Judge
+    mode: VerificationMode = VerificationMode.REJECTION
+    prompt: tuple[int, ...] = PROMPT
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first two tokens, and how many guesses the first round accepted."""
+
+    pair: tuple[int, int]
+    num_accepted_tokens: int
+
+
 async def sample_pairs(
     stack: Stack, params: SamplingParams, judge: Judge, num_samples: int
 ) -> Counter[tuple[int, int]]:
     """Draws pairs on some sessions side by side, which share the passes of both tiers."""
-    parts = await asyncio.gather(
-        *(
-            _sample_on_one_session(stack, params, judge, range(first, num_samples, NUM_SESSIONS))
-            for first in range(NUM_SESSIONS)
-        )
-    )
-    return sum(parts, Counter())
+    samples = await sample_by_rounds(stack, Sampling(params, judge), num_samples)
+    return Counter(sample.pair for sample in samples)
 
 
-async def _sample_on_one_session(
-    stack: Stack, params: SamplingParams, judge: Judge, samples: range
-) -> Counter[tuple[int, int]]:
-    """On one stream a tier: every sample rewinds to the prompt and takes new rounds."""
+async def sample_by_rounds(stack: Stack, sampling: Sampling, num_samples: int) -> list[Sample]:
+    """All of one seed, on some sessions side by side."""
+
+    async def draw(indices: range) -> list[Sample]:
+        """On one stream a tier: every sample rewinds to the prompt and takes new rounds."""
+        async with _a_session(stack, sampling) as (start, strategy):
+            rounds = [replace(start, round=index * ROUNDS_PER_SAMPLE) for index in indices]
+            return [await _sample(session, strategy) for session in rounds]
+
+    return await _side_by_side(draw, range(num_samples))
+
+
+async def sample_by_seeds(stack: Stack, sampling: Sampling, seeds: range) -> list[Sample]:
+    """One for each seed, in order, each on streams of its own."""
+
+    async def draw(indices: range) -> list[Sample]:
+        samples: list[Sample] = []
+        for seed in indices:
+            own = replace(sampling, params=replace(sampling.params, seed=seed))
+            async with _a_session(stack, own) as (session, strategy):
+                samples.append(await _sample(session, strategy))
+        return samples
+
+    return await _side_by_side(draw, seeds)
+
+
+async def _side_by_side(
+    draw: Callable[[range], Awaitable[list[Sample]]], indices: range
+) -> list[Sample]:
+    """The samples in the order of their indices."""
+    ways = range(min(NUM_SESSIONS, len(indices)))
+    parts = await asyncio.gather(*(draw(indices[way::NUM_SESSIONS]) for way in ways))
+    return [parts[place % len(ways)][place // len(ways)] for place in range(len(indices))]
+
+
+@asynccontextmanager
+async def _a_session(
+    stack: Stack, sampling: Sampling
+) -> AsyncIterator[tuple[Session, DecodingStrategy]]:
+    """A session that holds the prompt, with a stream to each tier."""
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
     proposer = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
     verifier = RemoteVerifier(stack.target_stub, stack.deployment.target)
-    strategy = DecodingStrategy(proposer, verifier, judge, AlwaysSpeculate())
-    start = Session("pairs", PROMPT, max_len=len(PROMPT) + K + 1, sampling=params)
-    proposer.start(start)
-    pairs: Counter[tuple[int, int]] = Counter()
+    strategy = DecodingStrategy(proposer, verifier, sampling.judge, AlwaysSpeculate())
+    prompt, mode = sampling.prompt, sampling.mode
+    session = Session("pairs", prompt, len(prompt) + K + 1, sampling.params, mode=mode)
+    proposer.start(session)
     try:
-        for index in samples:
-            session = replace(start, round=index * ROUNDS_PER_SAMPLE)
-            token_ids: list[int] = []
-            async for judged in decode(session, strategy):
-                token_ids += [token.token_id for token in judged.outcome.tokens]
-                if len(token_ids) >= 2:
-                    break
-            pairs[token_ids[0], token_ids[1]] += 1
+        yield session, strategy
     finally:
         proposer.close()
         verifier.close()
     assert proposer.num_failures == 0
-    return pairs
+
+
+async def _sample(session: Session, strategy: DecodingStrategy) -> Sample:
+    token_ids: list[int] = []
+    accepted: list[int] = []
+    async with aclosing(decode(session, strategy)) as rounds:
+        async for judged in rounds:
+            token_ids += [token.token_id for token in judged.outcome.tokens]
+            accepted.append(judged.outcome.num_accepted_tokens)
+            if len(token_ids) >= 2:
+                break
+    return Sample((token_ids[0], token_ids[1]), accepted[0])

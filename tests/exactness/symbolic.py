@@ -11,7 +11,7 @@ The program itself is real and knows nothing of this. A draw that is asked for t
 Only rational numbers may meet a draw. A float raises TypeError, so a result is exact or absent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
@@ -100,10 +100,19 @@ class SymbolicRandomness:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draws: dict[tuple[Stream, int], Draw] = {}
+        self._draws: dict[tuple[Stream, int, int], Draw] = {}
+        self._round = 0
+        self._not_by_round: Collection[Stream] = ()
+
+    def of_round(self, number: int, not_by_round: Collection[Stream] = ()) -> "SymbolicRandomness":
+        """The draws of a later round: new ones, but for the streams that are not keyed by round."""
+        other = SymbolicRandomness(self._path)
+        other._draws, other._round, other._not_by_round = self._draws, number, not_by_round
+        return other
 
     def uniform(self, stream: Stream, position: int) -> Any:  # not a float, but used as one
-        return Uniform(self._draws.setdefault((stream, position), Draw(self._path)))
+        number = 0 if stream in self._not_by_round else self._round
+        return Uniform(self._draws.setdefault((stream, number, position), Draw(self._path)))
 
 
 def explore(run: Callable[[SymbolicRandomness], T]) -> Iterator[tuple[T, Fraction]]:

@@ -1,7 +1,8 @@
 """At temperature 0 the stack says what `transformers` says, token for token.
 
 Prompts short and long; a draft that is good (the target itself), one that is bad (other weights,
-never right but by chance), and lookup. SmolLM2 has the same check in `test_smollm2.py`.
+never right but by chance), lookup of both kinds, and lookup before a model. SmolLM2 has the same
+check in `test_smollm2.py`.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,8 @@ PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
     "a model that is always right": lambda target, draft: target.proposer(),
     "a model that is bad": lambda target, draft: draft.proposer(),
     "lookup": lambda target, draft: target.ngram(),
+    "the most frequent continuation": lambda target, draft: target.suffix(),
+    "lookup before a bad model": lambda target, draft: draft.hybrid(),
 }
 
 

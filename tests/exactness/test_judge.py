@@ -1,4 +1,4 @@
-"""The judge on floats: what holds for every draft, every evidence and every draw."""
+"""The judges on floats: what holds for every draft, every evidence and every draw."""
 
 from dataclasses import dataclass, replace
 
@@ -8,6 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from forethought.errors import TierProtocolError
+from forethought.sampling.block import judge_block
+from forethought.sampling.coupled import judge_coupled
+from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.rejection import draw_index, judge
 from forethought.sampling.types import (
@@ -18,7 +21,7 @@ from forethought.sampling.types import (
     TokenOrigin,
     as_probabilities,
 )
-from tests.exactness import twins
+from tests.exactness import block_twins, twins
 
 JUST_BELOW_1 = 1 - 2.0**-53
 TINIEST = 5e-324  # the smallest subnormal double
@@ -82,11 +85,13 @@ any_randomness = st.builds(ConstantRandomness, draws) | st.builds(
     KeyedRandomness, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)
 )
 positions = st.integers(0, 2**40)
+by_each_judge = pytest.mark.parametrize("judge", [judge, judge_block])
 
 
-@given(rounds(), any_randomness, positions)
+@by_each_judge
+@given(case=rounds(), randomness=any_randomness, position=positions)
 def test_a_round_ends_with_exactly_one_token_after_an_accepted_prefix_of_the_draft(
-    case: Round, randomness: KeyedRandomness, position: int
+    judge: Judge, case: Round, randomness: KeyedRandomness, position: int
 ) -> None:
     outcome = judge(case.draft, case.evidence, randomness, position)
     *accepted, final = outcome.tokens
@@ -98,9 +103,10 @@ def test_a_round_ends_with_exactly_one_token_after_an_accepted_prefix_of_the_dra
     assert final.origin is (TokenOrigin.BONUS if all_accepted else TokenOrigin.RECOVERED)
 
 
-@given(rounds(), any_randomness, positions)
+@by_each_judge
+@given(case=rounds(), randomness=any_randomness, position=positions)
 def test_no_token_that_the_target_excludes_is_ever_put_out(
-    case: Round, randomness: KeyedRandomness, position: int
+    judge: Judge, case: Round, randomness: KeyedRandomness, position: int
 ) -> None:
     outcome = judge(case.draft, case.evidence, randomness, position)
     for token, checked in zip(outcome.tokens, case.evidence.positions, strict=False):
@@ -110,9 +116,10 @@ def test_no_token_that_the_target_excludes_is_ever_put_out(
         assert token.target_prob == p
 
 
-@given(rounds(), any_randomness, positions)
+@by_each_judge
+@given(case=rounds(), randomness=any_randomness, position=positions)
 def test_the_reported_probabilities_are_those_of_the_tokens(
-    case: Round, randomness: KeyedRandomness, position: int
+    judge: Judge, case: Round, randomness: KeyedRandomness, position: int
 ) -> None:
     outcome = judge(case.draft, case.evidence, randomness, position)
     for token, drafted in zip(outcome.tokens, case.draft.tokens, strict=False):
@@ -130,12 +137,63 @@ def test_the_same_draws_give_the_same_outcome(
     assert first == second
 
 
-@given(rounds(), any_randomness, positions)
+@pytest.mark.parametrize(
+    ("judge", "rewrite"), [(judge, twins.faithful), (judge_block, block_twins.faithful)]
+)
+@given(case=rounds(), randomness=any_randomness, position=positions)
 def test_the_plain_rewrite_that_twins_start_from_decides_alike(
-    case: Round, randomness: KeyedRandomness, position: int
+    judge: Judge, rewrite: Judge, case: Round, randomness: KeyedRandomness, position: int
 ) -> None:
     expected = judge(case.draft, case.evidence, randomness, position)
-    assert twins.faithful(case.draft, case.evidence, randomness, position) == expected
+    assert rewrite(case.draft, case.evidence, randomness, position) == expected
+
+
+@st.composite
+def greedy_rounds(draw: st.DrawFn) -> Round:
+    """One-hot p, as at temperature 0, and any q."""
+    drafted: list[DraftedToken] = []
+    checked: list[PositionEvidence] = []
+    likelihoods = st.just(0.0) | st.floats(1e-9, 1)
+    for _ in range(draw(st.integers(0, 5))):
+        q = np.array(draw(st.lists(likelihoods, min_size=1, max_size=4).filter(any)))
+        drafted.append(drafted_token(draw_index(list(q), draw(draws)), list(q / q.sum())))
+        greedy = draw(st.integers(0, len(q)))  # the last one stands for all outside
+        p = [float(place == greedy) for place in range(len(q))]
+        checked.append(checked_position(p, float(greedy == len(q))))
+    return Round(Draft(tuple(drafted)), Evidence((*checked, checked_position([], 1.0))))
+
+
+@given(greedy_rounds(), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), positions)
+def test_temperature_0_is_judged_alike_in_all_modes(
+    case: Round, seed: int, number: int, position: int
+) -> None:
+    randomness = KeyedRandomness(seed, number)
+    expected = judge(case.draft, case.evidence, randomness, position)
+    for other in JUDGES.values():
+        assert other(case.draft, case.evidence, randomness, position) == expected
+
+
+@given(greedy_rounds(), draws, positions)
+def test_temperature_0_is_judged_alike_by_blocks_whatever_the_draws(
+    case: Round, u: float, position: int
+) -> None:
+    by_blocks, expected = (
+        each(case.draft, case.evidence, ConstantRandomness(u), position)
+        for each in (judge_block, judge)
+    )
+    assert by_blocks == expected
+
+
+def test_a_beginning_that_p_supports_in_full_is_kept_whatever_the_draw() -> None:
+    # Neither guess is less likely to the target; 0.1 + 1 - 1 is a little more than 0.1.
+    case = one_guess(0, [0.9, 0.1], [1.0, 0.0])
+    checked, bonus = case.evidence.positions
+    second = one_guess(1, [0.9, 0.1], [1.0, 0.0])
+    draft = Draft((*case.draft.tokens, *second.draft.tokens))
+    evidence = Evidence((checked, second.evidence.positions[0], bonus))
+    outcome = judge_block(draft, evidence, ConstantRandomness(JUST_BELOW_1), 0)
+    assert [token.token_id for token in outcome.tokens] == [0, 0]
+    assert outcome.num_accepted_tokens == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -216,7 +274,8 @@ def test_the_smallest_draw_gives_the_first_and_the_largest_the_last_index_with_w
     assert draw_index(values, JUST_BELOW_1) == 3
 
 
-def test_evidence_that_does_not_fit_the_draft_is_refused() -> None:
+@pytest.mark.parametrize("judge", [judge, judge_block, judge_coupled])
+def test_evidence_that_does_not_fit_the_draft_is_refused(judge: Judge) -> None:
     case = one_guess(0, [0.5, 0.5], [0.5, 0.5])
     checked, bonus = case.evidence.positions
     narrow = replace(checked, target_probs=as_probabilities([1.0]))

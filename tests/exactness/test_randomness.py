@@ -98,4 +98,5 @@ def test_the_draws_of_sessions_that_run_today_never_change() -> None:
         "ACCEPT": 0.383630438899357,
         "RESIDUAL": 0.9458867015130114,
         "TAIL": 0.9873139586195607,
+        "COUPLING": 0.40273228528405836,
     }

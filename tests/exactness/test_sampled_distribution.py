@@ -5,12 +5,18 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from draft_service.hybrid_proposer import HybridProposer
+from draft_service.model_proposer import ModelProposer
+from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
+from forethought.sampling.types import Draft, DraftedToken, as_probabilities
+from forethought.tier import SessionOpen, SpeculateRound
 from tests.exactness.pairs import PROMPT, K, memoized_stack, sample_pairs
 from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
 from tests.stack import LoadedModel, generate
@@ -39,6 +45,42 @@ async def test_pairs_of_tokens_are_distributed_as_the_target_says(
         pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(pairs, expected) > ALPHA
+
+
+class CautiousLookup(SuffixProposer):
+    """Broken on purpose: says that its certain guesses were a matter of even chance."""
+
+    def new_session(self, opening: SessionOpen) -> SuffixSession:
+        return CautiousSession(self, opening)
+
+
+class CautiousSession(SuffixSession):
+    def look_up(self, request: SpeculateRound) -> Draft:
+        draft = super().look_up(request)
+        even = as_probabilities([0.5, 0.5])
+        tokens = (
+            DraftedToken(each.token_id, [each.token_id, (each.token_id + 1) % 12], even)
+            for each in draft.tokens
+        )
+        return replace(draft, tokens=tuple(tokens))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lookup", [SuffixProposer, CautiousLookup])
+async def test_pairs_are_exact_where_lookup_and_model_draft_and_a_twin_that_lies_is_caught(
+    lookup: type[SuffixProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    """The first token is drafted by the model, the second by lookup where the first repeats one."""
+    params = SHAPES["temperature 1"]
+
+    def hybrid(model: ModelProposer) -> HybridProposer:
+        options = SuffixOptions(min_match=1, max_match=8, min_prob=0)
+        return HybridProposer(lookup(model.info, options), model)
+
+    async with memoized_stack(tiny_target, tiny_draft, hybrid) as (stack, model):
+        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 2)
+        expected = pair_distribution(model, PROMPT, params)
+    assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ REPEATS = 3
 
 async def answer(target, draft, request: GenerationRequest, *, looks_ahead: bool) -> Answer:
     proposer = throttled(draft, DRAFT_S).proposer()
-    proposer.looks_ahead = looks_ahead
+    proposer.num_bets = int(looks_ahead)
     async with running_stack(throttled(target, TARGET_S), proposer) as stack:
         return await generate(stack.client, request)
 

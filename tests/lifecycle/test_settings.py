@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from draft_service.settings import DraftSettings
+from forethought.sampling.types import VerificationMode
 from forethought.telemetry import LogFormat
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
@@ -193,6 +194,12 @@ def test_a_process_without_its_model_ends_with_1_and_names_it(package, tmp_path)
     assert '"start_failed"' in result.stderr
     assert "nowhere" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("mode", VerificationMode)
+def test_a_verification_mode_is_given_by_its_name(mode):
+    settings = read("--verification-mode", mode.value, kind=OrchestratorSettings)
+    assert settings.verification_mode is mode
 
 
 def test_a_lookup_is_not_translated(capsys):

@@ -1,6 +1,7 @@
 """A deployment in simulated time: sessions in step with each other, passes that take what they are
 told to take, drafts that are accepted as often as they are told to be."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,22 +83,34 @@ def play(world: World, policies: Sequence[SpeculationPolicy], num_rounds: int) -
     sessions = [new_session(index) for index in range(len(policies))]
     for _ in range(num_rounds):
         asks = [policy.ask(each) for policy, each in zip(policies, sessions, strict=True)]
-        lengths = [world.draft_len(ask.num_speculative_tokens) for ask in asks]
-        num_drafting = sum(length > 0 for length in lengths)
-        draft_s = max(lengths) * world.about(world.draft_step_s(max(num_drafting, 1)))
+        wanted = [world.draft_len(ask.num_speculative_tokens) for ask in asks]
+        num_drafting = sum(length > 0 for length in wanted)
+        made_s = max(wanted) * world.about(world.draft_step_s(max(num_drafting, 1)))
+        waited = [
+            min(made_s, ask.timeout_s or math.inf) if ask.num_speculative_tokens else 0.0
+            for ask in asks
+        ]
+        are_late = [
+            length > 0 and waited_s < made_s
+            for length, waited_s in zip(wanted, waited, strict=True)
+        ]
+        lengths = [0 if late else length for length, late in zip(wanted, are_late, strict=True)]
         num_tokens = sum(lengths) + len(lengths)
         pass_s = world.about(world.pass_s(num_tokens))
         timings = RoundTimings(0, round(pass_s * 1e9), 0, len(policies), num_tokens)
+        draft_s = max(waited) if num_drafting else 0.0
         run.seconds += draft_s + pass_s + world.overhead_s
         run.ks += [ask.num_speculative_tokens for ask in asks]
         for index, policy in enumerate(policies):
             judged = _judged(world, sessions[index], asks[index], lengths[index])
+            waited_s = draft_s + 0.0004 if wanted[index] else 0.0004
             policy.learn(
                 replace(
                     judged,
-                    speculation_ns=round((draft_s + 0.0004) * 1e9) if lengths[index] else 400_000,
+                    speculation_ns=round(waited_s * 1e9),
                     verification_ns=round((pass_s + world.overhead_s) * 1e9),
                     target_timings=timings,
+                    draft_failed=are_late[index],
                 )
             )
             run.num_tokens += len(judged.outcome.tokens)

@@ -9,6 +9,7 @@ import pytest
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import VerificationMode
 from orchestrator.plan import DEFAULT_MAX_TOKENS, Deployment, plan_generation
 from tests.stack import LoadedModel
 from tests.tiny import EOS_ID, UNK_ID
@@ -36,7 +37,18 @@ def test_what_a_request_leaves_open_is_the_deployments_choice(deployment):
     assert plan.stop_token_ids == {EOS_ID}
     assert plan.num_logprobs is None
     assert plan.num_speculative_tokens == 3
+    assert plan.mode is VerificationMode.REJECTION
+    assert plan.tenant == ""
     assert not plan.include_steps
+
+
+def test_a_deployment_chooses_the_mode_where_a_request_does_not(deployment):
+    coupled = replace(deployment, default_mode=VerificationMode.COUPLED)
+    assert plan_generation(GenerationRequest("abc"), coupled).mode is VerificationMode.COUPLED
+    params = GenerationParams(verification_mode=VerificationMode.BLOCK)
+    request = GenerationRequest("abc", params, tenant="a")
+    plan = plan_generation(request, coupled)
+    assert (plan.mode, plan.tenant) == (VerificationMode.BLOCK, "a")
 
 
 def test_the_default_of_max_tokens_holds_where_the_model_has_room(deployment):

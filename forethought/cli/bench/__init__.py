@@ -4,6 +4,13 @@
     throughput          the command: load against a whole deployment
       throughput_options  its options, with their help
       throughput_report   its table, its JSON rows, its plot, its progress
+    policy              the command: the adaptive choice of K, with a good and a useless draft
+      policy_options    its options, with their help
+      policy_points     its arms, and what they came to at each point
+      policy_goals      what the policy is held to
+      policy_report     its table, its JSON rows, its plot
+      useless_draft     a draft model that guesses nothing right
+    load                what is sent, and how often
       deployment        the deployment to measure: one that runs, or one started for it
       prompts           what is asked
       generation_arm    requests to a GenerationService, timed

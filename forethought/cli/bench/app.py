@@ -3,13 +3,15 @@
 import typer
 
 from forethought.cli.bench.engine import engine
+from forethought.cli.bench.policy import policy
 from forethought.cli.bench.throughput import throughput
 
 app = typer.Typer(
     name="bench",
-    help="Measure an engine alone, or a whole deployment under load.",
+    help="Measure an engine alone, a whole deployment under load, or its choice of K.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 app.command()(engine)
 app.command()(throughput)
+app.command()(policy)

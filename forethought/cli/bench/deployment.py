@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import typer
 from rich.console import Console
 
+from forethought.cli.failure import print_failed_call
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import PlanOptions, make_plan
+from forethought.cli.plan import PlanError, PlanOptions, make_plan
+from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.up_view import UpView
+from forethought.errors import ForethoughtError
 
 T = TypeVar("T")
 Measure = Callable[[str], Awaitable[T]]
@@ -65,3 +69,31 @@ async def _measure_watched(deployment: LocalDeployment, measure: Measure[T], add
         for task in (work, watch):
             task.cancel()
         await asyncio.gather(work, watch, return_exceptions=True)
+
+
+async def run_to_exit_code(work: Awaitable[T], called: str, console: Console) -> T:
+    """Waits for a measurement; stops it on Ctrl-C, and prints why it failed.
+
+    Args:
+        work: what to wait for.
+        called: whom it measures, in words.
+        console: where failures are printed.
+
+    Raises:
+        typer.Exit: it was stopped, or it failed, with the exit code that says so.
+        PlanError: a deployment cannot be started with these options.
+    """
+    with cancel_on_stop_signals() as stop:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if stop.signal is None:
+                raise
+            raise typer.Exit(stop.exit_code) from None
+        except PlanError:
+            raise
+        except (TierExitedError, StartupTimeoutError) as error:  # printed already
+            raise typer.Exit(1) from error
+        except ForethoughtError as error:
+            print_failed_call(console, error, called, began=False)
+            raise typer.Exit(1) from error

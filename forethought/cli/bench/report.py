@@ -50,8 +50,10 @@ def write_document(
     machine: Machine,
     settings: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
+    **results: Any,
 ) -> None:
-    """One JSON document: what was measured, on what, how, and the numbers.
+    """One JSON document: what was measured, on what, how, and the numbers; with further `results`
+    that are none of a row.
 
     Units are in the names: `_ms` is milliseconds, `_s` seconds. What does not apply is null.
     """
@@ -60,6 +62,7 @@ def write_document(
         "machine": asdict(machine),
         "settings": dict(settings),
         "rows": list(rows),
+        **results,
     }
     json.dump(document, out, indent=2, ensure_ascii=False, default=str)
     out.write("\n")

@@ -26,6 +26,7 @@ class BurstStatistics:
     tpot_p99_ms: float | None
     acceptance_rate: float | None  # accepted over drafted tokens
     mean_acceptance_length: float | None  # tokens a round, the recovered or bonus one included
+    drafted_share: float | None  # rounds with a draft to verify, over all rounds
     num_draft_failures: float | None  # rounds that wanted a draft and got none
 
 
@@ -68,6 +69,7 @@ def describe_burst(burst: Burst) -> BurstStatistics:
     drafted = sum(part.num_draft_tokens for part in parts)
     accepted = sum(part.num_accepted_tokens for part in parts)
     rounds = sum(part.num_rounds for part in parts)
+    drafted_rounds = sum(each.num_rounds for part in parts for each in part.proposers)
     return BurstStatistics(
         tokens_per_s=num_tokens / burst.wall_s,
         tokens_per_request=num_tokens / len(samples),
@@ -77,6 +79,7 @@ def describe_burst(burst: Burst) -> BurstStatistics:
         tpot_p99_ms=percentile(tpot_ms, 99) if tpot_ms else None,
         acceptance_rate=accepted / drafted if drafted else None,
         mean_acceptance_length=1 + accepted / rounds if rounds else None,
+        drafted_share=drafted_rounds / rounds if rounds else None,
         num_draft_failures=sum(part.num_draft_failures for part in parts) if parts else None,
     )
 

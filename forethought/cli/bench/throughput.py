@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from rich.console import Console
 
 from forethought.cli import up_options
 from forethought.cli.bench import throughput_options as options
-from forethought.cli.bench.deployment import LocalOptions, measure_local
+from forethought.cli.bench.deployment import LocalOptions, measure_local, run_to_exit_code
 from forethought.cli.bench.generation_arm import generation_sender
+from forethought.cli.bench.load import Load, prompts_of_option
 from forethought.cli.bench.machine import describe_machine
 from forethought.cli.bench.plot import PlotError, require_matplotlib, write_plot
-from forethought.cli.bench.prompts import PromptFileError, load_prompts
 from forethought.cli.bench.report import print_table, write_document
 from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.statistics import Row, summarise
@@ -25,26 +25,13 @@ from forethought.cli.bench.throughput_report import (
     throughput_plot,
     throughput_table,
 )
-from forethought.cli.failure import print_failed_call, print_failure
-from forethought.cli.local import StartupTimeoutError, TierExitedError
+from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions
-from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.up import choose_proposer
 from forethought.client import GenerationClient
-from forethought.errors import ForethoughtError
-from forethought.generation import ChatMessage, GenerationParams
+from forethought.generation import GenerationParams
 
 PLAIN, SPECULATIVE = "plain", "speculative"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is sent, and how often."""
-
-    prompts: list[list[ChatMessage]]
-    params: GenerationParams  # with the K of the speculative arm; None: the deployment's
-    schedule: Schedule
-    timeout_s: float
 
 
 def throughput(
@@ -85,7 +72,7 @@ def throughput(
     - `forethought bench throughput --address orchestrator:50050 --json > throughput.json`
     """
     load = Load(
-        _load_prompts(prompts),
+        prompts_of_option(prompts),
         GenerationParams(
             max_tokens=max_tokens,
             temperature=temperature,
@@ -128,13 +115,6 @@ def throughput(
         print_table(throughput_table(rows, PLAIN))
 
 
-def _load_prompts(path: Path | None) -> list[list[ChatMessage]]:
-    try:
-        return load_prompts(path)
-    except PromptFileError as error:
-        raise typer.BadParameter(str(error), param_hint="--prompts") from error
-
-
 def _refuse_local_options(plan: PlanOptions) -> None:
     """A model that was named but not measured would make the numbers lie."""
     defaults = PlanOptions(num_speculative_tokens=plan.num_speculative_tokens)
@@ -146,28 +126,11 @@ def _refuse_local_options(plan: PlanOptions) -> None:
 
 
 async def _run(load: Load, address: str | None, local: LocalOptions, console: Console) -> list[Row]:
-    """Measures; a failure is printed and becomes the exit code."""
-    called = address or "the local deployment"
-
     async def measure(at: str) -> list[Row]:
         return await _measure(load, at, console)
 
-    with cancel_on_stop_signals() as stop:
-        try:
-            if address is not None:
-                return await measure(address)
-            return await measure_local(local, measure, console)
-        except asyncio.CancelledError:
-            if stop.signal is None:
-                raise
-            raise typer.Exit(stop.exit_code) from None
-        except PlanError:
-            raise
-        except (TierExitedError, StartupTimeoutError) as error:  # printed already
-            raise typer.Exit(1) from error
-        except ForethoughtError as error:
-            print_failed_call(console, error, called, began=False)
-            raise typer.Exit(1) from error
+    work = measure(address) if address is not None else measure_local(local, measure, console)
+    return await run_to_exit_code(work, address or "the local deployment", console)
 
 
 async def _measure(load: Load, address: str, console: Console) -> list[Row]:
@@ -202,5 +165,6 @@ def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, A
 def _title(address: str | None, plan: PlanOptions) -> str:
     if address is not None:
         return address
-    drafting = plan.proposer if plan.proposer == "ngram" else plan.draft_model or plan.model
-    return f"{plan.model}, drafts by {drafting}"
+    drafting = plan.draft_model or plan.model
+    by = {"model": drafting, "hybrid": f"lookup and {drafting}"}.get(plan.proposer, plan.proposer)
+    return f"{plan.model}, drafts by {by}"

@@ -23,7 +23,13 @@ _ENGINE_FLAGS = ("--dtype", "--device", "--num-threads")
 _FLAGS = {
     "target": _ENGINE_FLAGS,
     "draft": (*_ENGINE_FLAGS, "--proposer"),
-    "orchestrator": ("--draft", "--target", "--num-speculative-tokens"),
+    "orchestrator": (
+        "--draft",
+        "--target",
+        "--policy",
+        "--num-speculative-tokens",
+        "--redis-url",
+    ),
 }
 
 
@@ -37,6 +43,8 @@ def main(name):
         parser.add_argument(flag, required=True)
     for flag in (*_FLAGS[name], "--drain-grace-s"):
         parser.add_argument(flag)
+    if name == "draft":
+        parser.add_argument("--lookahead", action=argparse.BooleanOptionalAction)
     arguments = parser.parse_args()
     behaviour = os.environ.get(f"FAKE_{name.upper()}", "ready")
     say(f"{name} was started with {' '.join(sys.argv[1:])}")
