@@ -3,7 +3,7 @@
 from tests.chaos.run import ChaosOptions, run_chaos
 from tests.tiny import write_tiny_model
 
-SHORT = ChaosOptions(duration_s=8, seed=1, interval_s=1.5, num_readers=4, max_tokens=200)
+SHORT = ChaosOptions(duration_s=6, seed=1, interval_s=1.5, num_readers=4, max_tokens=150)
 
 
 async def test_every_stream_survives_a_short_storm_with_its_undisturbed_text(tmp_path):
