@@ -172,6 +172,9 @@ class RemoteVerifier:
         self.close()
         if replica is None:
             return ""
+        if isinstance(error, CachePositionMismatchError):
+            # It is well, and has the beginning of the session.
+            return replica.address
         self._tried.add(replica)
         if isinstance(error, ModelMismatchError | VocabularyMismatchError):
             self._replicas.stands(replica, Standing.REFUSED, error.message)
