@@ -3,7 +3,8 @@
     python benchmarks/rows.py [--vocab-size 49152] [--rows 1,5,8,40] [--num-threads 2] [--json]
 
 Times the two halves, `shape` and then `measure` (target) or `draw` (draft), in process, with the C
-kernels and with torch alone, in turns. Microseconds a row, medians.
+kernels and with torch alone, in turns; `coupled` are the same two for coupled sessions.
+Microseconds a row, medians.
 """
 
 import argparse
@@ -16,9 +17,11 @@ from contextlib import contextmanager
 import torch
 
 from forethought.engine import kernels
+from forethought.engine.coupling import draw_coupled, measure_coupled
 from forethought.engine.draws import draw_drafts, measure
 from forethought.engine.filters import ShapedRows, shape_rows
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.randomness import coupling_key
 
 M = 32
 SETTINGS = {
@@ -49,10 +52,14 @@ def steps(
     probs = shape_rows(logits, sessions)
     supports = probs.topk(M)[1].tolist()
     uniforms = torch.rand(num_rows, generator=generator).tolist()
+    keys = [coupling_key(2**64 - 1, position) for position in range(num_rows)]
+    guesses = [support[:1] for support in supports]
     return {
         "shape": lambda: shape_rows(logits, sessions),
         "measure": lambda: measure(probs, supports, uniforms),
         "draw": lambda: draw_drafts(probs, M, uniforms),
+        "coupled measure": lambda: measure_coupled(probs, guesses, keys),
+        "coupled draw": lambda: draw_coupled(probs, keys),
     }
 
 

@@ -14,7 +14,7 @@ from forethought.sampling.types import (
     TokenOrigin,
     VerificationMode,
 )
-from forethought.tier import LookaheadCounts
+from forethought.tier import LookaheadCounts, RoundTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,8 @@ class Step:
     rejection_ns: int
     proposer: str = ""  # which one made the draft
     lookahead: LookaheadOutcome | None = None  # whether the draft had been made ahead
+    draft_timings: RoundTimings = field(default_factory=RoundTimings)  # by the draft tier's clock
+    target_timings: RoundTimings = field(default_factory=RoundTimings)  # by the target tier's clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,10 @@ A call that is lost is made again: from the store for the tokens that are missin
 has one; from the beginning if no token came yet. Should the store have lost the session too, the
 same request is made with the same seed, where that brings the same text, and what the client has
 is compared and dropped.
+
+A next turn whose call is lost before anything came is asked again. If it had begun after all, that
+is SessionUnfinishedError, and `Resume(session_id, 0)` brings it: nobody else can tell whose turn
+it is.
 """
 
 import asyncio

@@ -102,6 +102,7 @@ class RoundTimings:
     total_ns: int = 0  # arrival until the answer was handed to gRPC, the two above included
     batch_size: int = 1  # sessions in the largest of its passes
     num_batch_tokens: int = 0  # tokens in that pass, over all its sessions
+    finish_ns: int = 0  # of `forward_ns` what followed the model's passes
 
 
 @dataclass(frozen=True, slots=True)

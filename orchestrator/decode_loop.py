@@ -31,6 +31,11 @@ class Proposer(Protocol):
         """Whether the last draft is empty because the tier had none to give in time."""
         ...
 
+    @property
+    def timings(self) -> RoundTimings:
+        """Of the last draft, by the tier's clock; all 0 if it gave none."""
+        ...
+
 
 class Verifier(Protocol):
     """Measures drafts under the target model."""
@@ -87,6 +92,7 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
             verification_ns=verified - drafted,
             rejection_ns=judged - verified,
             target_timings=strategy.verifier.timings,
+            draft_timings=strategy.proposer.timings,
             draft_failed=strategy.proposer.has_failed,
         )
         strategy.policy.learn(turn)

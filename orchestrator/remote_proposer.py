@@ -35,7 +35,7 @@ from forethought.rpc.tier_codec import (
     speculate_to_proto,
 )
 from forethought.sampling.types import Draft, VerificationMode
-from forethought.tier import DraftRound, ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.placement import placement_key
@@ -96,6 +96,8 @@ class RemoteProposer:
         """Rounds that wanted a draft and got none because of the tier."""
         self.has_failed = False
         """Whether the last round was one of them."""
+        self.timings = RoundTimings()
+        """Of the last round, by the tier's clock; all 0 if it was not asked, or did not answer."""
         self.model: ModelInfo | None = None
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
@@ -115,6 +117,7 @@ class RemoteProposer:
         failure.
         """
         self.has_failed = False
+        self.timings = RoundTimings()
         k = ask.num_speculative_tokens
         wait_s = self._patience.round_s
         if ask.timeout_s is not None:
@@ -183,6 +186,7 @@ class RemoteProposer:
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
         self._tried.clear()
+        self.timings = answer.timings
         return answer.draft
 
     def _check(self, answer: DraftRound, request: SpeculateRound, mode: VerificationMode) -> None:

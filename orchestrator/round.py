@@ -1,6 +1,6 @@
 """One turn of the loop, for those who watch and learn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from forethought.sampling.types import Draft, Evidence, Outcome
 from forethought.tier import RoundTimings
@@ -35,6 +35,7 @@ class Round:
     verification_ns: int
     rejection_ns: int
     target_timings: RoundTimings  # by the target's clock
+    draft_timings: RoundTimings = field(default_factory=RoundTimings)  # by the draft tier's
     draft_failed: bool = False  # a draft was wanted, and the tier had none to give
 
     @property

@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 import torch
 
 from forethought.engine import native_rows, torch_rows
-from forethought.engine.row_measures import FlatSupports
+from forethought.engine.row_measures import FlatSupports, RowMeasures
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.rejection import draw_index
 from forethought.sampling.types import (
@@ -76,18 +76,7 @@ def measure(
     """
     flat = flat_supports(supports, vocab_size=probs.shape[-1])
     measure_rows = native_rows.measure if native_rows.takes(probs) else torch_rows.measure
-    measures = measure_rows(probs, flat, uniforms)
-    return [
-        as_evidence(measures.on_support[start:end], tail_mass, tail_id, tail_prob, greedy_id)
-        for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
-            pairwise(flat.bounds),
-            measures.tail_masses,
-            measures.tail_ids,
-            measures.tail_probs,
-            measures.greedy_ids,
-            strict=True,
-        )
-    ]
+    return as_evidence(flat, measure_rows(probs, flat, uniforms))
 
 
 @torch.inference_mode()
@@ -141,14 +130,28 @@ def _in_quanta(weights: Sequence[float]) -> list[float]:
     return [count / _NUM_QUANTA for count in quanta if count]
 
 
-def as_evidence(
+def as_evidence(supports: FlatSupports, measures: RowMeasures) -> list[PositionEvidence]:
+    """The evidence of each row, from weights that sum to 1 but for float32's rounding."""
+    return [
+        _as_evidence(measures.on_support[start:end], tail_mass, tail_id, tail_prob, greedy_id)
+        for (start, end), tail_mass, tail_id, tail_prob, greedy_id in zip(
+            pairwise(supports.bounds),
+            measures.tail_masses,
+            measures.tail_ids,
+            measures.tail_probs,
+            measures.greedy_ids,
+            strict=True,
+        )
+    ]
+
+
+def _as_evidence(
     target_probs: Probabilities,
     tail_mass: float,
     tail_token_id: int,
     tail_token_prob: float,
     greedy_token_id: int,
 ) -> PositionEvidence:
-    """One row, from weights that sum to 1 but for float32's rounding."""
     total = float(target_probs.sum()) + tail_mass
     return PositionEvidence(
         target_probs=target_probs / total,

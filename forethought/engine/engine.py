@@ -151,6 +151,7 @@ class Engine(Generic[WorkT, ResultT]):
             total_ns=perf_counter_ns() - job.arrived_ns,
             batch_size=job.batch_size,
             num_batch_tokens=job.num_batch_tokens,
+            finish_ns=job.finish_ns,
         )
 
     def start(self, work: WorkT) -> None:
@@ -260,12 +261,15 @@ class Engine(Generic[WorkT, ResultT]):
         for turn in turns:
             turn.job.sequence.computed(len(turn.part.token_ids))
         done = [turn.job for turn in turns if turn.part.num_logits]
+        modelled_ns = perf_counter_ns()
         outcomes = self._outcomes(done, logits)
-        elapsed_ns = perf_counter_ns() - started_ns
+        ended_ns = perf_counter_ns()
+        elapsed_ns = ended_ns - started_ns
         num_tokens = sum(len(turn.part.token_ids) for turn in turns)
         for turn in turns:
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns
+            turn.job.finish_ns += ended_ns - modelled_ns
             if len(turns) >= turn.job.batch_size:
                 turn.job.batch_size = len(turns)
                 turn.job.num_batch_tokens = num_tokens

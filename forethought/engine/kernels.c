@@ -426,13 +426,23 @@ static PyObject *py_top(PyObject *module, PyObject *const *objects, Py_ssize_t g
     Py_RETURN_NONE;
 }
 
+static PyObject *py_choose(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(5);
+    Py_BEGIN_ALLOW_THREADS
+    choose_all((const float *)args[0].address, (const uint64_t *)args[1].address, (int64_t *)args[2].address,
+               (long)args[3].whole, (long)args[4].whole);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_measure(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
-    TAKE(11);
+    TAKE(12);
     Measured measured = {
         .bounds = (const int64_t *)args[3].address, .supports = (const int64_t *)args[4].address,
-        .uniforms = (const double *)args[5].address, .on_support = (double *)args[6].address,
-        .tail_masses = (double *)args[7].address, .tail_probs = (double *)args[8].address,
-        .tail_ids = (int64_t *)args[9].address, .greedy_ids = (int64_t *)args[10].address,
+        .uniforms = (const double *)args[5].address, .keys = (const uint64_t *)args[6].address,
+        .on_support = (double *)args[7].address, .tail_masses = (double *)args[8].address,
+        .tail_probs = (double *)args[9].address, .tail_ids = (int64_t *)args[10].address,
+        .greedy_ids = (int64_t *)args[11].address,
     };
     Py_BEGIN_ALLOW_THREADS
     measure_all((const float *)args[0].address, &measured, (long)args[1].whole, (long)args[2].whole);
@@ -455,9 +465,10 @@ static PyMethodDef methods[] = {
     {"shape", (PyCFunction)(void (*)(void))py_shape, METH_FASTCALL,
      "shape(logits, probs, shapes, rows, n) -> whether all logits are numbers"},
     {"top", (PyCFunction)(void (*)(void))py_top, METH_FASTCALL, "top(probs, top_probs, top_ids, rows, n, count)"},
+    {"choose", (PyCFunction)(void (*)(void))py_choose, METH_FASTCALL, "choose(probs, keys, ids, rows, n)"},
     {"measure", (PyCFunction)(void (*)(void))py_measure, METH_FASTCALL,
-     "measure(probs, rows, n, bounds, supports, uniforms, on_support, tail_masses, tail_probs, "
-     "tail_ids, greedy_ids)"},
+     "measure(probs, rows, n, bounds, supports, uniforms, keys or 0, on_support, tail_masses, "
+     "tail_probs, tail_ids, greedy_ids)"},
     {0},
 };
 

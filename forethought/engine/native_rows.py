@@ -59,16 +59,40 @@ def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[i
     )
 
 
+def choose(probs: torch.Tensor, keys: Sequence[int]) -> Sequence[int]:
+    """As `torch_rows.choose` does."""
+    probs = probs.contiguous()
+    own_keys, ids = array("Q", keys), _room("q", len(probs))
+    kernels.native.choose(probs.data_ptr(), _address(own_keys), _address(ids), *probs.shape)
+    return ids
+
+
 def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[float]) -> RowMeasures:
     """As `torch_rows.measure` does."""
+    own_uniforms = array("d", uniforms)
+    return _measured(probs, supports, (_address(own_uniforms), 0))
+
+
+def measure_coupled(
+    probs: torch.Tensor, supports: FlatSupports, keys: Sequence[int]
+) -> RowMeasures:
+    """As `torch_rows.measure_coupled` does."""
+    own_keys = array("Q", keys)
+    return _measured(probs, supports, (0, _address(own_keys)))
+
+
+def _measured(
+    probs: torch.Tensor, supports: FlatSupports, choosing: tuple[int, int]
+) -> RowMeasures:
+    """`choosing`: where the uniforms are or else the keys that choose the tail tokens."""
     probs = probs.contiguous()
     num_rows = len(probs)
-    asked = (array("q", supports.bounds), array("q", supports.token_ids), array("d", uniforms))
+    asked = (array("q", supports.bounds), array("q", supports.token_ids))
     on_support = _room("d", len(supports.token_ids))
     tail_masses, tail_probs = _room("d", num_rows), _room("d", num_rows)
     tail_ids, greedy_ids = _room("q", num_rows), _room("q", num_rows)
     found = (on_support, tail_masses, tail_probs, tail_ids, greedy_ids)
-    addresses = [_address(each) for each in (*asked, *found)]
+    addresses = (*map(_address, asked), *choosing, *map(_address, found))
     kernels.native.measure(probs.data_ptr(), *probs.shape, *addresses)
     return RowMeasures(as_probabilities(on_support), tail_masses, tail_probs, tail_ids, greedy_ids)
 

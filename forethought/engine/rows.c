@@ -4,7 +4,7 @@
  * there. Here a row is swept a few times while it lies in the cache, each by one thread and always
  * in the same order, so that it comes out the same alone and beside others. Between sweeps stands
  * what each span of 64 entries has at most, or in sum: most spans of a row hold nothing that
- * matters, and are not looked at again.
+ * matters, and are not looked at again. Coupled choices are by noise that coupling.py tells of.
  *
  * Letters: n entries in a row.
  */
@@ -19,6 +19,11 @@
 #define WHOLE 4503599627370496.0 /* quanta of a probability of 1: 2^52 */
 #define TABLE 2048
 #define MANY 400000              /* entries of all rows, from which on threads that sleep are worth waking */
+
+/* SplitMix64, as `sampling/randomness.py` has it. */
+#define STEP 0x9E3779B97F4A7C15u
+#define FACTOR_1 0xBF58476D1CE4E5B9u
+#define FACTOR_2 0x94D049BB133111EBu
 
 typedef double Doubles __attribute__((vector_size(64)));
 typedef float Half __attribute__((vector_size(32)));
@@ -348,10 +353,83 @@ static long first_above(const double *weights, long count, double threshold, dou
     return count - 1;
 }
 
+/* Number `index` of the sequence of a key. */
+static inline uint64_t hash_of(uint64_t key, uint64_t index) {
+    uint64_t bits = key + (index + 1) * STEP;
+    bits = (bits ^ bits >> 30) * FACTOR_1;
+    bits = (bits ^ bits >> 27) * FACTOR_2;
+    return bits ^ bits >> 31;
+}
+
+/* The noise of a token: -log u, where u is the upper 52 bits of its hash, and a half: above 0, below 1. */
+static double noise_of(uint64_t key, long token) {
+    return -log(((double)(hash_of(key, (uint64_t)token) >> 12) + 0.5) * 0x1p-52);
+}
+
+/* For SPAN tokens a number that their noise is not below: 1 - u, as -log u >= 1 - u; of that the
+ * first 31 bits, which is what vectors turn into floats. Where it is above 0, what the bits left
+ * out and all rounding can add to it is less than a part in 2^21. */
+static void fill_bounds(uint64_t key, long start, float *bounds) {
+    int32_t upper[SPAN];
+    for (long i = 0; i < SPAN; i++) upper[i] = (int32_t)(~hash_of(key, (uint64_t)(start + i)) >> 33);
+    for (long i = 0; i < SPAN; i++) bounds[i] = (float)upper[i] * 0x1p-31f;
+}
+
+static int may_any_win(const float *bounds, const float *probs, float limit) {
+    int32_t is_any = 0;
+#pragma omp simd reduction(| : is_any)
+    for (int i = 0; i < SPAN; i++) is_any |= bounds[i] <= limit * probs[i];
+    return is_any;
+}
+
+/* The token outside the support with the least noise / p; 0 if there is none with p > 0.
+ *
+ * A logarithm takes longer than all else. A token can only win if a bound of its noise is below
+ * p times the least so far, which is about 1 / (the mass so far). So tokens that are worth a
+ * logarithm come with odds of p / (the mass so far): a dozen in a row, in whatever order. */
+static long choose(const float *probs, long n, uint64_t key, const int64_t *support, long size) {
+    float spare[SPAN], bounds[SPAN], limit = INFINITY;
+    double least = INFINITY;
+    long best = 0;
+    for (long start = 0; start < n; start += SPAN) {
+        const float *span = span_of(probs, n, start, 0, spare);
+        if (most_of_span(span) == 0) continue; /* cut off by a filter */
+        fill_bounds(key, start, bounds);
+        if (!may_any_win(bounds, span, limit)) continue;
+        tail_span(probs, n, start, support, size, spare);
+        for (int i = 0; i < SPAN; i++) {
+            if (!(spare[i] > 0 && bounds[i] <= limit * spare[i])) continue;
+            double score = noise_of(key, start + i) / spare[i];
+            if (score >= least) continue;
+            least = score;
+            best = start + i;
+            limit = (float)(least * (1 + 0x1p-20));
+        }
+    }
+    return best;
+}
+
+void choose_all(const float *probs, const uint64_t *keys, int64_t *ids, long rows, long n) {
+#pragma omp parallel for if (rows * n > MANY)
+    for (long r = 0; r < rows; r++) ids[r] = choose(probs + r * n, n, keys[r], NULL, 0);
+}
+
+/* The token at a threshold of the mass outside the support, from the sums of the spans there. */
+static long invert(const float *probs, long n, double threshold, const double *sums, double total,
+                   const int64_t *support, long size) {
+    double weights[SPAN], before = 0, inside = 0, ignored;
+    float spare[SPAN];
+    long s = first_above(sums, count_spans(n), threshold, total, &before);
+    tail_span(probs, n, s * SPAN, support, size, spare);
+    for (long i = 0; i < SPAN; i++) inside += weights[i] = spare[i];
+    long tail = s * SPAN + first_above(weights, SPAN, threshold - before, inside, &ignored);
+    return tail < n ? tail : n - 1;
+}
+
 static void measure_row(const float *probs, const Measured *m, long r, long n) {
     const int64_t *support = m->supports + m->bounds[r];
     long size = (long)(m->bounds[r + 1] - m->bounds[r]), num_spans = count_spans(n), greedy = 0;
-    double sums[num_spans], weights[SPAN], total = 0, before = 0;
+    double sums[num_spans], total = 0;
     float spare[SPAN], most = -1;
     for (long s = 0; s < num_spans; s++) {
         const float *span = span_of(probs, n, s * SPAN, 0, spare);
@@ -366,14 +444,9 @@ static void measure_row(const float *probs, const Measured *m, long r, long n) {
         sums[s] = sum_of_span(spare);
     }
     for (long s = 0; s < num_spans; s++) total += sums[s];
-    double threshold = m->uniforms[r] * total;
-    long s = first_above(sums, num_spans, threshold, total, &before);
-    tail_span(probs, n, s * SPAN, support, size, spare);
-    double inside = 0, ignored;
-    for (long i = 0; i < SPAN; i++) inside += weights[i] = spare[i];
-    long tail = s * SPAN + first_above(weights, SPAN, threshold - before, inside, &ignored);
     m->tail_masses[r] = total;
-    m->tail_ids[r] = tail < n ? tail : n - 1;
+    m->tail_ids[r] = m->keys ? choose(probs, n, m->keys[r], support, size)
+                             : invert(probs, n, m->uniforms[r] * total, sums, total, support, size);
     m->tail_probs[r] = probs[m->tail_ids[r]];
     m->greedy_ids[r] = greedy * SPAN + first_equal(probs + greedy * SPAN, n - greedy * SPAN, most);
 }

@@ -14,7 +14,8 @@ typedef struct {
 typedef struct {
     const int64_t *bounds;   /* [n + 1]: where the support of each row begins */
     const int64_t *supports; /* token ids of all supports, each in [0, V) */
-    const double *uniforms;  /* [n] from [0, 1) */
+    const double *uniforms;  /* [n] from [0, 1), which choose the tail tokens */
+    const uint64_t *keys;    /* [n] of the noise that chooses them instead, or NULL */
     double *on_support;      /* to fill: probabilities of all supports */
     double *tail_masses;     /* [n] to fill: of all that is outside the support */
     double *tail_probs;      /* [n] to fill: of the tail token */
@@ -29,6 +30,9 @@ int shape_all(const float *logits, float *probs, const Shape *shapes, long rows,
 /* [n, V] probabilities -> [n, M] the largest and their ids, largest first, the first of equals
  * first; probability and id 0 where a row has fewer above zero. -1 without memory, else 0. */
 int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count);
+
+/* [n, V] probabilities -> [n] the choices by the noise of n keys; see coupling.py. */
+void choose_all(const float *probs, const uint64_t *keys, int64_t *ids, long rows, long n);
 
 void measure_all(const float *probs, const Measured *measured, long rows, long n);
 

@@ -90,6 +90,7 @@ class Job:
     future: Any = None  # of the caller
     started_ns: int = 0  # when its first pass began; 0 before
     forward_ns: int = 0  # in passes so far
+    finish_ns: int = 0  # of that after the model's
     batch_size: int = 0  # most sequences in one of them
     num_batch_tokens: int = 0  # of all sequences in that one
 

@@ -17,8 +17,9 @@ import torch
 
 from forethought.engine.blocks import argmax_in_blocks, in_blocks, invert_in_blocks
 from forethought.engine.row_measures import FlatSupports, RowMeasures
+from forethought.engine.torch_noise import exponentials
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.types import as_probabilities
+from forethought.sampling.types import Probabilities, as_probabilities
 
 _NUCLEUS_SIZES = (64, 1024, 8192)
 """How many tokens are looked at for top-p, one size after the other, before all are sorted."""
@@ -64,21 +65,59 @@ def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[floa
         supports: the tokens whose probability is wanted.
         uniforms: for each row a draw from [0, 1), which chooses its tail token.
     """
-    rows, columns = supports.rows, supports.token_ids
-    blocks = in_blocks(probs, 0.0)  # [n, blocks, 256]
-    tail = blocks.clone()
-    tail.view(len(probs), -1)[rows, columns] = 0
+    blocks, tail = _blocks_and_tail(probs, supports)
     draws = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)  # [n]
     tail_ids, tail_masses = invert_in_blocks(tail, draws)
     tail_ids = tail_ids.clamp(max=probs.shape[-1] - 1)
-    tail_probs = probs.gather(1, tail_ids[:, None])[:, 0]
     return RowMeasures(
-        as_probabilities(probs[rows, columns].cpu().numpy()),
+        _on_support(probs, supports),
         tail_masses.tolist(),
-        tail_probs.tolist(),
+        probs.gather(1, tail_ids[:, None])[:, 0].tolist(),
         tail_ids.tolist(),
         argmax_in_blocks(blocks).tolist(),
     )
+
+
+def choose(probs: torch.Tensor, keys: Sequence[int]) -> Sequence[int]:
+    """The token of each of [n, V] with the least E / p, by the noise of its key.
+
+    Returns:
+        [n] tokens, with p above zero in all rows that have any.
+    """
+    # A token without probability has an infinite score and is never chosen.
+    scores = exponentials(keys, probs.shape[-1], probs.device).div_(probs)
+    chosen: list[int] = scores.argmin(dim=-1).tolist()
+    return chosen
+
+
+def measure_coupled(
+    probs: torch.Tensor, supports: FlatSupports, keys: Sequence[int]
+) -> RowMeasures:
+    """As `measure`, but each row's tail token is chosen by the noise of its key."""
+    blocks, tail = _blocks_and_tail(probs, supports)
+    tail_ids = choose(tail.view(len(probs), -1)[:, : probs.shape[-1]], keys)
+    places = torch.tensor(tail_ids, device=probs.device)[:, None]  # [n, 1]
+    return RowMeasures(
+        _on_support(probs, supports),
+        tail.sum(dim=-1, dtype=torch.float64).sum(dim=-1).tolist(),
+        probs.gather(1, places)[:, 0].tolist(),
+        tail_ids,
+        argmax_in_blocks(blocks).tolist(),
+    )
+
+
+def _blocks_and_tail(
+    probs: torch.Tensor, supports: FlatSupports
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Twice [n, blocks, 256]: all of the rows, and what is outside their supports."""
+    blocks = in_blocks(probs, 0.0)
+    tail = blocks.clone()
+    tail.view(len(probs), -1)[supports.rows, supports.token_ids] = 0
+    return blocks, tail
+
+
+def _on_support(probs: torch.Tensor, supports: FlatSupports) -> Probabilities:
+    return as_probabilities(probs[supports.rows, supports.token_ids].cpu().numpy())
 
 
 def _shape_alike(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor | None:

@@ -29,7 +29,12 @@ from forethought.rpc.enums import (
     MODE_FROM_PROTO,
     MODE_TO_PROTO,
 )
-from forethought.rpc.tier_codec import lookahead_from_proto, lookahead_to_proto
+from forethought.rpc.tier_codec import (
+    lookahead_from_proto,
+    lookahead_to_proto,
+    timings_from_proto,
+    timings_to_proto,
+)
 from forethought.sampling.types import OutputToken, TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 
@@ -314,6 +319,8 @@ def _step_to_proto(step: Step) -> pb.SpeculationStep:
         rejection_ns=step.rejection_ns,
         proposer=step.proposer,
         lookahead=LOOKAHEAD_TO_PROTO[step.lookahead],
+        draft_timings=timings_to_proto(step.draft_timings),
+        target_timings=timings_to_proto(step.target_timings),
     )
 
 
@@ -343,6 +350,8 @@ def _step_from_proto(message: pb.SpeculationStep) -> Step:
         rejection_ns=message.rejection_ns,
         proposer=message.proposer,
         lookahead=LOOKAHEAD_FROM_PROTO.get(message.lookahead),
+        draft_timings=timings_from_proto(message.draft_timings),
+        target_timings=timings_from_proto(message.target_timings),
     )
 
 

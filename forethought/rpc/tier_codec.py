@@ -219,7 +219,7 @@ def draft_to_proto(answer: DraftRound) -> draft_pb2.DraftRound:
         round=answer.round,
         position=answer.position,
         tokens=[_drafted_to_proto(token) for token in answer.draft.tokens],
-        timings=_timings_to_proto(answer.timings),
+        timings=timings_to_proto(answer.timings),
         proposer=answer.draft.proposer,
         lookahead=LOOKAHEAD_TO_PROTO[answer.draft.lookahead],
         num_wasted_tokens=answer.draft.num_wasted_tokens,
@@ -247,7 +247,7 @@ def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
             LOOKAHEAD_FROM_PROTO.get(message.lookahead),
             message.num_wasted_tokens,
         ),
-        timings=_timings_from_proto(message.timings),
+        timings=timings_from_proto(message.timings),
     )
 
 
@@ -329,7 +329,7 @@ def evidence_to_proto(answer: EvidenceRound) -> target_pb2.EvidenceRound:
         round=answer.round,
         position=answer.position,
         positions=[_position_to_proto(position) for position in answer.evidence.positions],
-        timings=_timings_to_proto(answer.timings),
+        timings=timings_to_proto(answer.timings),
     )
 
 
@@ -358,7 +358,7 @@ def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
         round=message.round,
         position=message.position,
         evidence=Evidence(tuple(_position_from_proto(entry) for entry in message.positions)),
-        timings=_timings_from_proto(message.timings),
+        timings=timings_from_proto(message.timings),
     )
 
 
@@ -389,23 +389,25 @@ def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEviden
     )
 
 
-def _timings_to_proto(timings: RoundTimings) -> common_pb2.RoundTimings:
+def timings_to_proto(timings: RoundTimings) -> common_pb2.RoundTimings:
     return common_pb2.RoundTimings(
         queue_ns=timings.queue_ns,
         forward_ns=timings.forward_ns,
         total_ns=timings.total_ns,
         batch_size=timings.batch_size,
         num_batch_tokens=timings.num_batch_tokens,
+        finish_ns=timings.finish_ns,
     )
 
 
-def _timings_from_proto(message: common_pb2.RoundTimings) -> RoundTimings:
+def timings_from_proto(message: common_pb2.RoundTimings) -> RoundTimings:
     return RoundTimings(
         queue_ns=message.queue_ns,
         forward_ns=message.forward_ns,
         total_ns=message.total_ns,
         batch_size=message.batch_size,
         num_batch_tokens=message.num_batch_tokens,
+        finish_ns=message.finish_ns,
     )
 
 

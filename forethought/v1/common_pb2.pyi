@@ -101,15 +101,17 @@ class SessionOpened(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelInfo, _Mapping]] = ..., num_cached_tokens: _Optional[int] = ...) -> None: ...
 
 class RoundTimings(_message.Message):
-    __slots__ = ("queue_ns", "forward_ns", "total_ns", "batch_size", "num_batch_tokens")
+    __slots__ = ("queue_ns", "forward_ns", "total_ns", "batch_size", "num_batch_tokens", "finish_ns")
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     FORWARD_NS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     NUM_BATCH_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_NS_FIELD_NUMBER: _ClassVar[int]
     queue_ns: int
     forward_ns: int
     total_ns: int
     batch_size: int
     num_batch_tokens: int
-    def __init__(self, queue_ns: _Optional[int] = ..., forward_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., batch_size: _Optional[int] = ..., num_batch_tokens: _Optional[int] = ...) -> None: ...
+    finish_ns: int
+    def __init__(self, queue_ns: _Optional[int] = ..., forward_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., batch_size: _Optional[int] = ..., num_batch_tokens: _Optional[int] = ..., finish_ns: _Optional[int] = ...) -> None: ...

@@ -212,7 +212,7 @@ class JudgedToken(_message.Message):
     def __init__(self, token_id: _Optional[int] = ..., text: _Optional[str] = ..., draft_prob: _Optional[float] = ..., target_prob: _Optional[float] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
 
 class SpeculationStep(_message.Message):
-    __slots__ = ("round", "position", "drafted", "final_token_id", "final_text", "final_origin", "final_target_prob", "speculation_ns", "verification_ns", "rejection_ns", "proposer", "lookahead")
+    __slots__ = ("round", "position", "drafted", "final_token_id", "final_text", "final_origin", "final_target_prob", "speculation_ns", "verification_ns", "rejection_ns", "proposer", "lookahead", "draft_timings", "target_timings")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +225,8 @@ class SpeculationStep(_message.Message):
     REJECTION_NS_FIELD_NUMBER: _ClassVar[int]
     PROPOSER_FIELD_NUMBER: _ClassVar[int]
     LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_TIMINGS_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     drafted: _containers.RepeatedCompositeFieldContainer[JudgedToken]
@@ -237,7 +239,9 @@ class SpeculationStep(_message.Message):
     rejection_ns: int
     proposer: str
     lookahead: _draft_pb2.LookaheadOutcome
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., drafted: _Optional[_Iterable[_Union[JudgedToken, _Mapping]]] = ..., final_token_id: _Optional[int] = ..., final_text: _Optional[str] = ..., final_origin: _Optional[_Union[TokenOrigin, str]] = ..., final_target_prob: _Optional[float] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposer: _Optional[str] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadOutcome, str]] = ...) -> None: ...
+    draft_timings: _common_pb2.RoundTimings
+    target_timings: _common_pb2.RoundTimings
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., drafted: _Optional[_Iterable[_Union[JudgedToken, _Mapping]]] = ..., final_token_id: _Optional[int] = ..., final_text: _Optional[str] = ..., final_origin: _Optional[_Union[TokenOrigin, str]] = ..., final_target_prob: _Optional[float] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposer: _Optional[str] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadOutcome, str]] = ..., draft_timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ..., target_timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ...) -> None: ...
 
 class GenerationFinished(_message.Message):
     __slots__ = ("finish_reason", "matched_stop", "matched_stop_token_id", "num_prompt_tokens", "num_output_tokens", "speculation", "time_to_first_token_ns", "total_ns", "is_durable")

@@ -5,12 +5,14 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forethought.engine import scheduler
 from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.packed import BLOCK_LEN, PackedPass
 from forethought.engine.scheduler import SchedulerOptions
@@ -188,14 +190,25 @@ async def test_other_salts_share_nothing():
         assert engine.count_reusable(prompt, b"tenant") == 0
 
 
-async def test_running_sessions_keep_their_pace_beside_a_long_prompt():
+async def test_running_sessions_keep_their_pace_beside_a_long_prompt(monkeypatch):
+    # On a clock that stands still a session that was answered is always about to ask again, and
+    # would be waited for without end.
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: 0.0))
     model = GatedLedger()
-    async with running(model) as engine:
-        pace = asyncio.create_task(continued(engine, [1], 90))
-        await until(lambda: len(model.passes) > 2)
-        await continued(engine, [2] * 90, 1)
-        assert not pace.done()
-        await pace
+    limits = replace(LIMITS, scheduler=replace(LIMITS.scheduler, max_linger=0))
+    async with running(model, limits) as engine:
+        sequence = engine.open([1])
+        await engine.run(Scoring(sequence, 1))
+        model.may_run.clear()
+        prompt = asyncio.create_task(continued(engine, [2] * 90, 1))
+        await until(lambda: model.is_waiting)
+        # The first chunk is computed between two rounds, the second one beside a round.
+        next_round = asyncio.create_task(engine.run(Scoring(sequence, 1)))
+        await asyncio.sleep(0)
+        model.may_run.set()
+        await asyncio.gather(prompt, next_round)
+        assert [len(packed.parts) for packed in model.passes][:3] == [1, 1, 2]
+        engine.discard(sequence)
         await continued(engine, [3] * 90, 1)
     chunks = {
         first: [

