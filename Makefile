@@ -45,6 +45,10 @@ test: lint ## Lint, then run the tests
 test-full: lint ## The same with the long form of every check
 	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
 
+.PHONY: chaos
+chaos: $(TEST_READY) ## Streams while processes are killed and paused; CHAOS_ARGS='--seconds 60 --seed 7'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
 .PHONY: lint
 lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs ## Check all that needs no run
 

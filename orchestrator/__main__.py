@@ -4,27 +4,24 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-import grpc
 import structlog
 
 from forethought.errors import TierProtocolError, VocabularyMismatchError
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
-from forethought.rpc.channels import open_channel
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
-from forethought.rpc.status import error_from_rpc
-from forethought.rpc.tier_codec import model_from_proto
 from forethought.store.session_store import SessionStoreSettings
 from forethought.tier import ModelInfo
-from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
-from forethought.v1.target_pb2 import TargetServiceGetModelInfoRequest
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
+from orchestrator.replica import DRAFT, TARGET, Standing
+from orchestrator.replica_watch import watching
+from orchestrator.replicas import ReplicaSet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
@@ -38,11 +35,14 @@ WARNING_INTERVAL_S = 5.0
 
 
 async def serve(settings: OrchestratorSettings) -> None:
-    """Loads the tokenizer, finds the target tier, and serves."""
-    async with open_channel(settings.draft) as draft, open_channel(settings.target) as target:
+    """Loads the tokenizer, finds the tiers, and serves."""
+    async with (
+        watching(DRAFT, settings.draft) as drafts,
+        watching(TARGET, settings.target) as targets,
+    ):
         tiers = Tiers(
-            draft=DraftServiceStub(draft),
-            target=TargetServiceStub(target),
+            draft=drafts,
+            target=targets,
             draft_patience=DraftPatience(
                 open_s=settings.draft_open_timeout_s, round_s=settings.draft_timeout_s
             ),
@@ -51,8 +51,10 @@ async def serve(settings: OrchestratorSettings) -> None:
 
         async def add_services(services: LateServices) -> None:
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
-            model = await find_target(tiers.target, settings.target)
+            model = await find_target(targets, tokenizer.fingerprint)
             deployment = make_deployment(settings, tokenizer, model)
+            targets.require(lambda other: another_model(other, model))
+            drafts.require(lambda other: another_vocabulary(other, model))
             servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
             add_GenerationServiceServicer_to_server(servicer, services)
 
@@ -81,29 +83,60 @@ def load_text_tokenizer(model: str) -> TextTokenizer:
     return load_tokenizer(resolve(model, with_weights=False))
 
 
-async def find_target(stub: TargetServiceStub, address: str) -> ModelInfo:
-    """Waits until the target tier serves, and returns what it serves.
+async def find_target(
+    targets: ReplicaSet[TargetServiceStub], vocabulary_fingerprint: str = ""
+) -> ModelInfo:
+    """Waits until a replica of the target tier serves, and returns what it serves.
+
+    Of several, the first whose vocabulary is the tokenizer's decides; only where none of them has
+    it, the first.
 
     Raises:
         TierProtocolError: who answers there is no target tier.
     """
-    _log.info("waiting_for_target", address=address)
+    _log.info("waiting_for_target", addresses=[replica.address for replica in targets.all])
     next_warning = time.monotonic() + WARNING_INTERVAL_S
     while True:
-        try:
-            response = await stub.GetModelInfo(TargetServiceGetModelInfoRequest(), timeout=5)
-        except grpc.aio.AioRpcError as rpc_error:
-            error = error_from_rpc(rpc_error)
-            if error.code == "UNIMPLEMENTED":
-                raise TierProtocolError(f"there is no target tier at {address}") from error
-            if time.monotonic() >= next_warning:
-                next_warning += WARNING_INTERVAL_S
+        replicas = targets.all
+        serving = [each for each in replicas if each.standing is Standing.SERVING]
+        models = [each.model for each in serving if each.model is not None]
+        for model in models:
+            if vocabulary_fingerprint in {"", model.vocabulary_fingerprint}:
+                return model
+        if models and len(models) == len(replicas):
+            return models[0]
+        if replicas and all(each.standing is Standing.REFUSED for each in replicas):
+            raise TierProtocolError("; ".join(f"{each.why} at {each.address}" for each in replicas))
+        if time.monotonic() >= next_warning:
+            next_warning += WARNING_INTERVAL_S
+            for each in replicas:
                 _log.warning(
-                    "target_not_ready", address=address, reason=error.reason, why=error.message
+                    "target_not_ready",
+                    address=each.address,
+                    standing=each.standing.value,
+                    why=each.why,
                 )
-            await asyncio.sleep(0.2)
-        else:
-            return model_from_proto(response.model)
+        await targets.change(max(next_warning - time.monotonic(), 0))
+
+
+def another_model(model: ModelInfo, expected: ModelInfo) -> str:
+    """Why a target replica may not take part: its numbers would be another model's."""
+    if model.model_fingerprint == expected.model_fingerprint:
+        return another_vocabulary(model, expected)
+    return (
+        f"{model.name} ({model.model_fingerprint}) is not {expected.name} "
+        f"({expected.model_fingerprint})"
+    )
+
+
+def another_vocabulary(model: ModelInfo, expected: ModelInfo) -> str:
+    """Why a draft replica may not take part. Which model drafts does not matter."""
+    if model.vocabulary_fingerprint in {"", expected.vocabulary_fingerprint}:
+        return ""
+    return (
+        f"{model.name} has another vocabulary ({model.vocabulary_fingerprint}) than the target "
+        f"({expected.vocabulary_fingerprint})"
+    )
 
 
 def make_deployment(

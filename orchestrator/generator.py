@@ -27,6 +27,7 @@ from orchestrator.plan import Deployment
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.replicas import ReplicaSet
 from orchestrator.round import Round
 from orchestrator.run_ahead import run_ahead
 from orchestrator.session import Session
@@ -39,8 +40,8 @@ from orchestrator.statistics import add_round, as_step
 class Tiers:
     """Where the steps are done, and with how much patience."""
 
-    draft: DraftServiceStub
-    target: TargetServiceStub
+    draft: ReplicaSet[DraftServiceStub] | DraftServiceStub
+    target: ReplicaSet[TargetServiceStub] | TargetServiceStub
     draft_patience: DraftPatience
     reopen: ReopenOptions
     judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)

@@ -1,4 +1,4 @@
-"""Speculation by the draft tier, over one stream, for as long as there is one.
+"""Speculation by the draft tier, over one stream to one of its replicas, while there is one.
 
 A session never depends on its draft. A tier that is missing, late or failing means an empty draft,
 K = 0 for that round. Only a draft with another vocabulary is an error, and only when the session
@@ -8,7 +8,9 @@ Streams are opened in a task, so that neither the start nor a round is held by a
 reached. The first opening is waited for like a draft, by the first round that wants one: the same
 seed is to give the same text, whether the tier took the session a little sooner or later. What a
 round gave up on is taken when it comes, and never waited for again. A lost stream is opened again,
-less and less often, and rounds go on without a draft until it is.
+on another replica with the next round, on the same one less and less often, and rounds go on
+without a draft until it is open. In the same way sessions leave a replica that drains, or that owes
+an answer for longer than a round waits.
 """
 
 import asyncio
@@ -18,7 +20,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from forethought.errors import ForethoughtError, TierProtocolError, VocabularyMismatchError
+from forethought.errors import (
+    DrainingError,
+    ForethoughtError,
+    LoadingError,
+    TierProtocolError,
+    TierUnavailableError,
+    VocabularyMismatchError,
+)
 from forethought.rpc.tier_codec import (
     draft_from_proto,
     open_to_proto,
@@ -29,9 +38,12 @@ from forethought.sampling.types import Draft, VerificationMode
 from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from orchestrator.placement import placement_key
+from orchestrator.replica import Replica, Standing
+from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round import Ask
 from orchestrator.session import Session
-from orchestrator.tier_stream import TierStream
+from orchestrator.tier_stream import TierStream, is_lost
 
 _log = structlog.get_logger(__name__)
 
@@ -57,14 +69,17 @@ class RemoteProposer:
 
     def __init__(
         self,
-        stub: DraftServiceStub,
+        drafts: ReplicaSet[DraftServiceStub] | DraftServiceStub,
         vocabulary_fingerprint: str,
         *,
         vocab_size: int | None = None,
         deadline_s: float | None = None,
         patience: DraftPatience | None = None,
     ) -> None:
-        self._stub = stub
+        self._replicas = as_replicas(drafts)
+        self._replica: Replica[DraftServiceStub] | None = None  # of the stream
+        self._tried: set[Replica[DraftServiceStub]] = set()  # and failed since the last draft
+        self._key: bytes | None = None  # the session's beginning, for its placement
         self._vocabulary_fingerprint = vocabulary_fingerprint
         self._vocab_size = vocab_size  # of the target; None is not checked
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
@@ -73,6 +88,7 @@ class RemoteProposer:
         self._opening: asyncio.Task[ModelInfo] | None = None  # of that stream, until it is taken
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._is_answer_due = False  # a round is not answered yet
+        self._due_since = 0.0
         self._trouble = ""  # why rounds go without a draft, and wait for no opening
         self._backoff_s = self._patience.first_backoff_s
         self._retry_at = 0.0
@@ -110,6 +126,7 @@ class RemoteProposer:
         try:
             if not self._num_wanted(session, k):
                 return Draft()
+            self._leave_if_better(session)
             stream = await self._open_stream(session, give_up)
             if stream is not None:
                 num_wanted = self._num_wanted(session, k)
@@ -124,6 +141,9 @@ class RemoteProposer:
 
     def close(self) -> None:
         """Ends the stream."""
+        if self._replica is not None:
+            self._replicas.leave(self._replica)
+            self._replica = None
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
@@ -159,11 +179,13 @@ class RemoteProposer:
         await stream.send(message, min(self._patience.open_s, left_s))
         self._num_known_tokens = session.position
         self._is_answer_due = True
+        self._due_since = time.monotonic()
         response = await self._receive(stream, max(give_up - time.monotonic(), 0))
         answer = draft_from_proto(response.draft)
         self._check(answer, request, session.mode)
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
+        self._tried.clear()
         self.timings = answer.timings
         return answer.draft
 
@@ -182,10 +204,33 @@ class RemoteProposer:
         ):
             raise TierProtocolError("the draft tier drafted tokens that the target does not have")
 
+    def _leave_if_better(self, session: Session) -> None:
+        """Leaves a replica that drains or is silent, where there is another one."""
+        replica = self._replica
+        if replica is None:
+            return
+        if self._replicas.should_leave(replica):
+            self.close()
+            self._retry_at = 0.0
+            self._go_without("draft_left", session, address=replica.address)
+            return
+        silent_s = time.monotonic() - self._due_since if self._is_answer_due else 0.0
+        if silent_s > self._patience.round_s and self._replicas.has_other({*self._tried, replica}):
+            self._lose(session, TierUnavailableError("the draft tier owes an answer"))
+
     def _begin(self, session: Session) -> None:
-        """Opens a stream in a task of its own."""
+        """Opens a stream in a task of its own, where there is a replica to open it on."""
+        if self._key is None:
+            self._key = placement_key(session.token_ids, session.tenant)
+        replica = self._replicas.choose(self._key, self._tried)
+        if replica is None:
+            self._retry_at = time.monotonic() + self._patience.first_backoff_s
+            self._tried.clear()
+            self._go_without("draft_lost", session, why="no replica is there")
+            return
         timeout_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
-        self._stream = TierStream(self._stub.Speculate(timeout=timeout_s))
+        self._replica = replica
+        self._stream = TierStream(replica.stub.Speculate(timeout=timeout_s))
         self._num_known_tokens = session.position
         self._opening = asyncio.create_task(self._open(self._stream, session))
         # An opening that nobody asks for any more may fail in silence.
@@ -206,7 +251,7 @@ class RemoteProposer:
             await stream.send(request, self._patience.open_s)
             response: SpeculateResponse = await stream.receive()
         except VocabularyMismatchError as error:
-            if not self._trouble:
+            if not self._trouble and not self._replicas.has_other((self._replica,)):
                 self.mismatch = error
             raise
         if not response.HasField("opened"):
@@ -231,6 +276,7 @@ class RemoteProposer:
                 raise TimeoutError
             opening, self._opening = self._opening, None
             self.model = opening.result()
+            self._replicas.budget.succeeded()
         return self._stream
 
     async def _receive(self, stream: TierStream, timeout_s: float) -> SpeculateResponse:
@@ -239,12 +285,33 @@ class RemoteProposer:
         return response
 
     def _lose(self, session: Session, error: ForethoughtError) -> None:
+        replica = self._replica
         self.close()
-        # What a tier calls invalid once it will call invalid again.
-        is_final = error.code == "INVALID_ARGUMENT"
-        self._retry_at = math.inf if is_final else time.monotonic() + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, self._patience.max_backoff_s)
-        self._go_without("draft_lost", session, reason=error.reason, why=error.message)
+        self._retry_at = time.monotonic() + self._backoff_s
+        if replica is not None:
+            self._tried.add(replica)
+            self._report(replica, error)
+        if self._replicas.has_other(self._tried):
+            if len(self._tried) == 1 or self._replicas.budget.take():
+                self._retry_at = 0.0
+        else:
+            self._tried.clear()
+            self._backoff_s = min(2 * self._backoff_s, self._patience.max_backoff_s)
+            if error.code == "INVALID_ARGUMENT":
+                # What a tier calls invalid once it will call invalid again.
+                self._retry_at = math.inf
+        address = "" if replica is None else replica.address
+        self._go_without(
+            "draft_lost", session, address=address, reason=error.reason, why=error.message
+        )
+
+    def _report(self, replica: Replica[DraftServiceStub], error: ForethoughtError) -> None:
+        """Lets other sessions know."""
+        if isinstance(error, VocabularyMismatchError):
+            self._replicas.stands(replica, Standing.REFUSED, error.message)
+        elif is_lost(error) and not isinstance(error, DrainingError | LoadingError):
+            self._replicas.failed(replica, error.message)
+            replica.look.set()
 
     def _go_without(self, event: str, session: Session, **why: object) -> None:
         """Notes why rounds go on without drafts; in the log where that is news."""

@@ -1,22 +1,28 @@
-"""Parallel verification by the target tier, over one stream.
+"""Parallel verification by the target tier, over one stream to one of its replicas.
+
+A stream that is lost is opened on another replica at once, and between two rounds sessions leave a
+replica that drains. Where there is no other, patience begins.
 
 Three things bound a target that does not answer. *Patience* bounds the search for a target once it
 is lost, and the answer to an opening, which comes before the prompt is computed. A *round* may take
-long, since it waits for that computation; only the deadline of the caller bounds it. A target that
-vanished during a round without a word is lost when the channel's *keep-alive* says so.
+long, since it waits for that computation; only the deadline of the caller bounds it, or, where
+another replica could take the session over, many times what it should take (`round_limit.py`). A
+target that vanished during a round without a word is lost when the channel's *keep-alive* says so.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import structlog
 
 from forethought.errors import (
     CachePositionMismatchError,
+    DrainingError,
     ForethoughtError,
+    LoadingError,
     ModelMismatchError,
     OverloadedError,
     TierProtocolError,
@@ -39,12 +45,20 @@ from forethought.tier import (
 )
 from forethought.v1.target_pb2 import VerifyRequest, VerifyResponse
 from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.placement import placement_key
+from orchestrator.replica import Replica, Standing
+from orchestrator.replicas import ReplicaSet, as_replicas
+from orchestrator.round_limit import RoundLimit, expected_pass_s
 from orchestrator.session import Session
 from orchestrator.tier_stream import TierStream, is_lost
 
 Result = TypeVar("Result")
 
 _log = structlog.get_logger(__name__)
+
+
+class _NobodyThereError(TierUnavailableError):
+    """No replica takes sessions at this moment."""
 
 
 MIN_OPENING_S = 1.0
@@ -61,7 +75,12 @@ class ReopenOptions:
     not bounded by it: that a target fell silent is found out by `KeepAlive`, and patience begins
     then."""
     interval_s: float = 0.2
-    """Time between two attempts. A target that is full says itself when to ask again."""
+    """Time between two attempts where there is no other replica to go to. A target that is full
+    says itself when to ask again."""
+    opening_s: float = 2.0
+    """How long an opening may go unanswered where there is another replica to go to."""
+    round_limit: RoundLimit = field(default_factory=RoundLimit)
+    """How long a round may take there."""
 
 
 class RemoteVerifier:
@@ -71,19 +90,20 @@ class RemoteVerifier:
     so the evidence is what it would have been.
 
     Args:
+        targets: the tier's replicas, or the stub of its only one.
         model: what the target tier must serve; another one is refused.
     """
 
     def __init__(
         self,
-        stub: TargetServiceStub,
+        targets: ReplicaSet[TargetServiceStub] | TargetServiceStub,
         model: ModelInfo,
         *,
         num_logprobs: int | None = None,
         deadline_s: float | None = None,
         reopen: ReopenOptions | None = None,
     ) -> None:
-        self._stub = stub
+        self._replicas = as_replicas(targets)
         self._model = model
         self._num_logprobs = num_logprobs
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
@@ -91,7 +111,12 @@ class RemoteVerifier:
         self._give_up: float | None = None  # patience begins with the first failure
         self._was_open = False  # the tier has taken the session once
         self._stream: TierStream | None = None
+        self._replica: Replica[TargetServiceStub] | None = None  # of that stream
+        self._tried: set[Replica[TargetServiceStub]] = set()  # and failed, in this search
+        self._num_moves = 0  # rounds given up on in this search
+        self._key: bytes | None = None  # the session's beginning, for its placement
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
+        self._num_computed_tokens = 0  # of them, those that the replica had computed or found
         self.timings = RoundTimings()
         """Of the last round, by the tier's clock."""
         self.num_cached_tokens = 0
@@ -117,6 +142,8 @@ class RemoteVerifier:
     async def _insist(self, session: Session, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Tries until it works, for as long as trying again can help."""
         self._give_up = None
+        self._tried.clear()
+        self._num_moves = 0
         while True:
             try:
                 return await attempt()
@@ -124,29 +151,60 @@ class RemoteVerifier:
                 self.close()
                 raise TierUnavailableError("target tier: an opening goes unanswered") from error
             except ForethoughtError as error:
-                self.close()
+                address = self._fail(error)
                 if not self._can_mend(error):
                     _refuse(error)
                 self._give_up = self._give_up or time.monotonic() + self._reopen.patience_s
-                left_s = self._patience_left_s()
-                if left_s <= 0:
+                if self._patience_left_s() <= 0:
                     raise TierUnavailableError(f"target tier: {error.message}") from error
                 _log.warning(
                     "target_lost",
                     session_id=session.session_id,
+                    address=address,
                     reason=error.reason,
                     why=error.message,
                 )
-                wait_s = self._reopen.interval_s
-                if isinstance(error, OverloadedError):
-                    wait_s = max(wait_s, error.retry_after_s)
-            await asyncio.sleep(min(wait_s, left_s))
+                await self._before_next_attempt(error)
+
+    def _fail(self, error: ForethoughtError) -> str:
+        """Leaves the replica that failed; its address."""
+        replica = self._replica
+        self.close()
+        if replica is None:
+            return ""
+        if isinstance(error, CachePositionMismatchError):
+            # It is well, and has the beginning of the session.
+            return replica.address
+        self._tried.add(replica)
+        if isinstance(error, ModelMismatchError | VocabularyMismatchError):
+            self._replicas.stands(replica, Standing.REFUSED, error.message)
+        elif is_lost(error) and not isinstance(error, DrainingError | LoadingError):
+            self._replicas.failed(replica, error.message)
+            replica.look.set()
+        return replica.address
+
+    async def _before_next_attempt(self, error: ForethoughtError) -> None:
+        """Returns at once where another replica is worth an attempt, else a little later."""
+        is_first = len(self._tried) == 1
+        if self._replicas.has_other(self._tried) and (is_first or self._replicas.budget.take()):
+            return
+        left_s = max(self._patience_left_s(), 0)
+        if isinstance(error, _NobodyThereError):
+            await self._replicas.change(left_s)
+        elif isinstance(error, OverloadedError):
+            await asyncio.sleep(min(max(self._reopen.interval_s, error.retry_after_s), left_s))
+        else:
+            await asyncio.sleep(min(self._reopen.interval_s, left_s))
+        self._tried.clear()
 
     def _can_mend(self, error: ForethoughtError) -> bool:
         """Whether opening the stream again, now or a little later, can help."""
+        has_other = self._replicas.has_other(self._tried)
         if isinstance(error, OverloadedError):
             # A new request is the caller's to repeat. One that has begun would be lost.
-            return self._was_open
+            return self._was_open or has_other
+        if isinstance(error, ModelMismatchError | VocabularyMismatchError):
+            return has_other
         return is_lost(error) or isinstance(error, CachePositionMismatchError)
 
     def _patience_left_s(self) -> float:
@@ -157,11 +215,17 @@ class RemoteVerifier:
 
     def close(self) -> None:
         """Ends the stream."""
+        if self._replica is not None:
+            self._replicas.leave(self._replica)
+            self._replica = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
     async def _ask(self, session: Session, draft: Draft) -> EvidenceRound:
+        if self._replica is not None and self._replicas.should_leave(self._replica):
+            _log.info("target_left", session_id=session.session_id, address=self._replica.address)
+            self.close()
         stream = self._stream or await self._open(session)
         request = VerifyRound(
             round=session.round,
@@ -174,15 +238,41 @@ class RemoteVerifier:
         )
         await stream.send(VerifyRequest(round=verify_to_proto(request)))
         self._num_known_tokens = session.position
-        response: VerifyResponse = await stream.receive()
+        response = await self._receive(stream, session.position + len(draft))
         if response.evidence.round != session.round:
             raise TierProtocolError("the target tier answered another round")
+        self._num_computed_tokens = session.position
         return evidence_from_proto(response.evidence)
 
+    async def _receive(self, stream: TierStream, num_tokens: int) -> VerifyResponse:
+        """The answer to a round over so many tokens of context.
+
+        Raises:
+            TierUnavailableError: it takes too long, and another replica may be faster.
+        """
+        if len(self._replicas.all) == 1:
+            lone: VerifyResponse = await stream.receive()
+            return lone
+        num_new_tokens = num_tokens - self._num_computed_tokens
+        expected_s = max(
+            expected_pass_s(self._model.pass_costs, num_new_tokens), self.timings.total_ns / 1e9
+        )
+        limit_s = self._reopen.round_limit.seconds(expected_s, self._num_moves)
+        while True:
+            try:
+                response: VerifyResponse = await stream.receive(limit_s)
+            except TimeoutError:
+                if self._replicas.has_other(self._tried | {self._replica}):
+                    self._num_moves += 1
+                    raise TierUnavailableError(f"no evidence within {limit_s:.1f} s") from None
+            else:
+                return response
+
     async def _open(self, session: Session) -> TierStream:
+        replica = self._choose(session)
         timeout_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
-        stream = TierStream(self._stub.Verify(timeout=timeout_s))
-        self._stream = stream
+        stream = TierStream(replica.stub.Verify(timeout=timeout_s))
+        self._stream, self._replica = stream, replica
         opening = SessionOpen(
             session.session_id,
             session.token_ids,
@@ -192,15 +282,44 @@ class RemoteVerifier:
             session.mode,
             session.tenant,
         )
-        async with asyncio.timeout(max(self._patience_left_s(), MIN_OPENING_S)):
-            await stream.send(VerifyRequest(open=open_to_proto(opening)))
-            response: VerifyResponse = await stream.receive()
+        response = await self._exchange_opening(stream, opening)
         self._num_known_tokens = session.position
         if not response.HasField("opened"):
             raise TierProtocolError("the target tier did not answer the opening")
+        self._num_computed_tokens = self.num_cached_tokens = response.opened.num_cached_tokens
         self._was_open = True
-        self.num_cached_tokens = response.opened.num_cached_tokens
+        self._replicas.budget.succeeded()
         return stream
+
+    def _choose(self, session: Session) -> Replica[TargetServiceStub]:
+        if self._key is None:
+            # Of the beginning, once: a session that grows stays where it is at home.
+            self._key = placement_key(session.token_ids, session.tenant)
+        replica = self._replicas.choose(self._key, self._tried)
+        if replica is None:
+            raise _NobodyThereError("no replica is there")
+        return replica
+
+    async def _exchange_opening(self, stream: TierStream, opening: SessionOpen) -> VerifyResponse:
+        """Sends the opening, and takes its answer, which comes before the prompt is computed.
+
+        Raises:
+            TimeoutError: there is no answer, and nobody else to ask.
+            TierUnavailableError: there is no answer from this replica.
+        """
+        limit_s = max(self._patience_left_s(), MIN_OPENING_S)
+        has_other = self._replicas.has_other(self._tried | {self._replica})
+        if has_other:
+            limit_s = min(limit_s, self._reopen.opening_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                await stream.send(VerifyRequest(open=open_to_proto(opening)))
+                response: VerifyResponse = await stream.receive()
+        except TimeoutError:
+            if not has_other:
+                raise
+            raise TierUnavailableError("an opening goes unanswered") from None
+        return response
 
 
 def _refuse(error: ForethoughtError) -> NoReturn:
@@ -210,7 +329,7 @@ def _refuse(error: ForethoughtError) -> NoReturn:
         raise TierProtocolError(f"the target tier refused our request: {error.message}") from error
     if isinstance(error, ModelMismatchError | VocabularyMismatchError):
         raise type(error)(
-            "the target tier no longer serves the model that the orchestrator found when it "
+            "no replica of the target tier serves the model that the orchestrator found when it "
             f"started; start the orchestrator again: {error.message}",
             metadata=error.metadata,
         ) from error

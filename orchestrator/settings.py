@@ -1,12 +1,27 @@
 """Settings of the orchestrator."""
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from forethought.sampling.types import VerificationMode
 from forethought.settings import ProcessSettings
 from orchestrator.plan import PolicyKind
+
+
+def _split(value: Any) -> Any:
+    """Parts of a text with commas, also where it is one of several texts."""
+    texts = (value,) if isinstance(value, str) else value
+    return tuple(part.strip() for text in texts for part in str(text).split(","))
+
+
+Addresses = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1),
+]
 
 
 class OrchestratorSettings(ProcessSettings):
@@ -19,8 +34,14 @@ class OrchestratorSettings(ProcessSettings):
     model: str = Field(
         description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
     )
-    draft: str = Field("127.0.0.1:50051", description="address of the draft tier")
-    target: str = Field("127.0.0.1:50052", description="address of the target tier")
+    draft: Addresses = Field(
+        ("127.0.0.1:50051",),
+        description="addresses of the draft tier's replicas, comma-separated or repeated; a DNS "
+        "name stands for all of its records",
+    )
+    target: Addresses = Field(
+        ("127.0.0.1:50052",), description="addresses of the target tier's replicas, likewise"
+    )
     policy: PolicyKind = Field(
         PolicyKind.ADAPTIVE,
         description="how the tokens to draft a round (K) are chosen when a request does not say: "

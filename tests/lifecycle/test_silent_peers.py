@@ -15,6 +15,8 @@ from forethought.sampling.types import Draft
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator import remote_verifier
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.replica import TARGET
+from orchestrator.replica_watch import watching
 from orchestrator.session import Session
 from tests.errors.refusals import refusal_of
 from tests.lifecycle.gates import cable_to
@@ -115,18 +117,17 @@ class TestTheOrchestratorThatLooksForItsTarget:
     async def test_says_again_and_again_that_it_is_not_there(self, monkeypatch):
         monkeypatch.setattr(orchestrator_process, "WARNING_INTERVAL_S", 0.01)
         address = f"127.0.0.1:{free_port()}"
-        async with open_channel(address) as channel:
+        async with watching(TARGET, (address,)) as targets:
             with structlog.testing.capture_logs() as logs:
-                finding = orchestrator_process.find_target(TargetServiceStub(channel), address)
-                task = asyncio.create_task(finding)
+                task = asyncio.create_task(orchestrator_process.find_target(targets))
                 await until(lambda: sum(log["event"] == "target_not_ready" for log in logs) > 1)
             task.cancel()
 
     async def test_ends_when_something_else_is_there(self, tiny_target):
         async with (
             running_stack(tiny_target, tiny_target.ngram()) as stack,
-            open_channel(stack.draft_address) as channel,
+            watching(TARGET, (stack.draft_address,)) as targets,
         ):
-            finding = orchestrator_process.find_target(TargetServiceStub(channel), "there")
-            with pytest.raises(TierProtocolError, match="no target tier at there"):
+            finding = orchestrator_process.find_target(targets)
+            with pytest.raises(TierProtocolError, match="no target tier at 127"):
                 await asyncio.wait_for(finding, 20)

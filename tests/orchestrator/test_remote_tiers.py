@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from forethought.errors import (
+    CachePositionMismatchError,
     ModelMismatchError,
     OverloadedError,
     TierProtocolError,
@@ -290,6 +291,15 @@ async def test_a_session_that_was_open_waits_for_room_no_longer_than_patience():
     with pytest.raises(TierUnavailableError, match="full"):
         await remote.verify(SESSION, Draft())
     assert len(tier.calls) == 3
+
+
+async def test_a_target_that_knows_fewer_tokens_is_told_all_of_them_again_at_once():
+    mismatch = as_rpc_error(CachePositionMismatchError("knows less"))
+    tier = ScriptedTier([verify_opened(), mismatch], [verify_opened(), evidence(0)])
+    # An interval between attempts that no test would survive.
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(600, 600))
+    await remote.verify(SESSION, Draft())
+    assert tier.calls[1].sent == [VERIFY_OPENING, verify_round(0, 3, [])]
 
 
 async def test_evidence_for_another_round_is_refused():

@@ -1,0 +1,57 @@
+"""Where replicas are: a list of addresses, some of them names that stand for several machines.
+
+A name's records come and go with its replicas, as those of a headless service in Kubernetes do, so
+names are resolved again and again. Numbers, and targets in gRPC's own notation, stand for
+themselves.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+async def resolve_all(addresses: Sequence[str], known: frozenset[str]) -> frozenset[str]:
+    """All replicas that the addresses stand for.
+
+    Args:
+        known: what came out last. It stays while a name cannot be resolved: a name server that
+            is away says nothing about the replicas.
+    """
+    found: set[str] = set()
+    for address in addresses:
+        try:
+            found.update(await _resolve(address))
+        except OSError as error:
+            _log.warning("name_not_resolved", address=address, why=str(error))
+            # Until it has been resolved once, gRPC may try to.
+            found.update(known or (address,))
+    return frozenset(found)
+
+
+def is_name(address: str) -> bool:
+    """Whether records of a name server stand behind an address."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or ":" in host or "/" in host:
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host != "localhost"
+    return False
+
+
+async def _resolve(address: str) -> set[str]:
+    if not is_name(address):
+        return {address}
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    records = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    hosts = {(family, str(where[0])) for family, _, _, _, where in records}
+    # A machine with addresses of both kinds would count twice.
+    v4 = {f"{number}:{port}" for family, number in hosts if family == socket.AF_INET}
+    return v4 or {f"[{number}]:{port}" for _, number in hosts}

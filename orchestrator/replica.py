@@ -1,0 +1,117 @@
+"""One replica of a tier, as the orchestrator sees it, and the two tiers that have replicas."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import grpc
+
+from forethought.rpc.tier_codec import load_from_proto, model_from_proto
+from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
+from forethought.tier import ModelInfo, TierLoad
+from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
+from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from forethought.v1.target_pb2 import TargetServiceGetModelInfoRequest
+from forethought.v1.target_pb2_grpc import TargetServiceStub
+
+StubT = TypeVar("StubT")
+
+Ask = Callable[[float], Awaitable[tuple[ModelInfo, TierLoad]]]
+"""Asks a tier what it serves and holds; takes at most so many seconds."""
+
+
+class Standing(Enum):
+    """What a session can expect of a replica."""
+
+    UNKNOWN = "unknown"  # not heard of yet; may be tried
+    SERVING = "serving"
+    CLOSED = "closed"  # answers, and takes no sessions: it loads or drains
+    LOST = "lost"  # does not answer
+    REFUSED = "refused"  # serves what it should not
+
+
+@dataclass(slots=True, eq=False)
+class Replica(Generic[StubT]):
+    """Where a replica is, and how it does."""
+
+    address: str
+    stub: StubT
+    breaker: Breaker
+    standing: Standing = Standing.UNKNOWN
+    model: ModelInfo | None = None
+    """What it said last that it serves."""
+    why: str = ""
+    """Why it has no session, for the log."""
+    is_leaving: bool = False
+    """Its name has no such record any more: as good as drained."""
+    num_reported: int = 0
+    """Sessions that it held when it was asked last."""
+    num_ours: int = 0
+    """Sessions that this orchestrator has there."""
+    num_ours_reported: int = 0
+    """The same when it was asked last."""
+    num_ejections: int = 0
+    num_refusals: int = 0
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to have it looked at now rather than later."""
+
+    @property
+    def load(self) -> int:
+        """Sessions: what it reported, and what this orchestrator has brought and taken since."""
+        return max(self.num_reported + self.num_ours - self.num_ours_reported, 0)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether new sessions may go there."""
+        return self.is_answering and self.breaker.state is BreakerState.CLOSED
+
+    @property
+    def is_answering(self) -> bool:
+        """The same, without what the breaker says."""
+        return self.standing in {Standing.UNKNOWN, Standing.SERVING} and not self.is_leaving
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether sessions should leave in their own time."""
+        return self.standing is Standing.CLOSED or self.is_leaving
+
+
+@dataclass(frozen=True, slots=True)
+class TierKind(Generic[StubT]):
+    """A tier that has replicas."""
+
+    name: str
+    make_stub: Callable[[grpc.aio.Channel], StubT]
+    asker: Callable[[StubT], Ask]
+
+
+def _asks_draft(stub: DraftServiceStub) -> Ask:
+    async def ask(timeout_s: float) -> tuple[ModelInfo, TierLoad]:
+        response: Any = await stub.GetModelInfo(
+            DraftServiceGetModelInfoRequest(), timeout=timeout_s
+        )
+        return model_from_proto(response.model), load_from_proto(response.load)
+
+    return ask
+
+
+def _asks_target(stub: TargetServiceStub) -> Ask:
+    async def ask(timeout_s: float) -> tuple[ModelInfo, TierLoad]:
+        response: Any = await stub.GetModelInfo(
+            TargetServiceGetModelInfoRequest(), timeout=timeout_s
+        )
+        return model_from_proto(response.model), load_from_proto(response.load)
+
+    return ask
+
+
+DRAFT = TierKind("draft", DraftServiceStub, _asks_draft)
+TARGET = TierKind("target", TargetServiceStub, _asks_target)
+
+EJECTION = BreakerSettings(max_failures=3, first_pause_s=0.25, max_pause_s=3.0)
+"""When a replica that fails is left alone, and for how long before it is probed."""
+
+NEVER = BreakerSettings(max_failures=2**62)
+"""For a replica that nobody watches, so that nobody would notice its return."""

@@ -1,0 +1,220 @@
+"""Watches replicas: who is open to sessions, what they serve, and how much they hold.
+
+Two things are going on for each replica. Its *health* is streamed (`grpc.health.v1` Watch), so that
+draining and death are known at once; a dead one is looked for again after growing pauses, by one
+probe at a time. While it is healthy it is *asked* every second what it serves and holds. A process
+that hangs keeps its connections: it fails to answer these questions, and its breaker ejects it
+until it answers one.
+
+Names are resolved every few seconds. Replicas whose record has gone are left by their sessions, and
+cut off after a minute.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from forethought.errors import ForethoughtError
+from forethought.rpc.channels import KeepAlive, open_channel
+from forethought.rpc.status import error_from_rpc
+from forethought.store.breaker import Breaker, BreakerState
+from orchestrator.addresses import is_name, resolve_all
+from orchestrator.replica import EJECTION, Replica, Standing, StubT, TierKind
+from orchestrator.replicas import Refusal, ReplicaSet, anything
+
+_log = structlog.get_logger(__name__)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How closely replicas are watched."""
+
+    poll_s: float = 1.0
+    """Between two questions to a replica."""
+    poll_timeout_s: float = 1.0
+    """For the answer."""
+    resolve_s: float = 5.0
+    """Between two looks at what names stand for."""
+    first_pause_s: float = 0.1
+    max_pause_s: float = 2.0
+    """Until a replica that does not answer is probed again; doubles up to the longest."""
+    leaving_grace_s: float = 60.0
+    """For the sessions of a replica whose record has gone."""
+    keep_alive: KeepAlive | None = None
+
+
+@asynccontextmanager
+async def watching(
+    kind: TierKind[StubT],
+    addresses: Sequence[str],
+    refusal: Refusal = anything,
+    options: WatchOptions | None = None,
+) -> AsyncIterator[ReplicaSet[StubT]]:
+    """The replicas of a tier, watched for as long as the context is open."""
+    crew = _Crew(kind, addresses, ReplicaSet(kind.name, refusal=refusal), options or WatchOptions())
+    await crew.follow(await resolve_all(addresses, frozenset()))
+    resolving = asyncio.create_task(crew.keep_resolving())
+    try:
+        yield crew.replicas
+    finally:
+        resolving.cancel()
+        await asyncio.wait((resolving,))
+        await crew.follow(frozenset(), grace_s=0.0)
+        await crew.close()
+
+
+class _Crew(Generic[StubT]):
+    """A watch for each replica that there is."""
+
+    def __init__(
+        self,
+        kind: TierKind[StubT],
+        addresses: Sequence[str],
+        replicas: ReplicaSet[StubT],
+        options: WatchOptions,
+    ) -> None:
+        self.replicas = replicas
+        self._kind = kind
+        self._addresses = addresses
+        self._options = options
+        self._known: frozenset[str] = frozenset()
+        self._watches: dict[str, _Watch[StubT]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def keep_resolving(self) -> None:
+        """Follows the records of names; returns at once where there are none."""
+        if not any(map(is_name, self._addresses)):
+            return
+        while True:
+            await asyncio.sleep(self._options.resolve_s)
+            await self.follow(await resolve_all(self._addresses, self._known))
+
+    async def follow(self, known: frozenset[str], grace_s: float | None = None) -> None:
+        """Watches these replicas, and no others."""
+        for address in self._known - known:
+            watch = self._watches.pop(address)
+            self.replicas.remove(watch.replica)
+            leaving = asyncio.create_task(
+                watch.stop(self._options.leaving_grace_s if grace_s is None else grace_s)
+            )
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        for address in sorted(known - self._known):
+            self._watches[address] = _Watch(self._kind, address, self.replicas, self._options)
+        if known != self._known:
+            _log.info("replicas", tier=self._kind.name, addresses=sorted(known))
+            self._known = known
+            self.replicas.notify()
+
+    async def close(self) -> None:
+        """Cuts off also those that were given a grace."""
+        for _ in range(2):
+            leaving = tuple(self._leaving)
+            if leaving:
+                await asyncio.wait(leaving, timeout=1.0)
+            for task in leaving:
+                task.cancel()
+
+
+class _Watch(Generic[StubT]):
+    """What is known of one replica, kept up to date by two tasks."""
+
+    def __init__(
+        self,
+        kind: TierKind[StubT],
+        address: str,
+        replicas: ReplicaSet[StubT],
+        options: WatchOptions,
+    ) -> None:
+        self._channel = open_channel(address, options.keep_alive)
+        stub = kind.make_stub(self._channel)
+        self.replica = Replica(address, stub, Breaker(EJECTION))
+        self._ask = kind.asker(stub)
+        self._replicas = replicas
+        self._options = options
+        self._is_open = False  # health says SERVING
+        self._pause_s = options.first_pause_s
+        replicas.add(self.replica)
+        self._tasks = (
+            asyncio.create_task(self._follow_health()),
+            asyncio.create_task(self._keep_asking()),
+        )
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends the watch now, and the connection when its calls have ended or grace is over."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._channel.close(grace_s)
+
+    async def _follow_health(self) -> None:
+        health = health_pb2_grpc.HealthStub(self._channel)
+        while True:
+            try:
+                async for answer in health.Watch(health_pb2.HealthCheckRequest()):
+                    self._pause_s = self._options.first_pause_s
+                    self._hear(is_open=answer.status == _SERVING)
+                why = "the health check ended"
+            except grpc.aio.AioRpcError as error:
+                why = error_from_rpc(error).message
+            self._is_open = False
+            if not self.replica.is_leaving:
+                self._replicas.stands(self.replica, Standing.LOST, why)
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, self._options.max_pause_s)
+
+    def _hear(self, *, is_open: bool) -> None:
+        self._is_open = is_open
+        if is_open:
+            # It may have been started again with another model: sessions wait for its name.
+            self.replica.look.set()
+        else:
+            self._replicas.stands(self.replica, Standing.CLOSED, "it loads or drains")
+
+    async def _keep_asking(self) -> None:
+        replica, options = self.replica, self._options
+        while True:
+            replica.look.clear()
+            if self._is_open and replica.breaker.admits():
+                await self._look()
+            pause_s = options.poll_s
+            if replica.breaker.state is BreakerState.OPEN:
+                pause_s = max(replica.breaker.pause_left_s, 0.01)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await replica.look.wait()
+            except TimeoutError:
+                pass
+
+    async def _look(self) -> None:
+        """One question. Whoever cannot answer it has failed once more."""
+        replica = self.replica
+        try:
+            model, load = await self._ask(self._options.poll_timeout_s)
+        except grpc.aio.AioRpcError as rpc_error:
+            self._take_failure(error_from_rpc(rpc_error))
+        except asyncio.CancelledError:
+            replica.breaker.given_up()
+            raise
+        else:
+            self._replicas.answered(replica, load)
+            if self._is_open:
+                self._replicas.serves(replica, model)
+
+    def _take_failure(self, error: ForethoughtError) -> None:
+        replica = self.replica
+        if error.code == "UNIMPLEMENTED":
+            replica.breaker.succeeded()
+            self._replicas.stands(
+                replica, Standing.REFUSED, f"there is no {self._replicas.tier} tier"
+            )
+            return
+        self._replicas.failed(replica, error.message)
