@@ -16,6 +16,7 @@ from draft_service.settings import DraftSettings
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
+from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
@@ -53,6 +54,7 @@ def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
     model = proposer.model if isinstance(proposer, HybridProposer) else proposer
     if isinstance(model, LookupProposer):
         return None
+    spin_briefly()
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.kv_archive import attach_archive  # noqa: PLC0415
 

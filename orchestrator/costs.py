@@ -2,8 +2,8 @@
 
 Two curves are expected before anything is seen: the time of a forward pass by its tokens, which
 tiers measure when they start, and from it the time of a draft by its length. What is seen then
-corrects them, in general (the machine is slower today) and for each size that occurs. What has been
-seen of one size fades, so that a bad moment does not keep a size from being tried again.
+corrects them, each size by itself. A size that was never seen is corrected as the nearest one that
+was: a slow machine is slow for all, and a measurement at start may have been disturbed.
 """
 
 import math
@@ -12,23 +12,18 @@ from collections.abc import Sequence
 
 from forethought.tier import PassCost
 
-_GENERAL_WEIGHT = 0.05
-_OWN_WEIGHT = 0.15
-_OWN_MEMORY = 3000
-"""Observations of other sizes after which what was seen of one weighs 1/e of its correction."""
+_LEAST_WEIGHT = 0.15
+"""Of an observation, once a size has been seen often; the first one counts half."""
 _MAX_SURPRISE = 1.0
 """Of an observation: the logarithm of its ratio to what was expected is cut to this."""
 
 
 class Correction:
-    """How much longer things take than expected: in general, and each size of them."""
+    """How much longer things of each size take than expected."""
 
     def __init__(self) -> None:
-        self._general = 0.0  # logarithm of actual over expected
-        self._own: dict[int, tuple[float, int]] = {}  # what sizes differ by from that, and when
-        self._seen: dict[int, float] = {}  # observations of each size
-        self._num_seen = 0.0
-        self._clock = 0
+        self._log_factors: dict[int, float] = {}
+        self._num_seen: dict[int, float] = {}
 
     def observe(self, size: int, expected: float, actual: float, weight: float = 1.0) -> None:
         """Something of a size took `actual` where `expected`, uncorrected, was expected.
@@ -39,29 +34,27 @@ class Correction:
         if expected <= 0 or actual <= 0:
             return
         known = self._log_factor(size)
-        ratio = math.log(actual / expected)
-        if self._num_seen:
-            ratio = min(max(ratio, known - _MAX_SURPRISE), known + _MAX_SURPRISE)
-        self._clock += 1
-        self._num_seen += weight
-        seen = self._seen[size] = self._seen.get(size, 0.0) + weight
-        own = self._faded(size)
-        self._general += (
-            weight * max(_GENERAL_WEIGHT, 1 / (1 + self._num_seen)) * (ratio - self._general)
-        )
-        own += weight * max(_OWN_WEIGHT, 1 / (1 + seen)) * (ratio - self._general - own)
-        self._own[size] = (own, self._clock)
+        surprise = math.log(actual / expected) - known
+        surprise = min(max(surprise, -_MAX_SURPRISE), _MAX_SURPRISE)
+        seen = self._num_seen[size] = self._num_seen.get(size, 0.0) + weight
+        gain = weight * max(_LEAST_WEIGHT, 1 / (1 + seen))
+        self._log_factors[size] = known + gain * surprise
+
+    def forget(self, share: float) -> None:
+        """Goes back a part of the way to what was expected before anything was seen."""
+        for size in self._log_factors:
+            self._log_factors[size] *= 1 - share
 
     def factor(self, size: int) -> float:
         """What to multiply an expectation with."""
         return math.exp(self._log_factor(size))
 
     def _log_factor(self, size: int) -> float:
-        return self._general + self._faded(size)
-
-    def _faded(self, size: int) -> float:
-        own, seen = self._own.get(size, (0.0, 0))
-        return own * math.exp((seen - self._clock) / _OWN_MEMORY)
+        factors = self._log_factors
+        if not factors:
+            return 0.0
+        nearest = size if size in factors else min(factors, key=lambda each: abs(each - size))
+        return factors[nearest]
 
 
 class PassCosts:
@@ -115,6 +108,10 @@ class DraftCosts:
         """A draft of K tokens was waited for so long, while so many sessions were drafted for."""
         expected = self._expected(k, batch_size)
         self._correction.observe(k, expected, seconds, 1 / max(batch_size, 1.0))
+
+    def forget(self, share: float) -> None:
+        """What has not been seen for a while may be otherwise by now."""
+        self._correction.forget(share)
 
     def estimate(self, k: int, batch_size: float) -> float:
         """How long a draft of K tokens takes beside those of so many sessions."""

@@ -10,9 +10,13 @@ takes time in which the deployment would have made so and so many others.
 *K does not flap*: another K must promise to be clearly better, and speculation clearly better than
 none.
 
+*Plain passes are measured while nobody drafts.* Where the tiers share a processor, drafts in the
+making slow down every pass, those without a draft too. Taken for the cost of plain decoding, that
+would speak for more drafts.
+
 *What is not used is tried now and then.* While K is 0, a small share of the time is set aside, and
 a round that asks for a draft all the same is paid from it. Lookups cost next to nothing and are
-tried often, a model rarely. While it is not, a round now and then takes a K beside it, or none.
+tried often, a model rarely. While it is not, a round now and then takes another one.
 """
 
 from collections.abc import Hashable, Sequence
@@ -35,8 +39,10 @@ _DECISIONS_TO_TRIAL = 8
 """While speculation is on, one round after so many decisions tries another K."""
 _EXPLORATION_SHARE = 0.01
 """Of the time of plain rounds, for drafts that are not expected to pay."""
-_MAX_SAVED_S = 0.1
+_MAX_SAVED_S = 1.0
 """Time that is set aside for them at most."""
+_FORGOTTEN_A_ROUND = 0.003
+"""Of what was learned of the cost of drafts, with each pass that makes none."""
 _SMOOTHING = 0.1
 _MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
 _MIN_TIMEOUT_S = 0.02
@@ -59,13 +65,15 @@ class Economy:
         draft_costs: tuple[PassCost, ...] = (),
     ) -> None:
         self.max_k = max_k
-        self._passes = PassCosts(target_costs)
+        self._plain_passes = PassCosts(target_costs)
+        self._passes = PassCosts(target_costs)  # beside drafts, which may share the processor
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._drafts = DraftCosts(None)
         self._expectations: dict[Hashable, Expectation] = {}  # of the sessions under way
         self._k = 0  # that all go by
         self._num_held = 0  # rounds of sessions since it was chosen
         self._num_decisions = 0
+        self._num_plain = 0  # rounds of sessions since K became 0
         self._batch_size = 1.0  # sessions in a pass of the target
         self._queueing = {False: 0.0, True: 0.0}  # by whether drafts are made: waiting / computing
         self._overhead_s = 0.001
@@ -78,6 +86,11 @@ class Economy:
             self._known_draft_costs = costs
             self._drafts = DraftCosts(PassCosts(costs))
 
+    @property
+    def drafts_are_computed(self) -> bool:
+        """Whether the draft tier runs a model, as far as is known."""
+        return bool(self._known_draft_costs)
+
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
         self._expectations.pop(member, None)
@@ -87,6 +100,7 @@ class Economy:
         is_new = member not in self._expectations
         self._expectations[member] = expected
         self._num_held += 1
+        self._num_plain = 0 if self._k else self._num_plain + 1
         if is_new or self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
             self._num_held = 0
             self._num_decisions += 1
@@ -100,7 +114,7 @@ class Economy:
         k = max(range(1, self.max_k + 1), key=lambda k: self._rate(k, expected))
         lost_s = self._round_s(k, expected) - self._round_s(0, expected)
         # All that share the pass wait for it.
-        return k if self._saved_s >= lost_s * self._num_alike(0) else 0
+        return k if self._saved_s >= lost_s * self._num_alike() else 0
 
     def timeout_s(self, expected: Expectation, k: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
@@ -108,19 +122,25 @@ class Economy:
         gain_s = (expected.tokens[k] - 1) * self._round_s(0, expected)
         return max(gain_s, 2 * self._drafts.estimate(k, self._batch_size), _MIN_TIMEOUT_S)
 
-    def learn(self, judged: Round) -> None:
-        """Takes costs from a round."""
+    def learn(self, judged: Round, *, is_first_draft: bool = False) -> None:
+        """Takes costs from a round; `is_first_draft` if its session had asked for none before."""
         if not judged.session.round:
             return  # most of it was the prompt
         k, timings = judged.ask.num_speculative_tokens, judged.target_timings
         self._batch_size += _SMOOTHING * (timings.batch_size - self._batch_size)
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
         if timings.num_batch_tokens and forward_s:
-            self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+            if self._k:
+                self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+            elif self._num_plain > len(self._expectations):
+                # None of the drafts that were asked for before is in the making any more.
+                self._plain_passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
             waiting = min(queue_s / forward_s, _MAX_WAITING)
             is_drafted = bool(judged.draft.tokens)
             self._queueing[is_drafted] += _SMOOTHING * (waiting - self._queueing[is_drafted])
-        if k and not judged.draft_failed:
+        if k and is_first_draft:
+            pass  # the draft tier had the prompt to compute
+        elif k and not judged.draft_failed:
             self._drafts.observe(k, self._batch_size, judged.speculation_ns / 1e9)
         elif judged.was_late:
             # It takes at least as long as it was waited for.
@@ -131,6 +151,7 @@ class Economy:
         around_s = max(verification_s - forward_s - queue_s, 0) + judged.rejection_ns / 1e9
         self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
         if not k:
+            self._drafts.forget(_FORGOTTEN_A_ROUND / self._num_alike())
             saved_s = self._saved_s + _EXPLORATION_SHARE * verification_s
             self._saved_s = min(saved_s, _MAX_SAVED_S)
 
@@ -138,7 +159,8 @@ class Economy:
         """A round has tried a draft: what it took longer than plain ones is spent."""
         took_s = (judged.speculation_ns + judged.verification_ns) / 1e9
         lost_s = took_s - len(judged.outcome.tokens) * self._round_s(0, _NO_DRAFT)
-        self._saved_s -= max(lost_s, 0.0) * self._num_alike(0)
+        saved_s = self._saved_s - max(lost_s, 0.0) * self._num_alike()
+        self._saved_s = max(saved_s, -_MAX_SAVED_S)
 
     def _decide(self) -> None:
         """Chooses K anew."""
@@ -157,16 +179,16 @@ class Economy:
 
     @property
     def _trial(self) -> int:
-        """The K to try: none, a neighbour and any take turns."""
-        turn, kind = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 3)
+        """The K to try: a neighbour and any take turns."""
+        turn, is_any = divmod(self._num_decisions // _DECISIONS_TO_TRIAL, 2)
         neighbour = min(self._k + 1, self.max_k) if turn % 2 else self._k - 1
-        return (0, neighbour, turn % self.max_k + 1)[kind]
+        return turn % self.max_k + 1 if is_any else neighbour
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""
         if len(self._expectations) == 1:
             return self._k
-        mean, num_alike = self._mean_expectation(), self._num_alike(self._k)
+        mean, num_alike = self._mean_expectation(), self._num_alike()
         price = self._rate(self._k, mean) * num_alike  # tokens that a second is worth
         # On average, since passes grow in steps: the token that climbs one is not to blame.
         num_more = max(num_alike * mean.lengths[self._k], 1e-9)
@@ -193,18 +215,15 @@ class Economy:
             [sum(column) / num for column in zip(*(each.tokens for each in members), strict=True)],
         )
 
-    def _num_alike(self, k: int) -> float:
-        """Sessions that share a pass, if all ask for K tokens."""
-        if k:
-            return max(self._batch_size, 1.0)
-        # Without drafts in between they are all there for every pass.
+    def _num_alike(self) -> float:
+        """Sessions that share a pass. Those that have just come are not in any pass yet."""
         return max(self._batch_size, len(self._expectations), 1.0)
 
     def _round_s(self, k: int, expected: Expectation) -> float:
         """How long a round takes if all sessions ask for K tokens."""
-        lengths, num_alike = expected.lengths, self._num_alike(k)
+        lengths, num_alike = expected.lengths, self._num_alike()
         others = (num_alike - 1) * (1 + lengths[k])
-        pass_s = self._passes.estimate(others + 1)
+        pass_s = (self._passes if k else self._plain_passes).estimate(others + 1)
         if k and lengths[1] > 0:
             # A proposer that looks texts up drafts all that it is asked for, or nothing.
             length = lengths[k] / lengths[1]

@@ -19,6 +19,9 @@ from orchestrator.economy import Economy
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
+_ROUNDS_TO_PREPARE = 3
+"""Between the wish for a draft and the first request for one, where a model makes it."""
+
 
 class SpeculationPolicy(Protocol):
     """Chooses K for the rounds of one session. Zero is a normal answer."""
@@ -93,9 +96,15 @@ class AdaptivePolicy:
         self._shared = experience.acceptance(session)
         self._acceptance = Acceptance(self._shared)
         self._is_exploring = False
+        self._has_asked = False  # for a draft
+        self._num_prepared = 0  # rounds that the draft tier has had to compute the prompt
 
     @property
     def expects_speculation(self) -> bool:
+        # A model gets ready from the second round on: where it shares a processor with the target,
+        # the first token would wait for it, and that of everybody else who begins now.
+        if self._economy.drafts_are_computed:
+            return False
         return self._economy.choose(self, self._acceptance.expect(self._economy.max_k)) > 0
 
     def ask(self, session: Session) -> Ask:
@@ -107,17 +116,25 @@ class AdaptivePolicy:
         if not k:
             k = self._economy.explore(expected)
             self._is_exploring = k > 0
-        return Ask(k, self._economy.timeout_s(expected, k)) if k else Ask(0)
+        if not k:
+            return Ask(0)
+        if self._economy.drafts_are_computed and self._num_prepared < _ROUNDS_TO_PREPARE:
+            # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
+            self._num_prepared += 1
+            return Ask(0, prepares=True)
+        return Ask(k, self._economy.timeout_s(expected, k))
 
     def learn(self, judged: Round) -> None:
-        self._economy.learn(judged)
-        if self._is_exploring:
+        num_asked = judged.ask.num_speculative_tokens
+        is_first = num_asked > 0 and not self._has_asked
+        self._has_asked = self._has_asked or num_asked > 0
+        self._economy.learn(judged, is_first_draft=is_first)
+        if self._is_exploring and num_asked:
             self._economy.pay_exploration(judged)
             self._is_exploring = False
-        num_asked = judged.ask.num_speculative_tokens
         if not num_asked:
             self._acceptance.fade()
-        elif judged.was_late or not judged.draft_failed:
+        elif not judged.draft_failed or (judged.was_late and not is_first):
             # A draft that comes too late is as good as none.
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
             for acceptance in (self._shared, self._acceptance):

@@ -125,6 +125,8 @@ class RemoteProposer:
         give_up = time.monotonic() + wait_s
         try:
             if not self._num_wanted(session, k):
+                if ask.prepares and self._stream is None and time.monotonic() >= self._retry_at:
+                    self._begin(session)
                 return Draft()
             self._leave_if_better(session)
             stream = await self._open_stream(session, give_up)

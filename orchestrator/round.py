@@ -13,6 +13,9 @@ class Ask:
 
     num_speculative_tokens: int  # K
     timeout_s: float | None = None  # how long to wait for it; None: as long as patience lasts
+    prepares: bool = (
+        False  # whether drafts will be asked for soon, so that the tier should get ready
+    )
 
     def within(self, room: int) -> "Ask":
         """The same for a session that may commit so many more tokens.

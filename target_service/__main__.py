@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
@@ -36,6 +37,7 @@ async def serve(settings: TargetSettings) -> None:
 def load(settings: TargetSettings) -> TargetServicer:
     """The servicer of a model that is loaded and warm."""
     # torch takes seconds to import; the server listens meanwhile.
+    spin_briefly()
     from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
     from target_service.servicer import TargetServicer  # noqa: PLC0415
 

@@ -122,7 +122,7 @@ def test_a_useless_draft_is_hardly_ever_asked(machine):
     policies = adaptive(experience_of(world), 1)
     play(world, policies, 100)
     ks = play(world, policies, 1000).ks
-    assert sum(k > 0 for k in ks) <= (350 if machine is MACHINES["lookup"] else 60)
+    assert sum(k > 0 for k in ks) <= (350 if machine is MACHINES["lookup"] else 100)
 
 
 def test_a_draft_that_becomes_good_is_found():
@@ -166,12 +166,12 @@ def test_a_draft_tier_far_slower_than_it_said_is_given_up(machine, num_sessions,
     world.draft_step_s = lambda batch_size: 0.05 + 20 * machine.draft_step_s(batch_size)
     policies = adaptive(experience, num_sessions)
     play(world, policies, 100)
-    assert play(world, policies, 300).rate >= 0.95 * plain.rate
+    assert play(world, policies, 600).rate >= 0.94 * plain.rate
 
 
 def test_new_sessions_begin_with_what_others_have_learned():
-    world = world_of(MACHINES["cpu"], 0.0)
-    experience = experience_of(world)
+    world = world_of(MACHINES["lookup"], 0.0)
+    experience = Experience(Economy(MAX_K, measured(world.pass_s)))
     (first,) = adaptive(experience, 1)
     assert first.expects_speculation
     play(world, [first], 300)
@@ -181,8 +181,8 @@ def test_new_sessions_begin_with_what_others_have_learned():
 
 
 def test_sessions_of_other_temperatures_are_others():
-    world = world_of(MACHINES["cpu"], 0.0)
-    experience = experience_of(world)
+    world = world_of(MACHINES["lookup"], 0.0)
+    experience = Experience(Economy(MAX_K, measured(world.pass_s)))
     (sampling,) = adaptive(experience, 1)
     play(world, [sampling], 300)
     sampling.close()
