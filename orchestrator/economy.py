@@ -21,7 +21,7 @@ tried often, a model rarely. While it is not, a round now and then takes another
 
 from collections.abc import Hashable, Sequence
 
-from forethought.tier import PassCost
+from forethought.tier import PassCost, RoundTimings
 from orchestrator.acceptance import Expectation
 from orchestrator.costs import DraftCosts, PassCosts
 from orchestrator.round import Round
@@ -44,6 +44,8 @@ _MAX_SAVED_S = 1.0
 _FORGOTTEN_A_ROUND = 0.003
 """Of what was learned of the cost of drafts, with each pass that makes none."""
 _SMOOTHING = 0.1
+_DOUBT = 4
+"""Times that a plain pass must be slower than expected to count as much as once faster."""
 _MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
 _MIN_TIMEOUT_S = 0.02
 _NO_DRAFT = Expectation([0.0], [1.0])
@@ -75,7 +77,7 @@ class Economy:
         self._num_decisions = 0
         self._num_plain = 0  # rounds of sessions since K became 0
         self._batch_size = 1.0  # sessions in a pass of the target
-        self._queueing = {False: 0.0, True: 0.0}  # by whether drafts are made: waiting / computing
+        self._queueing = {False: 0.0, True: 0.0}  # by whether all draft: waiting / computing
         self._overhead_s = 0.001
         self._saved_s = 0.0  # for drafts that are not expected to pay
         self.know_draft(draft_costs)
@@ -90,6 +92,11 @@ class Economy:
     def drafts_are_computed(self) -> bool:
         """Whether the draft tier runs a model, as far as is known."""
         return bool(self._known_draft_costs)
+
+    @property
+    def num_members(self) -> int:
+        """Sessions under way."""
+        return len(self._expectations)
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -114,7 +121,10 @@ class Economy:
         k = max(range(1, self.max_k + 1), key=lambda k: self._rate(k, expected))
         lost_s = self._round_s(k, expected) - self._round_s(0, expected)
         # All that share the pass wait for it.
-        return k if self._saved_s >= lost_s * self._num_alike() else 0
+        if self._saved_s < lost_s * self._num_alike():
+            return 0
+        self._num_plain = 0
+        return k
 
     def timeout_s(self, expected: Expectation, k: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
@@ -129,15 +139,14 @@ class Economy:
         k, timings = judged.ask.num_speculative_tokens, judged.target_timings
         self._batch_size += _SMOOTHING * (timings.batch_size - self._batch_size)
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
+        is_plain = not self._k and self._num_plain > _ROUNDS_TO_HOLD * len(self._expectations)
         if timings.num_batch_tokens and forward_s:
-            if self._k:
-                self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
-            elif self._num_plain > len(self._expectations):
-                # None of the drafts that were asked for before is in the making any more.
-                self._plain_passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+            self._learn_pass(timings, forward_s, is_plain=is_plain)
+        if forward_s and (self._k or is_plain):
             waiting = min(queue_s / forward_s, _MAX_WAITING)
-            is_drafted = bool(judged.draft.tokens)
-            self._queueing[is_drafted] += _SMOOTHING * (waiting - self._queueing[is_drafted])
+            known = self._queueing[not is_plain]
+            weight = _SMOOTHING / max(timings.batch_size, 1)
+            self._queueing[not is_plain] += weight * (waiting - known)
         if k and is_first_draft:
             pass  # the draft tier had the prompt to compute
         elif k and not judged.draft_failed:
@@ -154,6 +163,18 @@ class Economy:
             self._drafts.forget(_FORGOTTEN_A_ROUND / self._num_alike())
             saved_s = self._saved_s + _EXPLORATION_SHARE * verification_s
             self._saved_s = min(saved_s, _MAX_SAVED_S)
+
+    def _learn_pass(self, timings: RoundTimings, forward_s: float, *, is_plain: bool) -> None:
+        """Takes the time of a pass."""
+        num_tokens, num_sharing = timings.num_batch_tokens, timings.batch_size
+        if self._k:
+            self._passes.observe(num_tokens, forward_s, num_sharing)
+        # What disturbs a pass makes it longer. So whenever one was faster than plain ones are
+        # taken to be, they are; slower ones only count while nobody drafts, and then not much.
+        if forward_s < self._plain_passes.estimate(num_tokens):
+            self._plain_passes.observe(num_tokens, forward_s, num_sharing)
+        elif is_plain:
+            self._plain_passes.observe(num_tokens, forward_s, num_sharing * _DOUBT)
 
     def pay_exploration(self, judged: Round) -> None:
         """A round has tried a draft: what it took longer than plain ones is spent."""

@@ -22,6 +22,9 @@ from orchestrator.session import Session
 _ROUNDS_TO_PREPARE = 3
 """Between the wish for a draft and the first request for one, where a model makes it."""
 
+_ROUNDS_TO_BE_SURE = 8
+"""Before that, where several sessions are under way: K may be about to change with their number."""
+
 
 class SpeculationPolicy(Protocol):
     """Chooses K for the rounds of one session. Zero is a normal answer."""
@@ -97,6 +100,7 @@ class AdaptivePolicy:
         self._acceptance = Acceptance(self._shared)
         self._is_exploring = False
         self._has_asked = False  # for a draft
+        self._num_wished = 0  # rounds in which a draft was wanted before there could be one
         self._num_prepared = 0  # rounds that the draft tier has had to compute the prompt
 
     @property
@@ -120,6 +124,10 @@ class AdaptivePolicy:
             return Ask(0)
         if self._economy.drafts_are_computed and self._num_prepared < _ROUNDS_TO_PREPARE:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
+            # Beside other sessions it is not even told before it is clear that all still want it.
+            self._num_wished += 1
+            if self._num_wished <= _ROUNDS_TO_BE_SURE * (self._economy.num_members > 1):
+                return Ask(0)
             self._num_prepared += 1
             return Ask(0, prepares=True)
         return Ask(k, self._economy.timeout_s(expected, k))
