@@ -17,6 +17,25 @@ from transformers import logging as transformers_logging
 
 UNK, EOS = "<unk>", "</s>"
 UNK_ID, EOS_ID = 0, 1
+OVERLAPPING_TOKENS = [
+    "g",
+    "e",
+    "ab",
+    EOS,
+    " ",
+    "a",
+    "fab",
+    "f",
+    UNK,
+    "b",
+    "d",
+    "c",
+    "cd",
+    "bc",
+    "X",
+    "fa",
+]
+"""Of a draft: all of `tiny_tokens(12)` but "h" and "i", in another order, and longer ones."""
 CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
 
 

@@ -27,30 +27,12 @@ from forethought.sampling.types import Draft, VerificationMode
 from forethought.tier import SessionOpen, SpeculateRound
 from tests.engine.token_pool import whole_pass
 from tests.stack import LoadedModel, loaded
-from tests.tiny import EOS, UNK, tiny_tokens, write_tiny_model
+from tests.tiny import EOS, OVERLAPPING_TOKENS, UNK, tiny_tokens, write_tiny_model
 from tests.trained import TEXT, sentencepiece
 
 K = 4
 MAX_SUPPORT = 4
 TARGET_TOKENS = tiny_tokens(12)
-DRAFT_TOKENS = [
-    "g",
-    "e",
-    "ab",
-    EOS,
-    " ",
-    "a",
-    "fab",
-    "f",
-    UNK,
-    "b",
-    "d",
-    "c",
-    "cd",
-    "bc",
-    "X",
-    "fa",
-]
 PROMPT = [3, 5, 7, 5, 2]  # "acec" and a space
 UNSHARED = TARGET_TOKENS.index("h")
 SHAPES = [
@@ -65,7 +47,7 @@ every_shape = pytest.mark.parametrize("sampling", SHAPES, ids=["plain", "greedy"
 @pytest.fixture(scope="module")
 def draft_model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder = tmp_path_factory.mktemp("translated") / "draft"
-    return loaded(write_tiny_model(folder, tokens=DRAFT_TOKENS, seed=2))
+    return loaded(write_tiny_model(folder, tokens=OVERLAPPING_TOKENS, seed=2))
 
 
 @dataclass
@@ -87,7 +69,11 @@ class Sessions:
 
     def expected(self, token_ids: Sequence[int], number: int, sampling: SamplingParams) -> Draft:
         """K guesses after the target's tokens."""
-        own_ids = [DRAFT_TOKENS.index(token) for token in TARGET_TOKENS if token in DRAFT_TOKENS]
+        own_ids = [
+            OVERLAPPING_TOKENS.index(token)
+            for token in TARGET_TOKENS
+            if token in OVERLAPPING_TOKENS
+        ]
         text = "".join(TARGET_TOKENS[token_id] for token_id in token_ids)
         context = self.draft.tokenizer.encode(text, add_special_tokens=False)
         seen, guesses = list(token_ids), []
@@ -96,9 +82,9 @@ class Sessions:
             shared = torch.full_like(logits, -torch.inf)
             shared[:, own_ids] = logits[:, own_ids]
             penalised = [
-                DRAFT_TOKENS.index(TARGET_TOKENS[token_id])
+                OVERLAPPING_TOKENS.index(TARGET_TOKENS[token_id])
                 for token_id in seen
-                if TARGET_TOKENS[token_id] in DRAFT_TOKENS
+                if TARGET_TOKENS[token_id] in OVERLAPPING_TOKENS
             ]
             probs = shape_logits(shared, sampling, [penalised])
             u = KeyedRandomness(sampling.seed, number).uniform(Stream.DRAFT, len(seen))
@@ -106,9 +92,10 @@ class Sessions:
             guesses.append(
                 replace(
                     own,
-                    token_id=TARGET_TOKENS.index(DRAFT_TOKENS[own.token_id]),
+                    token_id=TARGET_TOKENS.index(OVERLAPPING_TOKENS[own.token_id]),
                     support_token_ids=[
-                        TARGET_TOKENS.index(DRAFT_TOKENS[each]) for each in own.support_token_ids
+                        TARGET_TOKENS.index(OVERLAPPING_TOKENS[each])
+                        for each in own.support_token_ids
                     ],
                 )
             )
@@ -176,7 +163,7 @@ async def test_every_guess_is_the_targets_token(sessions, sampling):
     draft = await propose(sessions.open(PROMPT, sampling), 1, len(PROMPT))
     for token in draft.tokens:
         assert token.draft_probs.sum() == 1
-        assert all(TARGET_TOKENS[each] in DRAFT_TOKENS for each in token.support_token_ids)
+        assert all(TARGET_TOKENS[each] in OVERLAPPING_TOKENS for each in token.support_token_ids)
 
 
 async def test_a_coupled_guess_has_the_least_noise_over_q_by_the_targets_ids(sessions):
@@ -192,9 +179,10 @@ async def test_a_coupled_guess_has_the_least_noise_over_q_by_the_targets_ids(ses
         scores = logits.double().exp().tolist()
         noise = KeyedRandomness(seed, 0)
         ratios = {
-            token_id: noise.exponential(len(PROMPT), token_id) / scores[DRAFT_TOKENS.index(token)]
+            token_id: noise.exponential(len(PROMPT), token_id)
+            / scores[OVERLAPPING_TOKENS.index(token)]
             for token_id, token in enumerate(TARGET_TOKENS)
-            if token in DRAFT_TOKENS
+            if token in OVERLAPPING_TOKENS
         }
         assert guess == min(ratios, key=ratios.get)
 

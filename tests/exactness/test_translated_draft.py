@@ -24,31 +24,12 @@ from tests.exactness.memoized import MemoizedModel
 from tests.exactness.pairs import MAX_SUPPORT, PROMPT, sample_pairs
 from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
 from tests.stack import LoadedModel, Stack, generate, loaded, running_stack
-from tests.tiny import EOS, UNK, write_permuted_copy, write_tiny_model
+from tests.tiny import OVERLAPPING_TOKENS, write_permuted_copy, write_tiny_model
 
 NUM_SAMPLES = 10_000
 NUM_SAMPLES_OF_TWINS = 4_000
 PROMPTS = [[2 + (7 * i + j * j * (i + 3)) % 10 for j in range(1 + i * i // 2)] for i in range(20)]
 """1 to 181 tokens."""
-OTHER_TOKENS = [
-    "g",
-    "e",
-    "ab",
-    EOS,
-    " ",
-    "a",
-    "fab",
-    "f",
-    UNK,
-    "b",
-    "d",
-    "c",
-    "cd",
-    "bc",
-    "X",
-    "fa",
-]
-"""All of the target's but "h" and "i"."""
 SHAPES = {
     "temperature 1": SamplingParams(temperature=1),
     "top-k, top-p and min-p": SamplingParams(temperature=0.7, top_k=8, top_p=0.95, min_p=0.02),
@@ -59,7 +40,7 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def other_draft(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     folder = tmp_path_factory.mktemp("translated") / "draft"
-    return loaded(write_tiny_model(folder, tokens=OTHER_TOKENS, seed=2))
+    return loaded(write_tiny_model(folder, tokens=OVERLAPPING_TOKENS, seed=2))
 
 
 @pytest.fixture(scope="module")
