@@ -21,6 +21,7 @@ from forethought.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
+from forethought.store.appending import Tail
 from forethought.store.records import CommittedRound, Lease, SessionHead
 from forethought.store.session_store import SessionStore
 
@@ -120,6 +121,7 @@ class StoredSession:
         self._lease = holding.lease
         self._rounds = list(holding.rounds)
         self._num_stored = len(self._rounds)
+        self._tail: Tail | None = None  # from the last append
         self._is_ended = False
         self._is_end_stored = False
         self._recovery: asyncio.Task[None] | None = None
@@ -176,7 +178,9 @@ class StoredSession:
         if is_end:
             await self._store.finish(lease, rounds=rounds)
         elif rounds:
-            await self._store.append(lease, rounds)
+            # One that fails leaves none.
+            after, self._tail = self._tail, None
+            self._tail = await self._store.append(lease, rounds, after)
 
     async def _recover(self) -> None:
         while not self._is_given_up():

@@ -16,12 +16,10 @@ from forethought.errors import (
     SessionInUseError,
     SessionNotFoundError,
 )
-from forethought.store.connection import StoreConnection
+from forethought.store.connection import Argument, StoreConnection
 
 _SCRIPT = files("forethought.store").joinpath("sessions.lua").read_text()
 _SCRIPT_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-Argument = bytes | str | int
 
 
 async def run_script(

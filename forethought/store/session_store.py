@@ -8,13 +8,15 @@ where there is none. All keys of a tenant share a hash tag, which a Redis cluste
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
 from forethought.errors import InvalidArgumentError, SessionCorruptError
-from forethought.store.connection import StoreConnection
+from forethought.store.appending import Place, Tail, append_after
+from forethought.store.connection import Argument, StoreConnection
 from forethought.store.record_codec import pack_head, pack_round, unpack_record, unpack_summary
 from forethought.store.records import (
     CommittedRound,
@@ -27,7 +29,7 @@ from forethought.store.records import (
     is_owner,
     is_session_id,
 )
-from forethought.store.session_script import Argument, not_found, run_script
+from forethought.store.session_script import not_found, run_script
 
 _FIRST_FENCE = 1
 _NOBODY = "-"  # where the script wants an owner and does not look at it
@@ -123,10 +125,18 @@ class SessionStore:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         return lease, unpack_record(session_id, tenant, fields)
 
-    async def append(self, lease: Lease, rounds: Sequence[CommittedRound]) -> None:
+    async def append(
+        self, lease: Lease, rounds: Sequence[CommittedRound], after: Tail | None = None
+    ) -> Tail | None:
         """Adds rounds, and renews the lease. Without rounds it only renews the lease.
 
         A round that is stored already, word for word, is no error.
+
+        Args:
+            lease: of the owner.
+            rounds: to be added.
+            after: what the append before it returned. It makes this one cheap, and is never wrong
+                to give or to leave out.
 
         Raises:
             LeaseLostError: another has the session by now, or it was deleted.
@@ -134,7 +144,13 @@ class SessionStore:
             RoundMismatchError: the rounds leave a gap, contradict what is stored, or come after
                 the end of the turn. The metadata has the `round` and `position` that would follow.
         """
-        await self._write(lease, SessionStatus.ACTIVE, rounds, self._times())
+        if after is not None:
+            place = Place(self._keys(lease.tenant, lease.session_id), self._times())
+            tail = await append_after(self._connection, place, lease, after, rounds)
+            if tail is not None:
+                return tail
+        written = await self._write(lease, SessionStatus.ACTIVE, rounds, self._times())
+        return Tail(written[0]) if written else None
 
     async def finish(
         self,
@@ -207,8 +223,8 @@ class SessionStore:
         status: SessionStatus,
         rounds: Sequence[CommittedRound],
         times: tuple[int, int],
-    ) -> None:
-        await self._run("write", lease, times, (status.value, *_packed(lease, rounds)))
+    ) -> list[Any]:
+        return await self._run("write", lease, times, (status.value, *_packed(lease, rounds)))
 
     async def _run(
         self,
@@ -244,9 +260,13 @@ class SessionStore:
 
     def _tenant_keys(self, tenant: str) -> tuple[str, str]:
         """What the keys of all records begin with, and the key of the index."""
-        digest = blake2b(tenant.encode(), digest_size=12).hexdigest()
-        base = f"{self._settings.prefix}:{{{digest}}}"
+        base = f"{self._settings.prefix}:{{{_tenant_hash(tenant)}}}"
         return f"{base}:session:", f"{base}:sessions"
+
+
+@lru_cache(maxsize=1000)
+def _tenant_hash(tenant: str) -> str:
+    return blake2b(tenant.encode(), digest_size=12).hexdigest()
 
 
 def _packed(lease: Lease, rounds: Sequence[CommittedRound]) -> Iterator[Argument]:

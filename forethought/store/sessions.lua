@@ -53,15 +53,18 @@ local function write(state, ttl)
     whole(state.fence), state.owner, whole(state.lease), state.status, whole(state.round),
     whole(state.position), whole(state.prompt), whole(state.created), whole(now),
   }, ' ')
-  redis.call('HSET', record, 's', body .. ' ' .. redis.sha1hex(id .. ' ' .. body))
+  local packed = body .. ' ' .. redis.sha1hex(id .. ' ' .. body)
+  redis.call('HSET', record, 's', packed)
   redis.call('PEXPIRE', record, ttl)
+  return packed
 end
 
 local function save(state)
   state.lease = lease_ms > 0 and now + lease_ms or 0
-  write(state, ttl_ms)
+  local packed = write(state, ttl_ms)
   redis.call('ZADD', index, 'NX', whole(state.created), id)
   redis.call('PEXPIRE', index, ttl_ms)
+  return packed
 end
 
 -- Why this owner may not write, or nil.
@@ -152,7 +155,7 @@ function operations.put()
   return {'OK', whole(fence)}
 end
 
--- append, finish, renew, release: status, rounds
+-- append, finish, renew, release: status, rounds. Answers the state, where it was written
 function operations.write()
   local state, fault = read()
   fault = fault or refusal(state)
@@ -171,8 +174,7 @@ function operations.write()
     redis.call('HSET', record, field[1], field[2])
   end
   state.round, state.position, state.status = round, position, ARGV[7]
-  save(state)
-  return {'OK'}
+  return {'OK', save(state)}
 end
 
 -- acquire: 1 to take it from an owner that may be alive
