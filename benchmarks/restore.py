@@ -87,9 +87,9 @@ def start_proxy(port: int, bytes_per_s: float) -> tuple[subprocess.Popen[bytes],
 
 
 async def run_proxy(port: int, bytes_per_s: float) -> None:
-    from tests.store.proxy import proxied  # noqa: PLC0415
+    from tests.store.proxy import Network, proxied  # noqa: PLC0415
 
-    async with proxied(port, bytes_per_s=bytes_per_s) as own:
+    async with proxied(port, network=Network(bytes_per_s)) as own:
         print(own, flush=True)
         await asyncio.Event().wait()
 

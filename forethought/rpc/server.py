@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection
 
 from forethought.errors import DrainingError, ForethoughtError, LoadingError
 from forethought.rpc.channels import MAX_MESSAGE_BYTES, KeepAlive, keep_alive_options
+from forethought.rpc.event_loop import new_event_loop
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
 
 _log = structlog.get_logger(__name__)
@@ -233,7 +234,8 @@ def _leave() -> NoReturn:
 def run_process(serve: Coroutine[Any, Any, None]) -> None:
     """Runs a tier as a process. A failure that has a name is logged by it, and exits with 1."""
     try:
-        asyncio.run(serve)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve)
     except ForethoughtError as error:
         _log.error("start_failed", reason=error.reason, detail=error.message)
         sys.exit(1)

@@ -1,8 +1,8 @@
 """A whole deployment of processes, with several of each tier, which a storm may break."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from forethought.tier import TierLoad
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from tests.lifecycle.processes import TierProcess
+from tests.ports import free_port
+from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer
 from tests.waiting import NOTHING_HELD, draft_load, target_load, until
 
@@ -30,6 +32,20 @@ class Size:
     num_orchestrators: int = 2
     has_store: bool = True
     """Without one, sessions end with their orchestrator."""
+
+
+class Store(ValkeyServer):
+    """A server with a stretch of network before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Network()
+        self.front_port = free_port()
+
+    @property
+    def front_url(self) -> str:
+        """What everybody uses who is not to meddle."""
+        return f"redis://127.0.0.1:{self.front_port}"
 
 
 class ChaosDeployment:
@@ -58,9 +74,9 @@ class ChaosDeployment:
             *("--draft", ",".join(self.addresses(self.drafts))),
             *("--num-speculative-tokens", "3", "--draft-timeout-s", "1"),
         ]
-        self.store = ValkeyServer() if size.has_store else None
+        self.store = Store() if size.has_store else None
         if self.store is not None:
-            wiring += ["--redis-url", self.store.url]
+            wiring += ["--redis-url", self.store.front_url]
         self.orchestrators = processes("orchestrator", size.num_orchestrators, wiring)
 
     @staticmethod
@@ -104,20 +120,20 @@ class ChaosDeployment:
             return await draft_load(DraftServiceStub(channel))
 
 
-@contextmanager
-def started(deployment: ChaosDeployment) -> Iterator[ChaosDeployment]:
+@asynccontextmanager
+async def started(deployment: ChaosDeployment) -> AsyncGenerator[ChaosDeployment]:
     """Its processes, started; killed in the end, paused ones too."""
-    try:
-        if deployment.store is not None:
-            deployment.store.start()
+    store = deployment.store
+    async with AsyncExitStack() as cleanup:
+        if store is not None:
+            cleanup.callback(store.kill)
+            store.start()
+            front = proxied(store.port, network=store.network, listen_port=store.front_port)
+            await cleanup.enter_async_context(front)
         for process in deployment.all:
+            cleanup.callback(process.kill)
             process.start()
         yield deployment
-    finally:
-        for process in deployment.all:
-            process.kill()
-        if deployment.store is not None:
-            deployment.store.kill()
 
 
 async def is_serving(process: TierProcess) -> bool:

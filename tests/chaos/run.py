@@ -52,7 +52,7 @@ async def run_chaos(model: Path, logs: Path, options: ChaosOptions) -> ChaosRepo
     Raises:
         AssertionError: a process does not come back, or holds something in the end.
     """
-    with started(ChaosDeployment(model, logs, options.size)) as deployment:
+    async with started(ChaosDeployment(model, logs, options.size)) as deployment:
         await deployment.until_serving()
         async with AsyncExitStack() as cleanup:
             clients = [

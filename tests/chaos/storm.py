@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.deployment import ChaosDeployment, is_serving
+from tests.chaos.deployment import ChaosDeployment, Store, is_serving
 from tests.lifecycle.processes import TierProcess
+from tests.store.proxy import Network
 from tests.store.servers import ValkeyServer
 
 Fault = Callable[[Any, random.Random], Awaitable[None]]
@@ -71,8 +72,26 @@ async def stop(store: ValkeyServer, _: random.Random) -> None:
     await asyncio.to_thread(store.start)
 
 
+SLOW = (Network(latency_s=0.2), Network(latency_s=1.0), Network(bytes_per_s=2000))
+"""Within the time limit of a call, beyond it, and too narrow for what there is to store."""
+
+
+async def slow(store: Store, rng: random.Random) -> None:
+    """For some seconds its answers travel slowly."""
+    worse, better = rng.choice(SLOW), Network()
+    store.network.latency_s, store.network.bytes_per_s = worse.latency_s, worse.bytes_per_s
+    await asyncio.sleep(4.0)
+    store.network.latency_s, store.network.bytes_per_s = better.latency_s, better.bytes_per_s
+
+
 PROCESS_FAULTS: Mapping[str, Fault] = {"kill": kill, "pause": pause, "restart": restart}
-STORE_FAULTS: Mapping[str, Fault] = {"flush": flush, "fill": fill, "pause": pause, "stop": stop}
+STORE_FAULTS: Mapping[str, Fault] = {
+    "flush": flush,
+    "fill": fill,
+    "pause": pause,
+    "slow": slow,
+    "stop": stop,
+}
 FAULTS: Mapping[str, Mapping[str, Fault]] = {
     "target": PROCESS_FAULTS,
     "draft": PROCESS_FAULTS,

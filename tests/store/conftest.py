@@ -5,9 +5,12 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 from redis import Redis
 
+from forethought.store.breaker import BreakerSettings
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.session_store import SessionStore
 from tests.store.servers import ValkeyServer
+
+BREAKER = BreakerSettings(max_failures=3, first_pause_s=0.05, max_pause_s=0.2)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +37,16 @@ def own_server() -> Generator[ValkeyServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnection]:
+    # Longer than a busy machine takes for a call.
+    connection = StoreConnection(
+        ConnectionSettings(own_server.url, connect_timeout_s=1, timeout_s=1, breaker=BREAKER)
+    )
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

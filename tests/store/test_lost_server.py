@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from time import perf_counter
 
@@ -23,35 +22,12 @@ from forethought.store.session_store import SessionStore
 from forethought.store.write_behind import WriteBehind, WriteBehindSettings
 from tests.ports import free_port
 from tests.store.blocks import FORMAT, a_chain, numbers_of
+from tests.store.connections import until_back
 from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head, some_rounds
 from tests.waiting import until
 
 TIMEOUT_S = 0.5
-BREAKER = BreakerSettings(max_failures=3, first_pause_s=0.05, max_pause_s=0.2)
-
-
-@pytest.fixture
-async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnection]:
-    # Longer than a busy machine takes for a call.
-    connection = StoreConnection(
-        ConnectionSettings(own_server.url, connect_timeout_s=1, timeout_s=1, breaker=BREAKER)
-    )
-    yield connection
-    await connection.close()
-
-
-async def until_back(connection: StoreConnection) -> None:
-    """Returns when calls go through again."""
-
-    async def answers() -> bool:
-        try:
-            return bool(await connection.run(lambda client: client.ping()))
-        except StoreUnavailableError:
-            return False
-
-    await until(answers)
-    assert connection.state is BreakerState.CLOSED
 
 
 async def test_a_server_that_was_started_again_is_used_without_an_error(

@@ -7,7 +7,7 @@ from forethought.store.block_store import BlockStore
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.write_behind import WriteBehind
 from tests.store.blocks import FORMAT, a_chain, numbers_of
-from tests.store.proxy import proxied
+from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer
 
 LARGE = replace(FORMAT, shape=(30, 2, 16, 192))
@@ -22,7 +22,7 @@ async def test_a_slow_server_is_measured_and_nothing_fails(
     for block_id in chain:
         writer.offer(block_id, numbers_of(block_id, LARGE))
     await writer.close(timeout_s=20)
-    async with proxied(shared_server.port, bytes_per_s=BYTES_PER_S) as port:
+    async with proxied(shared_server.port, network=Network(BYTES_PER_S)) as port:
         # Far too short for all of it at once: 3.7 MB.
         slow = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{port}", timeout_s=1))
         store = BlockStore(slow, LARGE)

@@ -1,5 +1,6 @@
 """A store behind TLS, whose certificate is looked at."""
 
+import asyncio
 import shutil
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from forethought.errors import StoreUnavailableError
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.session_store import SessionStore
+from tests.store.connections import until_open
 from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head
@@ -54,6 +56,10 @@ async def test_a_store_is_used_through_tls(tls_port: int, certificate: tuple[Pat
     head = a_head()
     await store.create(head, "here#1")
     assert (await store.load(TENANT, head.session_id)).head == head
+    await until_open(connection)
+    big = "x" * 2**18
+    answers = await asyncio.gather(*(connection.pipelined(("ECHO", big)) for _ in range(5)))
+    assert answers == [big.encode()] * 5
     await connection.close()
 
 
