@@ -18,10 +18,11 @@ from forethought.errors import (
 from forethought.store import appending
 from forethought.store.appending import Place, Tail, append_after
 from forethought.store.breaker import BreakerState
-from forethought.store.connection import StoreConnection
+from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.records import CommittedRound, Lease, SessionRecord
 from forethought.store.session_store import SessionStore, SessionStoreSettings
 from tests.store.connections import until_back, until_open
+from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head, some_rounds
 
@@ -261,3 +262,19 @@ async def test_a_refusal_belongs_to_its_call(connection: StoreConnection):
     assert answers[0] == b"a"
     assert isinstance(answers[1], hiredis.ReplyError)
     assert answers[2] == b"b"
+
+
+async def test_calls_that_share_a_connection_do_not_wait_for_each_other(
+    shared_server: ValkeyServer, redis: Redis
+):
+    async with proxied(shared_server.port, network=Network(latency_s=0.1)) as port:
+        connection = StoreConnection(
+            ConnectionSettings(f"redis://127.0.0.1:{port}", connect_timeout_s=10, timeout_s=10)
+        )
+        await until_open(connection)
+        began = perf_counter()
+        answers = await asyncio.gather(*(connection.pipelined(("ECHO", n)) for n in range(50)))
+        took_s = perf_counter() - began
+        assert answers == [b"%d" % n for n in range(50)]
+        assert 0.1 <= took_s < 50 * 0.1 / 4
+        await connection.close()
