@@ -6,7 +6,8 @@ store, take turns.
 
 Tokens a second from the first token of an answer to its last, and the median over repeats of the
 ratio of neighbours: the machine may be busy, and both of a pair see the same. Beside it the
-processor time of each orchestrator for a token, which depends less on who else is there.
+processor time of each orchestrator and of the store for a token, which depends less on who else is
+there.
 """
 
 import argparse
@@ -51,10 +52,11 @@ class Arm:
     client: GenerationClient
     process: psutil.Process
 
-    def processor_s(self) -> float:
-        """Processor time so far, all threads, seconds."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+
+def processor_s(process: psutil.Process) -> float:
+    """Processor time so far, all threads, seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def with_and_without_store(port: int, num_threads: int) -> tuple[list[Tier], str, str]:
@@ -89,14 +91,15 @@ async def pace_of(client: GenerationClient, request: GenerationRequest) -> float
     return (len(times) - 1) / (times[-1] - times[0])
 
 
-async def compare(stored: Arm, plain: Arm, options: Options) -> None:
+async def compare(stored: Arm, plain: Arm, valkey: psutil.Process, options: Options) -> None:
     """One stream, in turns."""
+    processes = (stored.process, plain.process, valkey)
     for k in (0, 4):
         request = asking(k, options.max_tokens)
         for arm in (stored, plain):
             await pace_of(arm.client, request)
         pairs = []
-        before = {arm: arm.processor_s() for arm in (stored, plain)}
+        before = [processor_s(process) for process in processes]
         for repeat in range(options.repeats):
             order = (stored, plain) if repeat % 2 else (plain, stored)
             paces = {arm: await pace_of(arm.client, request) for arm in order}
@@ -104,11 +107,15 @@ async def compare(stored: Arm, plain: Arm, options: Options) -> None:
         ratio = median(with_store / without for with_store, without in pairs)
         with_store, without = (median(column) for column in zip(*pairs, strict=True))
         num_tokens = options.max_tokens * options.repeats
-        costs = [(arm.processor_s() - before[arm]) * 1000 / num_tokens for arm in (stored, plain)]
+        costs = [
+            (processor_s(process) - earlier_s) * 1000 / num_tokens
+            for process, earlier_s in zip(processes, before, strict=True)
+        ]
         print(
             f"K = {k}: {with_store:.1f} tokens/s with a store, {without:.1f} without, "
             f"ratio of neighbours {ratio:.3f} (median of {len(pairs)}); processor time of the "
-            f"orchestrator a token {costs[0]:.2f} and {costs[1]:.2f} ms",
+            f"orchestrator a token {costs[0]:.2f} and {costs[1]:.2f} ms, of the store "
+            f"{costs[2]:.2f} ms",
             flush=True,
         )
 
@@ -179,6 +186,7 @@ async def main(options: Options) -> None:
                     await compare(
                         Arm(stored, processes["orchestrator"]),
                         Arm(plain, processes["without-store"]),
+                        processes["valkey"],
                         options,
                     )
                 if options.pause_s:
