@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 from forethought.tier import PassCost
 from orchestrator.acceptance import Expectation
-from orchestrator.costs import DraftCosts, PassCosts
 from orchestrator.paces import Level, Levels
 from orchestrator.round import Round
+from orchestrator.round_costs import RoundCosts
 
 _WORTH_SPECULATING = 1.05
 """Speculation must promise so many times the speed of plain decoding, to begin."""
@@ -35,9 +35,9 @@ _STANDS_APART = 0.2
 """Tokens a round that a session must gain by drafting less than the others."""
 _ROUNDS_TO_HOLD = 4
 """Rounds of each session until K is chosen anew, so that all get to go by it."""
-_DECISIONS_TO_TRIAL = 8
+_DECISIONS_TO_TRIAL = 12
 """While speculation is on, one round after so many decisions tries another K."""
-_DECISIONS_TO_COMPARE = 48
+_DECISIONS_TO_COMPARE = 64
 """While speculation is on, after so many decisions there is none until the next: how fast plain
 decoding is by now."""
 _EXPLORATION_SHARE = 0.01
@@ -48,11 +48,6 @@ _MAX_OWED_S = 0.25
 """Time that is paid back at most."""
 _LEAST_LOSS_S = 0.05
 """Of an attempt that is not expected to pay."""
-_FORGOTTEN_A_ROUND = 0.003
-"""Of what was learned of the cost of drafts, with each pass that makes none."""
-_SMOOTHING = 0.1
-_MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
-_MIN_TIMEOUT_S = 0.02
 
 
 @dataclass(eq=False, slots=True)
@@ -71,6 +66,7 @@ class Place:
     """Where in a stint a round was asked for."""
 
     stint: Stint
+    expected: Expectation
     is_early: bool  # what went before is still under way
 
 
@@ -90,10 +86,7 @@ class Economy:
         draft_costs: tuple[PassCost, ...] = (),
     ) -> None:
         self.max_k = max_k
-        self._nominal_passes = PassCosts(target_costs)
-        self._passes = PassCosts(target_costs)
-        self._known_draft_costs: tuple[PassCost, ...] = ()
-        self._drafts = DraftCosts(None)
+        self.costs = RoundCosts(target_costs, draft_costs)
         self._members: set[Hashable] = set()  # sessions under way
         self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
         self._places: dict[Hashable, Place] = {}  # of their rounds under way
@@ -101,22 +94,7 @@ class Economy:
         self._stint = Stint(self._levels.at(1), 0)
         self._num_held = 0  # rounds of sessions since the last decision
         self._mean = Expectation([0.0] * (max_k + 1), [1.0] * (max_k + 1))  # at that time
-        self._batch_size = 1.0  # sessions in a pass of the target
-        self._queueing = {False: 0.0, True: 0.0}  # by whether all draft: waiting / computing
-        self._overhead_s = 0.001
         self._saved_s = 0.0  # for drafts that are not expected to pay; below 0 it is owed
-        self.know_draft(draft_costs)
-
-    def know_draft(self, costs: tuple[PassCost, ...]) -> None:
-        """The draft tier has said how long its passes take."""
-        if costs and costs is not self._known_draft_costs and costs != self._known_draft_costs:
-            self._known_draft_costs = costs
-            self._drafts = DraftCosts(PassCosts(costs))
-
-    @property
-    def drafts_are_computed(self) -> bool:
-        """Whether the draft tier runs a model, as far as is known."""
-        return bool(self._known_draft_costs)
 
     def join(self, member: Hashable, expected: Expectation) -> bool:
         """A session begins that expects so much of its drafts.
@@ -126,9 +104,15 @@ class Economy:
             and where it shares a processor with the target, everybody's next token waits for it.
         """
         self._members.add(member)
+        if len(self._members) == 1:
+            # The load that was is over, and this session alone decides.
+            self.costs.batch_size = 1.0
+            self._decide(expected)
         if self._stint.k:
             return self._levels.at(len(self._members)) is self._stint.level
-        return not self.drafts_are_computed and self._promise(expected)[1] > _WORTH_SPECULATING
+        return (
+            not self.costs.drafts_are_computed and self._promise(expected)[1] > _WORTH_SPECULATING
+        )
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -143,11 +127,11 @@ class Economy:
         self._num_held += 1
         is_other_load = self._levels.at(len(self._members)) is not self._stint.level
         if is_other_load or self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
-            self._decide()
+            self._decide(self._mean_expectation())
             self._num_held = 0
         stint = self._stint
         is_early = stint.num_rounds < len(self._members)
-        self._places[member] = Place(stint, is_early)
+        self._places[member] = Place(stint, expected, is_early)
         stint.num_rounds += 1
         if not stint.k:
             return 0
@@ -155,9 +139,7 @@ class Economy:
 
     def timeout_s(self, expected: Expectation, k: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
-        # Meanwhile plain decoding would have made as many tokens as are expected of it.
-        gain_s = (expected.tokens[k] - 1) * self._round_s(0, expected)
-        return max(gain_s, 2 * self._drafts.estimate(k, self._batch_size), _MIN_TIMEOUT_S)
+        return self.costs.timeout_s(k, expected, len(self._expectations))
 
     def learn(
         self,
@@ -177,45 +159,21 @@ class Economy:
         """
         if not judged.session.round:
             return  # most of it was the prompt
-        self._learn_costs(judged, is_first_draft=is_first_draft)
+        all_draft = self._stint.k > 0
+        self.costs.learn(judged, all_draft=all_draft, is_first_draft=is_first_draft)
         place = self._places.pop(member, None)
         if place is not None:
             self._learn_pace(place, judged, is_preparing=is_preparing)
 
-    def _learn_costs(self, judged: Round, *, is_first_draft: bool) -> None:
-        """Passes, drafts, and what stands around them."""
-        k, timings = judged.ask.num_speculative_tokens, judged.target_timings
-        self._batch_size += _SMOOTHING * (timings.batch_size - self._batch_size)
-        forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
-        if timings.num_batch_tokens and forward_s:
-            self._passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
-        if forward_s:
-            waiting = min(queue_s / forward_s, _MAX_WAITING)
-            known = self._queueing[self._stint.k > 0]
-            weight = _SMOOTHING / max(timings.batch_size, 1)
-            self._queueing[self._stint.k > 0] += weight * (waiting - known)
-        if k and is_first_draft:
-            pass  # the draft tier had the prompt to compute
-        elif k and not judged.draft_failed:
-            self._drafts.observe(k, self._batch_size, judged.speculation_ns / 1e9)
-        elif judged.was_late:
-            # It takes at least as long as it was waited for.
-            seconds = judged.speculation_ns / 1e9
-            known = self._drafts.estimate(k, self._batch_size)
-            self._drafts.observe(k, self._batch_size, max(seconds, known))
-        around_s = max(judged.verification_ns / 1e9 - forward_s - queue_s, 0)
-        around_s += judged.rejection_ns / 1e9
-        self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
-        if not k:
-            self._drafts.forget(_FORGOTTEN_A_ROUND / self._num_alike())
-
     def _learn_pace(self, place: Place, judged: Round, *, is_preparing: bool) -> None:
         """How fast a round was, and what speculation gains or loses."""
-        seconds = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
-        seconds /= 1e9
-        num_tokens, num_members = len(judged.outcome.tokens), max(len(self._members), 1)
+        took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
+        seconds = took_ns / 1e9
+        # What was accepted in a few rounds is chance. What is expected comes of many.
+        num_tokens = place.expected.tokens[judged.ask.num_speculative_tokens]
+        num_members = max(len(self._members), 1)
         stint, level = place.stint, place.stint.level
-        nominal_s = self._nominal_passes.estimate(num_members) + 0.001
+        nominal_s = self.costs.nominal_s(num_members)
         weight = 1 / num_members
         if stint.k:
             if not is_preparing:
@@ -232,16 +190,17 @@ class Economy:
             saved_s = self._saved_s + weight * _EXPLORATION_SHARE * seconds
             self._saved_s = min(saved_s, max(_MAX_SAVED_S, 1.5 * level.loss_s))
 
-    def _decide(self) -> None:
-        """Chooses K anew."""
-        num_members = len(self._members)
-        mean = self._mean = self._mean_expectation()
+    def _decide(self, mean: Expectation) -> None:
+        """Chooses K anew, for sessions that expect so much on average."""
+        self._mean = mean
         best, promise = self._promise(mean)
-        stint, level = self._stint, self._levels.at(num_members)
+        stint, level = self._stint, self._levels.at(len(self._members))
         stint.num_decisions += 1
         if not stint.k or stint.level is not level:
             self._go_on(level, best if self._may_begin(level, promise) else 0)
-        elif not self._pays(stint, promise) or stint.num_decisions > _DECISIONS_TO_COMPARE:
+        elif not self._pays(stint, promise):
+            self._give_up(stint, promise)
+        elif stint.num_decisions > _DECISIONS_TO_COMPARE:
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
             stint.k = best
@@ -252,6 +211,18 @@ class Economy:
         best = max(rates)
         return rates.index(best) + 1, best / self._rate(0, expected)
 
+    def _rate(self, k: int, expected: Expectation) -> float:
+        """Tokens a second of a session, if all ask for K tokens."""
+        return self.costs.rate(k, expected, len(self._expectations))
+
+    def _mean_expectation(self) -> Expectation:
+        members = self._expectations.values()
+        num = len(members)
+        return Expectation(
+            [sum(column) / num for column in zip(*(each.lengths for each in members), strict=True)],
+            [sum(column) / num for column in zip(*(each.tokens for each in members), strict=True)],
+        )
+
     def _may_begin(self, level: Level, promise: float) -> bool:
         """Whether it is time to speculate."""
         gain = self._levels.known_gain(len(self._members))
@@ -260,8 +231,8 @@ class Economy:
         if not level.plain.is_known:
             return False  # there would be nothing to compare it with
         if promise > _WORTH_SPECULATING and gain is None:
-            return self._saved_s >= 0
-        return self._saved_s >= max(level.loss_s, _LEAST_LOSS_S)
+            return self._saved_s >= -_LEAST_LOSS_S
+        return self._saved_s >= level.loss_s
 
     def _pays(self, stint: Stint, promise: float) -> bool:
         """Whether speculation goes on."""
@@ -270,16 +241,19 @@ class Economy:
 
     def _go_on(self, level: Level, k: int) -> None:
         """With this K, at this load."""
-        stint = self._stint
-        if stint.level is level and (k > 0) == (stint.k > 0):
-            return
-        if stint.k and stint.lost_s > 0:
-            # An attempt that fails ends with its second decision.
-            share = min(2 / stint.num_decisions, 1.0)
-            stint.level.loss_s = stint.lost_s * share
-        if k:
-            level.begin()
-        self._stint = Stint(level, k)
+        if level is not self._stint.level or (k > 0) != (self._stint.k > 0):
+            if k:
+                level.begin()
+            self._stint = Stint(level, k)
+
+    def _give_up(self, stint: Stint, promise: float) -> None:
+        """Notes what an attempt has lost, and speculates no more."""
+        # Another one that fails ends with its second decision.
+        share = min(2 / stint.num_decisions, 1.0)
+        stint.level.loss_s = max(stint.lost_s * share, _LEAST_LOSS_S)
+        if stint.level.compare() is None:
+            stint.level.gain = min(promise, 1.0)
+        self._go_on(stint.level, 0)
 
     def _is_trying(self) -> bool:
         """Whether all take one round of another K, to see what it costs by now."""
@@ -296,48 +270,17 @@ class Economy:
 
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""
-        most = self._stint.k
-        if len(self._expectations) == 1:
+        most, num_sessions = self._stint.k, len(self._expectations)
+        if num_sessions == 1:
             return most
-        mean, num_alike = self._mean, self._num_alike()
-        price = self._rate(most, mean) * num_alike  # tokens that a second is worth
-        # On average, since passes grow in steps: the token that climbs one is not to blame.
-        num_more = max(num_alike * mean.lengths[most], 1e-9)
-        more_s = self._passes.estimate(num_alike + num_more) - self._passes.estimate(num_alike)
+        costs, mean = self.costs, self._mean
+        price = self._rate(most, mean) * max(num_sessions, costs.batch_size)  # tokens a second
+        token_s = costs.token_s(most, mean, num_sessions)
 
         def gain(k: int) -> float:
-            pass_s = expected.lengths[k] * more_s / num_more
-            draft_s = self._drafts.estimate(k, num_alike) / num_alike
-            return expected.tokens[k] - price * (pass_s + draft_s)
+            share_s = expected.lengths[k] * token_s + costs.draft_share_s(k, num_sessions)
+            return expected.tokens[k] - price * share_s
 
         best = max(range(most + 1), key=gain)
         # Only who clearly gains stands apart: others wait for the longest draft all the same.
         return best if gain(best) > _STANDS_APART + gain(most) else most
-
-    def _rate(self, k: int, expected: Expectation) -> float:
-        """Tokens a second of a session, if all ask for K tokens."""
-        return expected.tokens[k] / self._round_s(k, expected)
-
-    def _mean_expectation(self) -> Expectation:
-        members = self._expectations.values()
-        num = len(members)
-        return Expectation(
-            [sum(column) / num for column in zip(*(each.lengths for each in members), strict=True)],
-            [sum(column) / num for column in zip(*(each.tokens for each in members), strict=True)],
-        )
-
-    def _num_alike(self) -> float:
-        """Sessions that share a pass. Those that have just come are not in any pass yet."""
-        return max(self._batch_size, len(self._expectations), 1.0)
-
-    def _round_s(self, k: int, expected: Expectation) -> float:
-        """How long a round takes if all sessions ask for K tokens."""
-        lengths, num_alike = expected.lengths, self._num_alike()
-        others = (num_alike - 1) * (1 + lengths[k])
-        pass_s = self._passes.estimate(others + 1)
-        if k and lengths[1] > 0:
-            # A proposer that looks texts up drafts all that it is asked for, or nothing.
-            length = lengths[k] / lengths[1]
-            pass_s += lengths[1] * (self._passes.estimate(others + 1 + length) - pass_s)
-        draft_s = self._drafts.estimate(k, num_alike)
-        return draft_s + pass_s * (1 + self._queueing[k > 0]) + self._overhead_s

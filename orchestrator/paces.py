@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 
 _MEMORY = 48.0
 """Rounds of all sessions under way after which one weighs 1/e."""
-_ROUNDS_TO_COMPARE = 8.0
+_ROUNDS_TO_COMPARE = 4.0
 """Of all sessions, with drafts and without, before one is said to be faster."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """Tokens over the time that plain decoding was expected to take for one; what was seen fades."""
+    """Tokens over the time that plain decoding should take for one; what was seen fades."""
 
     num_rounds: float = 0.0
     _tokens: float = 0.0
     _time: float = 0.0
 
-    def observe(self, num_tokens: int, time: float, weight: float) -> None:
+    def observe(self, num_tokens: float, time: float, weight: float) -> None:
         """A round made so many tokens.
 
         Args:
-            num_tokens: committed.
+            num_tokens: that such a round commits.
             time: that it took, over what one token was expected to take without a draft.
             weight: of the round. Of n sessions under way, all report theirs.
         """
@@ -55,8 +55,8 @@ class Level:
     speculative: Pace = field(default_factory=Pace)
     gain: float | None = None
     """Speculation over plain decoding, when they were compared last; None if never."""
-    loss_s: float = 0.0
-    """What speculation lost the last time that it lost, of the deployment's time."""
+    loss_s: float = 0.05
+    """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
 
     def compare(self) -> float | None:
         """Takes the gain from what was seen; None if that is too little."""

@@ -110,7 +110,7 @@ class AdaptivePolicy:
         k = self._economy.choose(self, expected)
         if not k:
             return Ask(0)
-        if self._economy.drafts_are_computed and self._num_to_prepare:
+        if self._economy.costs.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
             self._num_to_prepare -= 1
             return Ask(0, prepares=True)
@@ -120,9 +120,7 @@ class AdaptivePolicy:
         num_asked = judged.ask.num_speculative_tokens
         is_first = num_asked > 0 and not self._has_asked
         self._has_asked = self._has_asked or num_asked > 0
-        self._economy.learn(
-            self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares
-        )
+        self._economy.learn(self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares)
         if not num_asked:
             self._acceptance.fade()
         elif not judged.draft_failed or (judged.was_late and not is_first):

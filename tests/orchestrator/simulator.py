@@ -22,6 +22,7 @@ from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
 MAX_K = 8
+REQUEST_LEN, PROMPT_LEN = 48, 40
 TOKEN = OutputToken(9, TokenOrigin.BONUS, None, 1.0)
 
 
@@ -102,17 +103,15 @@ def serve(
     new_policy: Callable[[Session], SpeculationPolicy],
     num_sessions: int,
     num_requests: int,
-    num_tokens: int = 48,
-    num_prompt_tokens: int = 40,
 ) -> Run:
-    """Requests of so many tokens, so many at a time, the next when one has ended."""
+    """Short requests, so many at a time, the next when one has ended."""
     run = Run()
     seats: list[Seat] = []
     while num_requests or seats:
         while num_requests and len(seats) < num_sessions:
             num_requests -= 1
-            session = replace(new_session(num_requests), max_len=1 + num_tokens, round=0)
-            seat = Seat(new_policy(session), session, num_prompt_tokens, num_prompt_tokens)
+            session = replace(new_session(num_requests), max_len=1 + REQUEST_LEN, round=0)
+            seat = Seat(new_policy(session), session, PROMPT_LEN, PROMPT_LEN)
             seats.append(seat)
         _turn(world, seats, run)
         for seat in [each for each in seats if each.session.room <= 0]:
@@ -140,7 +139,9 @@ def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     if num_drafting:
         pass_s *= 1 + world.contention
     if world.contention:
-        pass_s += world.draft_step_s(sum(_drafts_prompt(*each) for each in zip(seats, asks)))
+        pass_s += world.draft_step_s(
+            sum(_drafts_prompt(*each) for each in zip(seats, asks, strict=True))
+        )
     timings = RoundTimings(0, round(pass_s * 1e9), 0, len(seats), num_tokens)
     draft_s = max(waited) if num_drafting else 0.0
     run.seconds += draft_s + pass_s + world.overhead_s
