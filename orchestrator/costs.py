@@ -19,9 +19,14 @@ _MAX_SURPRISE = 1.0
 
 
 class Correction:
-    """How much longer things of each size take than expected."""
+    """How much longer things of each size take than expected.
 
-    def __init__(self) -> None:
+    Args:
+        prior: what to believe while nothing has been seen; None: that all is as expected.
+    """
+
+    def __init__(self, prior: "Correction | None" = None) -> None:
+        self._prior = prior
         self._log_factors: dict[int, float] = {}
         self._num_seen: dict[int, float] = {}
 
@@ -52,7 +57,7 @@ class Correction:
     def _log_factor(self, size: int) -> float:
         factors = self._log_factors
         if not factors:
-            return 0.0
+            return self._prior._log_factor(size) if self._prior else 0.0  # noqa: SLF001
         nearest = size if size in factors else min(factors, key=lambda each: abs(each - size))
         return factors[nearest]
 
@@ -64,13 +69,14 @@ class PassCosts:
         measured: what the tier measured when it started, smallest first. Empty: a pass is expected
             to take a millisecond, and a thirtieth of that more for each further token, until it is
             seen.
+        like: other passes of the same tier, to be taken for these until one has been seen.
     """
 
-    def __init__(self, measured: Sequence[PassCost]) -> None:
+    def __init__(self, measured: Sequence[PassCost], like: "PassCosts | None" = None) -> None:
         known = measured or (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
         self._sizes = [cost.num_tokens for cost in known]
         self._seconds = [cost.forward_ns / 1e9 for cost in known]
-        self._correction = Correction()
+        self._correction: Correction = Correction(like._correction if like else None)  # noqa: SLF001
 
     def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:
         """A pass over so many tokens took so long, says one of the sessions that share it."""

@@ -210,7 +210,7 @@ class Generation:
     def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
         if self._proposer.model is not None:
-            self._experience.economy.know_draft(self._proposer.model.pass_costs)
+            self._experience.economy.costs.know_draft(self._proposer.model.pass_costs)
         num_failures = self._num_earlier_failures + self._proposer.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens

@@ -22,9 +22,6 @@ from orchestrator.session import Session
 _ROUNDS_TO_PREPARE = 3
 """Between the wish for a draft and the first request for one, where a model makes it."""
 
-_ROUNDS_TO_BE_SURE = 8
-"""Before that, where several sessions are under way: K may be about to change with their number."""
-
 
 class SpeculationPolicy(Protocol):
     """Chooses K for the rounds of one session. Zero is a normal answer."""
@@ -98,18 +95,12 @@ class AdaptivePolicy:
         self._economy = experience.economy
         self._shared = experience.acceptance(session)
         self._acceptance = Acceptance(self._shared)
-        self._is_exploring = False
+        self.expects_speculation = self._economy.max_k > 0 and self._economy.join(
+            self, self._acceptance.expect(self._economy.max_k)
+        )
         self._has_asked = False  # for a draft
-        self._num_wished = 0  # rounds in which a draft was wanted before there could be one
-        self._num_prepared = 0  # rounds that the draft tier has had to compute the prompt
-
-    @property
-    def expects_speculation(self) -> bool:
-        # A model gets ready from the second round on: where it shares a processor with the target,
-        # the first token would wait for it, and that of everybody else who begins now.
-        if self._economy.drafts_are_computed:
-            return False
-        return self._economy.choose(self, self._acceptance.expect(self._economy.max_k)) > 0
+        # Rounds that the draft tier still gets to compute the prompt.
+        self._num_to_prepare = 0 if self.expects_speculation else _ROUNDS_TO_PREPARE
 
     def ask(self, session: Session) -> Ask:
         # The first round computes the prompt, as with `FixedPolicy`.
@@ -118,17 +109,10 @@ class AdaptivePolicy:
         expected = self._acceptance.expect(self._economy.max_k)
         k = self._economy.choose(self, expected)
         if not k:
-            k = self._economy.explore(expected)
-            self._is_exploring = k > 0
-        if not k:
             return Ask(0)
-        if self._economy.drafts_are_computed and self._num_prepared < _ROUNDS_TO_PREPARE:
+        if self._economy.costs.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
-            # Beside other sessions it is not even told before it is clear that all still want it.
-            self._num_wished += 1
-            if self._num_wished <= _ROUNDS_TO_BE_SURE * (self._economy.num_members > 1):
-                return Ask(0)
-            self._num_prepared += 1
+            self._num_to_prepare -= 1
             return Ask(0, prepares=True)
         return Ask(k, self._economy.timeout_s(expected, k))
 
@@ -136,10 +120,7 @@ class AdaptivePolicy:
         num_asked = judged.ask.num_speculative_tokens
         is_first = num_asked > 0 and not self._has_asked
         self._has_asked = self._has_asked or num_asked > 0
-        self._economy.learn(judged, is_first_draft=is_first)
-        if self._is_exploring and num_asked:
-            self._economy.pay_exploration(judged)
-            self._is_exploring = False
+        self._economy.learn(self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares)
         if not num_asked:
             self._acceptance.fade()
         elif not judged.draft_failed or (judged.was_late and not is_first):

@@ -22,6 +22,7 @@ from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
 MAX_K = 8
+REQUEST_LEN, PROMPT_LEN = 48, 40
 TOKEN = OutputToken(9, TokenOrigin.BONUS, None, 1.0)
 
 
@@ -35,6 +36,7 @@ class World:
     offered: float = 1.0  # how often there is a draft
     noise: float = 0.1  # standard deviation of the logarithm of times
     overhead_s: float = 0.001
+    contention: float = 0.0  # how much longer a pass takes beside drafts, on a processor they share
     dice: random.Random = field(default_factory=lambda: random.Random(1))
 
     def about(self, seconds: float) -> float:
@@ -77,44 +79,97 @@ def experience_of(world: World) -> Experience:
     return Experience(Economy(MAX_K, measured(world.pass_s), measured(world.draft_step_s)))
 
 
+@dataclass
+class Seat:
+    """A session and who chooses for it."""
+
+    policy: SpeculationPolicy
+    session: Session
+    num_prompt_tokens: int = 0  # that both tiers still have to compute
+    num_to_draft_first: int = 0  # that the draft tier still has to compute
+
+
 def play(world: World, policies: Sequence[SpeculationPolicy], num_rounds: int) -> Run:
     """Some rounds of as many sessions as there are policies."""
     run = Run()
-    sessions = [new_session(index) for index in range(len(policies))]
+    seats = [Seat(policy, new_session(index)) for index, policy in enumerate(policies)]
     for _ in range(num_rounds):
-        asks = [policy.ask(each) for policy, each in zip(policies, sessions, strict=True)]
-        wanted = [world.draft_len(ask.num_speculative_tokens) for ask in asks]
-        num_drafting = sum(length > 0 for length in wanted)
-        made_s = max(wanted) * world.about(world.draft_step_s(max(num_drafting, 1)))
-        waited = [
-            min(made_s, ask.timeout_s or math.inf) if ask.num_speculative_tokens else 0.0
-            for ask in asks
-        ]
-        are_late = [
-            length > 0 and waited_s < made_s
-            for length, waited_s in zip(wanted, waited, strict=True)
-        ]
-        lengths = [0 if late else length for length, late in zip(wanted, are_late, strict=True)]
-        num_tokens = sum(lengths) + len(lengths)
-        pass_s = world.about(world.pass_s(num_tokens))
-        timings = RoundTimings(0, round(pass_s * 1e9), 0, len(policies), num_tokens)
-        draft_s = max(waited) if num_drafting else 0.0
-        run.seconds += draft_s + pass_s + world.overhead_s
-        run.ks += [ask.num_speculative_tokens for ask in asks]
-        for index, policy in enumerate(policies):
-            judged = _judged(world, sessions[index], asks[index], lengths[index])
-            waited_s = draft_s + 0.0004 if wanted[index] else 0.0004
-            policy.learn(
-                replace(
-                    judged,
-                    speculation_ns=round(waited_s * 1e9),
-                    verification_ns=round((pass_s + world.overhead_s) * 1e9),
-                    target_timings=timings,
-                    draft_failed=are_late[index],
-                )
-            )
-            run.num_tokens += len(judged.outcome.tokens)
+        _turn(world, seats, run)
     return run
+
+
+def serve(
+    world: World,
+    new_policy: Callable[[Session], SpeculationPolicy],
+    num_sessions: int,
+    num_requests: int,
+) -> Run:
+    """Short requests, so many at a time, the next when one has ended."""
+    run = Run()
+    seats: list[Seat] = []
+    while num_requests or seats:
+        while num_requests and len(seats) < num_sessions:
+            num_requests -= 1
+            session = replace(new_session(num_requests), max_len=1 + REQUEST_LEN, round=0)
+            seat = Seat(new_policy(session), session, PROMPT_LEN, PROMPT_LEN)
+            seats.append(seat)
+        _turn(world, seats, run)
+        for seat in [each for each in seats if each.session.room <= 0]:
+            seat.policy.close()
+            seats.remove(seat)
+    return run
+
+
+def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
+    """One pass that all sessions share."""
+    asks = [seat.policy.ask(seat.session).within(seat.session.room) for seat in seats]
+    wanted = [world.draft_len(ask.num_speculative_tokens) for ask in asks]
+    num_drafting = sum(length > 0 for length in wanted)
+    made_s = max(wanted) * world.about(world.draft_step_s(max(num_drafting, 1)))
+    waited = [
+        min(made_s, ask.timeout_s or math.inf) if ask.num_speculative_tokens else 0.0
+        for ask in asks
+    ]
+    are_late = [
+        length > 0 and waited_s < made_s for length, waited_s in zip(wanted, waited, strict=True)
+    ]
+    lengths = [0 if late else length for length, late in zip(wanted, are_late, strict=True)]
+    num_tokens = sum(lengths) + sum(max(seat.num_prompt_tokens, 1) for seat in seats)
+    pass_s = world.about(world.pass_s(num_tokens))
+    if num_drafting:
+        pass_s *= 1 + world.contention
+    if world.contention:
+        pass_s += world.draft_step_s(
+            sum(_drafts_prompt(*each) for each in zip(seats, asks, strict=True))
+        )
+    timings = RoundTimings(0, round(pass_s * 1e9), 0, len(seats), num_tokens)
+    draft_s = max(waited) if num_drafting else 0.0
+    run.seconds += draft_s + pass_s + world.overhead_s
+    run.ks += [ask.num_speculative_tokens for ask in asks]
+    for index, seat in enumerate(seats):
+        judged = _judged(world, seat.session, asks[index], lengths[index])
+        waited_s = draft_s + 0.0004 if wanted[index] else 0.0004
+        seat.policy.learn(
+            replace(
+                judged,
+                speculation_ns=round(waited_s * 1e9),
+                verification_ns=round((pass_s + world.overhead_s) * 1e9),
+                target_timings=timings,
+                draft_failed=are_late[index],
+            )
+        )
+        seat.num_prompt_tokens = 0
+        run.num_tokens += len(judged.outcome.tokens)
+        seat.session = seat.session.commit(judged.outcome)
+
+
+def _drafts_prompt(seat: Seat, ask: Ask) -> int:
+    """Tokens of a prompt that the draft tier computes beside this pass."""
+    wants = getattr(seat.policy, "expects_speculation", False) and not seat.session.round
+    if not (wants or ask.prepares or ask.num_speculative_tokens):
+        return 0
+    num_tokens, seat.num_to_draft_first = seat.num_to_draft_first, 0
+    return num_tokens
 
 
 def adaptive(experience: Experience, num_sessions: int) -> list[AdaptivePolicy]:

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from statistics import median
 
 import pytest
 
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
 from orchestrator.economy import Economy
-from orchestrator.policy import AdaptivePolicy, Experience
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.orchestrator.simulator import (
@@ -22,6 +24,7 @@ from tests.orchestrator.simulator import (
     fixed,
     measured,
     play,
+    serve,
 )
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
@@ -79,6 +82,32 @@ def test_with_a_good_draft_it_is_nearly_as_fast_as_the_best_fixed_k(machine):
     policies = adaptive(experience_of(world), 1)
     play(world, policies, 100)
     assert play(world, policies, 3000).rate >= 0.95 * best
+
+
+@machines
+@pytest.mark.parametrize("acceptance", [0.0, 0.9])
+@pytest.mark.parametrize("contention", [0.0, 1.0])
+def test_bursts_of_changing_size_are_never_slower_than_plain_ones(machine, acceptance, contention):
+    """Whether the tiers share a processor, and whether there is any time to learn it in, or not."""
+    world = world_of(machine, acceptance, contention=contention, noise=0.03)
+    new_adaptive = partial(AdaptivePolicy, experience_of(world))
+    ratios: dict[int, list[float]] = {1: [], 4: [], 16: []}
+    for _ in range(5):
+        for num_sessions, known in ratios.items():
+            num_requests = max(num_sessions, 6)
+            plain = serve(world, lambda _: FixedPolicy(0), num_sessions, num_requests)
+            known.append(serve(world, new_adaptive, num_sessions, num_requests).rate / plain.rate)
+    assert min(min(known) for known in ratios.values()) >= 0.7
+    assert min(median(known) for known in ratios.values()) >= 0.97
+
+
+@machines
+def test_short_requests_with_a_good_draft_are_nearly_as_fast_as_with_the_best_fixed_k(machine):
+    world = world_of(machine, 0.9, noise=0.03)
+    rates = [serve(world, lambda _, k=k: FixedPolicy(k), 1, 40).rate for k in range(MAX_K + 1)]
+    new_adaptive = partial(AdaptivePolicy, experience_of(world))
+    serve(world, new_adaptive, 1, 6)
+    assert serve(world, new_adaptive, 1, 60).rate >= 0.95 * max(rates)
 
 
 @concurrencies

@@ -1,0 +1,102 @@
+"""Whether speculation pays, by what it was seen to do.
+
+What a draft costs beside its own passes no curve tells: where the tiers share a processor it slows
+down the target, where sessions come and go their prompts are computed twice. So the time that
+rounds take is compared, with drafts and without, in deployments as busy as now: from a load to its
+double everything is taken to be alike.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+_MEMORY = 48.0
+"""Rounds of all sessions under way after which one weighs 1/e."""
+_ROUNDS_TO_COMPARE = 4.0
+"""Of all sessions, with drafts and without, before one is said to be faster."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Tokens over the time that plain decoding should take for one; what was seen fades."""
+
+    num_rounds: float = 0.0
+    _tokens: float = 0.0
+    _time: float = 0.0
+
+    def observe(self, num_tokens: float, time: float, weight: float) -> None:
+        """A round made so many tokens.
+
+        Args:
+            num_tokens: that such a round commits.
+            time: that it took, over what one token was expected to take without a draft.
+            weight: of the round. Of n sessions under way, all report theirs.
+        """
+        fading = math.exp(-weight / _MEMORY)
+        self.num_rounds = self.num_rounds * fading + weight
+        self._tokens = self._tokens * fading + weight * num_tokens
+        self._time = self._time * fading + weight * time
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough was seen."""
+        return self.num_rounds >= _ROUNDS_TO_COMPARE
+
+    @property
+    def value(self) -> float:
+        """1 is as fast as expected of plain decoding, 2 twice as fast."""
+        return self._tokens / self._time
+
+
+@dataclass(slots=True)
+class Level:
+    """A load, and what became of speculation there."""
+
+    plain: Pace = field(default_factory=Pace)
+    speculative: Pace = field(default_factory=Pace)
+    gain: float | None = None
+    """Speculation over plain decoding, when they were compared last; None if never."""
+    loss_s: float = 0.05
+    """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
+
+    def compare(self) -> float | None:
+        """Takes the gain from what was seen; None if that is too little."""
+        if self.plain.is_known and self.speculative.is_known:
+            self.gain = self.speculative.value / self.plain.value
+            return self.gain
+        return None
+
+    def begin(self) -> None:
+        """Speculation begins anew: what it was like the last time does not count."""
+        self.speculative = Pace()
+
+
+class Levels:
+    """All loads that were seen."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, Level] = {}
+
+    def at(self, num_sessions: float) -> Level:
+        """That of so many sessions: 1, 2, up to 4, up to 8, and so on."""
+        return self._levels.setdefault(_index(num_sessions), Level())
+
+    def known_gain(self, num_sessions: float) -> float | None:
+        """Of speculation at a load, as far as it was seen; None if nothing says anything.
+
+        A busier deployment has less to spare. So what gained at a greater load will gain here, and
+        what did not gain at a smaller one will not gain here either.
+        """
+        index = _index(num_sessions)
+        own = self._levels[index].gain if index in self._levels else None
+        if own is not None:
+            return own
+        others = [
+            level.gain
+            for each, level in self._levels.items()
+            if level.gain is not None and (level.gain > 1) == (each > index)
+        ]
+        return min(others, default=None)
+
+
+def _index(num_sessions: float) -> int:
+    return math.ceil(math.log2(max(num_sessions, 1.0)) - 1e-9)

@@ -1,0 +1,133 @@
+"""What a round takes if all sessions of a deployment ask for drafts of the same length.
+
+Put together from what `costs.py` learns of passes and drafts, from how long rounds wait for passes,
+and from what stands around them.
+"""
+
+from collections.abc import Sequence
+
+from forethought.tier import PassCost
+from orchestrator.acceptance import Expectation
+from orchestrator.costs import DraftCosts, PassCosts
+from orchestrator.round import Round
+
+_FORGOTTEN_A_ROUND = 0.003
+"""Of what was learned of the cost of drafts, with each pass that makes none."""
+_SMOOTHING = 0.1
+_MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
+_MIN_TIMEOUT_S = 0.02
+
+
+class RoundCosts:
+    """Costs of plain and of speculative rounds, seconds.
+
+    Where the tiers share a processor, passes take longer while drafts are made, so both kinds are
+    learned apart.
+
+    Args:
+        target_costs: of the target's passes, as it measured them.
+        draft_costs: of the draft's; () where none is known, or it needs none.
+    """
+
+    def __init__(
+        self, target_costs: Sequence[PassCost] = (), draft_costs: tuple[PassCost, ...] = ()
+    ) -> None:
+        self._nominal_passes = PassCosts(target_costs)
+        plain_passes = PassCosts(target_costs)
+        self._passes = {False: plain_passes, True: PassCosts(target_costs, like=plain_passes)}
+        self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
+        self._known_draft_costs: tuple[PassCost, ...] = ()
+        self._drafts = DraftCosts(None)
+        self._overhead_s = 0.001
+        self.batch_size = 1.0
+        """Sessions that share a pass of the target by now, those of other orchestrators too."""
+        self.know_draft(draft_costs)
+
+    def know_draft(self, costs: tuple[PassCost, ...]) -> None:
+        """The draft tier has said how long its passes take."""
+        if costs and costs is not self._known_draft_costs and costs != self._known_draft_costs:
+            self._known_draft_costs = costs
+            self._drafts = DraftCosts(PassCosts(costs))
+
+    @property
+    def drafts_are_computed(self) -> bool:
+        """Whether the draft tier runs a model, as far as is known."""
+        return bool(self._known_draft_costs)
+
+    def learn(self, judged: Round, *, all_draft: bool, is_first_draft: bool) -> None:
+        """Takes costs from a round.
+
+        Args:
+            judged: the round.
+            all_draft: the other sessions ask for drafts by now.
+            is_first_draft: its session had asked for no draft before.
+        """
+        k, timings = judged.ask.num_speculative_tokens, judged.target_timings
+        self.batch_size += (timings.batch_size - self.batch_size) / 2
+        forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
+        if timings.num_batch_tokens and forward_s:
+            passes = self._passes[all_draft]
+            passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+        if forward_s:
+            waiting = min(queue_s / forward_s, _MAX_WAITING)
+            weight = _SMOOTHING / max(timings.batch_size, 1)
+            self._queueing[all_draft] += weight * (waiting - self._queueing[all_draft])
+        drafted_s = judged.speculation_ns / 1e9
+        if k and is_first_draft:
+            pass  # the draft tier had the prompt to compute
+        elif k and not judged.draft_failed:
+            self._drafts.observe(k, self.batch_size, drafted_s)
+        elif judged.was_late:
+            # It takes at least as long as it was waited for.
+            least_s = max(drafted_s, self._drafts.estimate(k, self.batch_size))
+            self._drafts.observe(k, self.batch_size, least_s)
+        if not k:
+            self._drafts.forget(_FORGOTTEN_A_ROUND / max(self.batch_size, 1.0))
+        around_s = max(judged.verification_ns / 1e9 - forward_s - queue_s, 0)
+        around_s += judged.rejection_ns / 1e9
+        self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
+
+    def nominal_s(self, num_sessions: int) -> float:
+        """A plain round by what the target has measured, whatever was seen since."""
+        return self._nominal_passes.estimate(num_sessions) + 0.001
+
+    def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """A round in which so many sessions ask for K tokens each."""
+        lengths, num_alike = expected.lengths, self._num_alike(num_sessions)
+        others = (num_alike - 1) * (1 + lengths[k])
+        passes = self._passes[k > 0]
+        pass_s = passes.estimate(others + 1)
+        if k and lengths[1] > 0:
+            # A proposer that looks texts up drafts all that it is asked for, or nothing.
+            length = lengths[k] / lengths[1]
+            pass_s += lengths[1] * (passes.estimate(others + 1 + length) - pass_s)
+        draft_s = self._drafts.estimate(k, num_alike)
+        return draft_s + pass_s * (1 + self._queueing[k > 0]) + self._overhead_s
+
+    def rate(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """Tokens a second of one of them."""
+        return expected.tokens[k] / self.round_s(k, expected, num_sessions)
+
+    def token_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """What a further drafted token adds to the round of all, where all ask for K."""
+        num_alike = self._num_alike(num_sessions)
+        # On average, since passes grow in steps: the token that climbs one is not to blame.
+        num_more = max(num_alike * expected.lengths[k], 1e-9)
+        passes = self._passes[True]
+        more_s = passes.estimate(num_alike + num_more) - passes.estimate(num_alike)
+        return more_s / num_more
+
+    def draft_share_s(self, k: int, num_sessions: int) -> float:
+        """A session's share of the time that drafts of K tokens for all take."""
+        num_alike = self._num_alike(num_sessions)
+        return self._drafts.estimate(k, num_alike) / num_alike
+
+    def timeout_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """How long a draft of K tokens is worth waiting for."""
+        # Meanwhile plain decoding would have made as many tokens as are expected of it.
+        gain_s = (expected.tokens[k] - 1) * self.round_s(0, expected, num_sessions)
+        return max(gain_s, 2 * self._drafts.estimate(k, self.batch_size), _MIN_TIMEOUT_S)
+
+    def _num_alike(self, num_sessions: int) -> float:
+        """Sessions that share a pass. Those that have just come are not in any pass yet."""
+        return max(self.batch_size, num_sessions, 1.0)
