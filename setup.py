@@ -1,7 +1,7 @@
 """The one thing pyproject.toml cannot say: extensions that may fail to build.
 
-The same kernels for each kind of machine that torch tells apart; at run time the engine takes those
-of its own. Without a C compiler it runs on torch's own operations, slower.
+The same kernels for each kind of machine; at run time the engine takes the best that its own can
+run, see kernels.py. Without a C compiler it runs on torch's own operations, slower.
 """
 
 import platform
@@ -13,13 +13,14 @@ KINDS = {"default": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx2"] = ["-march=x86-64-v3"]
     KINDS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+    KINDS["avx512_bf16"] = [*KINDS["avx512"], "-mavx512bf16"]
 
 setup(
     ext_modules=[
         Extension(
             f"forethought.engine._kernels_{kind}",
-            ["forethought/engine/kernels.c", "forethought/engine/rows.c"],
-            depends=["forethought/engine/rows.h", "forethought/engine/vectors.h"],
+            [f"forethought/engine/{name}.c" for name in ("kernels", "groups", "rows")],
+            depends=[f"forethought/engine/{name}.h" for name in ("groups", "rows", "vectors")],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

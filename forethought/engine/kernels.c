@@ -19,6 +19,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "groups.h"
 #include "rows.h"
 #include "vectors.h"
 
@@ -141,21 +142,22 @@ static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head
         float scores[ROWS][CHUNK] __attribute__((aligned(64)));
         for (long b = 0; b < num_blocks; b++) {
             const char *keys = a->keys + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
-            Vec sum[ROWS] = {none, none, none, none};
+            Vec even[ROWS] = {none, none, none, none}, odd[ROWS] = {none, none, none, none};
             if (rows == 1) {
-                Vec other = none;
                 for (long d = 0; d < dim; d += 2) {
-                    sum[0] += load(keys, (size_t)d * BLOCK, dtype) * query[0][d];
-                    other += load(keys, (size_t)(d + 1) * BLOCK, dtype) * query[0][d + 1];
+                    even[0] += load(keys, (size_t)d * BLOCK, dtype) * query[0][d];
+                    odd[0] += load(keys, (size_t)(d + 1) * BLOCK, dtype) * query[0][d + 1];
                 }
-                sum[0] += other;
             } else {
-                for (long d = 0; d < dim; d++) {
-                    Vec key = load(keys, (size_t)d * BLOCK, dtype);
-                    for (int r = 0; r < ROWS; r++) sum[r] += key * query[r][d];
+                for (long d = 0; d < dim; d += 2) {
+                    Vec key = load(keys, (size_t)d * BLOCK, dtype), next = load(keys, (size_t)(d + 1) * BLOCK, dtype);
+                    for (int r = 0; r < ROWS; r++) {
+                        even[r] += key * query[r][d];
+                        odd[r] += next * query[r][d + 1];
+                    }
                 }
             }
-            for (int r = 0; r < ROWS; r++) *(Vec *)&scores[r][b * BLOCK] = sum[r];
+            for (int r = 0; r < ROWS; r++) *(Vec *)&scores[r][b * BLOCK] = even[r] + odd[r];
         }
         for (long r = 0; r < rows; r++) {
             long seen = position[r] + 1 - start, hidden = 0;
@@ -216,36 +218,6 @@ static void merge_row(const Part *parts, const float *mixed, long num_chunks, lo
         for (long c = 0; c < num_chunks; c++) total += mixed[c * stride * dim + d] * weights[c];
         store_one(out, place + (size_t)d, dtype, total / sum);
     }
-}
-
-#define GROUP 32 /* weights that share a scale */
-#define TOKENS 8 /* rows of x that share what is read of the weights */
-
-/* One row of weights against some rows of x: y[t] = sum over groups of scale * (w . x). */
-static inline __attribute__((always_inline)) void dot_tile(const int8_t *weights, const float *scales,
-                                                           const float *x, float *y, int tokens, long k,
-                                                           long n) {
-    Vec none = {0}, sums[TOKENS] = {none, none, none, none, none, none, none, none};
-    for (long g = 0; g < k / GROUP; g++) {
-        Vec low = widen_int8(weights + g * GROUP) * scales[g];
-        Vec high = widen_int8(weights + g * GROUP + BLOCK) * scales[g];
-        for (int t = 0; t < tokens; t++) {
-            sums[t] += low * load(x + t * k, (size_t)(g * GROUP), FLOAT32);
-            sums[t] += high * load(x + t * k, (size_t)(g * GROUP + BLOCK), FLOAT32);
-        }
-    }
-    for (int t = 0; t < tokens; t++) y[t * n] = sum_of(sums[t]);
-}
-
-/* A loop for each number of tokens, so that their sums stay in registers. */
-static void dot_row(const int8_t *weights, const float *scales, const float *x, float *y, long tokens,
-                    long k, long n) {
-#define TILE(count) \
-    case count: dot_tile(weights, scales, x, y, count, k, n); break
-    switch (tokens) {
-        TILE(1); TILE(2); TILE(3); TILE(4); TILE(5); TILE(6); TILE(7); TILE(8);
-    }
-#undef TILE
 }
 
 /* From here on: work shared out to threads, and the door to Python. */
@@ -318,16 +290,6 @@ static int attend(Attention a, const int32_t *starts, const int32_t *tables, lon
     return 0;
 }
 
-/* x W^T for W of n rows in groups: [T, k] -> [T, n], both float32. */
-static void multiply(const float *x, const int8_t *weights, const float *scales, float *y, long tokens,
-                     long n, long k) {
-#pragma omp parallel for schedule(static)
-    for (long row = 0; row < n; row++)
-        for (long t = 0; t < tokens; t += TOKENS)
-            dot_row(weights + row * k, scales + row * (k / GROUP), x + t * k, y + t * n + row,
-                    tokens - t < TOKENS ? tokens - t : TOKENS, k, n);
-}
-
 typedef union {
     long long whole;
     double real;
@@ -396,11 +358,17 @@ static PyObject *py_attend(PyObject *module, PyObject *const *objects, Py_ssize_
 }
 
 static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
-    TAKE(7);
+    TAKE(11);
+    GroupMatrix matrix = {
+        .bits = (int)args[0].whole, .tiles = args[1].address, .unit = (float)args[2].real,
+        .bias = (const float *)args[3].address, .n = (long)args[4].whole, .k = (long)args[5].whole,
+    };
+    int status;
     Py_BEGIN_ALLOW_THREADS
-    multiply((const float *)args[0].address, (const int8_t *)args[1].address, (const float *)args[2].address,
-             (float *)args[3].address, (long)args[4].whole, (long)args[5].whole, (long)args[6].whole);
+    status = multiply_groups(&matrix, args[6].address, (Dtype)args[7].whole, args[8].address, (Dtype)args[9].whole,
+                             (long)args[10].whole);
     Py_END_ALLOW_THREADS
+    if (status < 0) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
@@ -461,7 +429,7 @@ static PyMethodDef methods[] = {
      "attend(heads, kv_heads, dim, dtype, kv_dtype, queries, keys, values, positions, window, starts, "
      "tables, sequences, width, out)"},
     {"multiply", (PyCFunction)(void (*)(void))py_multiply, METH_FASTCALL,
-     "multiply(x, weights, scales, y, tokens, n, k)"},
+     "multiply(bits, tiles, unit, bias or 0, n, k, x, x_dtype, y, y_dtype, tokens)"},
     {"shape", (PyCFunction)(void (*)(void))py_shape, METH_FASTCALL,
      "shape(logits, probs, shapes, rows, n) -> whether all logits are numbers"},
     {"top", (PyCFunction)(void (*)(void))py_top, METH_FASTCALL, "top(probs, top_probs, top_ids, rows, n, count)"},

@@ -5,11 +5,22 @@ from typing import Any
 
 import torch
 
+BUILDS = ("default", "avx2", "avx512", "avx512_bf16")
+"""Each for machines that can run those before it, too."""
+
+
+def builds_for_this_machine() -> tuple[str, ...]:
+    """Those that run here, the fastest last."""
+    best = torch.backends.cpu.get_cpu_capability().lower()
+    if best == "avx512" and torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001
+        best = "avx512_bf16"
+    return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
+
+
 native: Any = None
 """The module; None if there was no C compiler when this was installed."""
 
-_kind = torch.backends.cpu.get_cpu_capability().lower()
-for _name in (_kind if _kind in {"avx2", "avx512"} else "default", "default"):
+for _name in reversed(builds_for_this_machine()):
     try:
         # After torch, so that both use the threads of one OpenMP.
         native = import_module(f"forethought.engine._kernels_{_name}")

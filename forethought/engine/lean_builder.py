@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from forethought.engine.checkpoint import Checkpoint
+from forethought.engine.group_linear import GroupLinear, int4_linear
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
     Embedding,
@@ -15,10 +16,10 @@ from forethought.engine.lean_decoder import (
     LeanWeights,
     RMSNorm,
 )
-from forethought.engine.linear import Int4Linear, Int8GroupsLinear, Int8Linear, Linear, dense_linear
+from forethought.engine.linear import Int8Linear, Linear, dense_linear
 from forethought.engine.native_steps import NativeSteps, is_native
 from forethought.engine.torch_steps import TorchSteps
-from forethought.engine.weight_groups import Int4Groups, Int8Groups
+from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -59,7 +60,7 @@ def build_lean_decoder(
     # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
     kv_dtype = torch.bfloat16 if parts.dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, parts.dtype) else TorchSteps
-    # Without the extension, products with groups of bytes round differently too.
+    # Without the extension, products with groups round differently too.
     engine_name = "lean" if steps is NativeSteps else "lean-torch"
     backend = LeanBackend(engine_name, steps, kv_dtype, torch.device("cpu"))
     return LeanDecoder(shape, weights, FORMATS[number_format], backend)
@@ -92,12 +93,13 @@ class _Parts:
         name = "model.embed_tokens" if tied else "lm_head"
         weight = f"{name}.weight"
         groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
-        if groups is not None and Int4Linear.supports(*groups.values.shape):
-            return Int4Linear(groups)
+        if groups is not None and (linear := int4_linear(groups)) is not None:
+            return linear
         if self.number_format in {"int8", "int4"}:
             stored = self._stored_int8([weight])
             if stored is not None:
-                return Int8GroupsLinear(stored)
+                dtype = torch.float32 if self.number_format == "int8" else self.dtype
+                return GroupLinear(stored, dtype=dtype, result_dtype=torch.float32)
         return dense_linear(self.checkpoint.dense(weight).to(self.dtype))
 
     def layer(self, name: str) -> LeanLayer:
@@ -122,27 +124,31 @@ class _Parts:
         bias = torch.cat([self._dense(name) for name in biases]) if biases else None
         weights = [f"{name}.weight" for name in names]
         if self.number_format == "int4":
-            groups = Int4Groups.stacked([self._int4(name) for name in weights])
-            if Int4Linear.supports(*groups.values.shape):
-                return Int4Linear(groups, bias)
+            parts = [groups for name in weights if (groups := self._int4(name)) is not None]
+            whole = Int4Groups.stacked(parts) if len(parts) == len(weights) else None
+            if whole is not None and (linear := int4_linear(whole, bias)) is not None:
+                return linear
         if self.number_format == "int8":
             stored = self._stored_int8(weights)
             if stored is not None:
-                return Int8GroupsLinear(stored, bias)
+                return GroupLinear(stored, bias, torch.float32)
             return Int8Linear(torch.cat([self._dense(name) for name in weights]), bias)
         return dense_linear(torch.cat([self._dense(name) for name in weights]), bias)
 
     def _dense(self, name: str) -> torch.Tensor:
         return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
 
-    def _int4(self, name: str) -> Int4Groups:
-        return self.checkpoint.int4(name) or Int4Groups.rounded(
-            self._in_pairs(name, self.checkpoint.dense(name))
-        )
+    def _int4(self, name: str) -> Int4Groups | None:
+        """None if the rows do not divide into groups."""
+        stored = self.checkpoint.int4(name)
+        if stored is not None:
+            return stored
+        rows = self._in_pairs(name, self.checkpoint.dense(name))
+        return Int4Groups.rounded(rows) if rows.shape[1] % GROUP_SIZE == 0 else None
 
     def _stored_int8(self, names: Sequence[str]) -> Int8Groups | None:
         """The rows of all the named matrices, if they are stored so and there is a kernel."""
-        if not Int8GroupsLinear.is_supported():
+        if not GroupLinear.is_supported():
             return None
         stored = [groups for name in names if (groups := self.checkpoint.int8(name)) is not None]
         return Int8Groups.stacked(stored) if len(stored) == len(names) else None

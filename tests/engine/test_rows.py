@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from forethought.engine import kernels, native_rows, torch_rows
 from forethought.engine.draws import draw_drafts, measure
 from forethought.engine.filters import shape_logits
+from forethought.engine.kernels import builds_for_this_machine
 from forethought.engine.row_measures import FlatSupports
 from forethought.sampling.params import SamplingParams
-from tests.engine.builds import builds_for_this_machine
 
 ALMOST_1 = 1 - 2.0**-53
 VOCAB_SIZES = st.sampled_from([1, 2, 15, 63, 64, 65, 300, 3000, 20_000])

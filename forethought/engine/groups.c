@@ -1,0 +1,279 @@
+/* Products with matrices of small whole numbers in groups that share their factors, on a CPU.
+ *
+ * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are whole
+ * numbers that bfloat16 holds exactly, and the factors are float16, as ggml stores them. So nothing
+ * is rounded but float32 sums and the result.
+ *
+ * A vector holds one number of each of some rows. What is taken out of a tile is used for up to 8 or
+ * 16 tokens at once, so that more tokens cost their multiplications and little else. With few tokens
+ * the tiles, which lie in the order of their use, take as long as they take to arrive.
+ *
+ * What a row of the result is depends on no other row of x, and on no number of threads: every
+ * number of tokens goes through the same sums in the same order.
+ */
+
+#include "groups.h"
+
+#define AHEAD 4096 /* bytes that are asked for before their turn */
+#define MOST 16    /* tokens at once */
+#define PANEL 128  /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t Words __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
+
+/* How the products of a group are computed: in float32, or in pairs of bfloat16 whose products a
+ * vector instruction adds up in float32, where there is one. */
+typedef enum { FLOATS_4, FLOATS_8, PAIRS_4, PAIRS_8 } Way;
+
+#define NUMBER_SIZE(way) ((way) >= PAIRS_4 ? sizeof(uint16_t) : sizeof(float))
+#define HAS_MINIMUMS(way) ((way) == FLOATS_4 || (way) == PAIRS_4)
+#define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : sizeof(Tile8))
+
+/* `dot` adds to the dots of each token the products of a group's values with its numbers of x; of
+ * those `order` made the order in which the values come out of a tile. */
+#if defined(__AVX512BF16__)
+
+INLINE void order_pairs_4(const uint16_t *from, uint16_t *to) {
+    const __m512i columns = _mm512_set_epi16(31, 29, 15, 13, 30, 28, 14, 12, 27, 25, 11, 9, 26, 24, 10, 8, 23,
+                                             21, 7, 5, 22, 20, 6, 4, 19, 17, 3, 1, 18, 16, 2, 0);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(columns, _mm512_loadu_si512(from)));
+}
+
+/* Pairs [row] of values with pair n of the numbers of each token. */
+INLINE void add_pairs(__m512bh pairs, const uint16_t *x, int n, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; t++) {
+        int32_t pair;
+        memcpy(&pair, x + t * GROUP + 2 * n, sizeof pair);
+        dots[t] = (Lanes)_mm512_dpbf16_ps((__m512)dots[t], pairs, (__m512bh)_mm512_set1_epi32(pair));
+    }
+}
+
+INLINE void dot_pairs_4(const Tile4 *tile, const uint16_t *x, Lanes *dots, int tokens) {
+    const __m512i whole = _mm512_set_epi16(
+        0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100, 0x40e0, 0x40c0, 0x40a0, 0x4080,
+        0x4040, 0x4000, 0x3f80, 0, 0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100,
+        0x40e0, 0x40c0, 0x40a0, 0x4080, 0x4040, 0x4000, 0x3f80, 0); /* 15 to 0, twice */
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        __m512i words = _mm512_loadu_si512(tile->values[q]);
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; n++) {
+            /* Values n and n + 4 of each word: a look-up by 5 bits, of which the fifth makes no difference. */
+            __m512i shifted = _mm512_srli_epi16(words, (unsigned)(4 * n));
+            add_pairs((__m512bh)_mm512_permutexvar_epi16(shifted, whole), x, 4 * q + n, dots, tokens);
+        }
+    }
+}
+
+INLINE void dot_pairs_8(const Tile8 *tile, const uint16_t *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++) {
+        __m512 low = (__m512)widen_int8(tile->values[n][0]), high = (__m512)widen_int8(tile->values[n][8]);
+        add_pairs(_mm512_cvtne2ps_pbh(high, low), x, n, dots, tokens);
+    }
+}
+
+#endif
+
+INLINE void add_floats(Lanes numbers, const float *x, int n, Lanes *dots, int tokens) {
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; t++) dots[t] += numbers * x[t * GROUP + n];
+}
+
+INLINE void dot_floats_4(const Tile4 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        Words words = *(const Words *)(tile->values[q] + lane);
+#pragma GCC unroll 8
+        for (int n = 0; n < 8; n++)
+            add_floats(__builtin_convertvector(words >> (4 * n) & 15, Lanes), x, 8 * q + n, dots, tokens);
+    }
+}
+
+INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++) {
+        Words pairs = __builtin_convertvector(*(const Shorts *)tile->values[n][lane], Words);
+        add_floats(__builtin_convertvector(pairs << 24 >> 24, Lanes), x, 2 * n, dots, tokens);
+        add_floats(__builtin_convertvector(pairs >> 8, Lanes), x, 2 * n + 1, dots, tokens);
+    }
+}
+
+INLINE void order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
+    size_t column[GROUP];
+    for (size_t i = 0; i < GROUP; i++) column[i] = way == FLOATS_4 ? 4 * (i / 8) + i % 8 / 2 + 16 * (i % 2) : i;
+    if (way == PAIRS_8) {
+        memcpy(to, (const uint16_t *)x + place, GROUP * sizeof(uint16_t));
+#if defined(__AVX512BF16__)
+    } else if (way == PAIRS_4) {
+        order_pairs_4((const uint16_t *)x + place, to);
+#endif
+    } else {
+        for (size_t i = 0; i < GROUP; i++) ((float *)to)[i] = load_one(x, place + column[i], dtype);
+    }
+}
+
+INLINE void dot(Way way, const char *tile, long lane, const void *x, Lanes *dots, int tokens) {
+    if (way == FLOATS_4) dot_floats_4((const Tile4 *)tile, lane, x, dots, tokens);
+    if (way == FLOATS_8) dot_floats_8((const Tile8 *)tile, lane, x, dots, tokens);
+#if defined(__AVX512BF16__)
+    if (way == PAIRS_4) dot_pairs_4((const Tile4 *)tile, x, dots, tokens);
+    if (way == PAIRS_8) dot_pairs_8((const Tile8 *)tile, x, dots, tokens);
+#endif
+}
+
+INLINE Lanes widen_float16(const uint16_t *numbers) {
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)numbers));
+#elif defined(__AVX2__)
+    return (Lanes)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)numbers));
+#else
+    /* Of finite numbers: the bits in their places, times what the exponents' offsets differ by. */
+    Words bits = __builtin_convertvector(*(const Shorts *)numbers, Words);
+    return (Lanes)((Words)((Lanes)((bits & 0x7fff) << 13) * 0x1p112f) | (bits & 0x8000) << 16);
+#endif
+}
+
+/* Some tokens of x. */
+typedef struct {
+    char *numbers; /* [K / 32, tokens, 32], ordered */
+    float *sums;   /* [K / 32, tokens] of the numbers */
+} Tokens;
+
+INLINE float total_of(Vec numbers) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)numbers);
+#else
+    return sum_of(numbers);
+#endif
+}
+
+INLINE void lay_out(Way way, const void *x, Dtype dtype, Tokens to, size_t first, size_t tokens, size_t k) {
+    for (size_t g = 0; g < k / GROUP; g++)
+        for (size_t t = 0; t < tokens; t++) {
+            size_t place = (first + t) * k + g * GROUP, index = g * tokens + t;
+            order(way, x, place, dtype, to.numbers + index * GROUP * NUMBER_SIZE(way));
+            to.sums[index] = total_of(load(x, place, dtype) + load(x, place + BLOCK, dtype));
+        }
+}
+
+/* LANES rows of some tiles side by side, from row `lane` on, against some tokens. */
+INLINE void multiply_lanes(Way way, const char *tiles, long groups, long lane, Tokens x, float (*sums)[TILE_ROWS],
+                           int tokens) {
+    const Lanes none = {0};
+    Lanes totals[MOST], dots[MOST];
+    for (int t = 0; t < tokens; t++) totals[t] = none;
+    for (long g = 0; g < groups; g++, tiles += TILE_SIZE(way)) {
+        for (size_t line = 0; line < TILE_SIZE(way); line += 64) __builtin_prefetch(tiles + AHEAD + line);
+        for (int t = 0; t < tokens; t++) dots[t] = none;
+        dot(way, tiles, lane, x.numbers + (size_t)(g * tokens * GROUP) * NUMBER_SIZE(way), dots, tokens);
+        if (HAS_MINIMUMS(way)) {
+            Lanes minimums = widen_float16(((const Tile4 *)tiles)->minimums + lane);
+            for (int t = 0; t < tokens; t++) totals[t] += minimums * x.sums[g * tokens + t];
+        }
+        Lanes scales = widen_float16(
+            (HAS_MINIMUMS(way) ? ((const Tile4 *)tiles)->scales : ((const Tile8 *)tiles)->scales) + lane);
+        for (int t = 0; t < tokens; t++) totals[t] += scales * dots[t];
+    }
+    for (int t = 0; t < tokens; t++) *(Lanes *)(sums[t] + lane) = totals[t];
+}
+
+/* The 16 rows from `first` on: [tokens, 16] sums to their places in y. */
+static void finish(const GroupMatrix *matrix, long first, float (*sums)[TILE_ROWS], char *y, Dtype dtype,
+                   long tokens) {
+    long n = matrix->n, rows = n - first < TILE_ROWS ? n - first : TILE_ROWS;
+    Vec bias = {0};
+    if (matrix->bias) memcpy(&bias, matrix->bias + first, sizeof(float) * (size_t)rows);
+    for (long t = 0; t < tokens; t++) {
+        char results[sizeof(Vec)];
+        store(results, 0, dtype, *(Vec *)sums[t] * matrix->unit + bias);
+        memcpy(y + (size_t)(t * n + first) * size_of(dtype), results, (size_t)rows * size_of(dtype));
+    }
+}
+
+/* A way as functions, with a loop for each number of tokens, so that their sums stay in registers. */
+typedef struct {
+    size_t number_size, tile_size;
+    long most; /* tokens at once */
+    void (*lay_out)(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k);
+    void (*multiply)(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens);
+} Kernel;
+
+#define LOOP(way, count) \
+    case count: multiply_lanes(way, tiles, groups, lane, x, sums, count); break
+#define EIGHT_LOOPS(way, c)                                                                   \
+    LOOP(way, c + 1); LOOP(way, c + 2); LOOP(way, c + 3); LOOP(way, c + 4); LOOP(way, c + 5); \
+    LOOP(way, c + 6); LOOP(way, c + 7); LOOP(way, c + 8)
+#define KERNEL(way, name, most, loops)                                                                        \
+    static void lay_out_##name(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k) {      \
+        lay_out(way, x, dtype, to, (size_t)first, (size_t)tokens, (size_t)k);                                 \
+    }                                                                                                         \
+    static void multiply_##name(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens) { \
+        for (long lane = 0; lane < TILE_ROWS; lane += LANES) switch (tokens) { loops; }                       \
+    }                                                                                                         \
+    static const Kernel name = {NUMBER_SIZE(way), TILE_SIZE(way), most, lay_out_##name, multiply_##name}
+
+KERNEL(FLOATS_8, floats_8, 8, EIGHT_LOOPS(FLOATS_8, 0));
+#if defined(__AVX512BF16__)
+KERNEL(PAIRS_4, pairs_4, 16, EIGHT_LOOPS(PAIRS_4, 0); EIGHT_LOOPS(PAIRS_4, 8));
+KERNEL(PAIRS_8, pairs_8, 16, EIGHT_LOOPS(PAIRS_8, 0); EIGHT_LOOPS(PAIRS_8, 8));
+static const Kernel *kernel_for(int bits, Dtype dtype) {
+    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &pairs_4 : &pairs_8;
+}
+#else
+KERNEL(FLOATS_4, floats_4, 8, EIGHT_LOOPS(FLOATS_4, 0));
+static const Kernel *kernel_for(int bits, Dtype dtype) {
+    (void)dtype;
+    return bits == 4 ? &floats_4 : &floats_8;
+}
+#endif
+
+/* Some tokens, of which `room` holds all that is laid out. */
+static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, const void *x, Dtype x_dtype, char *y,
+                           Dtype y_dtype, long tokens, char *room) {
+    long n = matrix->n, k = matrix->k, groups = k / GROUP;
+    long num_parts = (tokens + kernel->most - 1) / kernel->most; /* of as many tokens each, or one less */
+    float *sums = (float *)(room + kernel->number_size * (size_t)(tokens * k));
+#define PART(p)                                                                             \
+    long start = (p) * tokens / num_parts, count = ((p) + 1) * tokens / num_parts - start; \
+    Tokens part = {room + kernel->number_size * (size_t)(start * k), sums + start * groups}
+#pragma omp parallel for if (tokens * k > PARALLEL_FROM)
+    for (long p = 0; p < num_parts; p++) {
+        PART(p);
+        kernel->lay_out(x, x_dtype, part, start, count, k);
+    }
+#pragma omp parallel for schedule(static) if (n * k > PARALLEL_FROM)
+    for (long first = 0; first < n; first += TILE_ROWS) {
+        const char *tiles = (const char *)matrix->tiles + kernel->tile_size * (size_t)(first / TILE_ROWS * groups);
+        for (long p = 0; p < num_parts; p++) {
+            PART(p);
+            float results[MOST][TILE_ROWS];
+            kernel->multiply(tiles, groups, part, results, count);
+            finish(matrix, first, results, y + (size_t)(start * n) * size_of(y_dtype), y_dtype, count);
+        }
+    }
+#undef PART
+}
+
+int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens) {
+    const Kernel *kernel = kernel_for(matrix->bits, x_dtype);
+    long k = matrix->k, most = tokens < PANEL ? tokens : PANEL;
+    char *room = malloc((kernel->number_size * GROUP + sizeof(float)) * (size_t)(most * k / GROUP));
+    if (!room) return -1;
+    for (long start = 0; start < tokens; start += PANEL)
+        multiply_panel(matrix, kernel, (const char *)x + (size_t)(start * k) * size_of(x_dtype), x_dtype,
+                       (char *)y + (size_t)(start * matrix->n) * size_of(y_dtype), y_dtype,
+                       tokens - start < PANEL ? tokens - start : PANEL, room);
+    free(room);
+    return 0;
+}

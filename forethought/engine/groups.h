@@ -1,0 +1,37 @@
+/* Products with matrices of small whole numbers in groups that share their factors. See groups.c. */
+
+#ifndef FORETHOUGHT_GROUPS_H
+#define FORETHOUGHT_GROUPS_H
+
+#include "vectors.h"
+
+#define GROUP 32     /* weights of a row that share their factors */
+#define TILE_ROWS 16 /* rows whose numbers lie together */
+
+/* A group of each of 16 rows: weight = scale * value + minimum, value in 0..15. A row's 16 bytes are
+ * those of ggml: byte i holds value i in its lower and value i + 16 in its upper half. */
+typedef struct {
+    uint32_t values[4][TILE_ROWS]; /* bytes 4 q to 4 q + 3 of each row */
+    uint16_t scales[TILE_ROWS];    /* float16 */
+    uint16_t minimums[TILE_ROWS];  /* float16 */
+} Tile4;
+
+/* The same with weight = scale * value, value in -128..127. */
+typedef struct {
+    int8_t values[GROUP / 2][TILE_ROWS][2]; /* two neighbours of each row */
+    uint16_t scales[TILE_ROWS];             /* float16 */
+} Tile8;
+
+/* N rows and K columns, a multiple of 32. */
+typedef struct {
+    int bits;          /* 4 or 8 */
+    const void *tiles; /* [N / 16, rounded up, K / 32] */
+    float unit;        /* of scales and minimums */
+    const float *bias; /* [N] or NULL */
+    long n, k;
+} GroupMatrix;
+
+/* x W^T + bias: [T, K] -> [T, N]. x is bfloat16; or float32 with 8 bits. -1 without memory, else 0. */
+int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens);
+
+#endif
