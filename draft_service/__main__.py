@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from draft_service.counts_proposer import CountsProposer
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.lookup import LookupProposer
 from draft_service.ngram_proposer import NgramProposer
@@ -14,6 +15,7 @@ from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
+from forethought.counts.file import read_counts
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.openmp import spin_briefly
@@ -51,7 +53,9 @@ async def serve(settings: DraftSettings) -> None:
 
 def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
     """Gives a proposer that has a model its archive, on the event loop; others need none."""
-    model = proposer.model if isinstance(proposer, HybridProposer) else proposer
+    model = proposer
+    while isinstance(model, HybridProposer):
+        model = model.model
     if isinstance(model, LookupProposer):
         return None
     spin_briefly()
@@ -64,8 +68,13 @@ def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
 
 def load_lookup(settings: DraftSettings) -> LookupProposer:
     """A proposer that needs no model, only a vocabulary to agree on."""
+    return make_lookup(settings.proposer, settings, lookup_info(settings))
+
+
+def lookup_info(settings: DraftSettings) -> ModelInfo:
+    """What a lookup says of itself: the vocabulary that is looked up."""
     tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
-    info = ModelInfo(
+    return ModelInfo(
         name=settings.model,
         model_fingerprint="",
         vocabulary_fingerprint=tokenizer.fingerprint,
@@ -75,11 +84,19 @@ def load_lookup(settings: DraftSettings) -> LookupProposer:
         device="",
         max_num_speculative_tokens=settings.max_num_speculative_tokens,
     )
-    return make_lookup(settings.proposer, settings, info)
 
 
 def make_lookup(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
-    """The lookup proposer of that name."""
+    """The lookup proposer of that name.
+
+    Raises:
+        ModelReferenceError: there is no sound file of counts where the settings say.
+        VocabularyMismatchError: it is of another vocabulary.
+    """
+    if kind == CountsProposer.name:
+        assert settings.counts_file is not None  # the settings see to that
+        table = read_counts(settings.counts_file, info.vocabulary_fingerprint).table
+        return CountsProposer(info, table, settings.counts_min_prob, settings.max_sessions)
     if kind == NgramProposer.name:
         return NgramProposer(
             info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
@@ -124,17 +141,28 @@ def load_model(settings: DraftSettings) -> Proposer:
 
 
 def load_hybrid(settings: DraftSettings) -> Proposer:
-    """A model, and a lookup that is preferred where it finds enough."""
-    model = load_model(settings)
+    """A model, counts or both, and a lookup that is preferred where it finds enough."""
+    fallback = load_fallback(settings)
     shortest = {f"{settings.hybrid_lookup}_min_match": settings.hybrid_min_match}
     preferring = settings.model_copy(update=shortest)
-    return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, model.info), model)
+    return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, fallback.info), fallback)
+
+
+def load_fallback(settings: DraftSettings) -> Proposer:
+    """Who drafts where the lookup of a hybrid finds nothing."""
+    if settings.hybrid_fallback == "counts":
+        return make_lookup(CountsProposer.name, settings, lookup_info(settings))
+    model = load_model(settings)
+    if settings.hybrid_fallback == "model":
+        return model
+    return HybridProposer(make_lookup(CountsProposer.name, settings, model.info), model)
 
 
 LOADERS = {
     "model": load_model,
     "ngram": load_lookup,
     "suffix": load_lookup,
+    "counts": load_lookup,
     "hybrid": load_hybrid,
 }
 

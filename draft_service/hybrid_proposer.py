@@ -1,8 +1,9 @@
 """Drafts by lookup where the text has been there before, else by a model.
 
 A long match is right more often than most draft models, and costs microseconds instead of passes.
-Where there is none, or its continuation is too uncertain, the model guesses. Each draft says which
-of the two made it, so that their acceptance is counted apart.
+Where there is none, or its continuation is too uncertain, the model guesses: or counts do in its
+place, or another hybrid of counts and a model. Each draft says who made it, so that acceptance is
+counted apart.
 
 The lookup sees every round. The model is asked only when it has to guess, and is told then what was
 committed since it was asked last.
@@ -29,7 +30,7 @@ class HybridProposer:
 
     Args:
         lookup: its shortest match decides when it is preferred. For the model's vocabulary.
-        model: for all other rounds.
+        model: for all other rounds. Any proposer.
     """
 
     name = "hybrid"

@@ -1,5 +1,6 @@
 """Settings of the draft tier."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -15,12 +16,12 @@ class DraftSettings(EngineSettings):
     program: ClassVar[str] = "python -m draft_service"
 
     listen: str = Field("0.0.0.0:50051", description="host:port; port 0 takes a free one")
-    proposer: Literal["model", "ngram", "suffix", "hybrid"] = Field(
+    proposer: Literal["model", "ngram", "suffix", "counts", "hybrid"] = Field(
         "model",
         description="model drafts with a causal language model; ngram and suffix look the text up "
         "in itself and take only the vocabulary from the model reference, ngram for what came "
-        "last, suffix for what came most often; hybrid looks up, and asks the model where that "
-        "finds nothing",
+        "last, suffix for what came most often; counts drafts from a file of counted texts; hybrid "
+        "looks the text up, and asks its fallback where that finds nothing",
     )
     target_vocabulary: str | None = Field(
         None,
@@ -70,6 +71,25 @@ class DraftSettings(EngineSettings):
         validate_default=True,
     )
 
+    hybrid_fallback: Literal["model", "counts", "counts+model"] = Field(
+        "model",
+        description="who drafts where the hybrid proposer finds nothing: the model, the counts, or "
+        "the counts as far as they are certain enough, else the model",
+    )
+    counts_file: Path | None = Field(
+        None,
+        description="counts of the target's texts, written by `forethought count`; for the counts "
+        "proposer, and for hybrid with counts",
+        validate_default=True,
+    )
+    counts_min_prob: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="least estimated probability of a whole draft from counts; it ends before it "
+        "falls below",
+    )
+
     @field_validator("ngram_max_match", "suffix_max_match")
     @classmethod
     def _refuse_an_empty_range(cls, value: int, info: ValidationInfo) -> int:
@@ -89,6 +109,15 @@ class DraftSettings(EngineSettings):
     @field_validator("target_vocabulary")
     @classmethod
     def _refuse_to_translate_nothing(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("proposer") in ("ngram", "suffix"):
+        if value is not None and info.data.get("proposer") in ("ngram", "suffix", "counts"):
             raise ValueError("is for a draft model: a lookup takes its vocabulary from model")
+        return value
+
+    @field_validator("counts_file")
+    @classmethod
+    def _refuse_counts_from_nowhere(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        proposer, fallback = info.data.get("proposer"), info.data.get("hybrid_fallback", "model")
+        wanted = proposer == "counts" or (proposer == "hybrid" and fallback != "model")
+        if wanted and value is None:
+            raise ValueError("must name the file that the counts proposer drafts from")
         return value

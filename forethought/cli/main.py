@@ -6,6 +6,7 @@ import typer
 
 from forethought import __version__
 from forethought.cli.bench.app import app as bench_app
+from forethought.cli.count import count
 from forethought.cli.generate import generate
 from forethought.cli.probe.command import probe
 from forethought.cli.up import up
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(generate)
 app.command()(probe)
+app.command()(count)
 app.add_typer(bench_app)
 
 

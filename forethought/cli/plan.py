@@ -35,6 +35,7 @@ class PlanOptions:
     draft_model: str | None = None  # None: the model's
     translate_draft: bool = False  # the draft model may have a vocabulary of its own
     proposer: str = "ngram"
+    counts: Path | None = None  # a file, for the proposers counts and hybrid
     num_speculative_tokens: int | None = None
     policy: str | None = None  # how K is chosen where a request does not say
     dtype: str | None = None
@@ -88,6 +89,7 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--proposer", options.proposer),
                 *("--model", options.draft_model or options.model),
                 *_flags(target_vocabulary=options.model if options.translate_draft else None),
+                *_counts_flags(options),
                 *_flags(dtype=options.draft_dtype or options.dtype),
                 *engine_flags,
                 *_lookahead_flags(options),
@@ -129,9 +131,38 @@ def runs_on_cpu(device: str | None) -> bool:
     return False
 
 
+def runs_draft_model(options: PlanOptions) -> bool:
+    """Whether the draft tier has passes to make."""
+    if options.proposer == "hybrid":
+        return options.counts is None or options.draft_model is not None
+    return options.proposer == "model"
+
+
+def describe_drafting(options: PlanOptions) -> str:
+    """Who drafts, in words."""
+    if options.proposer not in {"model", "hybrid"}:
+        return options.proposer
+    parts = {
+        "lookup": options.proposer == "hybrid",
+        "counts": options.counts is not None,
+        options.draft_model or options.model: runs_draft_model(options),
+    }
+    return " and ".join(name for name, takes_part in parts.items() if takes_part)
+
+
+def _counts_flags(options: PlanOptions) -> list[str]:
+    if options.counts is None:
+        return []
+    hybrid = options.proposer == "hybrid"
+    fallback = "counts+model" if runs_draft_model(options) else "counts"
+    return _flags(
+        counts_file=str(options.counts.resolve()), hybrid_fallback=fallback if hybrid else None
+    )
+
+
 def _lookahead_flags(options: PlanOptions) -> list[str]:
     """On one CPU, drafts that are made ahead take their time from the target."""
-    if options.proposer in {"ngram", "suffix"}:
+    if not runs_draft_model(options):
         return []
     wanted = options.lookahead
     if wanted is None and runs_on_cpu(options.device):

@@ -46,6 +46,7 @@ def up(
     draft_model: options.DraftModel = None,
     translate_draft: options.TranslateDraft = False,
     proposer: options.Proposer = None,
+    counts: options.Counts = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     dtype: options.Dtype = None,
     draft_dtype: options.DraftDtype = None,
@@ -73,7 +74,8 @@ def up(
         model=model,
         draft_model=draft_model,
         translate_draft=translate_draft,
-        proposer=choose_proposer(proposer, draft_model),
+        proposer=choose_proposer(proposer, draft_model, counts),
+        counts=counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         draft_dtype=draft_dtype,
@@ -98,18 +100,29 @@ def up(
     raise typer.Exit(code)
 
 
-def choose_proposer(proposer: ProposerName | None, draft_model: str | None) -> str:
+def choose_proposer(
+    proposer: ProposerName | None, draft_model: str | None, counts: Path | None = None
+) -> str:
     """The proposer of a deployment with these options.
 
     Raises:
         typer.BadParameter: they contradict each other.
     """
-    if proposer in (ProposerName.NGRAM, ProposerName.SUFFIX) and draft_model is not None:
+    lookups = (ProposerName.NGRAM, ProposerName.SUFFIX, ProposerName.COUNTS)
+    if proposer in lookups and draft_model is not None:
         raise typer.BadParameter(
             f"the {proposer} proposer runs no model: "
             f"leave out --proposer {proposer} or --draft-model"
         )
-    return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
+    if counts is None and proposer is ProposerName.COUNTS:
+        raise typer.BadParameter("the counts proposer needs --counts")
+    if counts is None:
+        return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
+    if proposer not in (None, ProposerName.COUNTS, ProposerName.HYBRID):
+        raise typer.BadParameter(
+            f"the {proposer} proposer takes no counts: leave out --proposer {proposer} or --counts"
+        )
+    return proposer or ProposerName.HYBRID
 
 
 def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:

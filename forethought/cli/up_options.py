@@ -14,6 +14,7 @@ class ProposerName(StrEnum):
 
     NGRAM = "ngram"
     SUFFIX = "suffix"
+    COUNTS = "counts"
     MODEL = "model"
     HYBRID = "hybrid"
 
@@ -61,10 +62,22 @@ Proposer = Annotated[
     ProposerName | None,
     typer.Option(
         help="ngram continues with what followed the last words earlier in the text, and costs "
-        "nothing; suffix with what followed them most often, as far as that is likely; model runs "
-        "the draft model (without --draft-model, the target model itself); hybrid looks up as "
-        "suffix does, and runs the model where that finds nothing.",
-        show_default="ngram, or model with --draft-model",
+        "nothing; suffix with what followed them most often, as far as that is likely; counts with "
+        "what followed them in the texts of --counts; model runs the draft model (without "
+        "--draft-model, the target model itself); hybrid looks up as suffix does, and where that "
+        "finds nothing takes the counts, if there are any, then the model.",
+        show_default="ngram; model with --draft-model, hybrid with --counts",
+        rich_help_panel=_MODELS,
+    ),
+]
+Counts = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="Counts of the target's texts, written by `forethought count`. Selects --proposer "
+        "hybrid, which then runs a model only with --draft-model.",
         rich_help_panel=_MODELS,
     ),
 ]

@@ -26,7 +26,7 @@ from forethought.cli.bench.throughput_report import (
     throughput_table,
 )
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions
+from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe_drafting
 from forethought.cli.up import choose_proposer
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
@@ -50,6 +50,7 @@ def throughput(
     model: up_options.Model = DEFAULT_MODEL,
     draft_model: up_options.DraftModel = None,
     proposer: up_options.Proposer = None,
+    counts: up_options.Counts = None,
     dtype: up_options.Dtype = None,
     device: up_options.Device = None,
     num_threads: up_options.NumThreads = None,
@@ -86,7 +87,8 @@ def throughput(
     plan = PlanOptions(
         model=model,
         draft_model=draft_model,
-        proposer=choose_proposer(proposer, draft_model),
+        proposer=choose_proposer(proposer, draft_model, counts),
+        counts=counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         device=device,
@@ -165,6 +167,4 @@ def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, A
 def _title(address: str | None, plan: PlanOptions) -> str:
     if address is not None:
         return address
-    drafting = plan.draft_model or plan.model
-    by = {"model": drafting, "hybrid": f"lookup and {drafting}"}.get(plan.proposer, plan.proposer)
-    return f"{plan.model}, drafts by {by}"
+    return f"{plan.model}, drafts by {describe_drafting(plan)}"
