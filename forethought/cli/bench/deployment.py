@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,21 @@ class LocalOptions:
     plan: PlanOptions
     log_dir: Path
     startup_timeout_s: float
+
+
+def refuse_local_options(plan: PlanOptions) -> None:
+    """Of a benchmark of a running deployment: a model that was named but not measured would make
+    the numbers lie.
+
+    Raises:
+        typer.BadParameter: the plan says more than what such a benchmark sends.
+    """
+    defaults = PlanOptions(num_speculative_tokens=plan.num_speculative_tokens)
+    if plan != replace(defaults, embedded_store=plan.embedded_store):
+        raise typer.BadParameter(
+            "with --address the models are the running deployment's: leave out the options that "
+            "say what to start"
+        )
 
 
 async def measure_local(options: LocalOptions, measure: Measure[T], console: Console) -> T:

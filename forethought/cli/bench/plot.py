@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forethought.errors import ForethoughtError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _PANEL_INCHES = (4.6, 3.4)
-_COLOURS = ("#3366cc", "#dd5522", "#228855", "#9944aa", "#888800")  # told apart in grey too
+COLOURS = ("#3366cc", "#dd5522", "#228855", "#9944aa", "#888800")  # told apart in grey too
 _MARKS = ("o", "s", "^", "D", "v")
 
 
@@ -63,14 +67,7 @@ def write_plot(path: Path, plot: Plot) -> None:
     Raises:
         PlotError: matplotlib is not installed, or it cannot write there.
     """
-    require_matplotlib()
-    # The figure is used without pyplot: no display, no state that outlives it.
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * len(plot.panels), height), layout="constrained")
-    figure.suptitle(plot.title)
+    figure = new_figure(plot.title, len(plot.panels))
     ticks = sorted({x for panel in plot.panels for line in panel.lines for x in line.x})
     styles = _styles(plot)
     for index, panel in enumerate(plot.panels):
@@ -86,6 +83,33 @@ def write_plot(path: Path, plot: Plot) -> None:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
+    save_figure(figure, path)
+
+
+def new_figure(title: str, num_panels: int) -> "Figure":
+    """Room for panels side by side.
+
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    # Without pyplot: no display, no state that outlives it.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(width * num_panels, height), layout="constrained")
+    figure.suptitle(title)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Draws to `path`, in the format of its suffix.
+
+    Raises:
+        PlotError: it cannot write there.
+    """
+    from matplotlib import rc_context  # noqa: PLC0415
+
     try:
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": "forethought"}):
             figure.savefig(path, metadata=None)
@@ -96,6 +120,6 @@ def write_plot(path: Path, plot: Plot) -> None:
 def _styles(plot: Plot) -> dict[str, tuple[str, str]]:
     labels = dict.fromkeys(line.label for panel in plot.panels for line in panel.lines)
     return {
-        label: (_COLOURS[index % len(_COLOURS)], _MARKS[index % len(_MARKS)])
+        label: (COLOURS[index % len(COLOURS)], _MARKS[index % len(_MARKS)])
         for index, label in enumerate(labels)
     }

@@ -1,5 +1,6 @@
 """What a benchmark asks."""
 
+import json
 from pathlib import Path
 
 from forethought.generation import ChatMessage
@@ -62,6 +63,31 @@ def load_prompts(path: Path | None) -> list[list[ChatMessage]]:
     """
     texts = DEFAULT_PROMPTS if path is None else read_prompts(path)
     return [[ChatMessage("user", text)] for text in texts]
+
+
+def load_kinds(folder: Path) -> dict[str, list[list[ChatMessage]]]:
+    """The prompts of each kind: one user's message for each line of KIND.jsonl, kinds by name.
+
+    Raises:
+        PromptFileError: there are none, or a file cannot be read or holds something else.
+    """
+    kinds = {path.stem: _read_kind(path) for path in sorted(folder.glob("*.jsonl"))}
+    if not kinds:
+        raise PromptFileError(f"{folder} has no files KIND.jsonl")
+    return kinds
+
+
+def _read_kind(path: Path) -> list[list[ChatMessage]]:
+    messages = []
+    for line in read_prompts(path):
+        try:
+            text = json.loads(line)["prompt"]
+        except (ValueError, KeyError, TypeError):
+            text = None
+        if not isinstance(text, str) or not text:
+            raise PromptFileError(f'{path} has a line that is not like {{"prompt": "..."}}')
+        messages.append([ChatMessage("user", text)])
+    return messages
 
 
 def read_prompts(path: Path) -> list[str]:

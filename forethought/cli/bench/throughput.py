@@ -11,8 +11,14 @@ from rich.console import Console
 
 from forethought.cli import up_options
 from forethought.cli.bench import throughput_options as options
-from forethought.cli.bench.deployment import LocalOptions, measure_local, run_to_exit_code
+from forethought.cli.bench.deployment import (
+    LocalOptions,
+    measure_local,
+    refuse_local_options,
+    run_to_exit_code,
+)
 from forethought.cli.bench.generation_arm import generation_sender
+from forethought.cli.bench.kind_points import PLAIN, SPECULATIVE
 from forethought.cli.bench.load import Load, prompts_of_option
 from forethought.cli.bench.machine import describe_machine
 from forethought.cli.bench.plot import PlotError, require_matplotlib, write_plot
@@ -30,8 +36,6 @@ from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe
 from forethought.cli.up import choose_proposer
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
-
-PLAIN, SPECULATIVE = "plain", "speculative"
 
 
 def throughput(
@@ -97,7 +101,7 @@ def throughput(
         embedded_store=not no_store,
     )
     if address is not None:
-        _refuse_local_options(plan)
+        refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)
     machine = describe_machine()
     errors = Console(stderr=True)
@@ -115,16 +119,6 @@ def throughput(
         write_document(sys.stdout, "throughput", machine, settings, throughput_json(rows, PLAIN))
     else:
         print_table(throughput_table(rows, PLAIN))
-
-
-def _refuse_local_options(plan: PlanOptions) -> None:
-    """A model that was named but not measured would make the numbers lie."""
-    defaults = PlanOptions(num_speculative_tokens=plan.num_speculative_tokens)
-    if plan != replace(defaults, embedded_store=plan.embedded_store):
-        raise typer.BadParameter(
-            "with --address the models are the running deployment's: leave out the options that "
-            "say what to start"
-        )
 
 
 async def _run(load: Load, address: str | None, local: LocalOptions, console: Console) -> list[Row]:
