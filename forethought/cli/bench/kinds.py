@@ -174,6 +174,7 @@ async def measure_kinds(load: KindsLoad, address: str, console: Console) -> list
     points = []
     async with GenerationClient(address) as client:
         with view.live():
+            await _introduce(load, client)
             for temperature in load.temperatures:
                 bursts: dict[str, list[Burst]] = {}
                 for kind in load.kinds:
@@ -182,6 +183,15 @@ async def measure_kinds(load: KindsLoad, address: str, console: Console) -> list
                     bursts[kind] = await run_interleaved(arms, load.schedule(kind), view)
                 points += points_of(temperature, bursts)
     return points
+
+
+async def _introduce(load: KindsLoad, client: GenerationClient) -> None:
+    """Lets the target compute all prompts: else the arm that sends one first would seem slower."""
+    params = replace(load.params, max_tokens=1, num_speculative_tokens=0)
+    for prompts in load.kinds.values():
+        send = generation_sender(client, prompts, params, load.timeout_s)
+        for index in range(len(prompts)):
+            await send(index)
 
 
 def _arms(load: KindsLoad, kind: str, temperature: float, client: GenerationClient) -> list[Arm]:
