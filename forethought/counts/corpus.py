@@ -89,13 +89,14 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Corpus:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            whole = [0, len(loaded)]
-            return _checked(path, loaded, np.array(whole), np.array(whole[:1]))
-        with loaded:
-            names = ("token_ids", "starts", "answer_starts")
-            return _checked(path, *(loaded[name] for name in names))
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                whole = [0, len(loaded)]
+                return _checked(path, loaded, np.array(whole), np.array(whole[:1]))
+            with loaded:
+                names = ("token_ids", "starts", "answer_starts")
+                return _checked(path, *(loaded[name] for name in names))
     except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise CorpusError(f"cannot read token ids from {path}: {error}") from error
 

@@ -43,7 +43,7 @@ def replay(corpus: Corpus, draft: Draw) -> Replay:
         text = corpus.token_ids[start:end].tolist()
         position = int(corpus.answer_starts[sample]) - start
         while position < len(text):
-            guesses = draft(text[:position])[: len(text) - position - 1]
+            guesses = draft(text[:position])[: len(text) - position]
             right = 0
             while right < len(guesses) and guesses[right] == text[position + right]:
                 right += 1

@@ -7,7 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from forethought.cli.plan import PlanError, PlanOptions, make_plan, runs_on_cpu
+from forethought.cli.plan import (
+    PlanError,
+    PlanOptions,
+    describe_drafting,
+    make_plan,
+    runs_on_cpu,
+)
 from tests.cli.conftest import free_port
 
 
@@ -95,6 +101,30 @@ def test_a_translated_draft_is_told_the_vocabulary_of_the_target():
     assert value_of(command_of(translated, "draft"), "--model") == "small"
 
 
+@pytest.mark.parametrize(
+    ("options", "fallback"),
+    [
+        ({"proposer": "counts"}, None),
+        ({"proposer": "hybrid"}, "counts"),
+        ({"proposer": "hybrid", "draft_model": "small"}, "counts+model"),
+    ],
+)
+def test_counts_draft_alone_behind_a_lookup_or_between_it_and_a_model(options, fallback, tmp_path):
+    plan = make_plan(PlanOptions(**options, counts=tmp_path / "x.counts", device="cpu"))
+    command = command_of(plan, "draft")
+    assert value_of(command, "--counts-file") == str(tmp_path / "x.counts")
+    assert value_of(command, "--hybrid-fallback") == fallback
+    assert ("--lookahead" in command) == ("draft_model" in options)
+
+
+def test_who_drafts_is_said_in_words(tmp_path):
+    counts = tmp_path / "x.counts"
+    assert describe_drafting(PlanOptions()) == "ngram"
+    assert describe_drafting(PlanOptions("big", "small", proposer="model")) == "small"
+    assert describe_drafting(PlanOptions("big", proposer="hybrid")) == "lookup and big"
+    assert describe_drafting(PlanOptions(proposer="hybrid", counts=counts)) == "lookup and counts"
+
+
 @pytest.fixture
 def taken_port():
     with socket.socket() as listener:
@@ -163,6 +193,9 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
         (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
         (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
+        (["--proposer", "counts"], "the counts proposer needs --counts"),
+        (["--counts", __file__, "--proposer", "model"], "the model proposer takes no counts"),
+        (["--counts", "none"], "does not exist"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
         (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
         (["--", "there-is-no-such-program"], "there is no program"),

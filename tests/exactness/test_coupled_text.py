@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from draft_service.hybrid_proposer import HybridProposer
 from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.types import VerificationMode
@@ -34,6 +35,7 @@ PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
     "lookup": lambda target, draft: target.ngram(),
     "the most frequent continuation": lambda target, draft: target.suffix(),
     "lookup before a bad model": lambda target, draft: draft.hybrid(),
+    "lookup before counts": lambda target, draft: HybridProposer(target.suffix(), target.counts()),
 }
 KS = range(1, MAX_K + 1)
 

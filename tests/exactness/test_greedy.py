@@ -1,8 +1,8 @@
 """At temperature 0 the stack says what `transformers` says, token for token.
 
 Prompts short and long; a draft that is good (the target itself), one that is bad (other weights,
-never right but by chance), lookup of both kinds, and lookup before a model. SmolLM2 has the same
-check in `test_smollm2.py`.
+never right but by chance), lookup of both kinds, and lookup before a model or counts. SmolLM2 has
+the same check in `test_smollm2.py`.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from draft_service.hybrid_proposer import HybridProposer
 from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
 from tests.stack import LoadedModel, generate, running_stack
@@ -25,6 +26,7 @@ PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
     "lookup": lambda target, draft: target.ngram(),
     "the most frequent continuation": lambda target, draft: target.suffix(),
     "lookup before a bad model": lambda target, draft: draft.hybrid(),
+    "lookup before counts": lambda target, draft: HybridProposer(target.suffix(), target.counts()),
 }
 
 
