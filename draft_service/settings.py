@@ -63,11 +63,12 @@ class DraftSettings(EngineSettings):
     hybrid_lookup: Literal["suffix", "ngram"] = Field(
         "suffix", description="how the hybrid proposer looks up, with the options of that one"
     )
-    hybrid_min_match: int = Field(
-        5,
+    hybrid_min_match: int | None = Field(
+        None,
         ge=1,
-        description="shortest run of tokens whose continuation the hybrid proposer prefers to the "
-        "model, in place of the shortest run of its lookup",
+        description="shortest run of tokens whose continuation the hybrid proposer prefers to its "
+        "fallback, in place of the shortest run of its lookup; unset, 5 before a model and 2 "
+        "before counts alone",
         validate_default=True,
     )
 
@@ -83,7 +84,7 @@ class DraftSettings(EngineSettings):
         validate_default=True,
     )
     counts_min_prob: float = Field(
-        0.4,
+        0.3,
         ge=0,
         le=1,
         description="least estimated probability of a whole draft from counts; it ends before it "
@@ -100,9 +101,9 @@ class DraftSettings(EngineSettings):
 
     @field_validator("hybrid_min_match")
     @classmethod
-    def _refuse_what_is_never_found(cls, value: int, info: ValidationInfo) -> int:
+    def _refuse_what_is_never_found(cls, value: int | None, info: ValidationInfo) -> int | None:
         longest = f"{info.data.get('hybrid_lookup', 'suffix')}_max_match"
-        if value > info.data.get(longest, value):
+        if value is not None and value > info.data.get(longest, value):
             raise ValueError(f"must not be above {longest}: nothing would ever be found")
         return value
 

@@ -1,19 +1,25 @@
 """From counts to a table: for each context worth keeping, the likeliest next token and its odds.
 
-Probabilities are by interpolated absolute discounting (Ney, Essen and Kneser 1994). Of each count
-of an event a constant D is taken, and what that makes in all goes to the shorter context:
+Probabilities are by interpolated Kneser-Ney smoothing (Kneser and Ney 1995; in this form Chen and
+Goodman 1998). Of each count of an event a constant D is taken, and what that makes in all goes to
+the shorter context:
 
-    p(x | context) = max(c(context, x) - D, 0) / c(context) + b(context) p(x | parent)
+    p(x | context) = (c(context, x) - D) / c(context) + b(context) p(x | parent)
     b(context) = D * distinct tokens after the context / c(context),  D = n1 / (n1 + 2 n2)
 
-with n1 and n2 the number of events that occurred once and twice. A draft needs of each distribution
-only its likeliest token. That is the likeliest of the events, or, where b is large, the parent's.
+with n1 and n2 the number of events that count once and twice. The longest contexts count how often
+an event occurred, all shorter ones after how many different tokens it did: they are asked where
+the longer one says little, so what always follows the same longer one is no news from them.
+
+A draft needs of each distribution only its likeliest token. That is the likeliest of the events,
+or, where b is large, the parent's.
 
 A context that would say what a shorter one says, as nearly as `min_change`, is left out: a lookup
 takes the longest context that is there.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +70,10 @@ def build_table(corpus: Corpus, vocab_size: int, options: BuildOptions) -> Count
     """Counts, smooths, and keeps what says something. The same corpus makes the same table."""
     found: list[Entries] = []
     estimates, told, hashes = None, None, np.zeros(1, dtype=np.uint64)
-    for level in count_levels(corpus, vocab_size, options.max_context):
-        estimates = _estimate(level, estimates)
+    levels = [*count_levels(corpus, vocab_size, options.max_context), None]
+    for level, longer in pairwise(levels):
+        assert level is not None
+        estimates = _estimate(level, _event_counts(level, longer), estimates)
         if told is None:  # nothing is guessed without a context
             told = _Told(np.array([_NO_TOKEN]), np.zeros(1))
             continue
@@ -89,14 +97,23 @@ def _totals(level: Level) -> Ids:
     return counts.astype(np.int64)
 
 
-def _estimate(level: Level, shorter: _Estimates | None) -> _Estimates:
-    totals = _totals(level)
-    own = level.event_counts / totals[level.event_contexts]
+def _event_counts(level: Level, longer: Level | None) -> Ids:
+    """[E], what each event counts."""
+    if longer is None:
+        return level.event_counts
+    num_before = np.bincount(longer.event_parents, minlength=len(level.event_counts))
+    return np.maximum(num_before, 1)  # 0: always where a sample begins
+
+
+def _estimate(level: Level, counts: Ids, shorter: _Estimates | None) -> _Estimates:
+    totals = np.bincount(level.event_contexts, counts, level.num_contexts)  # [C]
     if shorter is None:
-        return _Estimates(*_likeliest(level, own), own)
-    discount = _discount(level.event_counts)
-    backoff = discount * np.bincount(level.event_contexts, minlength=len(totals)) / totals  # [C]
-    probs = (level.event_counts - discount) / totals[level.event_contexts]
+        probs = counts / totals[level.event_contexts]
+        return _Estimates(*_likeliest(level, probs), probs)
+    discount = _discount(counts)
+    num_distinct = np.bincount(level.event_contexts, minlength=level.num_contexts)
+    backoff = discount * num_distinct / totals  # [C]
+    probs = (counts - discount) / totals[level.event_contexts]
     probs += backoff[level.event_contexts] * shorter.event_probs[level.event_parents]
     token_ids, best = _likeliest(level, probs)
     unseen = backoff * shorter.best_probs[level.parents]

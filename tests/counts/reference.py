@@ -20,8 +20,13 @@ def contexts_by_dictionaries(
     kept = {}
     for length in range(options.max_context + 1):
         contexts = {context: after for context, after in counts.items() if len(context) == length}
-        discount = _discount([n for after in contexts.values() for n in after.values()])
-        for context, after in contexts.items():
+        if length < options.max_context:
+            kinds = {context: _num_before(counts, context) for context in contexts}
+        else:
+            kinds = contexts
+        discount = _discount([n for after in kinds.values() for n in after.values()])
+        for context, occurred in contexts.items():
+            after = kinds[context]
             total = sum(after.values())
             if not length:
                 probs[context] = {token: n / total for token, n in after.items()}
@@ -40,7 +45,7 @@ def contexts_by_dictionaries(
             (token, prob), (inherited, its_prob) = best[context], told[parent]
             says_something = token != inherited or abs(prob - its_prob) >= options.min_change
             likely = max(prob, its_prob) >= options.min_prob
-            if total >= options.min_count and says_something and likely:
+            if occurred.total() >= options.min_count and says_something and likely:
                 kept[context] = best[context]
             told[context] = kept.get(context, told[parent])
     return kept
@@ -52,6 +57,14 @@ def guess_by_dictionary(
     """What follows the longest suffix that is kept."""
     suffixes = (tuple(text[start:]) for start in range(len(text)))
     return next((kept[suffix] for suffix in suffixes if suffix in kept), None)
+
+
+def _num_before(counts: dict[Context, Counter[int]], context: Context) -> Counter[int]:
+    """After how many different tokens the context was followed by what."""
+    before = [after for other, after in counts.items() if other and other[1:] == context]
+    return Counter(
+        {token: max(1, sum(token in after for after in before)) for token in counts[context]}
+    )
 
 
 def _count(corpus: Corpus, max_context: int) -> dict[Context, Counter[int]]:

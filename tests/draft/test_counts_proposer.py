@@ -28,7 +28,8 @@ from tests.stack import LoadedModel, generate, running_stack
 from tests.waiting import NOTHING_HELD
 
 INFO = ModelInfo("c", "", "v", 10, 1000, "", "", 16)
-TABLE = build_table(corpus_of(*[([1], [2, 3, 4, 5, 6])] * 5, ([2], [9])), 10, BuildOptions())
+TEXTS = [([before, 1], [2, 3, 4, 5, 6]) for before in (0, 3, 5, 7, 9)]
+TABLE = build_table(corpus_of(*TEXTS, ([2], [9])), 10, BuildOptions())
 OPENING = SessionOpen("s", [0, 1], SamplingParams())
 K = 3
 
