@@ -4,15 +4,31 @@ Back-off n-grams, counted once (`forethought count`) and kept in a file of a few
 know what the target tends to say, and nothing of this text but its last few tokens: what a lookup
 in the text itself does not find, they still guess, in microseconds and without a model.
 
-Guesses are certain, as from every lookup. Drawn from the counted distribution instead, a guess
-would stay with probability sum min(p, q), and that is less: p of a real model mostly has one token
-far above the others, which the counts' best guess either is or is not.
+At temperature 0 the likeliest token is guessed, with certainty. Above, guesses are drawn from the
+counted distribution: that way they stay with probability sum min(p, q), more than p of the
+likeliest token, since the target too spreads its choice over many. A coupled session draws by the
+noise that it shares with the target.
+
+A draft ends before the estimated probability that all of it stays falls below a minimum. For each
+guess that is the counted probability of the likeliest token, be it guessed or not: it is known
+before anything is drawn, and drawn guesses stay about as often (docs/benchmarks.md). A draft that
+ended where a token turned out badly would no longer have the q that it reports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from draft_service.lookup import LookupProposer, LookupSession
 from forethought.counts.table import CountsTable
+from forethought.sampling.randomness import KeyedRandomness, Stream
+from forethought.sampling.types import (
+    DraftedToken,
+    Probabilities,
+    VerificationMode,
+    as_probabilities,
+    coupled_guess,
+)
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
 
 
@@ -46,11 +62,57 @@ class CountsSession(LookupSession):
         super().__init__(proposer, opening)
         self._table = proposer.table
         self._min_prob = proposer.min_prob
+        self._sampling = opening.sampling
 
     def is_slow(self, request: SpeculateRound) -> bool:  # noqa: ARG002
         return False
 
+    def draft_tokens(self, request: SpeculateRound, num_kept: int) -> Iterable[DraftedToken]:
+        if self._sampling.temperature == 0:
+            return super().draft_tokens(request, num_kept)
+        return self._drawn(request)
+
     def guess(self, num_tokens: int, num_kept: int) -> Sequence[int]:  # noqa: ARG002
         """The likeliest path, as far as it is likely enough."""
-        end = self.log[-self._table.max_context :]
-        return self._table.continuation(end, num_tokens, self._min_prob)
+        return self._table.continuation(self._end(), num_tokens, self._min_prob)
+
+    def _drawn(self, request: SpeculateRound) -> Iterator[DraftedToken]:
+        """A path that is drawn token after token."""
+        randomness = KeyedRandomness(self._sampling.seed, request.round)
+        text, likelihood = self._end(), 1.0
+        for position in range(request.position, request.position + request.num_speculative_tokens):
+            found = self._table.distribution(text)
+            if found is None:
+                return
+            token_ids, counted = found
+            likelihood *= counted[0]
+            if likelihood < self._min_prob:
+                return
+            probs = _shaped(counted, self._sampling.temperature)
+            if self.mode is VerificationMode.COUPLED:
+                drawn = coupled_guess(_chosen(token_ids, probs, position, randomness))
+            else:
+                place = np.searchsorted(
+                    np.cumsum(probs), randomness.uniform(Stream.DRAFT, position), side="right"
+                )
+                drawn = DraftedToken(token_ids[min(place, len(probs) - 1)], token_ids, probs)
+            yield drawn
+            text.append(drawn.token_id)
+
+    def _end(self) -> list[int]:
+        return self.log[-self._table.max_context :].tolist()
+
+
+def _shaped(counted: Sequence[float], temperature: float) -> Probabilities:
+    """[M], q: what was counted at many temperatures, at one, and normalised."""
+    probs = as_probabilities(counted) ** (1 / temperature)
+    shaped: Probabilities = probs / probs.sum()
+    return shaped
+
+
+def _chosen(
+    token_ids: Sequence[int], probs: Probabilities, position: int, randomness: KeyedRandomness
+) -> int:
+    """The token whose noise over its probability is least, as the target chooses its own."""
+    waits = [randomness.exponential(position, token_id) for token_id in token_ids]
+    return token_ids[int(np.argmin(as_probabilities(waits) / probs))]

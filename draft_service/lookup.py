@@ -1,14 +1,14 @@
 """What all lookup proposers share: they draft from the text itself, without a model.
 
-Guesses are certain: q is one-hot, and rejection sampling accepts with probability p. A coupled
-session gets the bare guess, as from a model: there the target's own choice is compared with it, and
-how likely the draft took it is never asked.
+Guesses are certain, unless a proposer draws them: q is one-hot, and rejection sampling accepts with
+probability p. A coupled session gets the bare guess, as from a model: there the target's own choice
+is compared with it, and how likely the draft took it is never asked.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter_ns
 from typing import ClassVar
 
@@ -80,7 +80,7 @@ class LookupSession(ABC):
 
     def __init__(self, proposer: LookupProposer, opening: SessionOpen) -> None:
         self._proposer = proposer
-        self._mode = opening.mode
+        self.mode = opening.mode
         self.log = array("I", opening.token_ids)
 
     async def propose(self, request: SpeculateRound) -> tuple[Draft, RoundTimings]:
@@ -95,8 +95,11 @@ class LookupSession(ABC):
     def look_up(self, request: SpeculateRound) -> Draft:
         """The draft of a round."""
         num_kept = self._commit(request)
-        guesses = self.guess(request.num_speculative_tokens, num_kept)
-        return Draft(tuple(map(self._drafted, guesses)), self._proposer.name)
+        return Draft(tuple(self.draft_tokens(request, num_kept)), self._proposer.name)
+
+    def draft_tokens(self, request: SpeculateRound, num_kept: int) -> Iterable[DraftedToken]:
+        """The guesses for a round whose tokens the log holds; `num_kept` as in `guess`."""
+        return map(self._drafted, self.guess(request.num_speculative_tokens, num_kept))
 
     @abstractmethod
     def is_slow(self, request: SpeculateRound) -> bool:
@@ -132,6 +135,6 @@ class LookupSession(ABC):
         return start + num_same
 
     def _drafted(self, token_id: int) -> DraftedToken:
-        if self._mode is VerificationMode.COUPLED:
+        if self.mode is VerificationMode.COUPLED:
             return coupled_guess(token_id)
         return DraftedToken(token_id, [token_id], _CERTAIN)

@@ -85,7 +85,9 @@ class LoadedModel:
         text = [2 + place * place % 9 for place in range(60)]
         whole = np.array([0, len(text)])
         table = build_table(
-            Corpus(np.array(text), whole, whole[:1]), self.tokenizer.vocab_size, BuildOptions()
+            Corpus(np.array(text), whole, whole[:1]),
+            self.tokenizer.vocab_size,
+            BuildOptions(min_count=1),
         )
         return CountsProposer(self.info, table, 0.0, max_sessions)
 

@@ -50,7 +50,7 @@ def count(
     ] = _DEFAULTS.min_count,
     max_contexts: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Most contexts to keep, 10 bytes each."),
+        typer.Option(min=1, metavar="N", help="Most contexts to keep, some 40 bytes each."),
     ] = _DEFAULTS.max_contexts,
     evaluate: Annotated[
         bool,
@@ -66,7 +66,7 @@ def count(
 
     Example: `forethought count distilled/data --out target.counts --evaluate`
     """
-    options = BuildOptions(max_context, min_count, max_contexts=max_contexts)
+    options = BuildOptions(max_context=max_context, min_count=min_count, max_contexts=max_contexts)
     console = Console(stderr=True)
     try:
         tokenizer = load_tokenizer(resolve(model, with_weights=False))

@@ -8,11 +8,14 @@
     7       1       0
     8       4       V, size of the vocabulary
     12      4       n, number of contexts
-    16      8       number of tokens that were counted
-    24      16      fingerprint of the vocabulary
-    40      4 * (2**b + 1)   where buckets begin
+    16      4       g, number of guesses
+    20      4       0
+    24      8       number of tokens that were counted
+    32      16      fingerprint of the vocabulary
+    48      4 * (2**b + 1)   where buckets begin
     ...     4 * n   checks
-    ...     4 * n   guesses
+    ...     4 * (n + 1)      where the guesses of each context begin
+    ...     4 * g   guesses
     end-8   8       XXH3-64 of all before
 
 Integers are unsigned, all is little-endian; `table` says what the arrays mean. Reading checks all
@@ -33,7 +36,7 @@ from forethought.errors import ModelReferenceError, VocabularyMismatchError
 
 VERSION = 1
 _MAGIC = b"FTCN"
-_HEADER = struct.Struct("<4sBBBxIIQ16s")
+_HEADER = struct.Struct("<4sBBBxIII4xQ16s")
 _CHECKSUM = struct.Struct("<Q")
 _ITEM_BYTES = 4
 
@@ -61,10 +64,11 @@ def write_counts(path: Path, counts: Counts) -> int:
         (len(table.starts) - 1).bit_length() - 1,
         table.vocab_size,
         len(table),
+        len(table.guesses),
         counts.num_tokens,
         bytes.fromhex(counts.vocabulary_fingerprint),
     )
-    content = b"".join([header, table.starts, table.checks, table.guesses])
+    content = b"".join([header, table.starts, table.checks, table.firsts, table.guesses])
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.write_bytes(content + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(content)))
     unfinished.replace(path)
@@ -98,7 +102,7 @@ def read_counts(path: Path, vocabulary_fingerprint: str) -> Counts:
 def _parse(path: Path, content: memoryview) -> Counts:
     if len(content) < _HEADER.size + _CHECKSUM.size or bytes(content[:4]) != _MAGIC:
         raise ModelReferenceError(f"{path} is not a file of counts")
-    _, version, max_context, bits, vocab_size, n, num_tokens, vocabulary = _HEADER.unpack_from(
+    _, version, max_context, bits, vocab_size, n, g, num_tokens, vocabulary = _HEADER.unpack_from(
         content
     )
     if version != VERSION:
@@ -106,7 +110,7 @@ def _parse(path: Path, content: memoryview) -> Counts:
             f"{path} has version {version} of the layout of counts, and here {VERSION} is known: "
             "count anew"
         )
-    sizes = [_HEADER.size, *(_ITEM_BYTES * each for each in (2**bits + 1, n, n))]
+    sizes = [_HEADER.size, *(_ITEM_BYTES * each for each in (2**bits + 1, n, n + 1, g))]
     ends = list(accumulate(sizes))
     body = content[: -_CHECKSUM.size]
     (checksum,) = _CHECKSUM.unpack(content[-_CHECKSUM.size :])
@@ -122,14 +126,18 @@ def _parse(path: Path, content: memoryview) -> Counts:
 
 
 def _is_sound(table: CountsTable) -> bool:
-    """Whether no lookup can leave the arrays, or guess what is no token."""
-    starts, guesses = np.asarray(table.starts), np.asarray(table.guesses)
+    """Whether no lookup can leave the arrays, or guess nothing, or what is no token."""
+    starts, firsts, guesses = map(np.asarray, (table.starts, table.firsts, table.guesses))
     return bool(
         1 <= table.max_context <= MAX_CONTEXT
         and table.vocab_size <= MAX_VOCAB_SIZE
         and len(starts) > 1
         and starts[0] == 0
-        and starts[-1] == len(guesses)
+        and starts[-1] == len(table)
         and (starts[1:] >= starts[:-1]).all()
+        and firsts[0] == 0
+        and firsts[-1] == len(guesses)
+        and (firsts[1:] > firsts[:-1]).all()
+        and (guesses & 0xFF).all()
         and (guesses >> 8 < table.vocab_size).all()
     )

@@ -7,30 +7,30 @@ from forethought.counts.builder import BuildOptions
 from forethought.counts.corpus import Corpus
 
 Context = tuple[int, ...]
+Guesses = list[tuple[int, float]]
+"""Tokens with their probabilities, the likeliest first."""
 
 
-def contexts_by_dictionaries(
-    corpus: Corpus, options: BuildOptions
-) -> dict[Context, tuple[int, float]]:
-    """The guess and its probability after each context that is kept."""
+def contexts_by_dictionaries(corpus: Corpus, options: BuildOptions) -> dict[Context, Guesses]:
+    """The likeliest tokens and their probabilities after each context that is kept."""
     counts = _count(corpus, options.max_context)
     probs: dict[Context, dict[int, float]] = {}
-    best: dict[Context, tuple[int, float]] = {}
+    lists: dict[Context, Guesses] = {}
     told: dict[Context, tuple[int, float]] = {(): (-1, 0.0)}
     kept = {}
     for length in range(options.max_context + 1):
         contexts = {context: after for context, after in counts.items() if len(context) == length}
-        if length < options.max_context:
+        if length < max(map(len, counts)):
             kinds = {context: _num_before(counts, context) for context in contexts}
         else:
             kinds = contexts
         discount = _discount([n for after in kinds.values() for n in after.values()])
         for context, occurred in contexts.items():
             after = kinds[context]
-            total = sum(after.values())
+            total = after.total()
             if not length:
                 probs[context] = {token: n / total for token, n in after.items()}
-                best[context] = _likeliest(probs[context])
+                lists[context] = _best(probs[context], options.max_guesses)
                 continue
             parent = context[1:]
             backoff = discount * len(after) / total
@@ -38,22 +38,19 @@ def contexts_by_dictionaries(
                 token: (n - discount) / total + backoff * probs[parent][token]
                 for token, n in after.items()
             }
-            best[context] = _likeliest(probs[context])
-            unseen = backoff * best[parent][1]
-            if unseen > best[context][1]:
-                best[context] = best[parent][0], unseen
-            (token, prob), (inherited, its_prob) = best[context], told[parent]
+            left = {token: prob * backoff for token, prob in lists[parent]}
+            lists[context] = _best(left | probs[context], options.max_guesses)
+            token, prob = lists[context][0]
+            inherited, its_prob = told[parent]
             says_something = token != inherited or abs(prob - its_prob) >= options.min_change
             likely = max(prob, its_prob) >= options.min_prob
             if occurred.total() >= options.min_count and says_something and likely:
-                kept[context] = best[context]
-            told[context] = kept.get(context, told[parent])
+                kept[context] = lists[context]
+            told[context] = kept[context][0] if context in kept else told[parent]
     return kept
 
 
-def guess_by_dictionary(
-    kept: dict[Context, tuple[int, float]], text: Sequence[int]
-) -> tuple[int, float] | None:
+def guesses_by_dictionary(kept: dict[Context, Guesses], text: Sequence[int]) -> Guesses | None:
     """What follows the longest suffix that is kept."""
     suffixes = (tuple(text[start:]) for start in range(len(text)))
     return next((kept[suffix] for suffix in suffixes if suffix in kept), None)
@@ -84,6 +81,5 @@ def _discount(counts: Sequence[int]) -> float:
     return once / (once + 2 * twice) if once and twice else 0.75
 
 
-def _likeliest(probs: dict[int, float]) -> tuple[int, float]:
-    token = min(probs, key=lambda token: (-probs[token], token))
-    return token, probs[token]
+def _best(probs: dict[int, float], max_guesses: int) -> Guesses:
+    return sorted(probs.items(), key=lambda each: (-each[1], each[0]))[:max_guesses]

@@ -12,7 +12,7 @@ from tests.counts.corpora import corpus_of
 
 VOCABULARY = "0123456789abcdef" * 2
 TABLE = build_table(
-    corpus_of(([1], [2, 3, 1, 2, 4]), ([4], [1, 3])), 5, BuildOptions(max_context=3)
+    corpus_of(([1], [2, 3, 1, 2, 4]), ([4], [1, 3])), 5, BuildOptions(max_context=3, min_count=1)
 )
 
 
@@ -94,12 +94,22 @@ def test_another_version_is_called_so(path):
         {"starts": [0, 1, 1]},
         {"starts": [1, 1, 2]},
         {"starts": [0, 2, 1]},
-        {"guesses": [5 << 8, 0]},
+        {"firsts": [1, 1, 2]},
+        {"firsts": [0, 2, 2]},
+        {"firsts": [0, 1, 3]},
+        {"guesses": [5 << 8 | 1, 1]},
+        {"guesses": [4 << 8 | 1, 4 << 8]},
         {"max_context": 0},
     ],
 )
 def test_numbers_that_would_lead_a_lookup_astray_are_refused(path, arrays):
-    parts = {"starts": [0, 1, 2], "checks": [1, 2], "guesses": [4 << 8, 0], **arrays}
+    parts = {
+        "starts": [0, 1, 2],
+        "checks": [1, 2],
+        "firsts": [0, 1, 2],
+        "guesses": [4 << 8 | 1, 1],
+        **arrays,
+    }
     max_context = parts.pop("max_context", 3)
     views = [memoryview(np.array(part, dtype=np.uint32)) for part in parts.values()]
     write_counts(path, Counts(CountsTable(5, max_context, *views), VOCABULARY, 7))

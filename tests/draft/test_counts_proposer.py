@@ -1,10 +1,13 @@
 """A counts session drafts what its table says of the end of its log, alone and behind others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from draft_service.__main__ import LOADERS, attach
 from draft_service.counts_proposer import CountsProposer, CountsSession
@@ -21,6 +24,7 @@ from forethought.errors import (
 )
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
+from forethought.sampling.randomness import KeyedRandomness
 from forethought.sampling.types import Draft, VerificationMode, coupled_guess
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound, TierLoad
 from tests.counts.corpora import corpus_of
@@ -29,8 +33,8 @@ from tests.waiting import NOTHING_HELD
 
 INFO = ModelInfo("c", "", "v", 10, 1000, "", "", 16)
 TEXTS = [([before, 1], [2, 3, 4, 5, 6]) for before in (0, 3, 5, 7, 9)]
-TABLE = build_table(corpus_of(*TEXTS, ([2], [9])), 10, BuildOptions())
-OPENING = SessionOpen("s", [0, 1], SamplingParams())
+TABLE = build_table(corpus_of(*TEXTS, ([2], [9])), 10, BuildOptions(min_count=1))
+OPENING = SessionOpen("s", [0, 1], SamplingParams(temperature=0, seed=5))
 K = 3
 
 
@@ -63,6 +67,70 @@ async def test_every_guess_is_certain_and_says_who_made_it():
 async def test_in_a_coupled_session_a_guess_comes_bare():
     draft = await propose(open_session(mode=VerificationMode.COUPLED), ask(2, k=1))
     assert draft.tokens == (coupled_guess(2),)
+
+
+DRAWING = SamplingParams(temperature=1, seed=5)
+
+
+async def drawn(
+    text: Sequence[int], sampling: SamplingParams, num_rounds: int = 400
+) -> list[Draft]:
+    opening = replace(OPENING, token_ids=text, sampling=sampling)
+    session = CountsProposer(INFO, TABLE, 0.0).open(opening)
+    rounds = (SpeculateRound(number, len(text), (), K) for number in range(num_rounds))
+    return [await propose(session, request) for request in rounds]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+async def test_above_temperature_0_guesses_are_drawn_from_the_q_that_they_report(temperature):
+    token_ids, counted = TABLE.distribution([0, 1])
+    expected = np.array(counted) ** (1 / temperature)
+    expected /= expected.sum()
+    drafts = await drawn([0, 1], replace(DRAWING, temperature=temperature))
+    firsts = [draft.tokens[0] for draft in drafts]
+    for first in firsts:
+        assert first.support_token_ids == token_ids
+        assert first.draft_probs == pytest.approx(expected)
+    observed = [sum(first.token_id == token for first in firsts) for token in token_ids]
+    assert chisquare(observed, expected * len(firsts)).pvalue > 1e-4
+    for draft in drafts:
+        text = [0, 1]
+        for token in draft.tokens:
+            assert token.support_token_ids == TABLE.distribution(text)[0]
+            text.append(token.token_id)
+
+
+async def test_the_same_round_draws_the_same_guesses():
+    first, again = await drawn([0, 1], DRAWING, 50), await drawn([0, 1], DRAWING, 50)
+    assert [draft.token_ids for draft in first] == [draft.token_ids for draft in again]
+
+
+async def test_where_a_drawn_draft_ends_does_not_depend_on_the_token_that_is_drawn_there():
+    """Else q given that there is a guess would not be the q that is reported."""
+    _, likeliest = TABLE.guess([0, 1])
+    opening = replace(OPENING, sampling=DRAWING)
+    for min_prob, has_guess in ((likeliest, True), (likeliest + 1e-6, False)):
+        session = CountsProposer(INFO, TABLE, min_prob).open(opening)
+        for number in range(50):
+            draft = await propose(session, SpeculateRound(number, 2, (), 1))
+            assert bool(draft.tokens) == has_guess
+
+
+async def test_a_coupled_draft_is_what_a_target_with_these_counts_would_choose():
+    token_ids, counted = TABLE.distribution([0, 1])
+    probs = np.array(counted) / sum(counted)
+    opening = replace(OPENING, mode=VerificationMode.COUPLED)
+    chosen = Counter()
+    for seed in range(400):
+        sampling = replace(DRAWING, seed=seed)
+        session = CountsProposer(INFO, TABLE, 0.0).open(replace(opening, sampling=sampling))
+        draft = await propose(session, ask(2, k=1))
+        waits = [KeyedRandomness(seed, 0).exponential(2, token) for token in token_ids]
+        best = token_ids[int(np.argmin(np.array(waits) / probs))]
+        assert draft.tokens == (coupled_guess(best),)
+        chosen[best] += 1
+    observed = [chosen[token] for token in token_ids]
+    assert chisquare(observed, probs * 400).pvalue > 1e-4
 
 
 async def test_drafts_follow_the_committed_tokens_back_and_forth():
@@ -176,7 +244,9 @@ async def test_the_counts_of_what_a_target_says_are_right_where_it_says_so_again
     async with running_stack(tiny_target, tiny_target.ngram()) as stack:
         said = (await generate(stack.client, request)).token_ids
     vocab_size = tiny_target.tokenizer.vocab_size
-    table = build_table(corpus_of((prompt, said)), vocab_size, BuildOptions(max_context=8))
+    table = build_table(
+        corpus_of((prompt, said)), vocab_size, BuildOptions(max_context=8, min_count=1)
+    )
     async with running_stack(tiny_target, CountsProposer(tiny_target.info, table, 0.0)) as stack:
         answer = await generate(stack.client, request)
     assert answer.token_ids == said

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from draft_service.counts_proposer import CountsProposer, CountsSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
@@ -81,6 +82,38 @@ async def test_pairs_are_exact_where_lookup_and_model_draft_and_a_twin_that_lies
         pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 2)
         expected = pair_distribution(model, PROMPT, params)
     assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
+
+
+class BoastfulCounts(CountsProposer):
+    """Broken on purpose: says of drawn guesses that they are certain."""
+
+    def new_session(self, opening: SessionOpen) -> CountsSession:
+        return BoastfulSession(self, opening)
+
+
+class BoastfulSession(CountsSession):
+    def look_up(self, request: SpeculateRound) -> Draft:
+        draft = super().look_up(request)
+        certain = as_probabilities([1.0])
+        tokens = (DraftedToken(each.token_id, [each.token_id], certain) for each in draft.tokens)
+        return replace(draft, tokens=tuple(tokens))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("counts", [CountsProposer, BoastfulCounts])
+async def test_pairs_are_exact_where_counts_are_drawn_from_and_a_twin_that_lies_is_caught(
+    counts: type[CountsProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    params = SHAPES["temperature 1"]
+    table = tiny_target.counts().table
+
+    def drafts(model: ModelProposer) -> CountsProposer:
+        return counts(model.info, table, 0.0)
+
+    async with memoized_stack(tiny_target, tiny_draft, drafts) as (stack, model):
+        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 4)
+        expected = pair_distribution(model, PROMPT, params)
+    assert (p_value(pairs, expected) > ALPHA) == (counts is CountsProposer)
 
 
 @pytest.mark.slow
