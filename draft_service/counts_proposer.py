@@ -92,9 +92,8 @@ class CountsSession(LookupSession):
             if self.mode is VerificationMode.COUPLED:
                 drawn = coupled_guess(_chosen(token_ids, probs, position, randomness))
             else:
-                place = np.searchsorted(
-                    np.cumsum(probs), randomness.uniform(Stream.DRAFT, position), side="right"
-                )
+                uniform = randomness.uniform(Stream.DRAFT, position)
+                place = int(np.cumsum(probs).searchsorted(uniform, side="right"))
                 drawn = DraftedToken(token_ids[min(place, len(probs) - 1)], token_ids, probs)
             yield drawn
             text.append(drawn.token_id)

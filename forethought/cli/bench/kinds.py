@@ -186,11 +186,11 @@ async def measure_kinds(load: KindsLoad, address: str, console: Console) -> list
 
 
 async def _introduce(load: KindsLoad, client: GenerationClient) -> None:
-    """Lets the target compute all prompts: else the arm that sends one first would seem slower."""
+    """Lets the target compute the prompts: else the arm that sends one first would seem slower."""
     params = replace(load.params, max_tokens=1, num_speculative_tokens=0)
-    for prompts in load.kinds.values():
+    for kind, prompts in load.kinds.items():
         send = generation_sender(client, prompts, params, load.timeout_s)
-        for index in range(len(prompts)):
+        for index in range(min(len(prompts), load.schedule(kind).num_requests_at(1))):
             await send(index)
 
 
