@@ -17,14 +17,13 @@ one, as nearly as `min_change`, is left out: a lookup takes the longest context 
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from forethought.counts.corpus import Corpus, Ids
 from forethought.counts.ngrams import Level, count_levels
-from forethought.counts.table import CountsTable, Entries, hash_contexts, make_table
+from forethought.counts.table import CountsTable, Entries, Hashes, hash_contexts, make_table
 from forethought.sampling.types import Probabilities
 
 _USUAL_DISCOUNT = 0.75  # where there are too few events to estimate it
@@ -66,44 +65,61 @@ class _Told:
     probs: Probabilities  # [F]
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """All that contexts of one length leave for those that are one token longer."""
+
+    hashes: Hashes  # [C]
+    event_probs: Probabilities  # [E]
+    lists: _Lists
+    told: _Told
+
+
 def build_table(corpus: Corpus, vocab_size: int, options: BuildOptions) -> CountsTable:
     """Counts, smooths, and keeps what says something. The same corpus makes the same table."""
+    levels = list(count_levels(corpus, vocab_size, options.max_context))
     found: list[Entries] = []
-    event_probs, lists, told = np.zeros(0), None, None
-    hashes = np.zeros(1, dtype=np.uint64)
-    levels = [*count_levels(corpus, vocab_size, options.max_context), None]
-    for level, longer in pairwise(levels):
-        assert level is not None
-        totals = _sum_by_context(level, level.event_counts)
-        rows = _number(totals >= options.min_count)
-        event_probs, backoff = _smooth(level, _event_counts(level, longer), event_probs)
-        if lists is None or told is None:  # nothing is guessed without a context
-            lists = _merge(level, rows, event_probs, None, options.max_guesses)
-            told = _Told(np.full(len(lists.probs), _NO_TOKEN), np.zeros(len(lists.probs)))
-            continue
-        frequent = np.flatnonzero(rows >= 0)
-        parents = lists.rows[level.parents[frequent]]  # as frequent at least
-        shorter = _Lists(rows, lists.token_ids[parents], lists.probs[parents])
-        shorter.probs[:] *= backoff[frequent, None]
-        lists = _merge(level, rows, event_probs, shorter, options.max_guesses)
-        hashes = hash_contexts(hashes[level.parents], level.left_token_ids)
-        inherited = _Told(told.token_ids[parents], told.probs[parents])
-        best_token_ids, best_probs = lists.token_ids[:, 0], lists.probs[:, 0]
-        keep = _says_something(best_token_ids, best_probs, inherited, options)
-        told = _Told(
-            np.where(keep, best_token_ids, inherited.token_ids),
-            np.where(keep, best_probs, inherited.probs),
-        )
-        found.append(
-            Entries(
-                hashes[frequent[keep]],
-                totals[frequent[keep]],
-                lists.token_ids[keep],
-                lists.probs[keep],
-            )
-        )
+    step = _begin(levels[0], _event_counts(*levels[:2]), options)
+    for place, level in enumerate(levels[1:], 1):
+        counts = _event_counts(*levels[place : place + 2])
+        step, entries = _lengthen(step, level, counts, options)
+        found.append(entries)
     entries = Entries.join(found, options.max_guesses).most_frequent(options.max_contexts)
     return make_table(entries, options.max_context, vocab_size)
+
+
+def _begin(level: Level, counts: Ids, options: BuildOptions) -> _Step:
+    """The empty context, after which nothing is guessed."""
+    probs = counts / counts.sum()
+    lists = _merge(level, np.zeros(1, dtype=np.int64), probs, None, options.max_guesses)
+    nothing = _Told(np.full(1, _NO_TOKEN), np.zeros(1))
+    return _Step(np.zeros(1, dtype=np.uint64), probs, lists, nothing)
+
+
+def _lengthen(
+    step: _Step, level: Level, counts: Ids, options: BuildOptions
+) -> tuple[_Step, Entries]:
+    """The next step, and those of its contexts that are kept."""
+    totals = _sum_by_context(level, level.event_counts)
+    is_frequent = totals >= options.min_count
+    rows = np.where(is_frequent, np.cumsum(is_frequent) - 1, -1)
+    frequent = np.flatnonzero(is_frequent)
+    parents = step.lists.rows[level.parents[frequent]]  # at least as frequent
+    probs, backoff = _smooth(level, counts, step.event_probs)
+    left = step.lists.probs[parents] * backoff[frequent, None]
+    shorter = _Lists(rows, step.lists.token_ids[parents], left)
+    lists = _merge(level, rows, probs, shorter, options.max_guesses)
+    inherited = _Told(step.told.token_ids[parents], step.told.probs[parents])
+    best = _Told(lists.token_ids[:, 0], lists.probs[:, 0])
+    keep = _says_something(best, inherited, options)
+    told = _Told(
+        np.where(keep, best.token_ids, inherited.token_ids),
+        np.where(keep, best.probs, inherited.probs),
+    )
+    hashes = hash_contexts(step.hashes[level.parents], level.left_token_ids)
+    kept = frequent[keep]
+    entries = Entries(hashes[kept], totals[kept], lists.token_ids[keep], lists.probs[keep])
+    return _Step(hashes, probs, lists, told), entries
 
 
 def _sum_by_context(level: Level, values: Ids) -> Ids:
@@ -111,12 +127,7 @@ def _sum_by_context(level: Level, values: Ids) -> Ids:
     return np.bincount(level.event_contexts, values, level.num_contexts).astype(np.int64)
 
 
-def _number(chosen: npt.NDArray[np.bool_]) -> Ids:
-    """The place of each among the chosen ones; -1 for the others."""
-    return np.where(chosen, np.cumsum(chosen) - 1, -1)
-
-
-def _event_counts(level: Level, longer: Level | None) -> Ids:
+def _event_counts(level: Level, longer: Level | None = None) -> Ids:
     """[E], what each event counts."""
     if longer is None:
         return level.event_counts
@@ -129,8 +140,6 @@ def _smooth(
 ) -> tuple[Probabilities, Probabilities]:
     """The probability of each event, [E], and what of it each context left to its parent, [C]."""
     totals = _sum_by_context(level, counts)
-    if not level.length:
-        return counts / totals[level.event_contexts], np.zeros(1)
     discount = _discount(counts)
     num_distinct = np.bincount(level.event_contexts, minlength=level.num_contexts)
     backoff = discount * num_distinct / totals
@@ -179,11 +188,9 @@ def _merge(
     return lists
 
 
-def _says_something(
-    token_ids: Ids, probs: Probabilities, inherited: _Told, options: BuildOptions
-) -> npt.NDArray[np.bool_]:
-    """Whether a lookup would tell less without the context."""
-    differs: npt.NDArray[np.bool_] = token_ids != inherited.token_ids
-    differs |= np.abs(probs - inherited.probs) >= options.min_change
-    differs &= np.maximum(probs, inherited.probs) >= options.min_prob
+def _says_something(best: _Told, inherited: _Told, options: BuildOptions) -> npt.NDArray[np.bool_]:
+    """[F], whether a lookup would tell less without the context."""
+    differs: npt.NDArray[np.bool_] = best.token_ids != inherited.token_ids
+    differs |= np.abs(best.probs - inherited.probs) >= options.min_change
+    differs &= np.maximum(best.probs, inherited.probs) >= options.min_prob
     return differs

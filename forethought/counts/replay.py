@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from forethought.counts.corpus import Corpus
 
-Draw = Callable[[Sequence[int]], Sequence[int]]
-"""The draft after a text."""
+Guesser = Callable[[Sequence[int]], Sequence[int]]
+"""Drafts after a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Replay:
         return 1 + self.num_accepted_tokens / self.num_rounds if self.num_rounds else None
 
 
-def replay(corpus: Corpus, draft: Draw) -> Replay:
+def replay(corpus: Corpus, draft: Guesser) -> Replay:
     """Drafts after every committed beginning of every answer."""
     rounds = drafted = accepted = 0
     for sample in range(len(corpus)):
