@@ -7,17 +7,20 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from draft_service.counts_proposer import CountsProposer, CountsSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
+from forethought.counts.builder import BuildOptions, build_table
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import SessionOpen, SpeculateRound
+from tests.counts.corpora import corpus_of
 from tests.exactness.pairs import PROMPT, K, memoized_stack, sample_pairs
 from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
 from tests.stack import LoadedModel, generate
@@ -104,13 +107,14 @@ async def test_pairs_are_exact_where_counts_are_drawn_from_and_a_twin_that_does_
     counts: type[CountsProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
     params = SHAPES["temperature 1"]
-    table = tiny_target.counts().table
+    text = np.random.default_rng(0).integers(2, 12, 300).tolist()  # after any token come all others
+    table = build_table(corpus_of(([], text)), 12, BuildOptions(max_context=1))
 
     def drafts(model: ModelProposer) -> CountsProposer:
         return counts(model.info, table, 0.0)
 
     async with memoized_stack(tiny_target, tiny_draft, drafts) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 8)
+        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 16)
         expected = pair_distribution(model, PROMPT, params)
     assert (p_value(pairs, expected) > ALPHA) == (counts is CountsProposer)
 
