@@ -7,6 +7,7 @@ it implies the rollback, since a tier drops whatever lies beyond it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, Evidence, VerificationMode
 
@@ -17,6 +18,14 @@ class PassCost:
 
     num_tokens: int  # over all its sessions
     forward_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStatesNeed:
+    """What a draft needs of the target besides tokens."""
+
+    target_fingerprint: str  # of the model it was trained on, or of that model's weights
+    hidden_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,9 @@ class ModelInfo:
     device: str  # "" without a model
     max_num_speculative_tokens: int  # most tokens drafted or verified in one round
     pass_costs: tuple[PassCost, ...] = ()  # smallest first, measured at start; () without a model
+    weights_fingerprint: str = ""  # the same in every number format
+    hidden_size: int = 0  # of its final hidden states; 0 if it gives none
+    hidden_states_need: HiddenStatesNeed | None = None  # of a draft that guesses from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class SessionOpen:
     model_fingerprint: str = ""  # expected; empty is not checked
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""  # sessions of different tenants share nothing
+    num_prompt_hidden_states: int = 0  # wanted of the last tokens, with the first evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,7 @@ class SpeculateRound:
     position: int  # committed length, the tokens below included
     committed_token_ids: Sequence[int]  # tokens at [position - n, position)
     num_speculative_tokens: int
+    hidden_states: HiddenStates | None = None  # of the target, before position - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,7 @@ class VerifyRound:
     committed_token_ids: Sequence[int]  # tokens at [position - n, position)
     drafts: Sequence[DraftToVerify]
     num_logprobs: int | None = None
+    wants_hidden_states: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,13 @@ from forethought.rpc.enums import (
     MODE_FROM_PROTO,
     MODE_TO_PROTO,
 )
+from forethought.rpc.hidden_states_codec import (
+    hidden_states_of_evidence,
+    hidden_states_of_round,
+    hidden_states_to_proto,
+    need_from_proto,
+    need_to_proto,
+)
 from forethought.sampling.params import MAX_SUPPORT, MAX_TOP_LOGPROBS, SamplingParams
 from forethought.sampling.types import (
     Draft,
@@ -81,6 +88,9 @@ def model_to_proto(model: ModelInfo) -> common_pb2.ModelInfo:
             common_pb2.PassCost(num_tokens=cost.num_tokens, forward_ns=cost.forward_ns)
             for cost in model.pass_costs
         ],
+        weights_fingerprint=model.weights_fingerprint,
+        hidden_size=model.hidden_size,
+        hidden_states_need=need_to_proto(model.hidden_states_need),
     )
 
 
@@ -95,6 +105,11 @@ def model_from_proto(message: common_pb2.ModelInfo) -> ModelInfo:
         device=message.device,
         max_num_speculative_tokens=message.max_num_speculative_tokens,
         pass_costs=tuple(PassCost(cost.num_tokens, cost.forward_ns) for cost in message.pass_costs),
+        weights_fingerprint=message.weights_fingerprint,
+        hidden_size=message.hidden_size,
+        hidden_states_need=need_from_proto(message.hidden_states_need)
+        if message.HasField("hidden_states_need")
+        else None,
     )
 
 
@@ -135,6 +150,7 @@ def open_to_proto(opening: SessionOpen) -> common_pb2.SessionOpen:
         model_fingerprint=opening.model_fingerprint,
         verification_mode=MODE_TO_PROTO[opening.mode],
         tenant=opening.tenant,
+        num_prompt_hidden_states=opening.num_prompt_hidden_states,
     )
 
 
@@ -173,6 +189,7 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
         model_fingerprint=message.model_fingerprint,
         mode=MODE_FROM_PROTO[message.verification_mode],
         tenant=message.tenant,
+        num_prompt_hidden_states=message.num_prompt_hidden_states,
     )
 
 
@@ -192,6 +209,7 @@ def speculate_to_proto(request: SpeculateRound) -> draft_pb2.SpeculateRound:
         position=request.position,
         committed_token_ids=request.committed_token_ids,
         num_speculative_tokens=request.num_speculative_tokens,
+        hidden_states=hidden_states_to_proto(request.hidden_states),
     )
 
 
@@ -211,6 +229,11 @@ def speculate_from_proto(message: draft_pb2.SpeculateRound, model: ModelInfo) ->
         position=message.position,
         committed_token_ids=list(message.committed_token_ids),
         num_speculative_tokens=message.num_speculative_tokens,
+        hidden_states=hidden_states_of_round(
+            message.hidden_states, message.position, model.hidden_states_need
+        )
+        if message.HasField("hidden_states")
+        else None,
     )
 
 
@@ -281,6 +304,7 @@ def verify_to_proto(request: VerifyRound) -> target_pb2.VerifyRound:
             for draft in request.drafts
         ],
         num_logprobs=request.num_logprobs,
+        wants_hidden_states=request.wants_hidden_states,
     )
 
 
@@ -306,6 +330,7 @@ def verify_from_proto(message: target_pb2.VerifyRound, model: ModelInfo) -> Veri
             for index, draft in enumerate(message.drafts)
         ],
         num_logprobs=message.num_logprobs if message.HasField("num_logprobs") else None,
+        wants_hidden_states=message.wants_hidden_states,
     )
 
 
@@ -330,6 +355,7 @@ def evidence_to_proto(answer: EvidenceRound) -> target_pb2.EvidenceRound:
         position=answer.position,
         positions=[_position_to_proto(position) for position in answer.evidence.positions],
         timings=timings_to_proto(answer.timings),
+        hidden_states=hidden_states_to_proto(answer.evidence.hidden_states),
     )
 
 
@@ -354,10 +380,15 @@ def _position_to_proto(position: PositionEvidence) -> target_pb2.PositionEvidenc
 
 def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
     """Raises TierProtocolError where an entry cannot be evidence of any distribution."""
+    states = None
+    if message.HasField("hidden_states"):
+        num_guesses = len(message.positions) - 1
+        states = hidden_states_of_evidence(message.hidden_states, message.position, num_guesses)
+    positions = tuple(_position_from_proto(entry) for entry in message.positions)
     return EvidenceRound(
         round=message.round,
         position=message.position,
-        evidence=Evidence(tuple(_position_from_proto(entry) for entry in message.positions)),
+        evidence=Evidence(positions, states),
         timings=timings_from_proto(message.timings),
     )
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from forethought.sampling.hidden_states import HiddenStates
+
 Probabilities = npt.NDArray[np.float64]
 """Shape [M]: one probability for each token of a support."""
 
@@ -117,6 +119,7 @@ class Evidence:
     """Step 2, parallel verification: K + 1 positions, the last one with an empty support."""
 
     positions: tuple[PositionEvidence, ...]
+    hidden_states: HiddenStates | None = None  # of these positions and any before, if asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,17 @@ class VerificationMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERIFICATION_MODE_REJECTION: _ClassVar[VerificationMode]
     VERIFICATION_MODE_BLOCK: _ClassVar[VerificationMode]
     VERIFICATION_MODE_COUPLED: _ClassVar[VerificationMode]
+
+class ElementType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ELEMENT_TYPE_UNSPECIFIED: _ClassVar[ElementType]
+    ELEMENT_TYPE_FLOAT16: _ClassVar[ElementType]
 VERIFICATION_MODE_UNSPECIFIED: VerificationMode
 VERIFICATION_MODE_REJECTION: VerificationMode
 VERIFICATION_MODE_BLOCK: VerificationMode
 VERIFICATION_MODE_COUPLED: VerificationMode
+ELEMENT_TYPE_UNSPECIFIED: ElementType
+ELEMENT_TYPE_FLOAT16: ElementType
 
 class SamplingParams(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
@@ -42,8 +49,30 @@ class PassCost(_message.Message):
     forward_ns: int
     def __init__(self, num_tokens: _Optional[int] = ..., forward_ns: _Optional[int] = ...) -> None: ...
 
+class HiddenStates(_message.Message):
+    __slots__ = ("first_position", "num_positions", "hidden_size", "element_type", "data")
+    FIRST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    NUM_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ELEMENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    first_position: int
+    num_positions: int
+    hidden_size: int
+    element_type: ElementType
+    data: bytes
+    def __init__(self, first_position: _Optional[int] = ..., num_positions: _Optional[int] = ..., hidden_size: _Optional[int] = ..., element_type: _Optional[_Union[ElementType, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class HiddenStatesNeed(_message.Message):
+    __slots__ = ("target_fingerprint", "hidden_size")
+    TARGET_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    target_fingerprint: str
+    hidden_size: int
+    def __init__(self, target_fingerprint: _Optional[str] = ..., hidden_size: _Optional[int] = ...) -> None: ...
+
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens", "pass_costs")
+    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens", "pass_costs", "weights_fingerprint", "hidden_size", "hidden_states_need")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +82,9 @@ class ModelInfo(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PASS_COSTS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_STATES_NEED_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_fingerprint: str
     vocabulary_fingerprint: str
@@ -62,7 +94,10 @@ class ModelInfo(_message.Message):
     device: str
     max_num_speculative_tokens: int
     pass_costs: _containers.RepeatedCompositeFieldContainer[PassCost]
-    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ..., pass_costs: _Optional[_Iterable[_Union[PassCost, _Mapping]]] = ...) -> None: ...
+    weights_fingerprint: str
+    hidden_size: int
+    hidden_states_need: HiddenStatesNeed
+    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ..., pass_costs: _Optional[_Iterable[_Union[PassCost, _Mapping]]] = ..., weights_fingerprint: _Optional[str] = ..., hidden_size: _Optional[int] = ..., hidden_states_need: _Optional[_Union[HiddenStatesNeed, _Mapping]] = ...) -> None: ...
 
 class TierLoad(_message.Message):
     __slots__ = ("num_sessions", "num_cached_tokens", "num_queued_jobs")
@@ -75,7 +110,7 @@ class TierLoad(_message.Message):
     def __init__(self, num_sessions: _Optional[int] = ..., num_cached_tokens: _Optional[int] = ..., num_queued_jobs: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant")
+    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant", "num_prompt_hidden_states")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +118,7 @@ class SessionOpen(_message.Message):
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    NUM_PROMPT_HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: SamplingParams
@@ -90,7 +126,8 @@ class SessionOpen(_message.Message):
     model_fingerprint: str
     verification_mode: VerificationMode
     tenant: str
-    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., verification_mode: _Optional[_Union[VerificationMode, str]] = ..., tenant: _Optional[str] = ...) -> None: ...
+    num_prompt_hidden_states: int
+    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., verification_mode: _Optional[_Union[VerificationMode, str]] = ..., tenant: _Optional[str] = ..., num_prompt_hidden_states: _Optional[int] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("model", "num_cached_tokens")

@@ -26,16 +26,18 @@ class SpeculateRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[_common_pb2.SessionOpen, _Mapping]] = ..., round: _Optional[_Union[SpeculateRound, _Mapping]] = ...) -> None: ...
 
 class SpeculateRound(_message.Message):
-    __slots__ = ("round", "position", "committed_token_ids", "num_speculative_tokens")
+    __slots__ = ("round", "position", "committed_token_ids", "num_speculative_tokens", "hidden_states")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     committed_token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_speculative_tokens: int
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., num_speculative_tokens: _Optional[int] = ...) -> None: ...
+    hidden_states: _common_pb2.HiddenStates
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., num_speculative_tokens: _Optional[int] = ..., hidden_states: _Optional[_Union[_common_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
 
 class SpeculateResponse(_message.Message):
     __slots__ = ("opened", "draft")

@@ -16,18 +16,20 @@ class VerifyRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[_common_pb2.SessionOpen, _Mapping]] = ..., round: _Optional[_Union[VerifyRound, _Mapping]] = ...) -> None: ...
 
 class VerifyRound(_message.Message):
-    __slots__ = ("round", "position", "committed_token_ids", "drafts", "num_logprobs")
+    __slots__ = ("round", "position", "committed_token_ids", "drafts", "num_logprobs", "wants_hidden_states")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     DRAFTS_FIELD_NUMBER: _ClassVar[int]
     NUM_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    WANTS_HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     committed_token_ids: _containers.RepeatedScalarFieldContainer[int]
     drafts: _containers.RepeatedCompositeFieldContainer[DraftToVerify]
     num_logprobs: int
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., drafts: _Optional[_Iterable[_Union[DraftToVerify, _Mapping]]] = ..., num_logprobs: _Optional[int] = ...) -> None: ...
+    wants_hidden_states: bool
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., drafts: _Optional[_Iterable[_Union[DraftToVerify, _Mapping]]] = ..., num_logprobs: _Optional[int] = ..., wants_hidden_states: _Optional[bool] = ...) -> None: ...
 
 class DraftToVerify(_message.Message):
     __slots__ = ("token_id", "support_token_ids")
@@ -46,16 +48,18 @@ class VerifyResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[_common_pb2.SessionOpened, _Mapping]] = ..., evidence: _Optional[_Union[EvidenceRound, _Mapping]] = ...) -> None: ...
 
 class EvidenceRound(_message.Message):
-    __slots__ = ("round", "position", "positions", "timings")
+    __slots__ = ("round", "position", "positions", "timings", "hidden_states")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     positions: _containers.RepeatedCompositeFieldContainer[PositionEvidence]
     timings: _common_pb2.RoundTimings
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[PositionEvidence, _Mapping]]] = ..., timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ...) -> None: ...
+    hidden_states: _common_pb2.HiddenStates
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[PositionEvidence, _Mapping]]] = ..., timings: _Optional[_Union[_common_pb2.RoundTimings, _Mapping]] = ..., hidden_states: _Optional[_Union[_common_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
 
 class PositionEvidence(_message.Message):
     __slots__ = ("target_probs", "tail_mass", "tail_token_id", "tail_token_prob", "greedy_token_id", "logprobs")

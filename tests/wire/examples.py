@@ -22,6 +22,7 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
+from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import (
     Draft,
@@ -39,6 +40,7 @@ from forethought.tier import (
     DraftRound,
     DraftToVerify,
     EvidenceRound,
+    HiddenStatesNeed,
     LookaheadCounts,
     ModelInfo,
     PassCost,
@@ -60,6 +62,9 @@ MODEL = ModelInfo(
     "cuda:1",
     16,
     (PassCost(1, 2**40), PassCost(2, 2**41)),
+    "weights",
+    3,
+    HiddenStatesNeed("target", 2),
 )
 LOAD = TierLoad(1, 2**40, 3)
 TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5, 2**39)
@@ -74,9 +79,11 @@ OPEN = SessionOpen(
     "model",
     VerificationMode.COUPLED,
     "tenant",
+    128,
 )
 OPENED = SessionOpened(MODEL, 5)
-SPECULATE = SpeculateRound(2**40, 8000, [6, 7], 8)
+HIDDEN_ROWS = np.array([[0.5, -0.25], [65504, 2**-24]], dtype=np.float16)
+SPECULATE = SpeculateRound(2**40, 8000, [6, 7], 8, HiddenStates(7997, HIDDEN_ROWS))
 DRAFT = DraftRound(
     2**40,
     8000,
@@ -93,7 +100,12 @@ DRAFT = DraftRound(
     TIMINGS,
 )
 VERIFY = VerifyRound(
-    2**40, 8000, [6, 7], [DraftToVerify(9, [8, 9]), DraftToVerify(10, [10])], num_logprobs=20
+    2**40,
+    8000,
+    [6, 7],
+    [DraftToVerify(9, [8, 9]), DraftToVerify(10, [10])],
+    num_logprobs=20,
+    wants_hidden_states=True,
 )
 EVIDENCE = EvidenceRound(
     2**40,
@@ -109,7 +121,8 @@ EVIDENCE = EvidenceRound(
                 PositionLogprobs([-1.5, -2.5], -3.5, [8, 9], [-0.25, -0.75]),
             ),
             PositionEvidence(np.array([]), 1.0, 12, 0.0625, 13),
-        )
+        ),
+        HiddenStates(7999, HIDDEN_ROWS),
     ),
     TIMINGS,
 )
