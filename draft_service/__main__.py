@@ -16,6 +16,7 @@ from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.counts.file import read_counts
+from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.openmp import spin_briefly
@@ -59,9 +60,12 @@ def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
     if isinstance(model, LookupProposer):
         return None
     spin_briefly()
+    from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.kv_archive import attach_archive  # noqa: PLC0415
 
+    if isinstance(model, FeatureProposer):
+        return None  # its keys and values do not follow from tokens
     assert isinstance(model, ModelProposer)
     return attach_archive(model.engine, model.info, settings)
 
@@ -121,12 +125,16 @@ def load_model(settings: DraftSettings) -> Proposer:
     from draft_service.translated_proposer import TranslatedProposer  # noqa: PLC0415
     from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
 
+    if is_feature_draft(resolve(settings.model)):
+        return load_features(settings)
     target = None
     if settings.target_vocabulary is not None:
         target = load_tokenizer(resolve(settings.target_vocabulary, with_weights=False))
     loaded = load_for_tier(settings)
     if target is not None and target.fingerprint != loaded.info.vocabulary_fingerprint:
-        return TranslatedProposer(loaded, target, settings.max_support)
+        translated = TranslatedProposer(loaded, target, settings.max_support)
+        translated.min_prob = settings.min_prob
+        return translated
     if target is not None:
         _log.info("vocabularies_equal", draft=settings.model, target=target.name)
     proposer = ModelProposer(
@@ -136,7 +144,22 @@ def load_model(settings: DraftSettings) -> Proposer:
         settings.max_support,
         loaded.limits,
     )
+    proposer.min_prob = settings.min_prob
     proposer.num_bets = settings.lookahead
+    return proposer
+
+
+def load_features(settings: DraftSettings) -> Proposer:
+    """A draft that guesses from the target's hidden states; its tokens are the target's.
+
+    Raises:
+        ModelReferenceError: the draft cannot be loaded.
+    """
+    from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
+    from forethought.engine.warm_up import load_feature_draft_for_tier  # noqa: PLC0415
+
+    proposer = FeatureProposer(load_feature_draft_for_tier(settings), settings.max_support)
+    proposer.min_prob = settings.min_prob
     return proposer
 
 

@@ -6,7 +6,7 @@ place, or another hybrid of counts and a model. Each draft says who made it, so 
 counted apart.
 
 The lookup sees every round. The model is asked only when it has to guess, and is told then what was
-committed since it was asked last.
+committed since it was asked last, with the target's hidden states if it needs them.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from time import perf_counter_ns
 
 from draft_service.lookup import LookupProposer, LookupSession
 from draft_service.proposer import Proposer, SessionProposer
+from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft
 from forethought.tier import (
     LookaheadCounts,
@@ -23,6 +24,9 @@ from forethought.tier import (
     SpeculateRound,
     TierLoad,
 )
+
+MAX_UNTOLD_STATES = 256
+"""Positions whose hidden states are kept for the model, the latest."""
 
 
 class HybridProposer:
@@ -74,6 +78,7 @@ class HybridSession:
         self._model = model
         self._num_told = num_tokens  # committed tokens that the model was told, and still stand
         self._untold: list[int] = []  # those behind them
+        self._untold_states: HiddenStates | None = None  # of the target, likewise
 
     @property
     def num_reused_tokens(self) -> int:
@@ -86,10 +91,12 @@ class HybridSession:
         self._commit(request)
         if draft.tokens:
             return draft, looked_up
-        caught_up = replace(request, committed_token_ids=self._untold)
+        caught_up = replace(
+            request, committed_token_ids=self._untold, hidden_states=self._untold_states
+        )
         draft, timings = await self._model.propose(caught_up)
         # Only now: told twice does no harm, and a round that failed may not have been taken.
-        self._num_told, self._untold = request.position, []
+        self._num_told, self._untold, self._untold_states = request.position, [], None
         return draft, replace(
             timings,
             forward_ns=looked_up.forward_ns + timings.forward_ns,
@@ -105,3 +112,7 @@ class HybridSession:
         start = request.position - len(request.committed_token_ids)
         self._num_told = min(self._num_told, start)
         self._untold[start - self._num_told :] = request.committed_token_ids
+        states = joined(self._untold_states, request.hidden_states)
+        if states is not None:
+            first = request.position - MAX_UNTOLD_STATES
+            self._untold_states = states.within(first, request.position - 1)

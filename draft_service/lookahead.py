@@ -88,17 +88,30 @@ class FullAcceptance:
         """What the shared noise for the next guess is keyed by."""
         return (self._next or self._last).coupling_key
 
-    def begin(self) -> None:
-        """Feeds the last guess, which drafting has left out."""
-        self._last.feed(self._last.guesses[-1].token_id)
+    @property
+    def forgone(self) -> DraftedToken | None:
+        """The guess that was not made, where the model was too uncertain for it."""
+        return self._next.forgone if self._next else None
 
-    def take(self, guess: DraftedToken) -> Draft | None:
+    def begin(self) -> None:
+        """Feeds the last guess, which drafting has left out, unless it ended for doubts: then the
+        likeliest bonus token is known already."""
+        forgone = self._last.forgone
+        if forgone is None:
+            self._last.feed(self._last.guesses[-1].token_id)
+        else:
+            self._go_on(forgone.support_token_ids[0])
+
+    def take(self, guess: DraftedToken, *, is_confident: bool = True) -> Draft | None:
         """Adds the bonus token, or a guess behind it; returns the draft once it is whole."""
         if self._next is not None:
-            return self._next.take(guess)
-        self._next = self._round_after(guess.token_id)
-        self._next.begin()
+            return self._next.take(guess, is_confident=is_confident)
+        self._go_on(guess.token_id)
         return None
+
+    def _go_on(self, bonus_token_id: int) -> None:
+        self._next = self._round_after(bonus_token_id)
+        self._next.begin()
 
     def guesses_for(self, request: SpeculateRound) -> list[DraftedToken] | None:
         """What has been made for a round; None if it is another one that was drafted."""

@@ -1,5 +1,6 @@
 """Drafts by a small causal language model, token after token, for all sessions side by side."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -56,6 +57,10 @@ class ModelProposer:
         self._max_support = max_support
         self.num_bets = 0
         """How many ends of a round to draft beyond while it is verified; for rounds to come."""
+        self.min_prob = 0.0
+        """Drafts end before a place where the model gives its likeliest token less; for rounds to
+        come. What counts is the model's own distribution, before any shaping: at temperature 0 a
+        shaped one is always certain."""
         self.lookahead = LookaheadCounts()
         self.engine: Engine[Guessing, Draft] = Engine(model, limits, self._guess)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
@@ -98,17 +103,41 @@ class ModelProposer:
 
     def _guess(self, rounds: Sequence[Guessing], logits: torch.Tensor) -> list[Draft | None]:
         """The next guess of each session, from one row each, [n, V]."""
-        probs = shape_rows(self._scores(logits), [each.rows for each in rounds])  # [n, V]
+        scores = self._scores(logits)
+        guesses = self._draw(rounds, shape_rows(scores, [each.rows for each in rounds]))
+        return [
+            each.take(guess, is_confident=is_confident)
+            for each, guess, is_confident in zip(
+                rounds, guesses, self._are_confident(scores), strict=True
+            )
+        ]
+
+    def _are_confident(self, scores: torch.Tensor) -> list[bool]:
+        """For each row of [n, V] whether its likeliest token is likely enough."""
+        if not self.min_prob:
+            return [True] * len(scores)
+        logprobs = scores.amax(dim=-1) - scores.logsumexp(dim=-1)  # [n]
+        confident: list[bool] = (logprobs >= math.log(self.min_prob)).tolist()
+        return confident
+
+    def _draw(self, rounds: Sequence[Guessing], probs: torch.Tensor) -> list[DraftedToken]:
+        """A guess from each row of [n, V]."""
         guesses: list[DraftedToken] = []
         for is_coupled, group in groupby(rounds, key=lambda each: each.is_coupled):
             alike = list(group)
             own = probs[len(guesses) : len(guesses) + len(alike)]
             if is_coupled:
-                guesses += draw_coupled(own, [each.coupling_key for each in alike])
+                guesses += self._draw_coupled(own, [each.coupling_key for each in alike])
             else:
-                uniforms = [each.uniform for each in alike]
-                guesses += draw_drafts(own, self._max_support, uniforms)
-        return [each.take(guess) for each, guess in zip(rounds, guesses, strict=True)]
+                guesses += self._draw_drafts(own, [each.uniform for each in alike])
+        return guesses
+
+    def _draw_coupled(self, probs: torch.Tensor, keys: Sequence[int]) -> list[DraftedToken]:
+        """By noise that the target shares."""
+        return draw_coupled(probs, keys)
+
+    def _draw_drafts(self, probs: torch.Tensor, uniforms: Sequence[float]) -> list[DraftedToken]:
+        return draw_drafts(probs, self._max_support, uniforms)
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """[n, V] -> [n, V]: a score for every token id of the sessions."""

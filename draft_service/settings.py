@@ -32,13 +32,20 @@ class DraftSettings(EngineSettings):
     max_support: int = Field(
         32, ge=1, le=MAX_SUPPORT, description="most tokens in a draft distribution (M)"
     )
+    min_prob: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="a draft ends before a place where the model gives its likeliest token less "
+        "than this; 0 always drafts all that is asked for",
+    )
     lookahead: int = Field(
         1,
         ge=0,
         le=16,
         description="ends of a round, likeliest first, beyond which to draft while the target "
         "verifies it; 0 where both tiers share a processor, more where a pass over several "
-        "sequences takes no longer than over one",
+        "sequences takes no longer than over one. Feature drafts do not look ahead",
     )
     ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
     ngram_max_match: int = Field(

@@ -29,6 +29,11 @@ class Bet(Protocol):
         """Whether all K guesses are made, so that the last of them is not fed."""
         ...
 
+    @property
+    def forgone(self) -> DraftedToken | None:
+        """The guess that was not made, where the model was too uncertain for it."""
+        ...
+
     def guesses_for(self, request: SpeculateRound) -> list[DraftedToken] | None:
         """What has been made for a round; None if it is another one that was drafted."""
         ...
@@ -38,7 +43,8 @@ class Bet(Protocol):
 class Speculation:
     """A draft that is being made.
 
-    The last guess is not fed: the next round does that, if it stays.
+    The last guess is not fed: the next round does that, if it stays. Only where the model stops of
+    itself, it has been: that is how the model found out how uncertain it is.
     """
 
     num_logits: ClassVar[int] = 1
@@ -53,6 +59,7 @@ class Speculation:
     guesses: list[DraftedToken] = field(default_factory=list)
     lookahead: LookaheadOutcome | None = None
     num_wasted_tokens: int = 0
+    forgone: DraftedToken | None = None  # the guess that was not made, where the model stopped
 
     @property
     def rows(self) -> ShapedRows:
@@ -92,14 +99,25 @@ class Speculation:
             CachePositionMismatchError: the round starts beyond what the sequence knows.
         """
         if self.bets and self._take_over():
-            return self._draft() if len(self.guesses) == self.num_tokens else None
+            is_done = self.forgone or len(self.guesses) == self.num_tokens
+            return self._draft() if is_done else None
         self.sequence.commit(self.request.position, self.request.committed_token_ids)
         self.sequence.speculate(())
         return None
 
-    def take(self, guess: DraftedToken) -> Draft | None:
-        """Adds a guess; returns the draft once it is whole."""
+    def take(self, guess: DraftedToken, *, is_confident: bool = True) -> Draft | None:
+        """Adds a guess; returns the draft once it is whole.
+
+        Args:
+            guess: the next one.
+            is_confident: whether the distribution that it was drawn from is worth a guess. If not,
+                the draft ends here. Which token was drawn must have no part in that: a draft that
+                ended where a drawn token turned out badly would not have the q that it reports.
+        """
         if len(self.guesses) < self.num_tokens:
+            if not is_confident:
+                self.forgone = guess
+                return self._draft()
             self.guesses.append(guess)
         if len(self.guesses) == self.num_tokens:
             return self._draft()
@@ -119,6 +137,7 @@ class Speculation:
             if made is not None:
                 self.lookahead = LookaheadOutcome.HIT
                 self.guesses = made[: self.num_tokens]
+                self.forgone = bet.forgone if len(made) < self.num_tokens else None
                 self.num_wasted_tokens -= len(self.guesses) + (bet.num_made - len(made))
                 if bet.sequence is not self.sequence:
                     self.sequence.swap(bet.sequence)

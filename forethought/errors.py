@@ -48,6 +48,13 @@ class ModelMismatchError(ForethoughtError):
     reason = "MODEL_MISMATCH"
 
 
+class HiddenStatesMismatchError(ForethoughtError):
+    """A draft guesses from hidden states that the target cannot give: it is another target's."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "HIDDEN_STATES_MISMATCH"
+
+
 class CachePositionMismatchError(ForethoughtError):
     """A round starts beyond the tokens that the tier knows. Answer: open again."""
 

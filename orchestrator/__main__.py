@@ -16,6 +16,7 @@ from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.generator import Tiers
+from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
@@ -54,7 +55,11 @@ async def serve(settings: OrchestratorSettings) -> None:
             model = await find_target(targets, tokenizer.fingerprint)
             deployment = make_deployment(settings, tokenizer, model)
             targets.require(lambda other: another_model(other, model))
-            drafts.require(lambda other: another_vocabulary(other, model))
+            drafts.require(
+                lambda other: (
+                    another_vocabulary(other, model) or foreign_hidden_states(other, model)
+                )
+            )
             servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
             add_GenerationServiceServicer_to_server(servicer, services)
 
@@ -160,6 +165,7 @@ def make_deployment(
         max_num_speculative_tokens=max_k,
         default_mode=settings.verification_mode,
         policy=settings.policy,
+        max_hidden_states=settings.max_hidden_states,
     )
 
 

@@ -97,4 +97,4 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
         )
         strategy.policy.learn(turn)
         yield turn
-        session = session.commit(outcome)
+        session = session.commit(outcome, evidence.hidden_states)

@@ -26,7 +26,7 @@ from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.plan import Deployment
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
 from orchestrator.replicas import ReplicaSet
 from orchestrator.round import Round
 from orchestrator.run_ahead import run_ahead
@@ -103,14 +103,16 @@ class Generation:
         self._proposer = RemoteProposer(
             tiers.draft,
             vocabulary,
-            vocab_size=deployment.target.vocab_size,
+            target=deployment.target,
             deadline_s=deadline_s,
             patience=tiers.draft_patience,
         )
         self._verifier = RemoteVerifier(
             tiers.target,
             deployment.target,
-            num_logprobs=plan.num_logprobs,
+            wanted=WantedEvidence(
+                plan.num_logprobs, hidden_states=lambda: self._proposer.wants_hidden_states
+            ),
             deadline_s=deadline_s,
             reopen=tiers.reopen,
         )
@@ -168,6 +170,7 @@ class Generation:
             round=len(rounds),
             mode=plan.mode,
             tenant=plan.tenant,
+            max_hidden_states=self._deployment.max_hidden_states,
         )
 
     def _policy(self, session: Session) -> SpeculationPolicy:

@@ -49,6 +49,7 @@ class Deployment:
     max_num_speculative_tokens: int
     default_mode: VerificationMode = VerificationMode.REJECTION
     policy: PolicyKind = PolicyKind.FIXED
+    max_hidden_states: int = 128  # positions that a draft which needs them begins with, at most
 
 
 @dataclass(frozen=True, slots=True)

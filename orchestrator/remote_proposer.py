@@ -1,8 +1,9 @@
 """Speculation by the draft tier, over one stream to one of its replicas, while there is one.
 
 A session never depends on its draft. A tier that is missing, late or failing means an empty draft,
-K = 0 for that round. Only a draft with another vocabulary is an error, and only when the session
-begins, since it will not mend itself.
+K = 0 for that round; so does one that guesses from another target's hidden states. Only a draft
+with another vocabulary is an error, and only when the session begins, since it will not mend
+itself.
 
 Streams are opened in a task, so that neither the start nor a round is held by a tier that cannot be
 reached. The first opening is waited for like a draft, by the first round that wants one: the same
@@ -23,6 +24,7 @@ import structlog
 from forethought.errors import (
     DrainingError,
     ForethoughtError,
+    HiddenStatesMismatchError,
     LoadingError,
     TierProtocolError,
     TierUnavailableError,
@@ -34,10 +36,12 @@ from forethought.rpc.tier_codec import (
     opened_from_proto,
     speculate_to_proto,
 )
+from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.types import Draft, VerificationMode
 from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.placement import placement_key
 from orchestrator.replica import Replica, Standing
 from orchestrator.replicas import ReplicaSet, as_replicas
@@ -72,7 +76,7 @@ class RemoteProposer:
         drafts: ReplicaSet[DraftServiceStub] | DraftServiceStub,
         vocabulary_fingerprint: str,
         *,
-        vocab_size: int | None = None,
+        target: ModelInfo | None = None,
         deadline_s: float | None = None,
         patience: DraftPatience | None = None,
     ) -> None:
@@ -81,12 +85,13 @@ class RemoteProposer:
         self._tried: set[Replica[DraftServiceStub]] = set()  # and failed since the last draft
         self._key: bytes | None = None  # the session's beginning, for its placement
         self._vocabulary_fingerprint = vocabulary_fingerprint
-        self._vocab_size = vocab_size  # of the target; None is not checked
+        self._target = target  # None is not checked
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._patience = patience or DraftPatience()
         self._stream: TierStream | None = None
         self._opening: asyncio.Task[ModelInfo] | None = None  # of that stream, until it is taken
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
+        self._known_states_end = 0  # and where the target's hidden states end that it was given
         self._is_answer_due = False  # a round is not answered yet
         self._due_since = 0.0
         self._trouble = ""  # why rounds go without a draft, and wait for no opening
@@ -102,6 +107,22 @@ class RemoteProposer:
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
         """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def wants_hidden_states(self) -> bool:
+        """Whether the session's draft guesses from the target's hidden states, as far as is known
+        by now."""
+        opening, model = self._opening, self.model
+        is_open = opening is not None and opening.done() and not opening.cancelled()
+        if model is None and opening is not None and is_open and not opening.exception():
+            model = opening.result()
+        if model is None and self._replica is not None:
+            model = self._replica.model
+        return (
+            model is not None
+            and model.hidden_states_need is not None
+            and (self._target is None or not foreign_hidden_states(model, self._target))
+        )
 
     def start(self, session: Session) -> None:
         """Begins to open the stream, so that the tier computes the prompt while the target does.
@@ -175,11 +196,14 @@ class RemoteProposer:
             position=session.position,
             committed_token_ids=session.token_ids[self._num_known_tokens :],
             num_speculative_tokens=k,
+            hidden_states=self._untold_states(session),
         )
         left_s = max(give_up - time.monotonic(), 0)
         message = SpeculateRequest(round=speculate_to_proto(request))
         await stream.send(message, min(self._patience.open_s, left_s))
         self._num_known_tokens = session.position
+        if request.hidden_states is not None:
+            self._known_states_end = request.hidden_states.end
         self._is_answer_due = True
         self._due_since = time.monotonic()
         response = await self._receive(stream, max(give_up - time.monotonic(), 0))
@@ -191,6 +215,14 @@ class RemoteProposer:
         self.timings = answer.timings
         return answer.draft
 
+    def _untold_states(self, session: Session) -> HiddenStates | None:
+        """The target's hidden states that the draft needs and was not given yet."""
+        if session.hidden_states is None or not self.wants_hidden_states:
+            return None
+        last = session.position - 1
+        self._known_states_end = min(self._known_states_end, last)
+        return session.hidden_states.within(self._known_states_end, last)
+
     def _check(self, answer: DraftRound, request: SpeculateRound, mode: VerificationMode) -> None:
         """Refuses here what the target would refuse, and with it the whole request."""
         if (answer.round, answer.position) != (request.round, request.position):
@@ -201,8 +233,8 @@ class RemoteProposer:
             len(token.draft_probs) for token in answer.draft.tokens
         ):
             raise TierProtocolError("the draft tier does not say how likely its guesses were")
-        if self._vocab_size is not None and any(
-            max(token.support_token_ids) >= self._vocab_size for token in answer.draft.tokens
+        if self._target is not None and any(
+            max(token.support_token_ids) >= self._target.vocab_size for token in answer.draft.tokens
         ):
             raise TierProtocolError("the draft tier drafted tokens that the target does not have")
 
@@ -234,6 +266,7 @@ class RemoteProposer:
         self._replica = replica
         self._stream = TierStream(replica.stub.Speculate(timeout=timeout_s))
         self._num_known_tokens = session.position
+        self._known_states_end = 0
         self._opening = asyncio.create_task(self._open(self._stream, session))
         # An opening that nobody asks for any more may fail in silence.
         self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -258,7 +291,11 @@ class RemoteProposer:
             raise
         if not response.HasField("opened"):
             raise TierProtocolError("the draft tier answered an opening with something else")
-        return opened_from_proto(response.opened).model
+        model = opened_from_proto(response.opened).model
+        why = "" if self._target is None else foreign_hidden_states(model, self._target)
+        if why:
+            raise HiddenStatesMismatchError(why)
+        return model
 
     async def _open_stream(self, session: Session, give_up: float) -> TierStream | None:
         """The stream, once it is open; None where a round shall not wait for it.
@@ -299,8 +336,9 @@ class RemoteProposer:
         else:
             self._tried.clear()
             self._backoff_s = min(2 * self._backoff_s, self._patience.max_backoff_s)
-            if error.code == "INVALID_ARGUMENT":
-                # What a tier calls invalid once it will call invalid again.
+            if error.code == "INVALID_ARGUMENT" or isinstance(error, HiddenStatesMismatchError):
+                # What a tier calls invalid once it will call invalid again, and what a draft was
+                # trained on stays.
                 self._retry_at = math.inf
         address = "" if replica is None else replica.address
         self._go_without(
@@ -309,7 +347,7 @@ class RemoteProposer:
 
     def _report(self, replica: Replica[DraftServiceStub], error: ForethoughtError) -> None:
         """Lets other sessions know."""
-        if isinstance(error, VocabularyMismatchError):
+        if isinstance(error, VocabularyMismatchError | HiddenStatesMismatchError):
             self._replicas.stands(replica, Standing.REFUSED, error.message)
         elif is_lost(error) and not isinstance(error, DrainingError | LoadingError):
             self._replicas.failed(replica, error.message)

@@ -83,6 +83,16 @@ class ReopenOptions:
     """How long a round may take there."""
 
 
+@dataclass(frozen=True, slots=True)
+class WantedEvidence:
+    """What evidence is to bring besides probabilities."""
+
+    num_logprobs: int | None = None
+    """Top log-probabilities at each position; None wants none at all."""
+    hidden_states: Callable[[], bool] = lambda: False
+    """Whether the draft guesses from the target's hidden states, as far as is known by now."""
+
+
 class RemoteVerifier:
     """Keeps one stream to the target tier, and opens it again when it is lost.
 
@@ -92,6 +102,7 @@ class RemoteVerifier:
     Args:
         targets: the tier's replicas, or the stub of its only one.
         model: what the target tier must serve; another one is refused.
+        wanted: what evidence is to bring.
     """
 
     def __init__(
@@ -99,13 +110,13 @@ class RemoteVerifier:
         targets: ReplicaSet[TargetServiceStub] | TargetServiceStub,
         model: ModelInfo,
         *,
-        num_logprobs: int | None = None,
+        wanted: WantedEvidence | None = None,
         deadline_s: float | None = None,
         reopen: ReopenOptions | None = None,
     ) -> None:
         self._replicas = as_replicas(targets)
         self._model = model
-        self._num_logprobs = num_logprobs
+        self._wanted = wanted or WantedEvidence()
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._reopen = reopen or ReopenOptions()
         self._give_up: float | None = None  # patience begins with the first failure
@@ -234,7 +245,8 @@ class RemoteVerifier:
             drafts=[
                 DraftToVerify(token.token_id, token.support_token_ids) for token in draft.tokens
             ],
-            num_logprobs=self._num_logprobs,
+            num_logprobs=self._wanted.num_logprobs,
+            wants_hidden_states=self._wanted.hidden_states(),
         )
         await stream.send(VerifyRequest(round=verify_to_proto(request)))
         self._num_known_tokens = session.position
@@ -281,6 +293,7 @@ class RemoteVerifier:
             self._model.model_fingerprint,
             session.mode,
             session.tenant,
+            self._num_missing_states(session),
         )
         response = await self._exchange_opening(stream, opening)
         self._num_known_tokens = session.position
@@ -290,6 +303,15 @@ class RemoteVerifier:
         self._was_open = True
         self._replicas.budget.succeeded()
         return stream
+
+    def _num_missing_states(self, session: Session) -> int:
+        """Of the session's last tokens, how many to give the hidden states of, besides those that
+        rounds bring."""
+        known = session.hidden_states
+        if not self._wanted.hidden_states():
+            return 0
+        has_all = known is not None and known.end == session.position - 1
+        return 0 if has_all else session.max_hidden_states
 
     def _choose(self, session: Session) -> Replica[TargetServiceStub]:
         if self._key is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness
 from forethought.sampling.types import Outcome, VerificationMode
@@ -18,6 +19,8 @@ class Session:
     round: int = 0
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""
+    hidden_states: HiddenStates | None = None  # the target's, of the latest committed tokens
+    max_hidden_states: int = 128  # positions
 
     @property
     def position(self) -> int:
@@ -34,7 +37,17 @@ class Session:
         """The draws of the coming round."""
         return KeyedRandomness(self.sampling.seed, self.round)
 
-    def commit(self, outcome: Outcome) -> "Session":
-        """The session after a round."""
+    def commit(self, outcome: Outcome, hidden_states: HiddenStates | None = None) -> "Session":
+        """The session after a round.
+
+        Args:
+            outcome: of the round.
+            hidden_states: of the committed tokens and the guesses, as evidence brings them. Those
+                of rejected guesses are dropped. The last token of the outcome has none yet.
+        """
         token_ids = (*self.token_ids, *(token.token_id for token in outcome.tokens))
-        return replace(self, token_ids=token_ids, round=self.round + 1)
+        states = joined(self.hidden_states, hidden_states)
+        if states is not None:
+            last = len(token_ids) - 1
+            states = states.within(last - self.max_hidden_states, last)
+        return replace(self, token_ids=token_ids, round=self.round + 1, hidden_states=states)

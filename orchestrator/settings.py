@@ -62,6 +62,13 @@ class OrchestratorSettings(ProcessSettings):
     draft_timeout_s: float = Field(
         2.0, gt=0, description="seconds a round waits for its draft before it goes on without"
     )
+    max_hidden_states: int = Field(
+        128,
+        ge=1,
+        le=4096,
+        description="positions whose hidden states are kept of a session, for a draft that guesses "
+        "from them: what one begins with, about 1 KB each for a small target",
+    )
     target_patience_s: float = Field(
         10.0, ge=0, description="seconds a target may stay lost before its requests fail"
     )

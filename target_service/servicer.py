@@ -8,6 +8,7 @@ import grpc
 
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.engine import Engine, EngineLimits
+from forethought.engine.hidden_tail import HiddenTail
 from forethought.engine.sequence import CachedSequence
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.tier_codec import (
@@ -64,9 +65,16 @@ class TargetServicer(TargetServiceServicer):
         check_models(opening, self.info)
         salt = opening.tenant.encode()
         num_cached_tokens = self.engine.count_reusable(opening.token_ids, salt)
-        sequence = self.engine.open(opening.token_ids, salt)
+        sequence = self.engine.open(opening.token_ids, salt, _prompt_tail(opening))
         opened = SessionOpened(self.info, num_cached_tokens)
         return VerificationSession(opening, opened, sequence, self.engine)
+
+
+def _prompt_tail(opening: SessionOpen) -> HiddenTail | None:
+    """Keeps the hidden states that the opening asks for."""
+    num_wanted = opening.num_prompt_hidden_states
+    # The last token's come with the round that computes it.
+    return HiddenTail(max(len(opening.token_ids) - 1 - num_wanted, 0)) if num_wanted else None
 
 
 class VerificationSession:

@@ -10,7 +10,9 @@ import torch
 from forethought.engine.coupling import measure_coupled
 from forethought.engine.draws import logprob_rows, measure
 from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
+from forethought.engine.hidden_tail import HiddenTail
 from forethought.engine.sequence import CachedSequence
+from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
 from forethought.sampling.types import Evidence, PositionEvidence, VerificationMode
@@ -60,6 +62,14 @@ class Verification:
             for row in range(self.num_logits)
         ]
 
+    def hand_over_hidden_states(self) -> HiddenStates | None:
+        """Those of its positions, and of any that were computed before for the session."""
+        tail = self.sequence.states
+        if not self.request.wants_hidden_states or not isinstance(tail, HiddenTail):
+            return None
+        # The next round begins with the token at `position`, whichever it will be.
+        return tail.hand_over(self.request.position)
+
     @property
     def is_coupled(self) -> bool:
         """Whether tail tokens are chosen by noise that the draft shares."""
@@ -79,6 +89,16 @@ class Verification:
         """
         self.sequence.commit(self.request.position, self.request.committed_token_ids)
         self.sequence.speculate(self.draft_token_ids)
+        self._expect_hidden_states()
+
+    def _expect_hidden_states(self) -> None:
+        if not self.request.wants_hidden_states:
+            self.sequence.states = None
+            return
+        first = self.request.position - 1
+        if not isinstance(self.sequence.states, HiddenTail):
+            self.sequence.states = HiddenTail(first)
+        self.sequence.states.expect(first)
 
 
 Verify = Callable[[Sequence[Verification], torch.Tensor], list[Evidence]]
@@ -110,9 +130,14 @@ def verify(rounds: Sequence[Verification], logits: torch.Tensor) -> list[Evidenc
             uniforms = [uniform for each in alike for uniform in each.tail_uniforms]
             positions += measure(own, supports, uniforms)
     bounds = pairwise([0, *accumulate(each.num_logits for each in rounds)])
-    return [
-        Evidence(tuple(_with_logprobs(each, positions[start:end], logits[start:end])))
+    complete = [
+        tuple(_with_logprobs(each, positions[start:end], logits[start:end]))
         for each, (start, end) in zip(rounds, bounds, strict=True)
+    ]
+    # Last, since what is handed over is gone, and a round that failed is measured again.
+    return [
+        Evidence(own, each.hand_over_hidden_states())
+        for each, own in zip(rounds, complete, strict=True)
     ]
 
 

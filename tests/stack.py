@@ -62,7 +62,7 @@ class LoadedModel:
 
     @property
     def info(self) -> ModelInfo:
-        return describe(self.model, self.files, self.tokenizer, MAX_K)
+        return describe(self.model, self.files, self.tokenizer.fingerprint, MAX_K)
 
     def proposer(self, max_support: int = 4, limits: EngineLimits = LIMITS) -> ModelProposer:
         # Its own model: the keys and values of a tier are its model's.

@@ -20,6 +20,11 @@ class CausalModel(Protocol):
         ...
 
     @property
+    def hidden_size(self) -> int:
+        """Elements of a final hidden state; 0 if it can give none."""
+        ...
+
+    @property
     def max_model_len(self) -> int:
         """Longest sequence, tokens."""
         ...
@@ -61,6 +66,15 @@ class CausalModel(Protocol):
         Returns:
             [R, V] float32 on the model's device: row i scores the token that follows
             `packed.logit_rows[i]`. The caller may keep it, not change it.
+        """
+        ...
+
+    def forward_with_states(self, packed: PackedPass) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `forward`, for a pass that wants hidden states.
+
+        Returns:
+            The same logits, and [h, hidden] the final hidden states of the wanted rows, in any
+            floating format: after the last norm, what the head multiplies.
         """
         ...
 

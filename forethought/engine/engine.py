@@ -20,8 +20,9 @@ import torch
 from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
 from forethought.engine.causal_model import CausalModel, device_of
+from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.kv_layout import KVLayout
-from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
+from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
 from forethought.engine.sequence import CachedSequence, num_blocks_for
@@ -103,12 +104,19 @@ class Engine(Generic[WorkT, ResultT]):
         """Of the blocks that an archive gets."""
         return self._model.kv_layout
 
-    def open(self, token_ids: Sequence[int], salt: bytes = b"") -> CachedSequence:
+    def open(
+        self,
+        token_ids: Sequence[int],
+        salt: bytes | None = b"",
+        states: SequenceStates | None = None,
+    ) -> CachedSequence:
         """Takes a session in, and begins to compute its tokens.
 
         Args:
-            token_ids: committed.
-            salt: sessions with different salts share no part of the cache.
+            token_ids: committed; none where the session's first work brings them.
+            salt: sessions with different salts share no part of the cache; with None it shares
+                nothing at all, since more than its tokens goes into it.
+            states: hidden states that go with the tokens.
 
         Raises:
             OverloadedError: there is no room for another session.
@@ -122,7 +130,8 @@ class Engine(Generic[WorkT, ResultT]):
                 f"{self._limits.max_sessions} sessions are open, the most this tier takes"
             )
         num_waiting = sum(
-            not (sequence.block_ids or self._is_restoring(sequence)) for sequence in self._open
+            sequence.num_tokens > 0 and not (sequence.block_ids or self._is_restoring(sequence))
+            for sequence in self._open
         )
         if num_waiting >= self._limits.max_waiting:
             raise OverloadedError(
@@ -130,12 +139,13 @@ class Engine(Generic[WorkT, ResultT]):
             )
         sequence = self.new_sequence(salt)
         sequence.extend(token_ids)
+        sequence.states = states
         self._open.add(sequence)
         waits = self._begin_restore(sequence, token_ids, salt)
-        self._send(lambda: self._take_in(sequence, waits=waits))
+        self._send(lambda: self._take_in(sequence, waits=waits or not token_ids))
         return sequence
 
-    def new_sequence(self, salt: bytes = b"") -> CachedSequence:
+    def new_sequence(self, salt: bytes | None = b"") -> CachedSequence:
         """An empty sequence. It is no session: nobody waits for it, and none is refused for it.
 
         Work that is started on it takes it in; `discard` frees it.
@@ -225,9 +235,9 @@ class Engine(Generic[WorkT, ResultT]):
             await asyncio.to_thread(self._thread.join)
 
     def _begin_restore(
-        self, sequence: CachedSequence, token_ids: Sequence[int], salt: bytes
+        self, sequence: CachedSequence, token_ids: Sequence[int], salt: bytes | None
     ) -> bool:
-        if self.restorer is None:
+        if self.restorer is None or salt is None:
             return False
         num_held = self.count_reusable(token_ids, salt)
         return self.restorer.begin(sequence, token_ids[:-1], salt, num_held)
@@ -313,7 +323,7 @@ class Engine(Generic[WorkT, ResultT]):
         self._num_running = len(turns)
         try:
             packed = pack([turn.part for turn in turns], self._device)
-            logits = self._model.forward(packed)
+            logits = self._forward(packed, turns)
         except Exception as error:  # noqa: BLE001 - told to the callers
             _log.exception("pass_failed", num_sequences=len(turns))
             for turn in turns:
@@ -347,6 +357,18 @@ class Engine(Generic[WorkT, ResultT]):
         for job, _, _ in settled:
             self._scheduler.finish(job)
         self._settle(settled)
+
+    def _forward(self, packed: PackedPass, turns: list[Turn]) -> torch.Tensor:
+        """The logits; hidden states go to the sequences that want them."""
+        if packed.hidden_rows is None:
+            return self._model.forward(packed)
+        logits, rows = self._model.forward_with_states(packed)
+        sizes = [turn.part.num_hidden_states for turn in turns]
+        for turn, own in zip(turns, torch.split(rows, sizes), strict=True):
+            part, states = turn.part, turn.job.sequence.states
+            if states is not None and len(own):
+                states.take(part.start + len(part.token_ids) - len(own), own)
+        return logits
 
     def _outcomes(
         self, jobs: list[Job], logits: torch.Tensor

@@ -102,6 +102,7 @@ class LeanDecoder:
         self, shape: LeanConfig, weights: LeanWeights, dtype_name: str, backend: LeanBackend
     ) -> None:
         self.vocab_size = shape.vocab_size
+        self.hidden_size = weights.norm.weight.shape[-1]
         self.max_model_len = shape.max_model_len
         self.engine_name = backend.engine_name
         self.dtype_name = dtype_name
@@ -144,10 +145,44 @@ class LeanDecoder:
 
     @torch.inference_mode()
     def forward(self, packed: PackedPass) -> torch.Tensor:
-        weights = self.weights
         steps = self.backend.steps(self.shape, packed)
-        x = weights.embedding(packed.token_ids)  # [T, hidden]
-        delta = None  # what the last layer adds to x
+        x, delta = self._pass_layers(packed, steps)
+        weights = self.weights
+        if not len(packed.logit_rows):
+            return x.new_empty(0, self.vocab_size)
+        if not packed.scores_all and delta is not None:
+            x, delta = x[packed.logit_rows], delta[packed.logit_rows]  # [R, hidden]
+        return weights.head(steps.add_and_norm(x, delta, weights.norm, weights.head.dtype)).float()
+
+    @torch.inference_mode()
+    def forward_with_states(self, packed: PackedPass) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, weights = packed.hidden_rows, self.weights
+        assert rows is not None
+        steps = self.backend.steps(self.shape, packed)
+        x, delta = self._pass_layers(packed, steps)
+        if len(rows.kept) < len(x):
+            x, delta = x[rows.kept], None if delta is None else delta[rows.kept]  # [N, hidden]
+        states = steps.add_and_norm(x, delta, weights.norm, weights.head.dtype)
+        if not len(rows.scored):
+            return x.new_empty(0, self.vocab_size), states[rows.wanted]
+        scored = states if len(rows.scored) == len(states) else states[rows.scored]
+        return weights.head(scored).float(), states[rows.wanted]
+
+    def _inputs(
+        self,
+        packed: PackedPass,
+        steps: LayerSteps,  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What goes into the first layer: x [T, hidden] float32, and what is to be added to it."""
+        return self.weights.embedding(packed.token_ids), None
+
+    def _pass_layers(
+        self, packed: PackedPass, steps: LayerSteps
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """All but the last norm and the head: x [T, hidden] float32, and what the last layer adds
+        to it."""
+        weights = self.weights
+        x, delta = self._inputs(packed, steps)
         for layer, pool, window in zip(
             weights.layers, self._pools, self.shape.windows, strict=True
         ):
@@ -155,8 +190,4 @@ class LeanDecoder:
             mixed = steps.attend(layer.qkv(y), layer.qk_norm, pool, window)
             y = steps.add_and_norm(x, layer.out(mixed), layer.mlp_norm, layer.gate_up.dtype)
             delta = layer.down(steps.gate(layer.gate_up(y)))
-        if not len(packed.logit_rows):
-            return x.new_empty(0, self.vocab_size)
-        if not packed.scores_all and delta is not None:
-            x, delta = x[packed.logit_rows], delta[packed.logit_rows]  # [R, hidden]
-        return weights.head(steps.add_and_norm(x, delta, weights.norm, weights.head.dtype)).float()
+        return x, delta

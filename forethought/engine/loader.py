@@ -16,12 +16,18 @@ from forethought.engine.checkpoint import (
     SafetensorsCheckpoint,
     TensorCheckpoint,
 )
+from forethought.engine.feature_draft import (
+    DEFAULT_FORMAT,
+    FeatureDecoder,
+    load_feature_draft,
+)
 from forethought.engine.gguf_file import GGUFFile, read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, lean_config
 from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
+from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import ModelFiles
 
 DTYPES = {
@@ -80,6 +86,8 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     try:
+        if is_feature_draft(files):
+            return _load_feature_draft(files, options)
         device = _choose_device(options.device)
         if device.type == "cpu":
             return _load_on_cpu(files, options)
@@ -87,6 +95,13 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     # Whatever goes wrong inside transformers, all that matters here is which model it was.
     except Exception as error:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
+
+
+def _load_feature_draft(files: ModelFiles, options: EngineOptions) -> FeatureDecoder:
+    if options.device not in {"auto", "cpu"}:
+        raise ValueError(f"a feature draft runs on the CPU, not on {options.device}")
+    number_format = DEFAULT_FORMAT if options.dtype == "auto" else options.dtype
+    return load_feature_draft(files, number_format, options.max_model_len)
 
 
 def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:

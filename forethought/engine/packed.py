@@ -30,6 +30,17 @@ class SequencePart:
     start: int  # position of the first; keys and values of all before are in the blocks
     block_ids: Sequence[int]  # of the pool, in order; room for all up to the last token
     num_logits: int  # positions to score, counted from the end
+    num_hidden_states: int = 0  # positions whose final hidden state is wanted, likewise
+    inputs: torch.Tensor | None = None  # [tokens, hidden] that go in with them; see `feature_draft`
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenRows:
+    """Which final hidden states a pass gives out."""
+
+    kept: torch.Tensor  # [N] int64: which of the T tokens are scored or wanted, in order
+    scored: torch.Tensor  # [R] int64: which of those N are scored
+    wanted: torch.Tensor  # [h] int64: which of those N are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ class PackedPass:
     starts: torch.Tensor  # [S + 1] int32: the bounds, on the CPU
     tables: torch.Tensor  # [S, longest] int32: block ids of each sequence, 0 where it has no more
     logit_rows: torch.Tensor  # [R] int64: which of the T to score, in order
+    hidden_rows: HiddenRows | None = None  # None: no hidden state is wanted
+    inputs: torch.Tensor | None = None  # [T, hidden] that go in with the tokens, if any do
 
     @property
     def scores_all(self) -> bool:
@@ -76,7 +89,28 @@ def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> P
         _tensor(bounds, np.int32, None),
         _tensor(tables, np.int32, device),
         _tensor(rows, np.int64, device),
+        _hidden_rows(parts, bounds, device) if any(p.num_hidden_states for p in parts) else None,
+        _inputs(parts),
     )
+
+
+def _hidden_rows(
+    parts: Sequence[SequencePart], bounds: Sequence[int], device: torch.device | None
+) -> HiddenRows:
+    kept: list[int] = []
+    scored: list[int] = []
+    wanted: list[int] = []
+    for part, end in zip(parts, bounds[1:], strict=True):
+        kept += range(end - max(part.num_logits, part.num_hidden_states), end)
+        scored += range(len(kept) - part.num_logits, len(kept))
+        wanted += range(len(kept) - part.num_hidden_states, len(kept))
+    return HiddenRows(*(_tensor(rows, np.int64, device) for rows in (kept, scored, wanted)))
+
+
+def _inputs(parts: Sequence[SequencePart]) -> torch.Tensor | None:
+    if all(part.inputs is None for part in parts):
+        return None
+    return torch.cat([part.inputs for part in parts if part.inputs is not None])
 
 
 def _tensor(numbers: Sequence[Any], dtype: type, device: torch.device | None) -> torch.Tensor:

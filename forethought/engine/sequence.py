@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from forethought.engine.block_pool import BlockPool, root_key
+from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.packed import BLOCK_LEN, SequencePart
 from forethought.engine.seen_tokens import SeenTokens
 from forethought.errors import CachePositionMismatchError, InvalidArgumentError
@@ -39,7 +40,7 @@ class CachedSequence:
         vocab_size: V; tokens are below it.
         max_len: longest log, tokens.
         device_name: where `seen_token_ids` are wanted.
-        salt: sequences with different salts share no blocks.
+        salt: sequences with different salts share no blocks; with None it shares none at all.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class CachedSequence:
         "_salt",
         "_seen",
         "_vocab_size",
+        "states",
     )
 
     def __init__(
@@ -62,7 +64,7 @@ class CachedSequence:
         vocab_size: int,
         max_len: int,
         device_name: str = "cpu",
-        salt: bytes = b"",
+        salt: bytes | None = b"",
     ) -> None:
         self._pool = pool
         self._vocab_size = vocab_size
@@ -75,6 +77,8 @@ class CachedSequence:
         self._block_ids: list[int] = []
         self._keys: list[bytes] = []  # of the published ones, which come first
         self._seen: SeenTokens | None = None  # of the committed tokens, once asked for
+        self.states: SequenceStates | None = None
+        """Hidden states that go with its tokens, if any do."""
 
     @property
     def num_tokens(self) -> int:
@@ -130,7 +134,7 @@ class CachedSequence:
                 f"tokens for [{start}, {position}) where {self._num_tokens} are known"
             )
         self._check(committed_token_ids, position)
-        num_kept = _common_prefix_len(self._log[start:position], committed_token_ids)
+        num_kept = common_prefix_len(self._log[start:position], committed_token_ids)
         num_same = min(start + num_kept, self._num_tokens)
         if self._seen is not None:
             self._seen.remove(self._log[num_same : self._num_tokens])
@@ -175,7 +179,7 @@ class CachedSequence:
 
         The last committed token is never among what they hold, since its logits are wanted.
         """
-        if not self._block_ids and self._num_tokens > BLOCK_LEN:
+        if self._salt is not None and not self._block_ids and self._num_tokens > BLOCK_LEN:
             prefix = self._log[: self._num_tokens - 1]
             self._block_ids, self._keys = self._pool.take_prefix(prefix, self._salt)
             self._num_computed = BLOCK_LEN * len(self._block_ids)
@@ -215,7 +219,11 @@ class CachedSequence:
         start = self._num_computed
         end = start + num_tokens
         used = self._block_ids[: num_blocks_for(end)]
-        return SequencePart(self._log[start:end], start, used, num_logits)
+        tokens, states = self._log[start:end], self.states
+        if states is None:
+            return SequencePart(tokens, start, used, num_logits)
+        num_wanted = states.num_wanted(start, end, num_logits)
+        return SequencePart(tokens, start, used, num_logits, num_wanted, states.inputs(start, end))
 
     def computed(self, num_tokens: int) -> None:
         """A pass has filled the keys and values of so many more tokens."""
@@ -236,6 +244,10 @@ class CachedSequence:
             setattr(self, name, its)
             setattr(other, name, mine)
 
+    def forget(self, length: int) -> None:
+        """Has what is computed from `length` on computed again: it rests on what was a guess."""
+        self._cut_cache(length)
+
     def _cut_cache(self, length: int) -> None:
         """Forgets keys and values from `length` on."""
         if length >= self._num_computed:
@@ -248,6 +260,8 @@ class CachedSequence:
         self._num_computed = length
 
     def _publish(self) -> None:
+        if self._salt is None:
+            return
         num_full = min(self._num_tokens, self._num_computed) // BLOCK_LEN
         for index in range(len(self._keys), num_full):
             parent = self._keys[-1] if self._keys else root_key(self._salt)
@@ -269,7 +283,7 @@ def num_blocks_for(num_tokens: int) -> int:
     return -(-num_tokens // BLOCK_LEN)
 
 
-def _common_prefix_len(left: Sequence[int], right: Sequence[int]) -> int:
+def common_prefix_len(left: Sequence[int], right: Sequence[int]) -> int:
     """How many tokens two sequences share from their start."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:

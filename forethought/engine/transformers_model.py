@@ -59,6 +59,11 @@ class TransformersModel:
         self.device_name = str(self._device)
         self.vocab_size = self._probe()
 
+    @property
+    def hidden_size(self) -> int:
+        head = self._model.get_output_embeddings()
+        return 0 if head is None else int(head.weight.shape[-1])
+
     def linear_modules(self) -> Iterator[nn.Linear]:
         """All products with weights, about in the order of a pass."""
         return (module for module in self._model.modules() if isinstance(module, nn.Linear))
@@ -87,6 +92,25 @@ class TransformersModel:
 
     @torch.inference_mode()
     def forward(self, packed: PackedPass) -> torch.Tensor:
+        return self._run(self._attention(packed), packed, packed.logit_rows)
+
+    @torch.inference_mode()
+    def forward_with_states(self, packed: PackedPass) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = packed.hidden_rows
+        assert rows is not None
+        states: list[torch.Tensor] = []
+        hook = self._model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, inputs: states.append(inputs[0][0])
+        )
+        try:
+            # The head sees the rows that are only wanted, too: the prompt's, once a session.
+            logits = self._run(self._attention(packed), packed, rows.kept)  # [N, V]
+        finally:
+            hook.remove()
+        return logits[rows.scored], states[0][rows.wanted]
+
+    def _attention(self, packed: PackedPass) -> Attend:
+        """Over the pool, for one pass."""
         context = Context(packed)
 
         def attend(
@@ -103,16 +127,17 @@ class TransformersModel:
             ]
             return torch.cat(mixed)
 
-        return self._run(attend, packed)
+        return attend
 
-    def _run(self, attend: Attend, packed: PackedPass) -> torch.Tensor:
+    def _run(self, attend: Attend, packed: PackedPass, rows: torch.Tensor) -> torch.Tensor:
+        """The scores of these rows of the pass."""
         token = _attend.set(attend)
         try:
             logits = self._model(
                 input_ids=torch.tensor([packed.token_ids], device=self._device),
                 position_ids=packed.positions.long()[None],
                 use_cache=False,
-                logits_to_keep=packed.logit_rows,
+                logits_to_keep=rows,
             ).logits
         finally:
             _attend.reset(token)
@@ -131,7 +156,8 @@ class TransformersModel:
         ).logits[0]  # [5, V]
         self._model.set_attn_implementation(_NAME)
         num_tokens, blocks = len(_PROBE), (1,)
-        self._run(self._learn, pack([SequencePart(_PROBE, 0, blocks, 1)], self._device))
+        probe = pack([SequencePart(_PROBE, 0, blocks, 1)], self._device)
+        self._run(self._learn, probe, probe.logit_rows)
         if not self._shapes:
             raise ValueError("the model does not look its attention up")
         self.allocate(2)

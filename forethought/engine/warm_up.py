@@ -9,6 +9,7 @@ import torch
 
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.engine import EngineLimits
+from forethought.engine.feature_draft import FeatureDecoder
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.pass_costs import measure_pass_costs
@@ -18,13 +19,22 @@ from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.settings import EngineSettings
-from forethought.tier import ModelInfo
+from forethought.tier import HiddenStatesNeed, ModelInfo
 
 _log = structlog.get_logger(__name__)
 
 _GPU_SHARE = 0.85  # of the memory that the weights leave; the rest is for activations
 _CPU_MEMORY = 2 * 2**30  # bytes; what is not used is not taken from the system
 _CPU_PREFILL_BESIDE_ROUNDS = 64  # tokens, which take a CPU about as long as two rounds
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTierModel:
+    """A feature draft that is ready to be served. Its tokenizer is its target's."""
+
+    model: FeatureDecoder
+    info: ModelInfo
+    limits: EngineLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,32 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
     model = _load_warm(files, settings)
     tokenizer = load_tokenizer(files)
     info = replace(
-        describe(model, files, tokenizer, settings.max_num_speculative_tokens),
+        describe(model, files, tokenizer.fingerprint, settings.max_num_speculative_tokens),
         pass_costs=measure_pass_costs(model, settings.max_tokens_per_pass),
     )
     _log.info("pass_costs", ms={cost.num_tokens: cost.forward_ns / 1e6 for cost in info.pass_costs})
     return TierModel(model, tokenizer, info, _engine_limits(model, settings))
+
+
+def load_feature_draft_for_tier(settings: EngineSettings) -> FeatureTierModel:
+    """The same for a feature draft; raises as `load_for_tier` does."""
+    files = resolve(settings.model)
+    model = _load_warm(files, settings)
+    assert isinstance(model, FeatureDecoder)
+    info = replace(
+        describe(
+            model,
+            files,
+            model.config.vocabulary_fingerprint,
+            settings.max_num_speculative_tokens,
+        ),
+        pass_costs=measure_pass_costs(model, settings.max_tokens_per_pass),
+        hidden_size=0,
+        hidden_states_need=HiddenStatesNeed(
+            model.config.target_fingerprint, model.config.hidden_size
+        ),
+    )
+    return FeatureTierModel(model, info, _engine_limits(model, settings))
 
 
 def _load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
@@ -108,7 +139,7 @@ def _memory_for_kv(model: CausalModel) -> int:
 def describe(
     model: CausalModel,
     files: ModelFiles,
-    tokenizer: TextTokenizer,
+    vocabulary_fingerprint: str,
     max_num_speculative_tokens: int,
 ) -> ModelInfo:
     """What a tier says of the model that it serves."""
@@ -117,10 +148,12 @@ def describe(
         # Two engines round differently and lay their caches out differently: the same weights are
         # then another model.
         model_fingerprint=model_fingerprint(files, salt=f"{model.engine_name} {model.dtype_name}"),
-        vocabulary_fingerprint=tokenizer.fingerprint,
+        vocabulary_fingerprint=vocabulary_fingerprint,
         vocab_size=model.vocab_size,
         max_model_len=model.max_model_len,
         dtype=model.dtype_name,
         device=model.device_name,
         max_num_speculative_tokens=max_num_speculative_tokens,
+        weights_fingerprint=model_fingerprint(files),
+        hidden_size=model.hidden_size,
     )

@@ -30,7 +30,7 @@ from forethought.tier import ModelInfo
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from orchestrator import remote_verifier
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.errors.test_error_mapping import as_rpc_error
@@ -188,7 +188,7 @@ async def test_the_target_is_told_the_prompt_once_and_then_only_what_is_new():
 async def test_the_target_gets_guesses_with_their_support_and_never_their_probabilities():
     tier = ScriptedTier([verify_opened(), evidence(0, num_drafts=1)])
     guess = DraftedToken(30, [31, 30], as_probabilities([0.75, 0.25]))
-    await verifier(tier, num_logprobs=0).verify(SESSION, Draft((guess,)))
+    await verifier(tier, wanted=WantedEvidence(0)).verify(SESSION, Draft((guess,)))
     to_verify = target_pb2.DraftToVerify(token_id=30, support_token_ids=[31, 30])
     assert tier.calls[0].sent[1] == verify_round(0, 3, [], drafts=[to_verify], num_logprobs=0)
 
@@ -414,7 +414,7 @@ async def test_a_lost_draft_means_an_empty_draft_and_a_new_stream_with_all_token
 )
 async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
     tier = ScriptedTier([draft_opened(), answer])
-    remote = proposer(tier, vocab_size=50)
+    remote = proposer(tier, target=TARGET)
     remote.start(SESSION)
     assert len(await remote.propose(SESSION.commit(Outcome((ONE,))), Ask(1))) == 0
     assert tier.calls[0].is_cancelled
