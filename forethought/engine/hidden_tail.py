@@ -56,7 +56,7 @@ class HiddenTail:
 
     def take(self, start: int, rows: torch.Tensor) -> None:
         # What half precision cannot hold is a number all the same.
-        halves = rows.float().clamp_(-_LARGEST, _LARGEST).half().cpu().numpy()
+        halves = rows.float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
         self._states = joined(self._states, HiddenStates(start, halves))
 
     def expect(self, position: int) -> None:

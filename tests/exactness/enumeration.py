@@ -49,6 +49,8 @@ class Stack:
     report: Callable[[Draft, Sequence[Fraction]], Draft] = lambda draft, kept_masses: draft
     target_randomness: Callable[[Randomness], Randomness] = lambda randomness: randomness
     not_by_round: Collection[Stream] = ()  # streams that draw the same in every round
+    stops: Callable[[Distribution], bool] = lambda _: False  # at a place, of the draft before cuts
+    drops: Callable[[DraftedToken], bool] = lambda _: False  # a guess, and with it the draft's rest
 
 
 def random_model(name: str, weights: Sequence[int], vocab_size: int = 3) -> Model:
@@ -128,11 +130,17 @@ def _propose(scenario: Scenario, stack: Stack, randomness: Randomness, prefix: T
     kept_masses: list[Fraction] = []
     for _ in range(scenario.num_speculative_tokens):
         full = scenario.draft(prefix)
+        if stack.stops(full):
+            break
         support = sorted(range(len(full)), key=lambda i: -full[i])[: scenario.support_size]
         kept_masses.append(sum((full[i] for i in support), Fraction(0)))
         q = [full[i] / kept_masses[-1] for i in support]  # [M]
         place = draw_index(q, randomness.uniform(Stream.DRAFT, len(prefix)))
-        drafted.append(DraftedToken(support[place], support, np.array(q, dtype=object)))
+        guess = DraftedToken(support[place], support, np.array(q, dtype=object))
+        if stack.drops(guess):
+            kept_masses.pop()
+            break
+        drafted.append(guess)
         prefix = (*prefix, support[place])
     return stack.report(Draft(tuple(drafted)), kept_masses)
 
