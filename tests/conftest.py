@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from tests.draft.feature_reference import write_feature_draft
 from tests.stack import LoadedModel, loaded
 from tests.tiny import write_tiny_model
 
@@ -25,6 +26,13 @@ def tiny_target_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_draft_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target's vocabulary and other weights: a bad draft."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "draft", vocab_size=12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_feature_folder(tmp_path_factory: pytest.TempPathFactory, tiny_target: LoadedModel) -> Path:
+    """Guesses from the target's hidden states, and knows 9 of its 12 tokens."""
+    place = tmp_path_factory.mktemp("tiny") / "feature"
+    return write_feature_draft(place, tiny_target.info, range(2, 11), seed=3)
 
 
 @pytest.fixture(scope="session")

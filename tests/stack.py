@@ -7,13 +7,14 @@ async with running_stack(target, draft) as stack:
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from draft_service.counts_proposer import CountsProposer
+from draft_service.feature_proposer import FeatureProposer
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.ngram_proposer import NgramProposer
@@ -26,8 +27,9 @@ from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus
 from forethought.engine.causal_model import CausalModel
 from forethought.engine.engine import EngineLimits
+from forethought.engine.feature_draft import load_feature_draft
 from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.warm_up import TierModel, describe
+from forethought.engine.warm_up import FeatureTierModel, TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -35,7 +37,7 @@ from forethought.rpc.channels import open_channel
 from forethought.rpc.server import Server, ServerOptions
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
-from forethought.tier import ModelInfo
+from forethought.tier import HiddenStatesNeed, ModelInfo
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
@@ -43,6 +45,7 @@ from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
+from orchestrator.replicas import alone
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from target_service.servicer import TargetServicer
@@ -90,6 +93,18 @@ class LoadedModel:
             BuildOptions(min_count=1),
         )
         return CountsProposer(self.info, table, 0.0, max_sessions)
+    def feature(self, draft_folder: Path, max_support: int = 4) -> FeatureProposer:
+        """A feature draft for this target."""
+        files = resolve(str(draft_folder))
+        model = load_feature_draft(files, "float32")
+        info = replace(
+            describe(model, files, self.tokenizer.fingerprint, MAX_K),
+            hidden_size=0,
+            hidden_states_need=HiddenStatesNeed(
+                model.config.target_fingerprint, model.config.hidden_size
+            ),
+        )
+        return FeatureProposer(FeatureTierModel(model, info, LIMITS), max_support)
 
     def hybrid(self, min_match: int = 2) -> HybridProposer:
         return HybridProposer(self.suffix(min_match), self.proposer())
@@ -204,8 +219,14 @@ async def running_stack(
         )
         draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
+        draft_stub = DraftServiceStub(
+            await cleanup.enter_async_context(open_channel(draft_address))
+        )
+        drafts = alone(draft_stub)
+        # As the watch of a deployment would have found out.
+        drafts.all[0].model = proposer.info
         tiers = Tiers(
-            DraftServiceStub(await cleanup.enter_async_context(open_channel(draft_address))),
+            drafts,
             TargetServiceStub(await cleanup.enter_async_context(open_channel(target_address))),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),
@@ -228,7 +249,7 @@ async def running_stack(
             address,
             draft_address,
             target_address,
-            tiers.draft,
+            draft_stub,
             tiers.target,
             proposer,
             target_servicer,

@@ -18,18 +18,22 @@ class TokenPool:
     def scored_prefixes(self, packed: PackedPass) -> Iterator[list[int]]:
         """Puts the tokens of a pass into their slots; all that each scored position has before it
         and itself."""
+        return self.prefixes(packed, [part.num_logits for part in packed.parts])
+
+    def prefixes(self, packed: PackedPass, counts: Sequence[int]) -> Iterator[list[int]]:
+        """The same for so many positions of each part, counted from its end."""
         for slot, token_id in zip(packed.slots.tolist(), packed.token_ids, strict=True):
             self._slots[slot] = token_id
-        for part in packed.parts:
+        for part, count in zip(packed.parts, counts, strict=True):
             end = part.start + len(part.token_ids)
             held = [
                 token_id
                 for block_id in part.block_ids
                 for token_id in self._slots[block_id * BLOCK_LEN : (block_id + 1) * BLOCK_LEN]
             ]
-            assert len(part.token_ids) >= max(part.num_logits, 1)
+            assert len(part.token_ids) >= max(count, 1)
             assert -1 not in held[:end]
-            for length in range(end - part.num_logits + 1, end + 1):
+            for length in range(end - count + 1, end + 1):
                 yield held[:length]
 
 

@@ -18,10 +18,10 @@ from draft_service.proposer import Proposer
 from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
-from forethought.sampling.types import VerificationMode
+from forethought.sampling.types import Draft, VerificationMode
 from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier
+from orchestrator.remote_verifier import RemoteVerifier, WantedEvidence
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 from tests.exactness.memoized import MemoizedModel
@@ -60,10 +60,19 @@ async def memoized_stack(
     make_proposer: Callable[[ModelProposer], Proposer] = lambda proposer: proposer,
     judge: Judge = judge,
 ) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
-    remembering = MemoizedModel(target.model)
     proposer = replace(draft, model=MemoizedModel(draft.model)).proposer(MAX_SUPPORT)
+    async with remembering_stack(target, make_proposer(proposer), judge) as each:
+        yield each
+
+
+@asynccontextmanager
+async def remembering_stack(
+    target: LoadedModel, proposer: Proposer, judge: Judge = judge
+) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
+    """The same with any proposer."""
+    remembering = MemoizedModel(target.model)
     async with running_stack(
-        replace(target, model=remembering), make_proposer(proposer), judge=judge
+        replace(target, model=remembering), proposer, judge=judge
     ) as stack:
         yield stack, remembering
 
@@ -137,11 +146,22 @@ async def _a_session(
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
     proposer = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
-    verifier = RemoteVerifier(stack.target_stub, stack.deployment.target)
+    needs_states = stack.proposer.info.hidden_states_need is not None
+    verifier = RemoteVerifier(
+        stack.target_stub,
+        stack.deployment.target,
+        wanted=WantedEvidence(hidden_states=lambda: needs_states),
+    )
     strategy = DecodingStrategy(proposer, verifier, sampling.judge, AlwaysSpeculate())
     prompt, mode = sampling.prompt, sampling.mode
     session = Session("pairs", prompt, len(prompt) + K + 1, sampling.params, mode=mode)
     proposer.start(session)
+    if needs_states:
+        # So that the first round of every sample has a draft, too.
+        evidence = await verifier.verify(session, Draft())
+        states = evidence.hidden_states
+        assert states is not None
+        session = replace(session, hidden_states=states.within(0, len(prompt) - 1))
     try:
         yield session, strategy
     finally:

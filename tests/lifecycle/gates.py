@@ -62,6 +62,7 @@ class GatedModel:
         self._model = model
         self._gate = gate
         self.vocab_size = model.vocab_size
+        self.hidden_size = model.hidden_size
         self.max_model_len = model.max_model_len
         self.engine_name = model.engine_name
         self.dtype_name = model.dtype_name
@@ -78,6 +79,10 @@ class GatedModel:
     def forward(self, packed: PackedPass) -> torch.Tensor:
         self._gate.enter()
         return self._model.forward(packed)
+
+    def forward_with_states(self, packed: PackedPass) -> tuple[torch.Tensor, torch.Tensor]:
+        self._gate.enter()
+        return self._model.forward_with_states(packed)
 
 
 def gated(model: LoadedModel) -> tuple[LoadedModel, Gate]:

@@ -18,6 +18,7 @@ class ThrottledModel:
         self._model = model
         self._pass_s = pass_s
         self.vocab_size = model.vocab_size
+        self.hidden_size = model.hidden_size
         self.max_model_len = model.max_model_len
         self.engine_name = model.engine_name
         self.dtype_name = model.dtype_name
