@@ -55,11 +55,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             model = await find_target(targets, tokenizer.fingerprint)
             deployment = make_deployment(settings, tokenizer, model)
             targets.require(lambda other: another_model(other, model))
-            drafts.require(
-                lambda other: (
-                    another_vocabulary(other, model) or foreign_hidden_states(other, model)
-                )
-            )
+            drafts.require(lambda other: unusable_draft(other, model))
             servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
             add_GenerationServiceServicer_to_server(servicer, services)
 
@@ -134,8 +130,13 @@ def another_model(model: ModelInfo, expected: ModelInfo) -> str:
     )
 
 
+def unusable_draft(draft: ModelInfo, target: ModelInfo) -> str:
+    """Why a draft replica may not take part. Which model drafts does not matter otherwise."""
+    return another_vocabulary(draft, target) or foreign_hidden_states(draft, target)
+
+
 def another_vocabulary(model: ModelInfo, expected: ModelInfo) -> str:
-    """Why a draft replica may not take part. Which model drafts does not matter."""
+    """Why a replica may not take part: its tokens would mean something else."""
     if model.vocabulary_fingerprint in {"", expected.vocabulary_fingerprint}:
         return ""
     return (

@@ -31,6 +31,7 @@ from forethought.engine.feature_draft import load_feature_draft
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.warm_up import FeatureTierModel, TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
+from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import open_channel
@@ -93,21 +94,28 @@ class LoadedModel:
             BuildOptions(min_count=1),
         )
         return CountsProposer(self.info, table, 0.0, max_sessions)
-    def feature(self, draft_folder: Path, max_support: int = 4) -> FeatureProposer:
+
+    def feature(self, draft_folder: Path) -> "LoadedFeatureDraft":
         """A feature draft for this target."""
         files = resolve(str(draft_folder))
-        model = load_feature_draft(files, "float32")
-        info = replace(
-            describe(model, files, self.tokenizer.fingerprint, MAX_K),
-            hidden_size=0,
-            hidden_states_need=HiddenStatesNeed(
-                model.config.target_fingerprint, model.config.hidden_size
-            ),
-        )
-        return FeatureProposer(FeatureTierModel(model, info, LIMITS), max_support)
+        return LoadedFeatureDraft(files, load_feature_draft(files, "float32"), self.tokenizer)
 
     def hybrid(self, min_match: int = 2) -> HybridProposer:
         return HybridProposer(self.suffix(min_match), self.proposer())
+
+
+@dataclass(frozen=True)
+class LoadedFeatureDraft(LoadedModel):
+    """A feature draft with its target's tokenizer."""
+
+    @property
+    def info(self) -> ModelInfo:
+        config = FeatureDraftConfig.read(self.files)
+        need = HiddenStatesNeed(config.target_fingerprint, config.hidden_size)
+        return replace(super().info, hidden_size=0, hidden_states_need=need)
+
+    def proposer(self, max_support: int = 4, limits: EngineLimits = LIMITS) -> FeatureProposer:
+        return FeatureProposer(FeatureTierModel(copy(self.model), self.info, limits), max_support)
 
 
 @cache

@@ -41,7 +41,7 @@ JUDGES = {
 async def test_greedy_text_is_that_of_plain_decoding(
     kind: str, tiny_target: LoadedModel, tiny_feature_folder: Path
 ):
-    proposer = tiny_target.feature(tiny_feature_folder)
+    proposer = tiny_target.feature(tiny_feature_folder).proposer()
     proposer.min_prob = 0.2
     if kind == "behind lookups":
         proposer = HybridProposer(tiny_target.suffix(min_match=3), proposer)
@@ -63,7 +63,7 @@ async def pairs_are_the_targets(
     mode: VerificationMode, shape: str, target: LoadedModel, draft_folder: Path, num_samples: int
 ) -> None:
     sampling = Sampling(SHAPES[shape], JUDGES[mode], mode)
-    async with remembering_stack(target, target.feature(draft_folder)) as (stack, model):
+    async with remembering_stack(target, target.feature(draft_folder).proposer()) as (stack, model):
         if mode is VerificationMode.COUPLED:
             samples = await sample_by_seeds(stack, sampling, range(num_samples // 2))
         else:

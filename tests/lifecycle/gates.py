@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -69,6 +70,10 @@ class GatedModel:
         self.device_name = model.device_name
 
         self.kv_bytes_per_block = model.kv_bytes_per_block
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the model has."""
+        return getattr(self._model, name)
 
     def __copy__(self) -> "GatedModel":
         return GatedModel(copy(self._model), self._gate)

@@ -16,7 +16,7 @@ from forethought.sampling.types import VerificationMode
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator.__main__ import another_model, another_vocabulary, find_target
+from orchestrator.__main__ import another_model, find_target, unusable_draft
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
@@ -168,7 +168,7 @@ async def a_fleet(
         known_drafts = await enter(watching(DRAFT, addresses, options=watch))
         model = await find_target(known_targets, target.tokenizer.fingerprint)
         known_targets.require(lambda other: another_model(other, model))
-        known_drafts.require(lambda other: another_vocabulary(other, model))
+        known_drafts.require(lambda other: unusable_draft(other, model))
         tiers = Tiers(known_drafts, known_targets, patience, reopen)
         servicer = GenerationServicer(
             Deployment(target.tokenizer, model, DEFAULT_K, MAX_K), tiers, 64
