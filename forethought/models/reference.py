@@ -1,13 +1,14 @@
 """Model references: one way to say which model, the same in every setting and command.
 
 `resolve` turns a reference into files on this machine and downloads them where it must. It looks
-in this order: `package:`, what exists on disk, then the hub, so that a local folder named
-`org/name` wins over the hub's model of that name.
+in this order: `package:` and `draft:`, what exists on disk, then the hub, so that a local folder
+named `org/name` wins over the hub's model of that name.
 """
 
 import re
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -18,10 +19,13 @@ ACCEPTED_FORMS = (
     "accepted are: a folder with config.json, tokenizer.json and *.safetensors; "
     "a .gguf file, or a folder that holds one; "
     "a hub id such as 'org/name' or 'org/name@revision'; "
-    "'package:DISTRIBUTION' for the .gguf file of an installed Python distribution"
+    "'package:DISTRIBUTION' for the .gguf file of an installed Python distribution; "
+    "'draft:NAME' for a draft that comes with Forethought"
 )
 
 _PACKAGE_PREFIX = "package:"
+_DRAFT_PREFIX = "draft:"
+_DRAFTS_OF = "draft_service"  # package whose folder `drafts` holds them
 _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?", re.ASCII)
 _TEXT_PATTERNS = ["*.json", "*.jinja"]
 _WEIGHT_PATTERNS = ["*.safetensors"]
@@ -58,6 +62,8 @@ def resolve(reference: str, *, with_weights: bool = True) -> ModelFiles:
     reference = reference.strip()
     if reference.startswith(_PACKAGE_PREFIX):
         return _from_package(reference)
+    if is_shipped(reference):
+        return _from_shipped(reference, with_weights=with_weights)
     path = _on_disk(reference)
     if path is not None:
         return _from_path(reference, path, with_weights=with_weights)
@@ -77,6 +83,23 @@ def _from_package(reference: str) -> ModelFiles:
     located = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
     gguf = _only([path for path in located if path.is_file()], reference, "the distribution")
     return ModelFiles(reference, gguf.parent, gguf)
+
+
+def is_shipped(reference: str) -> bool:
+    """Whether this names a draft that comes with Forethought, be it there or not."""
+    return reference.startswith(_DRAFT_PREFIX)
+
+
+def _from_shipped(reference: str, *, with_weights: bool) -> ModelFiles:
+    """Finds the package without importing it."""
+    name = reference.removeprefix(_DRAFT_PREFIX).strip()
+    package = find_spec(_DRAFTS_OF)
+    places = (package and package.submodule_search_locations) or ()
+    folders = [Path(place) / "drafts" / name for place in places]
+    found = [each for each in folders if re.fullmatch(r"[\w.-]+", name) and each.is_dir()]
+    if not found:
+        raise _refusal(reference, f"no draft {name!r} comes with this installation")
+    return _from_path(reference, found[0], with_weights=with_weights)
 
 
 def _from_path(reference: str, path: Path, *, with_weights: bool) -> ModelFiles:

@@ -2,18 +2,23 @@
 
 import importlib.metadata
 import socket
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
 from forethought.cli.plan import (
+    DEFAULT_MODEL,
     PlanError,
     PlanOptions,
     describe_drafting,
     make_plan,
     runs_on_cpu,
 )
+from forethought.cli.up import DraftChoice, choose_draft
+from forethought.cli.up_options import ProposerName
 from tests.cli.conftest import free_port
 
 
@@ -215,3 +220,47 @@ def test_a_store_elsewhere_that_does_not_answer_is_refused():
     assert result.exit_code == 1
     assert "--redis-url" in result.stderr
     assert "secret" not in result.stderr
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Makes a draft come along with Forethought."""
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("forethought.models.reference.find_spec", lambda _: spec)
+
+    def ship():
+        folder = tmp_path / "drafts" / "smollm2-135m-instruct"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").touch()
+
+    return ship
+
+
+def test_a_draft_that_comes_along_is_the_default_for_its_target(shipped):
+    before = choose_draft(DEFAULT_MODEL, None, None)
+    assert before == DraftChoice("ngram", None)
+    shipped()
+    draft = "draft:smollm2-135m-instruct"
+    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", draft)
+    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", draft)
+    assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
+    assert choose_draft(DEFAULT_MODEL, None, "small") == DraftChoice("model", "small")
+    assert choose_draft("another", None, None) == DraftChoice("ngram", None)
+
+
+def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
+    options = PlanOptions(
+        draft_model="draft:x", proposer="hybrid", dtype="bfloat16", device="cuda", num_threads=2
+    )
+    command = command_of(make_plan(options), "draft")
+    assert value_of(command, "--model") == "draft:x"
+    assert value_of(command, "--dtype") is value_of(command, "--device") is None
+    assert value_of(command, "--num-threads") == "2"
+    named = command_of(make_plan(replace(options, draft_dtype="bfloat16")), "draft")
+    assert value_of(named, "--dtype") == "bfloat16"
+
+
+def test_a_draft_is_told_when_to_end_a_draft():
+    plan = make_plan(PlanOptions(proposer="model", draft_min_prob=0.4))
+    assert value_of(command_of(plan, "draft"), "--min-prob") == "0.4"

@@ -76,7 +76,7 @@ class FeatureReference:
 GATE_UP = ("gate", "up")
 
 
-def write_feature_draft(  # noqa: PLR0913 - what tests vary
+def write_feature_draft(
     folder: Path,
     target: ModelInfo,
     token_ids: Sequence[int],

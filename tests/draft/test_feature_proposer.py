@@ -123,9 +123,7 @@ class Drafting:
                 u = KeyedRandomness(sampling.seed, number).uniform(Stream.DRAFT, len(tokens))
                 guess = draw_drafts(probs, M, [u])[0]
                 support = [GUESSABLE[row] for row in guess.support_token_ids]
-                guesses.append(
-                    DraftedToken(GUESSABLE[guess.token_id], support, guess.draft_probs)
-                )
+                guesses.append(DraftedToken(GUESSABLE[guess.token_id], support, guess.draft_probs))
             tokens.append(guesses[-1].token_id)
             features = torch.cat((features, fhat[None].half()))
         return Draft(tuple(guesses))

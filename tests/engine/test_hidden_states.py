@@ -85,9 +85,7 @@ class Target:
         self.servicer = TargetServicer(copy(loaded.model), loaded.info, limits)
 
     def open(self, token_ids: Sequence[int], num_wanted: int) -> VerificationSession:
-        opening = SessionOpen(
-            "s", token_ids, SamplingParams(), num_prompt_hidden_states=num_wanted
-        )
+        opening = SessionOpen("s", token_ids, SamplingParams(), num_prompt_hidden_states=num_wanted)
         return self.servicer._open(open_to_proto(opening))
 
     async def states(

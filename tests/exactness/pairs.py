@@ -71,9 +71,7 @@ async def remembering_stack(
 ) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
     """The same with any proposer."""
     remembering = MemoizedModel(target.model)
-    async with running_stack(
-        replace(target, model=remembering), proposer, judge=judge
-    ) as stack:
+    async with running_stack(replace(target, model=remembering), proposer, judge=judge) as stack:
         yield stack, remembering
 
 

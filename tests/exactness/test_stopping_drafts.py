@@ -2,8 +2,8 @@
 
 Its end has to follow from the tokens before it: then it is a stopping time, and every round is as
 exact as one with a fixed number of guesses. A twin that looks at the guess it has just drawn, and
-drops it if it is an unlikely one, is caught in every mode that reads q. (Coupled sampling reads none:
-`test_coupled.py` goes through drafts of all lengths, whatever ended them.)
+drops it if it is an unlikely one, is caught in every mode that reads q. (Coupled sampling reads
+none: `test_coupled.py` goes through drafts of all lengths, whatever ended them.)
 """
 
 from dataclasses import replace
@@ -28,9 +28,7 @@ JUDGES = {"rejection": judge, "block": judge_block}
 every_judge = pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
 MIN_PROBS = [Fraction(2, 5), Fraction(1, 2), Fraction(3, 4)]
 # Few tokens keep the paths of two rounds few.
-TWO_ROUNDS = Scenario(
-    random_model("target", POSITIVE, 2), random_model("draft", POSITIVE, 2), 2, 3
-)
+TWO_ROUNDS = Scenario(random_model("target", POSITIVE, 2), random_model("draft", POSITIVE, 2), 2, 3)
 
 
 def stopping(min_prob: Fraction, judge: object) -> Stack:

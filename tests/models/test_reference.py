@@ -1,6 +1,7 @@
 """One way to name a model, and clear words when a name leads nowhere."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -50,6 +51,16 @@ def test_a_package_names_the_gguf_file_of_an_installed_distribution(smollm2_file
     assert smollm2_files.gguf is not None
     assert smollm2_files.gguf.suffix == ".gguf"
     assert smollm2_files.gguf.parent == smollm2_files.folder
+
+
+def test_a_draft_that_comes_with_forethought_has_a_short_name(tmp_path, monkeypatch):
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(reference_module, "find_spec", lambda _: spec)
+    folder = make_model_folder(tmp_path / "drafts" / "one", "config.json", "model.safetensors")
+    assert resolve("draft:one").folder == folder
+    for name in ("other", "../drafts/one", ""):
+        with pytest.raises(ModelReferenceError, match="comes with this installation"):
+            resolve(f"draft:{name}")
 
 
 def test_a_folder_for_text_needs_no_weights(tmp_path):

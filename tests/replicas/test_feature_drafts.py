@@ -70,8 +70,9 @@ async def test_the_draft_of_another_target_is_refused_and_no_error(
     with structlog.testing.capture_logs() as logs:
         async with (
             a_draft(foreign_draft) as foreign,
-            a_fleet(long_target, feature_draft, num_drafts=0, more_drafts=[foreign.address])
-            as fleet,
+            a_fleet(
+                long_target, feature_draft, num_drafts=0, more_drafts=[foreign.address]
+            ) as fleet,
         ):
             await until(lambda: fleet.known(foreign).standing is Standing.REFUSED)
             answer = await generate(fleet.client, asking())
