@@ -29,6 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from forethought.cli.local import LocalDeployment, Tier
+from forethought.cli.plan import shipped_draft
 from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest, Step
@@ -50,7 +51,7 @@ class Setup:
 
 
 _AHEAD = ("--proposer", "model", "--model", REFERENCE, "--dtype", "int4")
-_INT4_DRAFT = (*_AHEAD, "--no-lookahead")
+_INT4_DRAFT = (*_AHEAD, "--lookahead", "0")
 _NGRAM = ("--proposer", "ngram", "--model", REFERENCE)
 SETUPS = {
     "bfloat16, int4 draft, K = 4, temperature 0": Setup("bfloat16", _INT4_DRAFT, 4, 0),
@@ -59,6 +60,13 @@ SETUPS = {
     "int4, ngram, K = 4, temperature 0": Setup("int4", _NGRAM, 4, 0),
     "bfloat16, K = 0, temperature 1": Setup("bfloat16", _NGRAM, 0, 1),
 }
+_FEATURES = shipped_draft(REFERENCE)
+if _FEATURES is not None:
+    _FEATURE_DRAFT = ("--proposer", "model", "--model", _FEATURES)
+    for _dtype in ("bfloat16", "int4"):
+        SETUPS[f"{_dtype}, feature draft, K = 4, temperature 0"] = Setup(
+            _dtype, _FEATURE_DRAFT, 4, 0
+        )
 PARTS = ("draft model", "target model", "rows", "draft queue", "target queue", "wire", "loop")
 
 

@@ -13,7 +13,7 @@ Where it begins does not matter to it: positions are told apart by rotation, whi
 
 What is computed from e is computed again in the next round, from f. When hidden states are missing
 in between, the sequence begins anew with the ones behind the gap; when it grows too long for the
-draft, with the later half of what it has.
+draft, with the last quarter of what it may be.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,8 @@ from forethought.tier import SessionOpen, SpeculateRound
 
 _MIN_ROWS = 64
 """Room for inputs to begin with; doubled whenever it is too small."""
+_KEPT_PART = 4
+"""Of the longest sequence, where it begins anew: little, since all of it is computed at once."""
 
 
 class FeatureInputs:
@@ -112,7 +114,7 @@ class FeatureContext:
         if not self._first < last <= self._end:
             return False
         if last - self._first + request.num_speculative_tokens > self._max_len:
-            self._begin_at(max(last - self._max_len // 2, self._first))
+            self._begin_at(max(last - self._max_len // _KEPT_PART, self._first))
         start = self._first + 1 + self._num_sure
         self._sequence.forget(self._num_sure)
         self._sequence.commit(last - self._first, self._token_ids[start:])

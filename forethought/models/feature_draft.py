@@ -9,8 +9,9 @@ from forethought.models.reference import ModelFiles
 
 MODEL_TYPE = "forethought_feature_draft"
 
-DEFAULT_MAX_LEN = 2048
-"""Context, tokens, where the configuration says nothing."""
+DEFAULT_MAX_LEN = 512
+"""Context, tokens, where the configuration says nothing: about what drafts are trained on. The
+target has seen the rest, and its hidden states tell of it."""
 
 
 @dataclass(frozen=True, slots=True)

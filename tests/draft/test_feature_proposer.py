@@ -5,6 +5,7 @@ at committed positions, its own guesses behind them. So nothing that was compute
 be left over in any round.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
 from forethought.sampling.types import Draft, DraftedToken, VerificationMode
-from forethought.tier import HiddenStatesNeed, ModelInfo, SessionOpen, SpeculateRound
+from forethought.tier import HiddenStatesNeed, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
 from tests.draft.feature_reference import FeatureReference, write_feature_draft
 from tests.stack import LIMITS
 
@@ -161,8 +162,7 @@ def assert_alike(draft: Draft, expected: Draft) -> None:
         np.testing.assert_allclose(token.draft_probs, other.draft_probs, atol=2e-3)
 
 
-@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 40])
-@pytest.mark.parametrize("piece", [1, 3, 100])
+@pytest.mark.parametrize(("length", "piece"), [(1, 1), (2, 1), (17, 3), (16, 100), (40, 100)])
 def test_what_it_computes_is_what_the_equations_say(
     folder: Path, reference: FeatureReference, length: int, piece: int
 ):
@@ -194,7 +194,7 @@ def test_fewer_bits_change_little(folder: Path, reference: FeatureReference, num
 
 @every_shape
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("num_accepted", range(K + 1))
+@pytest.mark.parametrize("num_accepted", [0, 2, K])
 async def test_q_is_the_drafts_after_any_number_of_accepted_guesses(
     drafting: Drafting, sampling: SamplingParams, mode: VerificationMode, num_accepted: int
 ):
@@ -202,7 +202,7 @@ async def test_q_is_the_drafts_after_any_number_of_accepted_guesses(
     tokens, start = list(PROMPT), 2
     draft = await propose(session, ask(1, tokens, brought=states(tokens, start)))
     assert_alike(draft, drafting.expected(tokens, start, 1, sampling, mode))
-    for number in range(2, 6):
+    for number in range(2, 5):
         known = len(tokens) - 1
         tokens += [*draft.token_ids[:num_accepted], 11]
         request = ask(number, tokens, num_accepted + 1, states(tokens, known))
@@ -210,7 +210,7 @@ async def test_q_is_the_drafts_after_any_number_of_accepted_guesses(
         assert_alike(draft, drafting.expected(tokens, start, number, sampling, mode))
 
 
-@pytest.mark.parametrize("start", range(len(PROMPT) - 1))
+@pytest.mark.parametrize("start", [0, 1, 5, len(PROMPT) - 2])
 async def test_a_tail_of_any_length_is_drafted_from(drafting: Drafting, start: int):
     session = drafting.open(PROMPT, SHAPES[0])
     draft = await propose(session, ask(1, PROMPT, brought=states(PROMPT, start)))
@@ -254,12 +254,12 @@ async def test_tokens_that_were_corrected_take_their_hidden_states_with_them(dra
     assert_alike(draft, drafting.expected(tokens, 1, 3, SHAPES[0]))
 
 
-async def test_a_session_longer_than_the_draft_goes_on_with_its_later_half(drafting: Drafting):
+async def test_a_session_longer_than_the_draft_goes_on_with_the_end_of_it(drafting: Drafting):
     session = drafting.open(PROMPT, SHAPES[0])
     tokens, start, known = list(PROMPT), 0, 0
     for number in range(1, 40):
         if len(tokens) - 1 - start + K > MAX_LEN:
-            start = len(tokens) - 1 - MAX_LEN // 2
+            start = len(tokens) - 1 - MAX_LEN // 4
         num_new = len(tokens) - 1 - known if number > 1 else 0
         draft = await propose(session, ask(number, tokens, num_new, states(tokens, known)))
         assert_alike(draft, drafting.expected(tokens, start, number, SHAPES[0]))
@@ -277,8 +277,6 @@ async def test_sessions_side_by_side_share_nothing_and_survive_a_full_cache(
     folder: Path, reference: FeatureReference
 ):
     """Same tokens, other hidden states; blocks for little more than one of them."""
-    import asyncio  # noqa: PLC0415
-
     proposer = make_proposer(folder, replace(LIMITS, num_blocks=4))
     drafting = Drafting(proposer, reference)
 
@@ -329,8 +327,6 @@ class AlwaysAndNever:
         return self
 
     async def propose(self, request: SpeculateRound):
-        from forethought.tier import RoundTimings  # noqa: PLC0415
-
         guess = DraftedToken(1, [1], np.array([1.0]))
         return Draft((guess,) if self.finds else ()), RoundTimings()
 
