@@ -97,19 +97,19 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
 
 
-def _load_feature_draft(files: ModelFiles, options: EngineOptions) -> FeatureDecoder:
-    if options.device not in {"auto", "cpu"}:
-        raise ValueError(f"a feature draft runs on the CPU, not on {options.device}")
-    number_format = DEFAULT_FORMAT if options.dtype == "auto" else options.dtype
-    return load_feature_draft(files, number_format, options.max_model_len)
-
-
 def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:
     direct = _open_directly(files)
     if direct is None:
         return _load_in_transformers(files, options, torch.device("cpu"))
     config, checkpoint, dtype_name = direct
     return _build(config, checkpoint, dtype_name, options)
+
+
+def _load_feature_draft(files: ModelFiles, options: EngineOptions) -> FeatureDecoder:
+    if options.device not in {"auto", "cpu"}:
+        raise ValueError(f"a feature draft runs on the CPU, not on {options.device}")
+    number_format = DEFAULT_FORMAT if options.dtype == "auto" else options.dtype
+    return load_feature_draft(files, number_format, options.max_model_len)
 
 
 def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | None:

@@ -14,14 +14,18 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from pydantic import SecretStr
 
+from draft_service.__main__ import LOADERS, attach
 from draft_service.feature_proposer import FeatureProposer, FeatureSession
 from draft_service.hybrid_proposer import HybridProposer
+from draft_service.settings import DraftSettings
 from forethought.engine.coupling import draw_coupled
 from forethought.engine.draws import draw_drafts
 from forethought.engine.engine import EngineLimits
 from forethought.engine.feature_draft import FeatureDecoder, load_feature_draft
 from forethought.engine.filters import shape_logits
+from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.native_steps import NativeSteps
 from forethought.engine.packed import SequencePart, pack
 from forethought.engine.warm_up import FeatureTierModel, describe
@@ -257,7 +261,7 @@ async def test_tokens_that_were_corrected_take_their_hidden_states_with_them(dra
 async def test_a_session_longer_than_the_draft_goes_on_with_the_end_of_it(drafting: Drafting):
     session = drafting.open(PROMPT, SHAPES[0])
     tokens, start, known = list(PROMPT), 0, 0
-    for number in range(1, 40):
+    for number in range(1, 20):
         if len(tokens) - 1 - start + K > MAX_LEN:
             start = len(tokens) - 1 - MAX_LEN // 4
         num_new = len(tokens) - 1 - known if number > 1 else 0
@@ -337,6 +341,28 @@ def test_a_folder_without_its_target_is_refused(tmp_path: Path):
     (folder / "config.json").write_text(config.replace('"target"', '"aim"'))
     with pytest.raises(ModelReferenceError, match="target"):
         FeatureDraftConfig.read(resolve(str(folder)))
+
+
+@pytest.mark.parametrize("proposer", ["model", "hybrid"])
+async def test_the_tier_knows_a_feature_draft_by_its_configuration(folder: Path, proposer: str):
+    settings = DraftSettings(model=str(folder), proposer=proposer, min_prob=0.25)
+    loaded = LOADERS[proposer](settings)
+    model = loaded.model if proposer == "hybrid" else loaded
+    assert isinstance(model, FeatureProposer)
+    assert model.info.dtype == "int4-g32"
+    assert model.info.hidden_states_need == HiddenStatesNeed("w", HIDDEN)
+    assert (model.info.vocab_size, model.info.vocabulary_fingerprint) == (V, "v")
+    assert model.info.pass_costs
+    assert model.min_prob == 0.25
+    store = settings.model_copy(update={"redis_url": SecretStr("redis://localhost:1")})
+    assert attach(loaded, store) is None
+    await loaded.close()
+
+
+def test_it_runs_on_the_cpu_alone(folder: Path):
+    options = EngineOptions(device="cuda:0")
+    with pytest.raises(ModelReferenceError, match="runs on the CPU"):
+        load_model(resolve(str(folder)), options)
 
 
 def test_tokens_out_of_order_are_refused(tmp_path: Path):

@@ -37,7 +37,12 @@ def refuse_local_options(plan: PlanOptions) -> None:
     Raises:
         typer.BadParameter: the plan says more than what such a benchmark sends.
     """
-    defaults = PlanOptions(num_speculative_tokens=plan.num_speculative_tokens)
+    chosen = choose_draft(DEFAULT_MODEL, None, None)
+    defaults = PlanOptions(
+        draft_model=chosen.model,
+        proposer=chosen.proposer,
+        num_speculative_tokens=plan.num_speculative_tokens,
+    )
     if plan != replace(defaults, embedded_store=plan.embedded_store):
         raise typer.BadParameter(
             "with --address the models are the running deployment's: leave out the options that "
