@@ -63,7 +63,8 @@ class ModelProposer:
         shaped one is always certain."""
         self.lookahead = LookaheadCounts()
         self.engine: Engine[Guessing, Draft] = Engine(model, limits, self._guess)
-        self.info = replace(info, max_model_len=self.engine.max_model_len)
+        # What it says it gives, a tier gives: here, drafts.
+        self.info = replace(info, max_model_len=self.engine.max_model_len, hidden_size=0)
 
     def open(self, opening: SessionOpen) -> "ModelSession":
         salt = opening.tenant.encode()

@@ -50,6 +50,7 @@ from forethought.v1 import common_pb2, draft_pb2, target_pb2
 
 MAX_SESSION_ID_CHARS = 128
 MAX_TENANT_CHARS = 128
+_GIVES_NONE = "must not be set: this tier gives no hidden states"
 
 
 def sampling_to_proto(sampling: SamplingParams) -> common_pb2.SamplingParams:
@@ -175,6 +176,8 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
         raise InvalidArgumentError(
             {"open.tenant": f"must have at most {MAX_TENANT_CHARS} characters"}
         )
+    if message.num_prompt_hidden_states and not model.hidden_size:
+        raise InvalidArgumentError({"open.num_prompt_hidden_states": _GIVES_NONE})
     try:
         sampling = sampling_from_proto(message.sampling)
     except InvalidArgumentError as error:
@@ -321,6 +324,8 @@ def verify_from_proto(message: target_pb2.VerifyRound, model: ModelInfo) -> Veri
         )
     if message.num_logprobs > MAX_TOP_LOGPROBS:
         raise InvalidArgumentError({"round.num_logprobs": f"must be at most {MAX_TOP_LOGPROBS}"})
+    if message.wants_hidden_states and not model.hidden_size:
+        raise InvalidArgumentError({"round.wants_hidden_states": _GIVES_NONE})
     return VerifyRound(
         round=message.round,
         position=message.position,
