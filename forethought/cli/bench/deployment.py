@@ -11,8 +11,9 @@ from rich.console import Console
 
 from forethought.cli.failure import print_failed_call
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import PlanError, PlanOptions, make_plan
+from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, make_plan
 from forethought.cli.signals import cancel_on_stop_signals
+from forethought.cli.up import choose_draft
 from forethought.cli.up_view import UpView
 from forethought.errors import ForethoughtError
 

@@ -37,7 +37,7 @@ from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.throughput_report import ProgressView
 from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe_drafting
-from forethought.cli.up import choose_proposer
+from forethought.cli.up import choose_draft
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
 
@@ -111,10 +111,11 @@ def kinds(
         requests,
         timeout,
     )
+    chosen = choose_draft(model, proposer, draft_model, counts)
     plan = PlanOptions(
         model=model,
-        draft_model=draft_model,
-        proposer=choose_proposer(proposer, draft_model, counts),
+        draft_model=chosen.model,
+        proposer=chosen.proposer,
         counts=counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
