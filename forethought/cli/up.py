@@ -21,6 +21,7 @@ from forethought.cli.plan import (
     PlanError,
     PlanOptions,
     make_plan,
+    shipped_counts,
     shipped_draft,
 )
 from forethought.cli.probes import Readiness, probe_redis
@@ -84,7 +85,7 @@ def up(
         draft_model=chosen.model,
         translate_draft=translate_draft,
         proposer=chosen.proposer,
-        counts=counts,
+        counts=chosen.counts,
         draft_min_prob=draft_min_prob,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
@@ -116,6 +117,7 @@ class DraftChoice:
 
     proposer: str
     model: str | None  # None: the target's
+    counts: Path | None = None
 
 
 def choose_draft(
@@ -124,15 +126,17 @@ def choose_draft(
     draft_model: str | None,
     counts: Path | None = None,
 ) -> DraftChoice:
-    """Who drafts in a deployment with these options: a draft that comes along for its target, if
-    nothing else is named; raises as `choose_proposer` does."""
+    """Who drafts in a deployment with these options: what comes along for its target, if nothing
+    else is named; raises as `choose_proposer` does."""
     named = choose_proposer(proposer, draft_model, counts)
     is_open = draft_model is None and counts is None
     if is_open and proposer in (None, ProposerName.MODEL, ProposerName.HYBRID):
         shipped = shipped_draft(model)
         if shipped is not None:
-            return DraftChoice(proposer or ProposerName.HYBRID, shipped)
-    return DraftChoice(named, draft_model)
+            is_hybrid = proposer is not ProposerName.MODEL
+            counted = shipped_counts(model) if is_hybrid else None
+            return DraftChoice(proposer or ProposerName.HYBRID, shipped, counted)
+    return DraftChoice(named, draft_model, counts)
 
 
 def choose_proposer(

@@ -3,6 +3,7 @@
 import importlib.metadata
 import socket
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from forethought.cli.main import app
 from forethought.cli.plan import (
     DEFAULT_MODEL,
+    SHIPPED_COUNTS,
     PlanError,
     PlanOptions,
     describe_drafting,
@@ -247,6 +249,17 @@ def test_a_draft_that_comes_along_is_the_default_for_its_target(shipped):
     assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
     assert choose_draft(DEFAULT_MODEL, None, "small") == DraftChoice("model", "small")
     assert choose_draft("another", None, None) == DraftChoice("ngram", None)
+
+
+def test_counts_that_come_along_draft_before_the_model_does(shipped, tmp_path):
+    shipped()
+    counts = tmp_path / "drafts" / "smollm2-135m-instruct" / SHIPPED_COUNTS
+    counts.touch()
+    draft = "draft:smollm2-135m-instruct"
+    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", draft, counts)
+    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", draft)
+    own = Path("own")
+    assert choose_draft(DEFAULT_MODEL, None, None, own) == DraftChoice("hybrid", None, own)
 
 
 def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():

@@ -42,6 +42,7 @@ def refuse_local_options(plan: PlanOptions) -> None:
     defaults = PlanOptions(
         draft_model=chosen.model,
         proposer=chosen.proposer,
+        counts=chosen.counts,
         num_speculative_tokens=plan.num_speculative_tokens,
     )
     if plan != replace(defaults, embedded_store=plan.embedded_store):

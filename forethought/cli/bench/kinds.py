@@ -116,7 +116,7 @@ def kinds(
         model=model,
         draft_model=chosen.model,
         proposer=chosen.proposer,
-        counts=counts,
+        counts=chosen.counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         draft_dtype=draft_dtype,

@@ -93,7 +93,7 @@ def throughput(
         model=model,
         draft_model=chosen.model,
         proposer=chosen.proposer,
-        counts=counts,
+        counts=chosen.counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         device=device,
