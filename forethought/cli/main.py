@@ -7,6 +7,7 @@ import typer
 from forethought import __version__
 from forethought.cli.bench.app import app as bench_app
 from forethought.cli.count import count
+from forethought.cli.distill.command import distill
 from forethought.cli.generate import generate
 from forethought.cli.probe.command import probe
 from forethought.cli.up import up
@@ -23,6 +24,7 @@ app.command()(up)
 app.command()(generate)
 app.command()(probe)
 app.command()(count)
+app.command()(distill)
 app.add_typer(bench_app)
 
 

@@ -97,6 +97,24 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
 
 
+def open_checkpoint(files: ModelFiles) -> tuple[LeanConfig, Checkpoint]:
+    """The configuration and the weights, still in their file, of a model of the Llama family.
+
+    Raises:
+        ModelReferenceError: it is of another family, or cannot be read.
+    """
+    try:
+        direct = _open_directly(files)
+    # As above.
+    except Exception as error:
+        raise ModelReferenceError(f"cannot read {files.reference}: {error}") from error
+    if direct is None:
+        raise ModelReferenceError(
+            f"{files.reference} is no model of the Llama family with weights in safetensors or GGUF"
+        )
+    return direct[:2]
+
+
 def _load_on_cpu(files: ModelFiles, options: EngineOptions) -> CausalModel:
     direct = _open_directly(files)
     if direct is None:

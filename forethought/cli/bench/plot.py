@@ -44,11 +44,12 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Panels over the same values of x, which are spaced by their logarithm."""
+    """Panels over the same values of x, which are spaced by their logarithm and marked each."""
 
     title: str
     x_label: str
     panels: Sequence[Panel]
+    is_curve: bool = False  # x is even, and there are too many values to mark them
 
 
 def require_matplotlib() -> None:
@@ -74,12 +75,15 @@ def write_plot(path: Path, plot: Plot) -> None:
         axes = figure.add_subplot(1, len(plot.panels), index + 1)
         for line in panel.lines:
             colour, mark = styles[line.label]
+            if plot.is_curve:
+                mark = ""
             dashes = "--" if line.variant else "-"
             name = f"{line.label} {line.variant}".rstrip()
             axes.plot(line.x, line.y, dashes, color=colour, marker=mark, label=name)
         axes.set(title=panel.title, xlabel=plot.x_label, ylabel=panel.y_label)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        if not plot.is_curve:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()

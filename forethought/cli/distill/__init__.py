@@ -1,0 +1,1 @@
+"""`forethought distill`: a draft for any target, made from the target alone."""

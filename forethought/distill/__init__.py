@@ -1,0 +1,1 @@
+"""Drafts for any target, made from the target alone: `forethought distill`; see docs/distill.md."""

@@ -1,0 +1,54 @@
+"""A draft that is a smaller model of the target's family: some of its layers, trained on.
+
+Embedding and head are the target's and stay as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from forethought.distill.batches import Batch
+from forethought.distill.corpus import Corpus
+from forethought.distill.decoder import DecoderLayer, DecoderShape, RMSNorm
+from forethought.distill.target_weights import TargetWeights
+
+
+class LlamaDraft(nn.Module):
+    """`TrainableDraft` over tokens alone. Its vocabulary is all of the target's.
+
+    Args:
+        target: whose weights it begins with.
+        layers: which of them, in the draft's order.
+        dtype: compute format.
+    """
+
+    feeds_back = False
+    embedding: torch.Tensor
+    rows: torch.Tensor
+    head: torch.Tensor
+
+    def __init__(self, target: TargetWeights, layers: Sequence[int], dtype: torch.dtype) -> None:
+        super().__init__()
+        shape = DecoderShape.of(target)
+        self.ties_embeddings = target.config.ties_embeddings
+        self.register_buffer("embedding", target.embedding(), persistent=False)
+        self.register_buffer("rows", target.head(), persistent=False)
+        self.register_buffer("head", self.rows.to(dtype), persistent=False)
+        self.layers = nn.ModuleList([DecoderLayer(shape, dtype) for _ in layers])
+        self.norm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
+        for layer, index in zip(self.layers, layers, strict=True):
+            layer.load_state_dict(target.layer(index))
+        with torch.no_grad():
+            self.norm.weight.copy_(target.final_norm())
+
+    def steps(self, corpus: Corpus, batch: Batch, num_steps: int) -> list[torch.Tensor]:  # noqa: ARG002
+        x = self.embedding[corpus.rows[batch.index]]
+        for layer in self.layers:
+            x = layer(x, batch.rows, [])
+        return [self.norm(x)]
+
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        own = {f"model.{name}": value for name, value in self.state_dict().items()}
+        head = {} if self.ties_embeddings else {"lm_head.weight": self.rows}
+        return {"model.embed_tokens.weight": self.embedding, **head, **own}
