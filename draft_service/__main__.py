@@ -167,7 +167,7 @@ def load_hybrid(settings: DraftSettings) -> Proposer:
     """A model, counts or both, and a lookup that is preferred where it finds enough."""
     fallback = load_fallback(settings)
     # A match of two tokens is right more often than counts, one of five than most models.
-    min_match = settings.hybrid_min_match or (2 if settings.hybrid_fallback == "counts" else 5)
+    min_match = settings.hybrid_min_match or (5 if settings.hybrid_fallback == "model" else 2)
     shortest = {f"{settings.hybrid_lookup}_min_match": min_match}
     preferring = settings.model_copy(update=shortest)
     return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, fallback.info), fallback)

@@ -75,7 +75,7 @@ class DraftSettings(EngineSettings):
         ge=1,
         description="shortest run of tokens whose continuation the hybrid proposer prefers to its "
         "fallback, in place of the shortest run of its lookup; unset, 5 before a model and 2 "
-        "before counts alone",
+        "before counts",
         validate_default=True,
     )
 

@@ -128,15 +128,13 @@ def choose_draft(
 ) -> DraftChoice:
     """Who drafts in a deployment with these options: what comes along for its target, if nothing
     else is named; raises as `choose_proposer` does."""
-    named = choose_proposer(proposer, draft_model, counts)
-    is_open = draft_model is None and counts is None
-    if is_open and proposer in (None, ProposerName.MODEL, ProposerName.HYBRID):
-        shipped = shipped_draft(model)
-        if shipped is not None:
-            is_hybrid = proposer is not ProposerName.MODEL
-            counted = shipped_counts(model) if is_hybrid else None
-            return DraftChoice(proposer or ProposerName.HYBRID, shipped, counted)
-    return DraftChoice(named, draft_model, counts)
+    counted = shipped_counts(model)
+    if draft_model is None and counts is None:
+        if counted is not None and proposer in (None, ProposerName.COUNTS):
+            return DraftChoice(proposer or ProposerName.HYBRID, None, counted)
+        if proposer in (ProposerName.MODEL, ProposerName.HYBRID):
+            return DraftChoice(proposer, shipped_draft(model))
+    return DraftChoice(choose_proposer(proposer, draft_model, counts), draft_model, counts)
 
 
 def choose_proposer(

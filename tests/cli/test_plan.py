@@ -235,31 +235,31 @@ def shipped(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").touch()
+        return folder
 
     return ship
 
 
-def test_a_draft_that_comes_along_is_the_default_for_its_target(shipped):
-    before = choose_draft(DEFAULT_MODEL, None, None)
-    assert before == DraftChoice("ngram", None)
-    shipped()
-    draft = "draft:smollm2-135m-instruct"
-    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", draft)
-    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", draft)
-    assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
+def test_counts_that_come_along_are_the_default_for_their_target(shipped):
+    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("ngram", None)
+    counts = shipped() / SHIPPED_COUNTS
+    counts.touch()
+    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", None, counts)
+    counts_alone = choose_draft(DEFAULT_MODEL, ProposerName.COUNTS, None)
+    assert counts_alone == DraftChoice("counts", None, counts)
+    own = Path("own")
+    assert choose_draft(DEFAULT_MODEL, None, None, own) == DraftChoice("hybrid", None, own)
     assert choose_draft(DEFAULT_MODEL, None, "small") == DraftChoice("model", "small")
     assert choose_draft("another", None, None) == DraftChoice("ngram", None)
 
 
-def test_counts_that_come_along_draft_before_the_model_does(shipped, tmp_path):
+def test_a_draft_that_comes_along_is_the_model_that_drafts_for_its_target(shipped):
+    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", None)
     shipped()
-    counts = tmp_path / "drafts" / "smollm2-135m-instruct" / SHIPPED_COUNTS
-    counts.touch()
     draft = "draft:smollm2-135m-instruct"
-    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", draft, counts)
     assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", draft)
-    own = Path("own")
-    assert choose_draft(DEFAULT_MODEL, None, None, own) == DraftChoice("hybrid", None, own)
+    assert choose_draft(DEFAULT_MODEL, ProposerName.HYBRID, None) == DraftChoice("hybrid", draft)
+    assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
 
 
 def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
