@@ -200,7 +200,7 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
         (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
         (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
-        (["--proposer", "counts"], "the counts proposer needs --counts"),
+        (["--model", "another", "--proposer", "counts"], "the counts proposer needs --counts"),
         (["--counts", __file__, "--proposer", "model"], "the model proposer takes no counts"),
         (["--counts", "none"], "does not exist"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
