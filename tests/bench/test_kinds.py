@@ -104,7 +104,7 @@ async def test_a_whole_deployment_is_measured_kind_after_kind(tiny_target):
         (["--prompts", "no-such-folder"], "does not exist"),
         (["--prompts", "tests"], "has no files KIND.jsonl"),
         (["--address", "here:1", "--counts", "README.md"], "leave out the options"),
-        (["--proposer", "counts"], "needs --counts"),
+        (["--model", "another", "--proposer", "counts"], "needs --counts"),
     ],
 )
 def test_bad_options_are_refused_before_anything_starts(arguments, message, monkeypatch):
