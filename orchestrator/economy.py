@@ -46,8 +46,8 @@ _MAX_SAVED_S = 1.0
 """Time that is set aside for them at most, where no attempt needs more."""
 _MAX_OWED_S = 0.25
 """Time that is paid back at most."""
-_LEAST_LOSS_S = 0.05
-"""Of an attempt that is not expected to pay."""
+_SMALL_DEBT_S = 0.05
+"""With which a load may be tried that never was."""
 
 
 @dataclass(eq=False, slots=True)
@@ -231,7 +231,7 @@ class Economy:
         if not level.plain.is_known:
             return False  # there would be nothing to compare it with
         if promise > _WORTH_SPECULATING and gain is None:
-            return self._saved_s >= -_LEAST_LOSS_S
+            return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= level.loss_s
 
     def _pays(self, stint: Stint, promise: float) -> bool:
@@ -250,7 +250,7 @@ class Economy:
         """Notes what an attempt has lost, and speculates no more."""
         # Another one that fails ends with its second decision.
         share = min(2 / stint.num_decisions, 1.0)
-        stint.level.loss_s = max(stint.lost_s * share, _LEAST_LOSS_S)
+        stint.level.loss_s = max(stint.lost_s * share, stint.level.loss_s / 2)
         if stint.level.compare() is None:
             stint.level.gain = min(promise, 1.0)
         self._go_on(stint.level, 0)

@@ -14,6 +14,10 @@ _MEMORY = 48.0
 _ROUNDS_TO_COMPARE = 4.0
 """Of all sessions, with drafts and without, before one is said to be faster."""
 
+_LOSS_OF_A_SESSION_S = 0.05
+"""What an attempt is taken to lose for each session, until it is known: the draft tier computes all
+their prompts for it."""
+
 
 @dataclass(slots=True)
 class Pace:
@@ -55,7 +59,7 @@ class Level:
     speculative: Pace = field(default_factory=Pace)
     gain: float | None = None
     """Speculation over plain decoding, when they were compared last; None if never."""
-    loss_s: float = 0.05
+    loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
 
     def compare(self) -> float | None:
@@ -78,7 +82,10 @@ class Levels:
 
     def at(self, num_sessions: float) -> Level:
         """That of so many sessions: 1, 2, up to 4, up to 8, and so on."""
-        return self._levels.setdefault(_index(num_sessions), Level())
+        index = _index(num_sessions)
+        if index not in self._levels:
+            self._levels[index] = Level(loss_s=_LOSS_OF_A_SESSION_S * 2**index)
+        return self._levels[index]
 
     def known_gain(self, num_sessions: float) -> float | None:
         """Of speculation at a load, as far as it was seen; None if nothing says anything.
