@@ -203,7 +203,7 @@ def test_new_sessions_begin_with_what_others_have_learned():
     experience = Experience(Economy(MAX_K, measured(world.pass_s)))
     (first,) = adaptive(experience, 1)
     assert first.expects_speculation
-    play(world, [first], 300)
+    play(world, [first], 60)  # what was seen fades
     first.close()
     (second,) = adaptive(experience, 1)
     assert not second.expects_speculation
