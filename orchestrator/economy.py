@@ -110,9 +110,9 @@ class Economy:
             self._decide(expected)
         if self._stint.k:
             return self._levels.at(len(self._members)) is self._stint.level
-        return (
-            not self.costs.drafts_are_computed and self._promise(expected)[1] > _WORTH_SPECULATING
-        )
+        gain = self._levels.known_gain(len(self._members))
+        may_gain = (gain is None or gain > 1) and self._promise(expected)[1] > _WORTH_SPECULATING
+        return may_gain and not self.costs.drafts_are_computed
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -251,8 +251,8 @@ class Economy:
         # Another one that fails ends with its second decision.
         share = min(2 / stint.num_decisions, 1.0)
         stint.level.loss_s = max(stint.lost_s * share, stint.level.loss_s / 2)
-        if stint.level.compare() is None:
-            stint.level.gain = min(promise, 1.0)
+        seen = stint.level.compare()
+        stint.level.gain = promise if seen is None else min(seen, promise)
         self._go_on(stint.level, 0)
 
     def _is_trying(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
+from orchestrator.acceptance import Acceptance
 from orchestrator.economy import Economy
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.round import Ask
@@ -23,6 +24,7 @@ from tests.orchestrator.simulator import (
     failed_round,
     fixed,
     measured,
+    new_session,
     play,
     serve,
 )
@@ -203,7 +205,7 @@ def test_new_sessions_begin_with_what_others_have_learned():
     experience = Experience(Economy(MAX_K, measured(world.pass_s)))
     (first,) = adaptive(experience, 1)
     assert first.expects_speculation
-    play(world, [first], 60)  # what was seen fades
+    play(world, [first], 100)
     first.close()
     (second,) = adaptive(experience, 1)
     assert not second.expects_speculation
@@ -216,7 +218,9 @@ def test_sessions_of_other_temperatures_are_others():
     play(world, [sampling], 300)
     sampling.close()
     greedy = Session("greedy", (1,), 100, SamplingParams(temperature=0))
-    assert AdaptivePolicy(experience, greedy).expects_speculation
+    nothing_known = Acceptance().expect(MAX_K)
+    assert experience.acceptance(greedy).expect(MAX_K) == nothing_known
+    assert experience.acceptance(new_session()).expect(MAX_K) != nothing_known
 
 
 def test_a_proposer_that_rarely_has_something_is_asked_as_long_as_asking_is_cheap():
