@@ -35,6 +35,8 @@ _STANDS_APART = 0.2
 """Tokens a round that a session must gain by drafting less than the others."""
 _ROUNDS_TO_HOLD = 4
 """Rounds of each session until K is chosen anew, so that all get to go by it."""
+_ROUNDS_TO_JUDGE = 3
+"""With drafts, of all sessions, before an attempt is given up."""
 _DECISIONS_TO_TRIAL = 12
 """While speculation is on, one round after so many decisions tries another K."""
 _DECISIONS_TO_COMPARE = 64
@@ -159,8 +161,9 @@ class Economy:
         """
         if not judged.session.round:
             return  # most of it was the prompt
-        all_draft = self._stint.k > 0
-        self.costs.learn(judged, all_draft=all_draft, is_first_draft=is_first_draft)
+        if not is_preparing:  # then the draft tier computes the prompt, once
+            all_draft = self._stint.k > 0
+            self.costs.learn(judged, all_draft=all_draft, is_first_draft=is_first_draft)
         place = self._places.pop(member, None)
         if place is not None:
             self._learn_pace(place, judged, is_preparing=is_preparing)
@@ -198,7 +201,7 @@ class Economy:
         stint.num_decisions += 1
         if not stint.k or stint.level is not level:
             self._go_on(level, best if self._may_begin(level, promise) else 0)
-        elif not self._pays(stint, promise):
+        elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(stint, promise):
             self._give_up(stint, promise)
         elif stint.num_decisions > _DECISIONS_TO_COMPARE:
             self._go_on(level, 0)
