@@ -76,7 +76,12 @@ def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
     if settings.redis_url is None:
         return None
     times = SessionStoreSettings(ttl_s=settings.session_ttl_s, lease_s=settings.session_lease_s)
-    return Sessions(settings.redis_url.get_secret_value(), settings.listen, times)
+    return Sessions(
+        settings.redis_url.get_secret_value(),
+        settings.listen,
+        times,
+        commit_interval_s=settings.commit_interval_s,
+    )
 
 
 def load_text_tokenizer(model: str) -> TextTokenizer:

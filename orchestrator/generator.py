@@ -62,13 +62,24 @@ class Progress:
 
 
 async def told(
-    progress: AsyncGenerator[Progress], log: SessionLog
+    progress: AsyncGenerator[Progress], log: SessionLog, commit_interval_s: float = 0.0
 ) -> AsyncGenerator[Sequence[GenerationEvent]]:
     """Events, none of which is given out before its round is in the log.
 
     The next rounds are under way meanwhile; all that wait are stored at once.
+
+    Args:
+        progress: of a generation.
+        log: that takes its rounds.
+        commit_interval_s: seconds from one write to the next, at least. Rounds that are shorter
+            share one, as commits of a database do: a write takes the same time for one or five.
     """
-    async with aclosing(run_ahead(progress, MAX_ROUNDS_AHEAD)) as batches:
+
+    def rest_s(batch: Sequence[Progress]) -> float:
+        is_written = any(each.committed is not None for each in batch)
+        return commit_interval_s if is_written else 0.0
+
+    async with aclosing(run_ahead(progress, MAX_ROUNDS_AHEAD, rest_s)) as batches:
         async for batch in batches:
             rounds = [each.committed for each in batch if each.committed is not None]
             await log.add(rounds, is_end=batch[-1].is_end)

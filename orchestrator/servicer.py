@@ -90,8 +90,9 @@ class GenerationServicer(GenerationServiceServicer):
                 self._experience,
                 context.time_remaining(),
             )
+            interval_s = self._sessions.commit_interval_s if self._sessions is not None else 0.0
             try:
-                async with aclosing(told(generation.progress(), log)) as groups:
+                async with aclosing(told(generation.progress(), log, interval_s)) as groups:
                     async for events in groups:
                         if events:
                             yield response_to_proto(events)

@@ -71,6 +71,7 @@ class Sessions:
         address: of this orchestrator.
         settings: how long things live.
         timeout_s: for storing rounds; a store that hangs holds up each client for so long, once.
+        commit_interval_s: from one write of a session to the next, at least.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Sessions:
         settings: SessionStoreSettings | None = None,
         *,
         timeout_s: float = WRITE_TIMEOUT_S,
+        commit_interval_s: float = 0.0,
     ) -> None:
+        self.commit_interval_s = commit_interval_s
         self._address = address
         self._connections = (
             StoreConnection(ConnectionSettings(url, timeout_s=timeout_s)),

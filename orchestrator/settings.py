@@ -77,6 +77,13 @@ class OrchestratorSettings(ProcessSettings):
         description="Redis or Valkey that keeps sessions, redis:// or rediss:// with the user of "
         "an ACL; without one, sessions end with their request",
     )
+    commit_interval_s: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="seconds between two writes of a session, at least: shorter rounds are stored "
+        "and told together; with 0 each by itself",
+    )
     session_ttl_s: float = Field(
         3600.0, gt=0, description="seconds for which a session is kept after its last change"
     )

@@ -55,3 +55,56 @@ async def test_what_waits_comes_in_one_batch():
     batches = [batch async for batch in run_ahead(source(), 4)]
     assert batches[0] == [0, 1, 2, 3]
     assert [item for batch in batches for item in batch] == [0, 1, 2, 3, 4, 5]
+
+
+class Restless:
+    """Items that come when the test says so."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def __call__(self):
+        while (item := await self.queue.get()) is not None:
+            yield item
+
+
+async def test_what_comes_in_a_rest_is_taken_together_after_it():
+    source = Restless()
+    loop = asyncio.get_running_loop()
+    batches = run_ahead(source(), 8, lambda batch: 0.1 if 2 in batch else 0.0)
+    for number in (1, 2):
+        source.queue.put_nowait(number)
+        assert await anext(batches) == [number]
+    began = loop.time()
+    for number in (3, 4):
+        source.queue.put_nowait(number)
+        await asyncio.sleep(0.02)
+    assert await anext(batches) == [3, 4]
+    assert loop.time() - began >= 0.09
+    source.queue.put_nowait(5)
+    assert await anext(batches) == [5]  # nobody asked for a rest after 3 and 4
+    await batches.aclose()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+async def test_a_full_queue_ends_a_rest(depth):
+    async def source():
+        for number in range(depth + 1):
+            yield number
+
+    batches = run_ahead(source(), depth, lambda _: 3600.0)
+    async with asyncio.timeout(5):
+        assert [item async for batch in batches for item in batch] == list(range(depth + 1))
+
+
+async def test_the_end_of_the_source_ends_a_rest():
+    source = Restless()
+    batches = run_ahead(source(), 8, lambda _: 3600.0)
+    source.queue.put_nowait(1)
+    async with asyncio.timeout(5):
+        assert await anext(batches) == [1]
+        source.queue.put_nowait(2)
+        source.queue.put_nowait(None)
+        assert await anext(batches) == [2]
+        with pytest.raises(StopAsyncIteration):
+            await anext(batches)

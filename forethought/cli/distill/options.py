@@ -125,6 +125,7 @@ DraftVocabSize = Annotated[
 License = Annotated[
     str,
     typer.Option(
+        "--license",
         metavar="ID",
         help="Licence that the card states: that of the target allows you which.",
         rich_help_panel=_DRAFT,
