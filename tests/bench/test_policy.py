@@ -19,10 +19,17 @@ from forethought.cli.bench.policy_points import (
     GOOD,
     OFF,
     USELESS,
+    plain_twice,
     points_of,
     variants_of,
 )
-from forethought.cli.bench.policy_report import goals_json, policy_json, policy_plot, policy_table
+from forethought.cli.bench.policy_report import (
+    goals_json,
+    noise_line,
+    policy_json,
+    policy_plot,
+    policy_table,
+)
 from forethought.cli.bench.schedule import Schedule
 from forethought.cli.bench.statistics import summarise
 from forethought.cli.bench.useless_draft import write_useless_draft
@@ -127,6 +134,19 @@ def test_json_has_ratios_beside_the_medians_and_the_goals_apart():
     assert row["over_best_fixed"] == pytest.approx(0.95)
     assert len(row["repeats"]) == 1
     assert [goal["holds"] for goal in goals_json(judge_goals(FAST))] == [True, True]
+
+
+def test_the_noise_is_the_ratio_of_two_deployments_that_do_the_same():
+    busy = points(
+        {
+            (GOOD, 1, OFF): 10,
+            (GOOD, 8, OFF): 40,
+            (USELESS, 1, OFF): 11,
+            (USELESS, 8, OFF): 38,
+        }
+    )
+    assert plain_twice(busy) == pytest.approx({1: 1.1, 8: 0.95})
+    assert noise_line(plain_twice(busy)).endswith("0.950 to 1.100")
 
 
 def test_the_plot_has_a_panel_for_each_draft_and_marks_each_fixed_k(tmp_path):

@@ -31,10 +31,17 @@ from forethought.cli.bench.policy_points import (
     USELESS,
     Point,
     Variant,
+    plain_twice,
     points_of,
     variants_of,
 )
-from forethought.cli.bench.policy_report import goals_json, policy_json, policy_plot, policy_table
+from forethought.cli.bench.policy_report import (
+    goals_json,
+    noise_line,
+    policy_json,
+    policy_plot,
+    policy_table,
+)
 from forethought.cli.bench.report import print_table, write_document
 from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.statistics import summarise
@@ -144,11 +151,13 @@ def policy(
     if as_json:
         settings = _settings(comparison, good)
         rows, verdicts = policy_json(points), goals_json(goals)
-        write_document(sys.stdout, "policy", machine, settings, rows, goals=verdicts)
+        noise = plain_twice(points)
+        write_document(sys.stdout, "policy", machine, settings, rows, goals=verdicts, noise=noise)
     else:
         print_table(policy_table(points))
         for goal in goals:
             typer.echo(str(goal))
+        typer.echo(noise_line(plain_twice(points)))
     if check and not all(goal.holds for goal in goals):
         raise typer.Exit(1)
 

@@ -72,3 +72,16 @@ def points_of(rows: Sequence[Row], variants: Sequence[Variant]) -> list[Point]:
         variant = by_name[row.arm]
         points[variant.draft, row.concurrency][variant.k] = row
     return [Point(draft, concurrency, found) for (draft, concurrency), found in points.items()]
+
+
+def plain_twice(points: Sequence[Point]) -> dict[int, float]:
+    """Tokens a second of one deployment over those of the other, both without speculation, by
+    concurrency. They do the same, so what is not 1 is the machine's doing: no ratio of this
+    measurement is more exact.
+    """
+    plain = {(point.draft, point.concurrency): point.rows[OFF] for point in points}
+    return {
+        concurrency: median_ratio(row, plain[GOOD, concurrency])
+        for (draft, concurrency), row in plain.items()
+        if draft == USELESS and (GOOD, concurrency) in plain
+    }

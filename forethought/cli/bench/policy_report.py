@@ -1,6 +1,6 @@
 """What `forethought bench policy` shows: a table, JSON rows, a plot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +77,14 @@ def policy_json(points: Sequence[Point]) -> list[dict[str, Any]]:
 def goals_json(goals: Sequence[Goal]) -> list[dict[str, Any]]:
     """One object for each goal; `holds` is null where it was not measured."""
     return [{**asdict(goal), "holds": goal.holds} for goal in goals]
+
+
+def noise_line(ratios: Mapping[int, float]) -> str:
+    """What two deployments that do the same were measured at."""
+    if not ratios:
+        return "not measured: noise, the same twice"
+    lowest, highest = min(ratios.values()), max(ratios.values())
+    return f"noise: the two deployments without speculation are {lowest:.3f} to {highest:.3f} x alike"
 
 
 def policy_plot(points: Sequence[Point], title: str) -> Plot:
