@@ -84,7 +84,9 @@ def noise_line(ratios: Mapping[int, float]) -> str:
     if not ratios:
         return "not measured: noise, the same twice"
     lowest, highest = min(ratios.values()), max(ratios.values())
-    return f"noise: the two deployments without speculation are {lowest:.3f} to {highest:.3f} x alike"
+    return (
+        f"noise: without speculation, one deployment over the other {lowest:.3f} to {highest:.3f}"
+    )
 
 
 def policy_plot(points: Sequence[Point], title: str) -> Plot:
