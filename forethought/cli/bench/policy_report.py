@@ -84,9 +84,7 @@ def noise_line(ratios: Mapping[int, float]) -> str:
     if not ratios:
         return "not measured: noise, the same twice"
     lowest, highest = min(ratios.values()), max(ratios.values())
-    return (
-        f"noise: without speculation, one deployment over the other {lowest:.3f} to {highest:.3f}"
-    )
+    return f"noise: both without speculation, one over the other {lowest:.3f} to {highest:.3f}"
 
 
 def policy_plot(points: Sequence[Point], title: str) -> Plot:
