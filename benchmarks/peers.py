@@ -118,7 +118,7 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
         try:
             if options.address:
                 return await measure_at(options.address)
-            chosen = choose_draft(options.model, None, options.draft_model)
+            chosen = choose_draft(options.model, None, options.draft_model, dtype=options.dtype)
             plan = PlanOptions(
                 model=options.model,
                 draft_model=chosen.model,

@@ -79,7 +79,7 @@ def up(
     """
     if translate_draft and draft_model is None:
         raise typer.BadParameter("--translate-draft is for a --draft-model")
-    chosen = choose_draft(model, proposer, draft_model, counts)
+    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan_options = PlanOptions(
         model=model,
         draft_model=chosen.model,
@@ -111,6 +111,10 @@ def up(
     raise typer.Exit(code)
 
 
+_DENSE = frozenset({"float32", "bfloat16", "float16"})
+"""Number formats of a target that are none of few bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class DraftChoice:
     """Who drafts."""
@@ -125,11 +129,18 @@ def choose_draft(
     proposer: ProposerName | None,
     draft_model: str | None,
     counts: Path | None = None,
+    dtype: str | None = None,
 ) -> DraftChoice:
     """Who drafts in a deployment with these options: what comes along for its target, if nothing
-    else is named; raises as `choose_proposer` does."""
+    else is named; raises as `choose_proposer` does.
+
+    A draft's passes are worth their time before a target whose own are several times as long, as
+    they are in a dense number format. Counts take none.
+    """
     counted = shipped_counts(model)
     if draft_model is None and counts is None:
+        if proposer is None and dtype in _DENSE and (draft := shipped_draft(model)) is not None:
+            return DraftChoice(ProposerName.HYBRID, draft)
         if counted is not None and proposer in (None, ProposerName.COUNTS):
             return DraftChoice(proposer or ProposerName.HYBRID, None, counted)
         if proposer in (ProposerName.MODEL, ProposerName.HYBRID):

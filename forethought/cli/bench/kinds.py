@@ -111,7 +111,7 @@ def kinds(
         requests,
         timeout,
     )
-    chosen = choose_draft(model, proposer, draft_model, counts)
+    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan = PlanOptions(
         model=model,
         draft_model=chosen.model,

@@ -88,7 +88,7 @@ def throughput(
         Schedule(options.parse_counts(concurrency), repeats, requests),
         timeout,
     )
-    chosen = choose_draft(model, proposer, draft_model, counts)
+    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan = PlanOptions(
         model=model,
         draft_model=chosen.model,
