@@ -188,10 +188,15 @@ class Economy:
             saved_s = min(self._saved_s - lost_s, max(self._saved_s, 0.0))
             self._saved_s = max(saved_s, -_MAX_OWED_S)
         else:
-            if not place.is_early:
+            if not place.is_early and not self._has_prompt(judged):
                 level.plain.observe(num_tokens, seconds / nominal_s, weight)
             saved_s = self._saved_s + weight * _EXPLORATION_SHARE * seconds
             self._saved_s = min(saved_s, max(_MAX_SAVED_S, 1.5 * level.loss_s))
+
+    def _has_prompt(self, judged: Round) -> bool:
+        """Whether somebody's prompt was computed in the same pass."""
+        timings = judged.target_timings
+        return timings.num_batch_tokens > timings.batch_size * (1 + self.max_k)
 
     def _decide(self, mean: Expectation) -> None:
         """Chooses K anew, for sessions that expect so much on average."""
@@ -231,7 +236,7 @@ class Economy:
         gain = self._levels.known_gain(len(self._members))
         if promise > _WORTH_SPECULATING and gain is not None and gain > 1:
             return True
-        if not level.plain.is_known:
+        if not level.is_plain_known:
             return False  # there would be nothing to compare it with
         if promise > _WORTH_SPECULATING and gain is None:
             return self._saved_s >= -_SMALL_DEBT_S

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 _MEMORY = 48.0
 """Rounds of all sessions under way after which one weighs 1/e."""
 _ROUNDS_TO_COMPARE = 4.0
-"""Of all sessions, with drafts and without, before one is said to be faster."""
+"""Of all sessions, with drafts, before they are said to be faster or slower."""
+_PLAIN_ROUNDS_TO_COMPARE = 8.0
+"""The same without: while drafts are made, nobody sees any more of these."""
 
 _LOSS_OF_A_SESSION_S = 0.05
 """What an attempt is taken to lose for each session, until it is known: the draft tier computes all
@@ -41,11 +43,6 @@ class Pace:
         self._time = self._time * fading + weight * time
 
     @property
-    def is_known(self) -> bool:
-        """Whether enough was seen."""
-        return self.num_rounds >= _ROUNDS_TO_COMPARE
-
-    @property
     def value(self) -> float:
         """1 is as fast as expected of plain decoding, 2 twice as fast."""
         return self._tokens / self._time
@@ -62,9 +59,14 @@ class Level:
     loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
 
+    @property
+    def is_plain_known(self) -> bool:
+        """Whether enough was seen of plain decoding to compare something with it."""
+        return self.plain.num_rounds >= _PLAIN_ROUNDS_TO_COMPARE
+
     def compare(self) -> float | None:
         """Takes the gain from what was seen; None if that is too little."""
-        if self.plain.is_known and self.speculative.is_known:
+        if self.is_plain_known and self.speculative.num_rounds >= _ROUNDS_TO_COMPARE:
             self.gain = self.speculative.value / self.plain.value
             return self.gain
         return None

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forethought.sampling.types import VerificationMode
-from orchestrator.acceptance import Acceptance
+from orchestrator.acceptance import Acceptance, Expectation
 from orchestrator.economy import Economy
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
+_ROUNDS_TO_EXPECT = 4
+"""Without drafts, until what is expected of them is computed anew."""
 _ROUNDS_TO_PREPARE = 3
 """Between the wish for a draft and the first request for one, where a model makes it."""
 
@@ -98,6 +100,7 @@ class AdaptivePolicy:
         self.expects_speculation = self._economy.max_k > 0 and self._economy.join(
             self, self._acceptance.expect(self._economy.max_k)
         )
+        self._expected: Expectation | None = None  # for some rounds, or until a draft is judged
         self._has_asked = False  # for a draft
         # Rounds that the draft tier still gets to compute the prompt.
         self._num_to_prepare = 0 if self.expects_speculation else _ROUNDS_TO_PREPARE
@@ -106,7 +109,10 @@ class AdaptivePolicy:
         # The first round computes the prompt, as with `FixedPolicy`.
         if not session.round or not self._economy.max_k:
             return Ask(0)
-        expected = self._acceptance.expect(self._economy.max_k)
+        # Without drafts it changes slowly, and all sessions take turns at the processor.
+        if self._expected is None or session.round % _ROUNDS_TO_EXPECT == 0:
+            self._expected = self._acceptance.expect(self._economy.max_k)
+        expected = self._expected
         k = self._economy.choose(self, expected)
         if not k:
             return Ask(0)
@@ -124,6 +130,7 @@ class AdaptivePolicy:
         if not num_asked:
             self._acceptance.fade()
         elif not judged.draft_failed or (judged.was_late and not is_first):
+            self._expected = None
             # A draft that comes too late is as good as none.
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
             for acceptance in (self._shared, self._acceptance):

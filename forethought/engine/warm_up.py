@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
@@ -14,12 +15,13 @@ from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.pass_costs import measure_pass_costs
 from forethought.engine.scheduler import SchedulerOptions
+from forethought.engine.taking_turns import taking_turns
 from forethought.errors import ModelReferenceError
 from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.settings import EngineSettings
-from forethought.tier import HiddenStatesNeed, ModelInfo
+from forethought.tier import HiddenStatesNeed, ModelInfo, PassCost
 
 _log = structlog.get_logger(__name__)
 
@@ -55,11 +57,11 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
             not even one block.
     """
     files = resolve(settings.model)
-    model = _load_warm(files, settings)
+    model, pass_costs = _load_warm(files, settings)
     tokenizer = load_tokenizer(files)
     info = replace(
         describe(model, files, tokenizer.fingerprint, settings.max_num_speculative_tokens),
-        pass_costs=measure_pass_costs(model, settings.max_tokens_per_pass),
+        pass_costs=pass_costs,
     )
     _log.info("pass_costs", ms={cost.num_tokens: cost.forward_ns / 1e6 for cost in info.pass_costs})
     return TierModel(model, tokenizer, info, _engine_limits(model, settings))
@@ -68,7 +70,7 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
 def load_feature_draft_for_tier(settings: EngineSettings) -> FeatureTierModel:
     """The same for a feature draft; raises as `load_for_tier` does."""
     files = resolve(settings.model)
-    model = _load_warm(files, settings)
+    model, pass_costs = _load_warm(files, settings)
     assert isinstance(model, FeatureDecoder)
     info = replace(
         describe(
@@ -77,7 +79,7 @@ def load_feature_draft_for_tier(settings: EngineSettings) -> FeatureTierModel:
             model.config.vocabulary_fingerprint,
             settings.max_num_speculative_tokens,
         ),
-        pass_costs=measure_pass_costs(model, settings.max_tokens_per_pass),
+        pass_costs=pass_costs,
         hidden_size=0,
         hidden_states_need=HiddenStatesNeed(
             model.config.target_fingerprint, model.config.hidden_size
@@ -86,8 +88,19 @@ def load_feature_draft_for_tier(settings: EngineSettings) -> FeatureTierModel:
     return FeatureTierModel(model, info, _engine_limits(model, settings))
 
 
-def _load_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
-    """Computes once, so that the first request does not pay for first times."""
+def _load_warm(
+    files: ModelFiles, settings: EngineSettings
+) -> tuple[CausalModel, tuple[PassCost, ...]]:
+    """The model, which has computed before, so that the first request does not pay for first times;
+    and what its passes take. On a CPU, tiers of one machine do this one after the other.
+    """
+    has_gpu = settings.device not in (None, "auto", "cpu") or torch.cuda.is_available()
+    with nullcontext() if has_gpu else taking_turns():
+        model = _load_and_warm(files, settings)
+        return model, measure_pass_costs(model, settings.max_tokens_per_pass)
+
+
+def _load_and_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
     started = time.perf_counter()
     _log.info("model_loading", model=files.reference)
     options = EngineOptions(

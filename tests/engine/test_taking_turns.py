@@ -1,0 +1,61 @@
+"""Tiers of one machine start one after the other, and none waits for ever."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from forethought.engine.taking_turns import taking_turns
+
+
+def test_one_at_a_time(tmp_path):
+    inside, most = 0, 0
+    guard = threading.Lock()
+
+    def start():
+        nonlocal inside, most
+        with taking_turns(tmp_path / "lock"):
+            with guard:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.02)
+            with guard:
+                inside -= 1
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_who_waits_too_long_starts_all_the_same(tmp_path):
+    with taking_turns(tmp_path / "lock"):
+        began = time.monotonic()
+        with taking_turns(tmp_path / "lock", patience_s=0.1):
+            assert 0.1 <= time.monotonic() - began < 5
+
+
+def test_a_process_that_is_killed_inside_leaves(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from forethought.engine.taking_turns import taking_turns\n"
+        "with taking_turns(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    path = str(tmp_path / "lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "in\n"
+        os.kill(other.pid, signal.SIGKILL)
+        began = time.monotonic()
+        with taking_turns(tmp_path / "lock"):
+            assert time.monotonic() - began < 10
+
+
+def test_where_nothing_can_be_locked_nobody_waits(tmp_path):
+    with taking_turns(tmp_path / "missing" / "lock"):
+        pass
