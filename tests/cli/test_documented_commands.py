@@ -1,0 +1,48 @@
+"""Commands in the documentation have the options that they name."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from forethought.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "draft_service" / "drafts").glob("*/README.md")),
+]
+COMMAND = re.compile(r"(?:\.venv/bin/)?forethought(?= )")
+
+
+def commands_of(page: Path) -> list[str]:
+    """Lines of code, indented or fenced, that begin with the command."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if COMMAND.match(line)]
+
+
+DOCUMENTED = [(page, line) for page in PAGES for line in commands_of(page)]
+
+
+def test_there_are_some():
+    assert len(DOCUMENTED) >= 10
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), DOCUMENTED, ids=[f"{page.name}: {line[:60]}" for page, line in DOCUMENTED]
+)
+def test_its_options_exist(page, line):
+    command = get_command(app)
+    _, *words = shlex.split(line, comments=True)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert not getattr(command, "commands", None), f"{words[0]} is no command"
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    known.add("--help")
+    words = words[: words.index("--")] if "--" in words else words  # another program's
+    used = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+    assert used <= known, f"{page.name} uses {used - known}"
