@@ -90,6 +90,7 @@ class Economy:
         self.max_k = max_k
         self.costs = RoundCosts(target_costs, draft_costs)
         self._members: set[Hashable] = set()  # sessions under way
+        self._peak = 0  # the most at once, since there were none
         self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
         self._places: dict[Hashable, Place] = {}  # of their rounds under way
         self._levels = Levels()
@@ -106,10 +107,14 @@ class Economy:
             and where it shares a processor with the target, everybody's next token waits for it.
         """
         self._members.add(member)
+        last_peak, self._peak = self._peak, max(self._peak, len(self._members))
         if len(self._members) == 1:
             # The load that was is over, and this session alone decides.
+            self._peak = 1
             self.costs.batch_size = 1.0
             self._decide(expected)
+            if last_peak > 1 and self.costs.drafts_are_computed:
+                return False  # others may follow, as they did the last time
         if self._stint.k:
             return self._levels.at(len(self._members)) is self._stint.level
         gain = self._levels.known_gain(len(self._members))
@@ -204,6 +209,10 @@ class Economy:
         best, promise = self._promise(mean)
         stint, level = self._stint, self._levels.at(len(self._members))
         stint.num_decisions += 1
+        if stint.k and stint.level is not level and stint.lost_s > 0:
+            # The load changes before it was judged.
+            stint.level.has_lost = True
+            stint.level.loss_s = max(stint.level.loss_s, stint.lost_s)
         if not stint.k or stint.level is not level:
             self._go_on(level, best if self._may_begin(level, promise) else 0)
         elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(stint, promise):
@@ -238,7 +247,7 @@ class Economy:
             return True
         if not level.is_plain_known:
             return False  # there would be nothing to compare it with
-        if promise > _WORTH_SPECULATING and gain is None:
+        if promise > _WORTH_SPECULATING and gain is None and not level.has_lost:
             return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= level.loss_s
 

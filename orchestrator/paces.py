@@ -58,6 +58,8 @@ class Level:
     """Speculation over plain decoding, when they were compared last; None if never."""
     loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
+    has_lost: bool = False
+    """Whether one has."""
 
     @property
     def is_plain_known(self) -> bool:

@@ -78,7 +78,7 @@ class OrchestratorSettings(ProcessSettings):
         "an ACL; without one, sessions end with their request",
     )
     commit_interval_s: float = Field(
-        0.02,
+        0.05,
         ge=0,
         le=1,
         description="seconds between two writes of a session, at least: shorter rounds are stored "

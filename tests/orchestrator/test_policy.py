@@ -12,7 +12,7 @@ import pytest
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
 from orchestrator.acceptance import Acceptance
-from orchestrator.economy import Economy
+from orchestrator.economy import Economy, Stint
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.round import Ask
 from orchestrator.session import Session
@@ -209,6 +209,34 @@ def test_new_sessions_begin_with_what_others_have_learned():
     first.close()
     (second,) = adaptive(experience, 1)
     assert not second.expects_speculation
+
+
+def test_after_a_busy_time_a_lone_session_does_not_have_its_prompt_computed_twice_at_once():
+    """Where the draft computes: others may come with it, and would wait for that."""
+    world = world_of(MACHINES["gpu"], 0.9)
+    experience = experience_of(world)
+
+    def expects_speculation(num_sessions: int) -> bool:
+        policies = adaptive(experience, num_sessions)
+        play(world, policies, 200)
+        for policy in policies:
+            policy.close()
+        return policies[0].expects_speculation
+
+    expects_speculation(1)
+    assert expects_speculation(1)
+    assert expects_speculation(4)
+    assert not expects_speculation(1)
+    assert expects_speculation(1)
+
+
+def test_an_attempt_that_the_load_has_cut_short_is_paid_for_too():
+    economy = Economy(MAX_K)
+    level = economy._levels.at(4)  # noqa: SLF001
+    economy._stint = Stint(level, 4, lost_s=3.0)  # noqa: SLF001
+    economy.join("alone", Acceptance().expect(MAX_K))
+    assert level.has_lost
+    assert level.loss_s == pytest.approx(3)
 
 
 def test_sessions_of_other_temperatures_are_others():
