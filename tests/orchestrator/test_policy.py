@@ -232,8 +232,8 @@ def test_after_a_busy_time_a_lone_session_does_not_have_its_prompt_computed_twic
 
 def test_an_attempt_that_the_load_has_cut_short_is_paid_for_too():
     economy = Economy(MAX_K)
-    level = economy._levels.at(4)  # noqa: SLF001
-    economy._stint = Stint(level, 4, lost_s=3.0)  # noqa: SLF001
+    level = economy._levels.at(4)
+    economy._stint = Stint(level, 4, lost_s=3.0)
     economy.join("alone", Acceptance().expect(MAX_K))
     assert level.has_lost
     assert level.loss_s == pytest.approx(3)
