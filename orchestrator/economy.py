@@ -107,7 +107,8 @@ class Economy:
             and where it shares a processor with the target, everybody's next token waits for it.
         """
         self._members.add(member)
-        last_peak, self._peak = self._peak, max(self._peak, len(self._members))
+        last_peak = self._peak
+        self._peak = max(last_peak, len(self._members))
         if len(self._members) == 1:
             # The load that was is over, and this session alone decides.
             self._peak = 1

@@ -59,7 +59,7 @@ class Level:
     loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
     has_lost: bool = False
-    """Whether one has."""
+    """Whether one has, that ended with the load and so was never judged."""
 
     @property
     def is_plain_known(self) -> bool:

@@ -88,7 +88,7 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     try:
         if is_feature_draft(files):
             return _load_feature_draft(files, options)
-        device = _choose_device(options.device)
+        device = choose_device(options.device)
         if device.type == "cpu":
             return _load_on_cpu(files, options)
         return _load_in_transformers(files, options, device)
@@ -216,7 +216,8 @@ def gguf_dtype(file: GGUFFile) -> torch.dtype:
     return {"F32": torch.float32, "F16": torch.float16}.get(" ".join(kinds), torch.bfloat16)
 
 
-def _choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first GPU, if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device("cuda:0" if name == "cuda" else name)

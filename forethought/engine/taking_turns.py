@@ -5,21 +5,19 @@ long as it will take, and all that is decided by it is wrong. One after the othe
 in all, where the processor is the limit.
 """
 
-import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
+from filelock import FileLock, Timeout
 
 _log = structlog.get_logger(__name__)
 
 PATIENCE_S = 60.0
 """After which a tier starts beside another one."""
-_POLL_S = 0.02
 
 
 @contextmanager
@@ -33,23 +31,14 @@ def taking_turns(path: Path | None = None, patience_s: float = PATIENCE_S) -> It
         patience_s: how long to wait.
     """
     path = path or Path(tempfile.gettempdir()) / f"forethought-{os.getuid()}.lock"
+    lock = FileLock(path, timeout=patience_s, mode=0o600)
     try:
-        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock.acquire()
+    except Timeout:
+        _log.warning("turn_not_waited_for", why="another tier has been starting for too long")
     except OSError as error:
         _log.debug("no_turns", why=str(error))
-        yield
-        return
     try:
-        _wait(file, time.monotonic() + patience_s)
         yield
     finally:
-        os.close(file)  # and with it the lock goes
-
-
-def _wait(file: int, give_up: float) -> None:
-    while time.monotonic() < give_up:
-        with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(_POLL_S)
-    _log.warning("turn_not_waited_for", why="another tier has been starting for too long")
+        lock.release()

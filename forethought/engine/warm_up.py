@@ -11,7 +11,7 @@ import torch
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.engine import EngineLimits
 from forethought.engine.feature_draft import FeatureDecoder
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loader import EngineOptions, choose_device, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.pass_costs import measure_pass_costs
 from forethought.engine.scheduler import SchedulerOptions
@@ -94,8 +94,8 @@ def _load_warm(
     """The model, which has computed before, so that the first request does not pay for first times;
     and what its passes take. On a CPU, tiers of one machine do this one after the other.
     """
-    has_gpu = settings.device not in (None, "auto", "cpu") or torch.cuda.is_available()
-    with nullcontext() if has_gpu else taking_turns():
+    is_on_cpu = choose_device(settings.device).type == "cpu"
+    with taking_turns() if is_on_cpu else nullcontext():
         model = _load_and_warm(files, settings)
         return model, measure_pass_costs(model, settings.max_tokens_per_pass)
 

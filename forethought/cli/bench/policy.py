@@ -147,17 +147,16 @@ def policy(
     except (ModelReferenceError, PlanError, PlotError) as error:
         print_failure(errors, error.message)
         raise typer.Exit(1) from error
-    goals = judge_goals(points)
+    goals, noise = judge_goals(points), plain_twice(points)
     if as_json:
         settings = _settings(comparison, good)
         rows, verdicts = policy_json(points), goals_json(goals)
-        noise = plain_twice(points)
         write_document(sys.stdout, "policy", machine, settings, rows, goals=verdicts, noise=noise)
     else:
         print_table(policy_table(points))
         for goal in goals:
             typer.echo(str(goal))
-        typer.echo(noise_line(plain_twice(points)))
+        typer.echo(noise_line(noise))
     if check and not all(goal.holds for goal in goals):
         raise typer.Exit(1)
 
