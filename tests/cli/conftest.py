@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,9 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell has its background jobs ignore Ctrl-C, and so would their children: the tests
+            # may run in one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         children = []
         try:
