@@ -36,7 +36,8 @@ from forethought.cli.bench.useless_draft import write_useless_draft
 from forethought.cli.main import app
 from forethought.generation import GenerationParams
 from tests.bench.samples import burst
-from tests.cli.conftest import command_line, free_port, read_until  # noqa: F401 - a fixture
+from tests.cli.conftest import command_line, read_until  # noqa: F401 - a fixture
+from tests.ports import free_port
 from tests.stack import loaded, running_stack
 
 VARIANTS = [each for draft in (GOOD, USELESS) for each in variants_of(draft, [2, 4])]

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from tests.cli.conftest import command_line, free_port, read_until  # noqa: F401 - a fixture
+from tests.cli.conftest import command_line, read_until  # noqa: F401 - a fixture
+from tests.ports import free_port
 from tests.stack import running_stack
 
 

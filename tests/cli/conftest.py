@@ -3,9 +3,7 @@
 import contextlib
 import io
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+
+from tests.ports import free_port
 
 _FAKES = Path(__file__).with_name("fakes")
 _ROOT = Path(__file__).parents[2]
@@ -29,18 +29,6 @@ def terminal():
 def pipe():
     """A console that knows it is none."""
     return Console(file=io.StringIO(), width=100)
-
-
-def free_port():
-    """A port that is free together with the next ones, most likely even in a moment.
-
-    Not one that the kernel picks: it might hand its neighbours to others meanwhile.
-    """
-    while True:
-        port = random.randrange(10_000, 30_000, 10)
-        with contextlib.suppress(OSError), socket.socket() as listener:
-            listener.bind(("127.0.0.1", port))
-            return port
 
 
 def wait_until(condition, timeout_s=20):

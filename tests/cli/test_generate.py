@@ -12,8 +12,8 @@ from forethought.cli.main import app
 from forethought.generation import ChatMessage
 from forethought.sampling.types import VerificationMode
 from tests.cli import recorded
-from tests.cli.conftest import free_port
 from tests.cli.fake_generation import Prompt, add_fake_generation
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

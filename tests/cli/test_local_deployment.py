@@ -17,7 +17,7 @@ from forethought.cli.local import (
     TierState,
 )
 from forethought.cli.probes import Readiness, probe_grpc_health, probe_redis
-from tests.cli.conftest import free_port
+from tests.ports import free_port
 
 _FAKE_TIER = Path(__file__).with_name("fakes") / "fake_tier.py"
 

@@ -21,7 +21,7 @@ from forethought.cli.plan import (
 )
 from forethought.cli.up import DraftChoice, choose_draft
 from forethought.cli.up_options import ProposerName
-from tests.cli.conftest import free_port
+from tests.ports import free_port
 
 
 def command_of(plan, name):

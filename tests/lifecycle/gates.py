@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -123,23 +123,23 @@ class Cable:
 async def cable_to(address: str) -> AsyncIterator[Cable]:
     """A way to `address` that can be cut or frozen."""
     cable = Cable()
+    connections: list[asyncio.Task[None] | None] = []
     host, _, port = address.rpartition(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(OSError):
             while data := await reader.read(65536):
                 await cable._flows.wait()
                 writer.write(data)
                 await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.transport.abort()
+        writer.transport.abort()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        cable._writers.append(writer)
         await cable._flows.wait()
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        cable._writers += [writer, far_writer]
+        cable._writers.append(far_writer)
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
@@ -147,7 +147,12 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
     try:
         yield cable
     finally:
-        cable.cut()
-        cable.thaw()
         server.close()
+        for connection in filter(None, connections):
+            connection.cancel()
+        await asyncio.gather(*filter(None, connections), return_exceptions=True)
+        cable.cut()
+        for writer in cable._writers:
+            with suppress(OSError):
+                await writer.wait_closed()
         await server.wait_closed()

@@ -12,10 +12,11 @@ from forethought.cli.probe.sampling import Sampling, sample_both_arms
 from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.generation import GenerationParams
 from forethought.sampling.rejection import judge
-from tests.cli.conftest import command_line, free_port, wait_until  # noqa: F401 - a fixture
+from tests.cli.conftest import command_line, wait_until  # noqa: F401 - a fixture
 from tests.cli.fake_generation import Prompt, add_fake_generation
 from tests.exactness import twins
 from tests.exactness.pairs import memoized_stack
+from tests.ports import free_port
 from tests.probe.conftest import running_in_thread
 from tests.stack import running_stack
 
