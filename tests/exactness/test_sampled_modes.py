@@ -104,8 +104,8 @@ async def test_coupled_pairs_of_many_seeds_are_distributed_as_the_target_says(
 async def test_many_pairs_of_both_modes_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
-    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, NUM_SAMPLES)
-    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, NUM_SAMPLES)
+    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, 2 * NUM_SAMPLES)
+    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, 2 * NUM_SAMPLES)
 
 
 async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_beforehand(
