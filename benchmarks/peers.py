@@ -39,7 +39,7 @@ from forethought.cli.bench.throughput_report import ProgressView
 from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanOptions
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.up import choose_draft
+from forethought.cli.up import choose_draft, drafted_by
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
@@ -118,17 +118,15 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
         try:
             if options.address:
                 return await measure_at(options.address)
-            chosen = choose_draft(options.model, None, options.draft_model, dtype=options.dtype)
             plan = PlanOptions(
                 model=options.model,
-                draft_model=chosen.model,
-                proposer=chosen.proposer,
-                counts=chosen.counts,
                 dtype=options.dtype,
                 num_threads=options.num_threads,
                 port=options.port,
                 embedded_store=False,
             )
+            chosen = choose_draft(options.model, None, options.draft_model, dtype=options.dtype)
+            plan = drafted_by(plan, chosen)
             local = LocalOptions(plan, Path(".forethought/logs"), startup_timeout_s=300)
             return await measure_local(local, measure_at, console)
         except asyncio.CancelledError:

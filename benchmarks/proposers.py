@@ -26,9 +26,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from draft_service.lookup import LookupProposer
-from draft_service.ngram_proposer import NgramProposer
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.cli.bench.prompts import load_prompts
 from forethought.cli.local import LocalDeployment, Tier
 from forethought.cli.probes import probe_grpc_health
@@ -40,6 +37,9 @@ from forethought.generation import (
     GenerationRequest,
     SpeculationStatistics,
 )
+from forethought.lookup.ngram_proposer import NgramProposer
+from forethought.lookup.proposer import LookupProposer
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.sampling.params import SamplingParams
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from draft_service.counts_proposer import CountsProposer
 from draft_service.hybrid_proposer import HybridProposer
-from draft_service.lookup import LookupProposer
-from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
-from forethought.counts.file import read_counts
+from forethought.lookup.counts_proposer import CountsProposer
+from forethought.lookup.proposer import LookupProposer
+from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
@@ -72,46 +70,25 @@ def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
 
 def load_lookup(settings: DraftSettings) -> LookupProposer:
     """A proposer that needs no model, only a vocabulary to agree on."""
-    return make_lookup(settings.proposer, settings, lookup_info(settings))
+    return looking_up(settings.proposer, settings, vocabulary_info(settings))
 
 
-def lookup_info(settings: DraftSettings) -> ModelInfo:
-    """What a lookup says of itself: the vocabulary that is looked up."""
+def vocabulary_info(settings: DraftSettings) -> ModelInfo:
+    """Of a lookup without a model."""
     tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
-    return ModelInfo(
-        name=settings.model,
-        model_fingerprint="",
-        vocabulary_fingerprint=tokenizer.fingerprint,
-        vocab_size=tokenizer.vocab_size,
-        max_model_len=settings.max_model_len or LOOKUP_MAX_LEN,
-        dtype="",
-        device="",
-        max_num_speculative_tokens=settings.max_num_speculative_tokens,
+    max_len = settings.max_model_len or LOOKUP_MAX_LEN
+    return lookup_info(settings.model, tokenizer, max_len, settings.max_num_speculative_tokens)
+
+
+def looking_up(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
+    """The lookup proposer of that name; raises as `make_lookup` does."""
+    return make_lookup(
+        kind,
+        settings,
+        info,
+        counts_file=settings.counts_file,
+        max_sessions=settings.max_sessions,
     )
-
-
-def make_lookup(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
-    """The lookup proposer of that name.
-
-    Raises:
-        ModelReferenceError: there is no sound file of counts where the settings say.
-        VocabularyMismatchError: it is of another vocabulary.
-    """
-    if kind == CountsProposer.name:
-        assert settings.counts_file is not None  # the settings see to that
-        table = read_counts(settings.counts_file, info.vocabulary_fingerprint).table
-        return CountsProposer(info, table, settings.counts_min_prob, settings.max_sessions)
-    if kind == NgramProposer.name:
-        return NgramProposer(
-            info, settings.ngram_min_match, settings.ngram_max_match, settings.max_sessions
-        )
-    options = SuffixOptions(
-        settings.suffix_min_match,
-        settings.suffix_max_match,
-        settings.suffix_min_prob,
-        settings.suffix_memory,
-    )
-    return SuffixProposer(info, options, settings.max_sessions)
 
 
 def load_model(settings: DraftSettings) -> Proposer:
@@ -170,17 +147,17 @@ def load_hybrid(settings: DraftSettings) -> Proposer:
     min_match = settings.hybrid_min_match or (5 if settings.hybrid_fallback == "model" else 2)
     shortest = {f"{settings.hybrid_lookup}_min_match": min_match}
     preferring = settings.model_copy(update=shortest)
-    return HybridProposer(make_lookup(settings.hybrid_lookup, preferring, fallback.info), fallback)
+    return HybridProposer(looking_up(settings.hybrid_lookup, preferring, fallback.info), fallback)
 
 
 def load_fallback(settings: DraftSettings) -> Proposer:
     """Who drafts where the lookup of a hybrid finds nothing."""
     if settings.hybrid_fallback == "counts":
-        return make_lookup(CountsProposer.name, settings, lookup_info(settings))
+        return looking_up(CountsProposer.name, settings, vocabulary_info(settings))
     model = load_model(settings)
     if settings.hybrid_fallback == "model":
         return model
-    return HybridProposer(make_lookup(CountsProposer.name, settings, model.info), model)
+    return HybridProposer(looking_up(CountsProposer.name, settings, model.info), model)
 
 
 LOADERS = {

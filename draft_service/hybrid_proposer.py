@@ -12,8 +12,8 @@ committed since it was asked last, with the target's hidden states if it needs t
 from dataclasses import replace
 from time import perf_counter_ns
 
-from draft_service.lookup import LookupProposer, LookupSession
 from draft_service.proposer import Proposer, SessionProposer
+from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft
 from forethought.tier import (

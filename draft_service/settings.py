@@ -5,11 +5,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from forethought.lookup.settings import LookupSettings
 from forethought.sampling.params import MAX_SUPPORT
 from forethought.settings import EngineSettings
 
 
-class DraftSettings(EngineSettings):
+class DraftSettings(LookupSettings, EngineSettings):
     """Command line, `FORETHOUGHT_DRAFT_…`, or `[draft]`."""
 
     section: ClassVar[str] = "draft"
@@ -47,26 +48,6 @@ class DraftSettings(EngineSettings):
         "verifies it; 0 where both tiers share a processor, more where a pass over several "
         "sequences takes no longer than over one. Feature drafts do not look ahead",
     )
-    ngram_min_match: int = Field(2, ge=1, description="shortest run of tokens to look up")
-    ngram_max_match: int = Field(
-        16, ge=1, description="longest run of tokens to look up", validate_default=True
-    )
-
-    suffix_min_match: int = Field(1, ge=1, description="shortest run of tokens to look up")
-    suffix_max_match: int = Field(
-        32, ge=1, description="longest run of tokens to look up", validate_default=True
-    )
-    suffix_min_prob: float = Field(
-        0.4,
-        ge=0,
-        le=1,
-        description="least estimated probability of a whole draft; it ends before it falls below",
-    )
-    suffix_memory: int = Field(
-        0,
-        ge=0,
-        description="tokens of earlier outputs to look up too, each tenant in its own; 0 is none",
-    )
     hybrid_lookup: Literal["suffix", "ngram"] = Field(
         "suffix", description="how the hybrid proposer looks up, with the options of that one"
     )
@@ -90,21 +71,6 @@ class DraftSettings(EngineSettings):
         "proposer, and for hybrid with counts",
         validate_default=True,
     )
-    counts_min_prob: float = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="least estimated probability of a whole draft from counts; it ends before it "
-        "falls below",
-    )
-
-    @field_validator("ngram_max_match", "suffix_max_match")
-    @classmethod
-    def _refuse_an_empty_range(cls, value: int, info: ValidationInfo) -> int:
-        minimum = str(info.field_name).replace("max", "min")
-        if value < info.data.get(minimum, 1):
-            raise ValueError(f"must not be below {minimum}: nothing would ever be found")
-        return value
 
     @field_validator("hybrid_min_match")
     @classmethod

@@ -3,10 +3,13 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import structlog
 
 from forethought.errors import TierProtocolError, VocabularyMismatchError
+from forethought.lookup.proposer import LookupProposer
+from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
@@ -42,7 +45,7 @@ async def serve(settings: OrchestratorSettings) -> None:
         watching(TARGET, settings.target) as targets,
     ):
         tiers = Tiers(
-            draft=drafts,
+            draft=drafts if settings.draft else None,
             target=targets,
             draft_patience=DraftPatience(
                 open_s=settings.draft_open_timeout_s, round_s=settings.draft_timeout_s
@@ -56,7 +59,10 @@ async def serve(settings: OrchestratorSettings) -> None:
             deployment = make_deployment(settings, tokenizer, model)
             targets.require(lambda other: another_model(other, model))
             drafts.require(lambda other: unusable_draft(other, model))
-            servicer = GenerationServicer(deployment, tiers, settings.max_requests, sessions)
+            lookups = await asyncio.to_thread(make_lookups, settings, tokenizer, model)
+            servicer = GenerationServicer(
+                deployment, replace(tiers, lookups=lookups), settings.max_requests, sessions
+            )
             add_GenerationServiceServicer_to_server(servicer, services)
 
         options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
@@ -82,6 +88,25 @@ def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
         times,
         commit_interval_s=settings.commit_interval_s,
     )
+
+
+def make_lookups(
+    settings: OrchestratorSettings, tokenizer: TextTokenizer, target: ModelInfo
+) -> list[LookupProposer]:
+    """Who looks guesses up in this process; raises as `make_lookup` does."""
+    info = lookup_info(
+        settings.model, tokenizer, target.max_model_len, target.max_num_speculative_tokens
+    )
+    return [
+        make_lookup(
+            kind,
+            settings,
+            info,
+            counts_file=settings.counts_file,
+            max_sessions=settings.max_requests,
+        )
+        for kind in settings.lookup
+    ]
 
 
 def load_text_tokenizer(model: str) -> TextTokenizer:

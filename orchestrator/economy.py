@@ -14,6 +14,9 @@ at all is decided by the time that rounds really took, with drafts and without (
 of plain decoding pays it back, and only when what the next attempt may lose is there is it made. So
 a draft that does not pay costs a hundredth, and one that has become good is found.
 
+*What is free needs no trying.* Guesses that the orchestrator looks up itself cost nothing but their
+verification, of which the tiers say how long it took. There costs decide alone.
+
 *K does not flap*: another K must promise to be clearly better, and speculation clearly better than
 none.
 """
@@ -42,6 +45,10 @@ _DECISIONS_TO_TRIAL = 12
 _DECISIONS_TO_COMPARE = 64
 """While speculation is on, after so many decisions there is none until the next: how fast plain
 decoding is by now."""
+_WORTH_VERIFYING = 1.01
+"""Free drafts must promise so many times the speed of plain decoding, to begin."""
+_DECISIONS_TO_RETRY = 24
+"""Without free drafts, until they are asked for again: what is never seen is never found good."""
 _EXPLORATION_SHARE = 0.01
 """Of the time of plain rounds, for drafts that are not expected to pay."""
 _MAX_SAVED_S = 1.0
@@ -79,6 +86,7 @@ class Economy:
         max_k: longest draft.
         target_costs: of the target's passes, as it measured them.
         draft_costs: of the draft's; () where none is known, or it needs none.
+        drafts_are_free: there is no draft tier, all is looked up by the orchestrator.
     """
 
     def __init__(
@@ -86,9 +94,11 @@ class Economy:
         max_k: int,
         target_costs: Sequence[PassCost] = (),
         draft_costs: tuple[PassCost, ...] = (),
+        *,
+        drafts_are_free: bool = False,
     ) -> None:
         self.max_k = max_k
-        self.costs = RoundCosts(target_costs, draft_costs)
+        self.costs = RoundCosts(target_costs, draft_costs, drafts_are_free=drafts_are_free)
         self._members: set[Hashable] = set()  # sessions under way
         self._peak = 0  # the most at once, since there were none
         self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
@@ -171,7 +181,7 @@ class Economy:
             all_draft = self._stint.k > 0
             self.costs.learn(judged, all_draft=all_draft, is_first_draft=is_first_draft)
         place = self._places.pop(member, None)
-        if place is not None:
+        if place is not None and not self.costs.drafts_are_free:
             self._learn_pace(place, judged, is_preparing=is_preparing)
 
     def _learn_pace(self, place: Place, judged: Round, *, is_preparing: bool) -> None:
@@ -214,13 +224,25 @@ class Economy:
             # The load changes before it was judged.
             stint.level.has_lost = True
             stint.level.loss_s = max(stint.level.loss_s, stint.lost_s)
-        if not stint.k or stint.level is not level:
+        if self.costs.drafts_are_free:
+            self._decide_by_costs(level, best, promise)
+        elif not stint.k or stint.level is not level:
             self._go_on(level, best if self._may_begin(level, promise) else 0)
         elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(stint, promise):
             self._give_up(stint, promise)
         elif stint.num_decisions > _DECISIONS_TO_COMPARE:
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
+            stint.k = best
+
+    def _decide_by_costs(self, level: Level, best: int, promise: float) -> None:
+        stint = self._stint
+        if not stint.k:
+            is_due = stint.num_decisions > _DECISIONS_TO_RETRY
+            self._go_on(level, best if promise > _WORTH_VERIFYING or is_due else 0)
+        elif promise < 1:
+            self._go_on(level, 0)
+        elif self._rate(best, self._mean) > _WORTH_CHANGING * self._rate(stint.k, self._mean):
             stint.k = best
 
     def _promise(self, expected: Expectation) -> tuple[int, float]:

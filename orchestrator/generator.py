@@ -16,6 +16,7 @@ from forethought.generation import (
     SpeculationStatistics,
     Started,
 )
+from forethought.lookup.proposer import LookupProposer
 from forethought.rpc.session_codec import ToldRound, pack_round, unpack_round
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
@@ -23,6 +24,7 @@ from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.decode_loop import DecodingStrategy, decode
+from orchestrator.lookup_first import DraftTier, LookupFirst, NoDraftTier
 from orchestrator.plan import Deployment
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
@@ -40,11 +42,12 @@ from orchestrator.statistics import add_round, as_step
 class Tiers:
     """Where the steps are done, and with how much patience."""
 
-    draft: ReplicaSet[DraftServiceStub] | DraftServiceStub
+    draft: ReplicaSet[DraftServiceStub] | DraftServiceStub | None
     target: ReplicaSet[TargetServiceStub] | TargetServiceStub
     draft_patience: DraftPatience
     reopen: ReopenOptions
     judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)
+    lookups: Sequence[LookupProposer] = ()  # of this process, in the order of preference
 
 
 MAX_ROUNDS_AHEAD = 32
@@ -92,6 +95,19 @@ async def told(
                 ]
 
 
+def _draft_tier(tiers: Tiers, deployment: Deployment, deadline_s: float | None) -> DraftTier:
+    """The draft tier for one session."""
+    if tiers.draft is None:
+        return NoDraftTier()
+    return RemoteProposer(
+        tiers.draft,
+        deployment.tokenizer.fingerprint,
+        target=deployment.target,
+        deadline_s=deadline_s,
+        patience=tiers.draft_patience,
+    )
+
+
 class Generation:
     """A request under way, with a stream to each tier."""
 
@@ -110,19 +126,13 @@ class Generation:
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
         self._experience = experience
-        vocabulary = deployment.tokenizer.fingerprint
-        self._proposer = RemoteProposer(
-            tiers.draft,
-            vocabulary,
-            target=deployment.target,
-            deadline_s=deadline_s,
-            patience=tiers.draft_patience,
-        )
+        self._draft_tier = _draft_tier(tiers, deployment, deadline_s)
+        self._proposer = LookupFirst(tiers.lookups, self._draft_tier)
         self._verifier = RemoteVerifier(
             tiers.target,
             deployment.target,
             wanted=WantedEvidence(
-                plan.num_logprobs, hidden_states=lambda: self._proposer.wants_hidden_states
+                plan.num_logprobs, hidden_states=lambda: self._draft_tier.wants_hidden_states
             ),
             deadline_s=deadline_s,
             reopen=tiers.reopen,
@@ -151,7 +161,7 @@ class Generation:
         try:
             # Both tiers compute the prompt at the same time.
             if policy.expects_speculation:
-                self._proposer.start(session)
+                self._draft_tier.start(session)
             await self._verifier.start(session)
             yield Progress([self._started()])
             if again:
@@ -167,6 +177,7 @@ class Generation:
         finally:
             policy.close()
             self._proposer.close()
+            self._draft_tier.close()
             self._verifier.close()
 
     def _session(self) -> Session:
@@ -201,7 +212,7 @@ class Generation:
         )
 
     def _refuse_foreign_draft(self) -> None:
-        mismatch = self._proposer.mismatch
+        mismatch = self._draft_tier.mismatch
         if mismatch is None:
             return
         names = {
@@ -223,9 +234,9 @@ class Generation:
 
     def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
-        if self._proposer.model is not None:
-            self._experience.economy.costs.know_draft(self._proposer.model.pass_costs)
-        num_failures = self._num_earlier_failures + self._proposer.num_failures
+        if self._draft_tier.model is not None:
+            self._experience.economy.costs.know_draft(self._draft_tier.model.pass_costs)
+        num_failures = self._num_earlier_failures + self._draft_tier.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens
         step = as_step(judged, self._deployment.tokenizer) if self._plan.include_steps else None

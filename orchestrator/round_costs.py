@@ -22,19 +22,29 @@ class RoundCosts:
     """Costs of plain and of speculative rounds, seconds.
 
     Where the tiers share a processor, passes take longer while drafts are made, so both kinds are
-    learned apart.
+    learned apart. Where nobody works for drafts, passes are passes.
 
     Args:
         target_costs: of the target's passes, as it measured them.
         draft_costs: of the draft's; () where none is known, or it needs none.
+        drafts_are_free: there is no draft tier.
     """
 
     def __init__(
-        self, target_costs: Sequence[PassCost] = (), draft_costs: tuple[PassCost, ...] = ()
+        self,
+        target_costs: Sequence[PassCost] = (),
+        draft_costs: tuple[PassCost, ...] = (),
+        *,
+        drafts_are_free: bool = False,
     ) -> None:
+        self.drafts_are_free = drafts_are_free
         self._nominal_passes = PassCosts(target_costs)
         plain_passes = PassCosts(target_costs)
-        self._passes = {False: plain_passes, True: PassCosts(target_costs, like=plain_passes)}
+        drafting_passes = PassCosts(target_costs, like=plain_passes)
+        self._passes = {
+            False: plain_passes,
+            True: plain_passes if drafts_are_free else drafting_passes,
+        }
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._drafts = DraftCosts(None)
@@ -63,6 +73,7 @@ class RoundCosts:
             is_first_draft: its session had asked for no draft before.
         """
         k, timings = judged.ask.num_speculative_tokens, judged.target_timings
+        all_draft = all_draft and not self.drafts_are_free
         self.batch_size += (timings.batch_size - self.batch_size) / 2
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
         if timings.num_batch_tokens and forward_s:
@@ -94,15 +105,16 @@ class RoundCosts:
     def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
         lengths, num_alike = expected.lengths, self._num_alike(num_sessions)
+        all_draft = k > 0 and not self.drafts_are_free
         others = (num_alike - 1) * (1 + lengths[k])
-        passes = self._passes[k > 0]
+        passes = self._passes[all_draft]
         pass_s = passes.estimate(others + 1)
         if k and lengths[1] > 0:
             # A proposer that looks texts up drafts all that it is asked for, or nothing.
             length = lengths[k] / lengths[1]
             pass_s += lengths[1] * (passes.estimate(others + 1 + length) - pass_s)
         draft_s = self._drafts.estimate(k, num_alike)
-        return draft_s + pass_s * (1 + self._queueing[k > 0]) + self._overhead_s
+        return draft_s + pass_s * (1 + self._queueing[all_draft]) + self._overhead_s
 
     def rate(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """Tokens a second of one of them."""

@@ -63,7 +63,11 @@ class GenerationServicer(GenerationServiceServicer):
         self._tiers = tiers
         self._max_requests = max_requests
         self._experience = Experience(
-            Economy(deployment.default_num_speculative_tokens, deployment.target.pass_costs)
+            Economy(
+                deployment.default_num_speculative_tokens,
+                deployment.target.pass_costs,
+                drafts_are_free=tiers.draft is None,
+            )
         )
         self._num_requests = 0
 

@@ -1,30 +1,31 @@
 """Settings of the orchestrator."""
 
-from typing import Annotated, Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
-from forethought.settings import ProcessSettings
 from orchestrator.plan import PolicyKind
 
 
 def _split(value: Any) -> Any:
     """Parts of a text with commas, also where it is one of several texts."""
     texts = (value,) if isinstance(value, str) else value
-    return tuple(part.strip() for text in texts for part in str(text).split(","))
+    return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
 
 
 Addresses = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-    Field(min_length=1),
+    tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_split)
+]
+Lookups = Annotated[
+    tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(_split)
 ]
 
 
-class OrchestratorSettings(ProcessSettings):
+class OrchestratorSettings(LookupSettings):
     """Command line, `FORETHOUGHT_ORCHESTRATOR_…`, or `[orchestrator]`."""
 
     section: ClassVar[str] = "orchestrator"
@@ -37,10 +38,23 @@ class OrchestratorSettings(ProcessSettings):
     draft: Addresses = Field(
         ("127.0.0.1:50051",),
         description="addresses of the draft tier's replicas, comma-separated or repeated; a DNS "
-        "name stands for all of its records",
+        "name stands for all of its records; empty: there is no draft tier",
     )
     target: Addresses = Field(
-        ("127.0.0.1:50052",), description="addresses of the target tier's replicas, likewise"
+        ("127.0.0.1:50052",),
+        min_length=1,
+        description="addresses of the target tier's replicas, likewise",
+    )
+    lookup: Lookups = Field(
+        (),
+        description="who looks guesses up in this process before the draft tier is asked, in the "
+        "order of preference, comma-separated: suffix and ngram in the text itself, counts in a "
+        "file of counted texts",
+    )
+    counts_file: Path | None = Field(
+        None,
+        description="counts of the target's texts, written by `forethought count`; for counts",
+        validate_default=True,
     )
     policy: PolicyKind = Field(
         PolicyKind.ADAPTIVE,
@@ -92,3 +106,10 @@ class OrchestratorSettings(ProcessSettings):
         gt=0,
         description="seconds without a round after which a next turn may take a session over",
     )
+
+    @field_validator("counts_file")
+    @classmethod
+    def _refuse_counts_from_nowhere(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "counts" in info.data.get("lookup", ()) and value is None:
+            raise ValueError("must name the file that counts are looked up in")
+        return value

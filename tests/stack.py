@@ -13,14 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from draft_service.counts_proposer import CountsProposer
 from draft_service.feature_proposer import FeatureProposer
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
-from draft_service.ngram_proposer import NgramProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.counts.builder import BuildOptions, build_table
@@ -31,6 +28,9 @@ from forethought.engine.feature_draft import load_feature_draft
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.warm_up import FeatureTierModel, TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
+from forethought.lookup.counts_proposer import CountsProposer
+from forethought.lookup.ngram_proposer import NgramProposer
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer

@@ -39,8 +39,9 @@ class PlanOptions:
     model: str = DEFAULT_MODEL
     draft_model: str | None = None  # None: the model's
     translate_draft: bool = False  # the draft model may have a vocabulary of its own
-    proposer: str = "ngram"
-    counts: Path | None = None  # a file, for the proposers counts and hybrid
+    proposer: str | None = "ngram"  # of the draft tier; None: there is none
+    lookup: tuple[str, ...] = ()  # of the orchestrator, before it asks the draft tier
+    counts: Path | None = None  # a file, for the proposers counts and hybrid, and to look up
     num_speculative_tokens: int | None = None
     policy: str | None = None  # how K is chosen where a request does not say
     dtype: str | None = None
@@ -87,19 +88,10 @@ def make_plan(options: PlanOptions) -> Plan:
             target_address,
             ["--model", options.model, *_flags(dtype=options.dtype), *engine_flags],
         ),
-        _grpc_tier(
-            "draft",
-            "draft_service",
-            draft_address,
-            [
-                *("--proposer", options.proposer),
-                *("--model", options.draft_model or options.model),
-                *_flags(target_vocabulary=options.model if options.translate_draft else None),
-                *_counts_flags(options),
-                *_flags(min_prob=options.draft_min_prob),
-                *_draft_engine_flags(options, engine_flags),
-                *_lookahead_flags(options),
-            ],
+        *(
+            [_draft_tier(options, options.proposer, draft_address, engine_flags)]
+            if options.proposer is not None
+            else []
         ),
         _grpc_tier(
             "orchestrator",
@@ -107,8 +99,9 @@ def make_plan(options: PlanOptions) -> Plan:
             address,
             [
                 *("--model", options.model),
-                *("--draft", draft_address),
+                *("--draft", draft_address if options.proposer is not None else ""),
                 *("--target", target_address),
+                *_lookup_flags(options),
                 *_flags(
                     policy=options.policy,
                     num_speculative_tokens=options.num_speculative_tokens,
@@ -120,6 +113,23 @@ def make_plan(options: PlanOptions) -> Plan:
     if valkey is not None:
         tiers.insert(0, valkey)
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
+
+
+def _draft_tier(options: PlanOptions, proposer: str, address: str, engine_flags: list[str]) -> Tier:
+    return _grpc_tier(
+        "draft",
+        "draft_service",
+        address,
+        [
+            *("--proposer", proposer),
+            *("--model", options.draft_model or options.model),
+            *_flags(target_vocabulary=options.model if options.translate_draft else None),
+            *_counts_flags(options),
+            *_flags(min_prob=options.draft_min_prob),
+            *_draft_engine_flags(options, engine_flags),
+            *_lookahead_flags(options),
+        ],
+    )
 
 
 def shipped_draft(model: str) -> str | None:
@@ -167,18 +177,32 @@ def runs_draft_model(options: PlanOptions) -> bool:
 
 def describe_drafting(options: PlanOptions) -> str:
     """Who drafts, in words."""
-    if options.proposer not in {"model", "hybrid"}:
-        return options.proposer
+    if options.proposer not in {"model", "hybrid", None}:
+        return " and ".join((*options.lookup, options.proposer))
     parts = {
-        "lookup": options.proposer == "hybrid",
+        "lookup": options.proposer == "hybrid" or "suffix" in options.lookup,
         "counts": options.counts is not None,
         options.draft_model or options.model: runs_draft_model(options),
     }
     return " and ".join(name for name, takes_part in parts.items() if takes_part)
 
 
+def _lookup_flags(options: PlanOptions) -> list[str]:
+    """What the orchestrator looks up, and from what match on it takes that for a good guess: one
+    of two tokens is right more often than counts, one of five than most models."""
+    if not options.lookup:
+        return []
+    min_match = 2 if options.proposer is None else 5
+    counts = options.counts if "counts" in options.lookup else None
+    return _flags(
+        lookup=",".join(options.lookup),
+        suffix_min_match=min_match if "suffix" in options.lookup else None,
+        counts_file=None if counts is None else str(counts.resolve()),
+    )
+
+
 def _counts_flags(options: PlanOptions) -> list[str]:
-    if options.counts is None:
+    if options.counts is None or options.proposer not in {"counts", "hybrid"}:
         return []
     hybrid = options.proposer == "hybrid"
     fallback = "counts+model" if runs_draft_model(options) else "counts"

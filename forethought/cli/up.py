@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -79,13 +79,9 @@ def up(
     """
     if translate_draft and draft_model is None:
         raise typer.BadParameter("--translate-draft is for a --draft-model")
-    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan_options = PlanOptions(
         model=model,
-        draft_model=chosen.model,
         translate_draft=translate_draft,
-        proposer=chosen.proposer,
-        counts=chosen.counts,
         draft_min_prob=draft_min_prob,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
@@ -97,6 +93,8 @@ def up(
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
     )
+    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
+    plan_options = drafted_by(plan_options, chosen)
     command = command or []
     if command and shutil.which(command[0]) is None:
         raise typer.BadParameter(f"there is no program {command[0]!r}", param_hint="COMMAND")
@@ -119,9 +117,21 @@ _DENSE = frozenset({"float32", "bfloat16", "float16"})
 class DraftChoice:
     """Who drafts."""
 
-    proposer: str
+    proposer: str | None  # of the draft tier; None: there is none
     model: str | None  # None: the target's
     counts: Path | None = None
+    lookup: tuple[str, ...] = ()  # of the orchestrator, before it asks the draft tier
+
+
+def drafted_by(options: PlanOptions, chosen: DraftChoice) -> PlanOptions:
+    """The same plan with these drafts."""
+    return replace(
+        options,
+        proposer=chosen.proposer,
+        draft_model=chosen.model,
+        counts=chosen.counts,
+        lookup=chosen.lookup,
+    )
 
 
 def choose_draft(
@@ -134,15 +144,18 @@ def choose_draft(
     """Who drafts in a deployment with these options: what comes along for its target, if nothing
     else is named; raises as `choose_proposer` does.
 
-    A draft's passes are worth their time before a target whose own are several times as long, as
-    they are in a dense number format. Counts take none.
+    A draft's passes, and the way to another tier, are worth their time before a target whose own
+    passes are several times as long, as they are in a dense number format. What the orchestrator
+    looks up takes next to none.
     """
     counted = shipped_counts(model)
     if draft_model is None and counts is None:
         if proposer is None and dtype in _DENSE and (draft := shipped_draft(model)) is not None:
-            return DraftChoice(ProposerName.HYBRID, draft)
-        if counted is not None and proposer in (None, ProposerName.COUNTS):
-            return DraftChoice(proposer or ProposerName.HYBRID, None, counted)
+            return DraftChoice(ProposerName.MODEL, draft, lookup=("suffix",))
+        if counted is not None and proposer is None:
+            return DraftChoice(None, None, counted, ("suffix", "counts"))
+        if counted is not None and proposer is ProposerName.COUNTS:
+            return DraftChoice(proposer, None, counted)
         if proposer in (ProposerName.MODEL, ProposerName.HYBRID):
             return DraftChoice(proposer, shipped_draft(model))
     return DraftChoice(choose_proposer(proposer, draft_model, counts), draft_model, counts)

@@ -10,10 +10,8 @@ import pytest
 from scipy.stats import chisquare
 
 from draft_service.__main__ import LOADERS, attach
-from draft_service.counts_proposer import CountsProposer, CountsSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.settings import DraftSettings
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.file import Counts, write_counts
 from forethought.errors import (
@@ -23,6 +21,8 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.generation import GenerationParams, GenerationRequest
+from forethought.lookup.counts_proposer import CountsProposer, CountsSession
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness
 from forethought.sampling.types import Draft, VerificationMode, coupled_guess

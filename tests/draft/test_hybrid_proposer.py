@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from draft_service.__main__ import load_hybrid
 from draft_service.hybrid_proposer import HybridProposer, HybridSession
 from draft_service.settings import DraftSettings
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.errors import CachePositionMismatchError, DrainingError, OverloadedError
 from forethought.generation import GenerationParams, GenerationRequest
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, coupled_guess
 from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad

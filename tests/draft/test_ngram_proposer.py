@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draft_service.ngram_proposer import NgramProposer, NgramSession
 from draft_service.settings import DraftSettings
 from forethought.errors import CachePositionMismatchError, OverloadedError
+from forethought.lookup.ngram_proposer import NgramProposer, NgramSession
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound, TierLoad

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from draft_service.suffix_automaton import END_OF_TEXT, SuffixAutomaton
+from forethought.lookup.suffix_automaton import END_OF_TEXT, SuffixAutomaton
 from tests.draft.suffix_reference import by_brute_force, longest_match
 
 # Few different tokens, so that everything repeats; or many, so that little does.

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
-from draft_service.tenant_memory import TenantMemory
 from forethought.errors import CachePositionMismatchError, OverloadedError
 from forethought.generation import GenerationParams, GenerationRequest
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
+from forethought.lookup.tenant_memory import TenantMemory
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, VerificationMode, coupled_guess
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound, TierLoad

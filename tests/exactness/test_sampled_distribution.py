@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from draft_service.counts_proposer import CountsProposer, CountsSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
-from draft_service.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.generation import GenerationParams, GenerationRequest
+from forethought.lookup.counts_proposer import CountsProposer, CountsSession
+from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities

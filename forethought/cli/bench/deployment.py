@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from forethought.cli.failure import print_failed_call
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
 from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, make_plan
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.up import choose_draft
+from forethought.cli.up import choose_draft, drafted_by
 from forethought.cli.up_view import UpView
 from forethought.errors import ForethoughtError
 
@@ -38,14 +38,10 @@ def refuse_local_options(plan: PlanOptions) -> None:
     Raises:
         typer.BadParameter: the plan says more than what such a benchmark sends.
     """
-    chosen = choose_draft(DEFAULT_MODEL, None, None)
     defaults = PlanOptions(
-        draft_model=chosen.model,
-        proposer=chosen.proposer,
-        counts=chosen.counts,
-        num_speculative_tokens=plan.num_speculative_tokens,
+        num_speculative_tokens=plan.num_speculative_tokens, embedded_store=plan.embedded_store
     )
-    if plan != replace(defaults, embedded_store=plan.embedded_store):
+    if plan != drafted_by(defaults, choose_draft(DEFAULT_MODEL, None, None)):
         raise typer.BadParameter(
             "with --address the models are the running deployment's: leave out the options that "
             "say what to start"

@@ -37,7 +37,7 @@ from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.throughput_report import ProgressView
 from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe_drafting
-from forethought.cli.up import choose_draft
+from forethought.cli.up import choose_draft, drafted_by
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
 
@@ -111,12 +111,8 @@ def kinds(
         requests,
         timeout,
     )
-    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan = PlanOptions(
         model=model,
-        draft_model=chosen.model,
-        proposer=chosen.proposer,
-        counts=chosen.counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         draft_dtype=draft_dtype,
@@ -125,6 +121,7 @@ def kinds(
         port=port,
         embedded_store=not no_store,
     )
+    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts, dtype))
     if address is not None:
         refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)

@@ -33,7 +33,7 @@ from forethought.cli.bench.throughput_report import (
 )
 from forethought.cli.failure import print_failure
 from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe_drafting
-from forethought.cli.up import choose_draft
+from forethought.cli.up import choose_draft, drafted_by
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
 
@@ -88,12 +88,8 @@ def throughput(
         Schedule(options.parse_counts(concurrency), repeats, requests),
         timeout,
     )
-    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
     plan = PlanOptions(
         model=model,
-        draft_model=chosen.model,
-        proposer=chosen.proposer,
-        counts=chosen.counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         device=device,
@@ -101,6 +97,7 @@ def throughput(
         port=port,
         embedded_store=not no_store,
     )
+    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts, dtype))
     if address is not None:
         refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from draft_service.lookup import LookupProposer, LookupSession
 from forethought.counts.table import CountsTable
+from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import (
     DraftedToken,

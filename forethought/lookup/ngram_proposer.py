@@ -7,7 +7,7 @@ code edits, summaries, extraction, agents.
 
 import numpy as np
 
-from draft_service.lookup import LookupProposer, LookupSession
+from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
 
 _LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over

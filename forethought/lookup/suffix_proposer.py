@@ -13,9 +13,9 @@ same whatever the target says of it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from draft_service.lookup import LookupProposer, LookupSession
-from draft_service.suffix_automaton import SuffixAutomaton
-from draft_service.tenant_memory import TenantMemory
+from forethought.lookup.proposer import LookupProposer, LookupSession
+from forethought.lookup.suffix_automaton import SuffixAutomaton
+from forethought.lookup.tenant_memory import TenantMemory
 from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
 
 _MANY_TOKENS = 2048  # to be read at once; fewer are faster read than another thread takes them over

@@ -1,0 +1,120 @@
+"""Guesses that the orchestrator looks up itself, before it asks the draft tier.
+
+A lookup takes microseconds, a round trip to another service a tenth of a small model's round. The
+text is here, so it is looked up here: a guess that is found costs no trip, and neither does one
+that is not, unless there is a draft tier to ask then.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from forethought.errors import VocabularyMismatchError
+from forethought.lookup.proposer import LookupProposer, LookupSession
+from forethought.sampling.types import Draft
+from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound
+from orchestrator.decode_loop import Proposer
+from orchestrator.round import Ask
+from orchestrator.session import Session
+
+
+class DraftTier(Proposer, Protocol):
+    """The draft tier, as a generation sees it."""
+
+    num_failures: int
+    """Rounds that wanted a draft and got none because of the tier."""
+    model: ModelInfo | None
+    """What the tier said last that it serves; None before it has."""
+    mismatch: VocabularyMismatchError | None
+    """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def wants_hidden_states(self) -> bool:
+        """Whether the session's draft guesses from the target's hidden states."""
+        ...
+
+    def start(self, session: Session) -> None:
+        """Lets the tier get ready."""
+        ...
+
+    def close(self) -> None:
+        """Ends the session there."""
+        ...
+
+
+class NoDraftTier:
+    """Where there is none. That it drafts nothing is no failure."""
+
+    num_failures = 0
+    has_failed = False
+    wants_hidden_states = False
+    timings = RoundTimings()
+    model: ModelInfo | None = None
+    mismatch: VocabularyMismatchError | None = None
+
+    def start(self, session: Session) -> None:
+        """Nobody gets ready."""
+
+    async def propose(self, session: Session, ask: Ask) -> Draft:  # noqa: ARG002
+        return Draft()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LookupFirst:
+    """Drafts by the first lookup that finds something, else by the draft tier.
+
+    Args:
+        lookups: in the order of preference.
+        draft_tier: asked where they find nothing.
+    """
+
+    def __init__(self, lookups: Sequence[LookupProposer], draft_tier: DraftTier) -> None:
+        self._lookups = lookups
+        self._draft_tier = draft_tier
+        self._sessions: list[LookupSession] = []  # one of each, opened when first asked
+        self.has_failed = False
+        """Whether the last draft is empty because the tier had none to give in time."""
+        self.timings = RoundTimings()
+        """Of the last draft: here, if it was looked up, else by the tier's clock."""
+
+    async def propose(self, session: Session, ask: Ask) -> Draft:
+        """A draft of at most K tokens, or an empty one. Never raises."""
+        if ask.num_speculative_tokens > 0:
+            draft = await self._look_up(session, ask.num_speculative_tokens)
+            if draft.tokens:
+                self.has_failed = False
+                return draft
+        draft = await self._draft_tier.propose(session, ask)
+        self.has_failed, self.timings = self._draft_tier.has_failed, self._draft_tier.timings
+        return draft
+
+    def close(self) -> None:
+        """Forgets the text."""
+        for lookup in self._sessions:
+            lookup.close()
+
+    async def _look_up(self, session: Session, k: int) -> Draft:
+        """The draft of the first lookup that has one. Each reads what it has not read yet."""
+        self._sessions = self._sessions or self._open(session)
+        for lookup in self._sessions:
+            request = SpeculateRound(
+                round=session.round,
+                position=session.position,
+                committed_token_ids=session.token_ids[len(lookup.log) :],
+                num_speculative_tokens=k,
+            )
+            draft, self.timings = await lookup.propose(request)
+            if draft.tokens:
+                return draft
+        return Draft()
+
+    def _open(self, session: Session) -> list[LookupSession]:
+        opening = SessionOpen(
+            session.session_id,
+            session.token_ids,
+            session.sampling,
+            mode=session.mode,
+            tenant=session.tenant,
+        )
+        return [lookup.open(opening) for lookup in self._lookups]
