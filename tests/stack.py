@@ -4,7 +4,7 @@ async with running_stack(target, draft) as stack:
     async for event in stack.client.generate(request): ...
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from forethought.engine.warm_up import FeatureTierModel, TierModel, describe
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.lookup.counts_proposer import CountsProposer
 from forethought.lookup.ngram_proposer import NgramProposer
+from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
@@ -206,6 +207,8 @@ async def running_stack(
     policy: PolicyKind = PolicyKind.FIXED,
     draft_address: str = "",
     store_url: str = "",
+    lookups: Sequence[LookupProposer] = (),
+    has_draft_tier: bool = True,
 ) -> AsyncIterator[Stack]:
     """Draft, target and orchestrator, each behind a gRPC server.
 
@@ -213,6 +216,8 @@ async def running_stack(
         judge: replaces all real ones.
         draft_address: of another draft tier that sessions go to, instead of the one here.
         store_url: of the store of sessions; without one there is none.
+        lookups: of the orchestrator.
+        has_draft_tier: whether the orchestrator knows it.
     """
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
@@ -234,11 +239,12 @@ async def running_stack(
         # As the watch of a deployment would have found out.
         drafts.all[0].model = proposer.info
         tiers = Tiers(
-            drafts,
+            drafts if has_draft_tier else None,
             TargetServiceStub(await cleanup.enter_async_context(open_channel(target_address))),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),
             JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
+            lookups,
         )
         deployment = Deployment(
             target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K, policy=policy

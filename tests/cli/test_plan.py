@@ -130,6 +130,11 @@ def test_who_drafts_is_said_in_words(tmp_path):
     assert describe_drafting(PlanOptions("big", "small", proposer="model")) == "small"
     assert describe_drafting(PlanOptions("big", proposer="hybrid")) == "lookup and big"
     assert describe_drafting(PlanOptions(proposer="hybrid", counts=counts)) == "lookup and counts"
+    here = PlanOptions(proposer=None, lookup=("suffix", "counts"), counts=counts)
+    assert describe_drafting(here) == "lookup and counts"
+    both = PlanOptions("big", "small", proposer="model", lookup=("suffix",))
+    assert describe_drafting(both) == "lookup and small"
+    assert describe_drafting(PlanOptions(lookup=("suffix",))) == "suffix and ngram"
 
 
 @pytest.fixture
@@ -244,7 +249,8 @@ def test_counts_that_come_along_are_the_default_for_their_target(shipped):
     assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("ngram", None)
     counts = shipped() / SHIPPED_COUNTS
     counts.touch()
-    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("hybrid", None, counts)
+    looked_up = DraftChoice(None, None, counts, ("suffix", "counts"))
+    assert choose_draft(DEFAULT_MODEL, None, None) == looked_up
     counts_alone = choose_draft(DEFAULT_MODEL, ProposerName.COUNTS, None)
     assert counts_alone == DraftChoice("counts", None, counts)
     own = Path("own")
@@ -267,7 +273,7 @@ def test_a_draft_that_comes_along_is_the_default_for_a_dense_target(shipped):
     draft = "draft:smollm2-135m-instruct"
     for dtype in ("bfloat16", "float16", "float32"):
         chosen = choose_draft(DEFAULT_MODEL, None, None, dtype=dtype)
-        assert chosen == DraftChoice("hybrid", draft)
+        assert chosen == DraftChoice("model", draft, lookup=("suffix",))
     for dtype in (None, "int4", "int8"):
         assert choose_draft(DEFAULT_MODEL, None, None, dtype=dtype).counts is not None
     suffix = choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None, dtype="bfloat16")
@@ -290,3 +296,23 @@ def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
 def test_a_draft_is_told_when_to_end_a_draft():
     plan = make_plan(PlanOptions(proposer="model", draft_min_prob=0.4))
     assert value_of(command_of(plan, "draft"), "--min-prob") == "0.4"
+
+
+def test_what_the_orchestrator_looks_up_needs_no_draft_tier():
+    counts = Path("some.counts")
+    plan = make_plan(PlanOptions(proposer=None, lookup=("suffix", "counts"), counts=counts))
+    assert [tier.name for tier in plan.tiers] == ["valkey", "target", "orchestrator"]
+    command = command_of(plan, "orchestrator")
+    assert value_of(command, "--draft") == ""
+    assert value_of(command, "--lookup") == "suffix,counts"
+    assert value_of(command, "--suffix-min-match") == "2"
+    assert value_of(command, "--counts-file") == str(counts.resolve())
+
+
+def test_before_a_draft_model_only_a_long_match_is_good_enough():
+    plan = make_plan(PlanOptions(proposer="model", draft_model="small", lookup=("suffix",)))
+    command = command_of(plan, "orchestrator")
+    assert value_of(command, "--lookup") == "suffix"
+    assert value_of(command, "--suffix-min-match") == "5"
+    assert value_of(command, "--draft") == value_of(command_of(plan, "draft"), "--listen")
+    assert value_of(command_of(plan, "draft"), "--counts-file") is None

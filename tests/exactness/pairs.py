@@ -9,17 +9,19 @@ rounds: there every sample is a session of its own seed.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
+from forethought.lookup.proposer import LookupProposer
 from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, VerificationMode
 from orchestrator.decode_loop import DecodingStrategy, decode
+from orchestrator.lookup_first import LookupFirst
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, WantedEvidence
 from orchestrator.round import Ask, Round
@@ -67,12 +69,15 @@ async def memoized_stack(
 
 @asynccontextmanager
 async def remembering_stack(
-    target: LoadedModel, proposer: Proposer, judge: Judge = judge
+    target: LoadedModel,
+    proposer: Proposer,
+    judge: Judge = judge,
+    lookups: Sequence[LookupProposer] = (),
 ) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
-    """The same with any proposer."""
-    remembering = MemoizedModel(target.model)
-    async with running_stack(replace(target, model=remembering), proposer, judge=judge) as stack:
-        yield stack, remembering
+    """The same with any proposer, and with lookups of the orchestrator."""
+    remembering = replace(target, model=MemoizedModel(target.model))
+    async with running_stack(remembering, proposer, judge=judge, lookups=lookups) as stack:
+        yield stack, remembering.model
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,8 @@ async def _a_session(
     """A session that holds the prompt, with a stream to each tier."""
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
-    proposer = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
+    draft_tier = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
+    proposer = LookupFirst(stack.tiers.lookups, draft_tier)
     needs_states = stack.proposer.info.hidden_states_need is not None
     verifier = RemoteVerifier(
         stack.target_stub,
@@ -153,7 +159,7 @@ async def _a_session(
     strategy = DecodingStrategy(proposer, verifier, sampling.judge, AlwaysSpeculate())
     prompt, mode = sampling.prompt, sampling.mode
     session = Session("pairs", prompt, len(prompt) + K + 1, sampling.params, mode=mode)
-    proposer.start(session)
+    draft_tier.start(session)
     if needs_states:
         # So that the first round of every sample has a draft, too.
         evidence = await verifier.verify(session, Draft())
@@ -164,8 +170,9 @@ async def _a_session(
         yield session, strategy
     finally:
         proposer.close()
+        draft_tier.close()
         verifier.close()
-    assert proposer.num_failures == 0
+    assert draft_tier.num_failures == 0
 
 
 async def _sample(session: Session, strategy: DecodingStrategy) -> Sample:

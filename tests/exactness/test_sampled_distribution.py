@@ -21,7 +21,8 @@ from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import SessionOpen, SpeculateRound
 from tests.counts.corpora import corpus_of
-from tests.exactness.pairs import PROMPT, K, memoized_stack, sample_pairs
+from tests.exactness.memoized import MemoizedModel
+from tests.exactness.pairs import PROMPT, K, memoized_stack, remembering_stack, sample_pairs
 from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
 from tests.stack import LoadedModel, generate
 
@@ -84,6 +85,21 @@ async def test_pairs_are_exact_where_lookup_and_model_draft_and_a_twin_that_lies
 
     async with memoized_stack(tiny_target, tiny_draft, hybrid) as (stack, model):
         pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
+        expected = pair_distribution(model, PROMPT, params)
+    assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lookup", [SuffixProposer, CautiousLookup])
+async def test_pairs_are_exact_where_the_orchestrator_looks_up_and_a_twin_that_lies_is_caught(
+    lookup: type[SuffixProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    """What it does not find, the draft tier guesses."""
+    params = SHAPES["temperature 1"]
+    draft = replace(tiny_draft, model=MemoizedModel(tiny_draft.model)).proposer()
+    lookups = [lookup(tiny_target.info, SuffixOptions(min_match=1, max_match=8, min_prob=0))]
+    async with remembering_stack(tiny_target, draft, lookups=lookups) as (stack, model):
+        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 2)
         expected = pair_distribution(model, PROMPT, params)
     assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
 

@@ -285,3 +285,31 @@ def test_a_failed_draft_says_nothing_of_acceptance():
     for _ in range(20):
         policy.learn(failed_round(session, RoundTimings(0, 10_000_000, 0, 1, 1)))
     assert experience.acceptance(session).expect(MAX_K) == before
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.9])
+@concurrencies
+def test_where_drafts_are_free_speculation_is_never_slower_and_good_drafts_are_taken(
+    acceptance, num_sessions
+):
+    """All is looked up by the orchestrator: costs decide, from the first round on."""
+    world = World(stairs, lambda _: 0.0, acceptance, offered=0.5)
+    experience = Experience(Economy(MAX_K, measured(world.pass_s), drafts_are_free=True))
+    plain = play(world, fixed(0, num_sessions), rounds(num_sessions))
+    policies = adaptive(experience, num_sessions)
+    assert play(world, policies, 60).rate >= 0.85 * plain.rate
+    chosen = play(world, policies, rounds(num_sessions))
+    assert chosen.rate >= 0.96 * plain.rate
+    if acceptance == 0.9 and num_sessions == 1:
+        best = max(play(world, fixed(k, 1), 1200).rate for k in range(MAX_K + 1))
+        assert chosen.rate >= 0.95 * best
+
+
+def test_free_drafts_that_become_good_are_found():
+    world = World(stairs, lambda _: 0.0, acceptance=0.0)
+    experience = Experience(Economy(MAX_K, measured(world.pass_s), drafts_are_free=True))
+    policies = adaptive(experience, 1)
+    assert usual(play(world, policies, 300).ks[-30:]) == 0
+    world.acceptance = 0.9
+    play(world, policies, 600)
+    assert usual(play(world, policies, 50).ks) >= 3

@@ -1,0 +1,119 @@
+"""Who is asked for a draft, and in which order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from forethought.generation import GenerationParams, GenerationRequest, Step
+from forethought.sampling.params import SamplingParams
+from forethought.sampling.types import Draft, DraftedToken, as_probabilities
+from forethought.tier import ModelInfo, RoundTimings
+from orchestrator.lookup_first import LookupFirst, NoDraftTier
+from orchestrator.plan import PolicyKind
+from orchestrator.round import Ask
+from orchestrator.session import Session
+from tests.stack import LoadedModel, generate, running_stack
+
+PROMPT = (3, 4, 5, 6, 3, 4)
+SESSION = Session("s", PROMPT, 100, SamplingParams(temperature=0))
+ASK = Ask(2)
+OF_THE_TIER = Draft((DraftedToken(9, [9], as_probabilities([1.0])),), "model")
+
+
+@dataclass
+class ScriptedTier(NoDraftTier):
+    """Always guesses 9, or fails."""
+
+    has_failed: bool = False
+    timings: RoundTimings = field(default_factory=lambda: RoundTimings(forward_ns=7))
+    asked: list[Ask] = field(default_factory=list)
+    model: ModelInfo | None = None
+
+    async def propose(self, session: Session, ask: Ask) -> Draft:
+        self.asked.append(ask)
+        return Draft() if self.has_failed or not ask.num_speculative_tokens else OF_THE_TIER
+
+
+def after(session: Session, *token_ids: int) -> Session:
+    return replace(session, token_ids=(*session.token_ids, *token_ids), round=session.round + 1)
+
+
+def ids_of(draft: Draft) -> list[int]:
+    return [token.token_id for token in draft.tokens]
+
+
+async def test_the_tier_is_asked_only_where_nothing_is_found(tiny_target):
+    tier = ScriptedTier()
+    proposer = LookupFirst([tiny_target.suffix()], tier)
+    found = await proposer.propose(SESSION, ASK)
+    assert (ids_of(found), found.proposer) == ([5, 6], "suffix")
+    assert not tier.asked
+    elsewhere = after(SESSION, 7)
+    assert await proposer.propose(elsewhere, ASK) == OF_THE_TIER
+    assert tier.asked == [ASK]
+    assert proposer.timings == tier.timings
+
+
+async def test_lookups_are_asked_in_their_order(tiny_target):
+    session = replace(SESSION, token_ids=(3, 6, 9, 3, 6))  # which the counted text holds, too
+    lookups = [tiny_target.counts(), tiny_target.suffix()]
+    draft = await LookupFirst(lookups, NoDraftTier()).propose(session, ASK)
+    assert draft.proposer == "counts"
+    draft = await LookupFirst(lookups[::-1], NoDraftTier()).propose(session, ASK)
+    assert draft.proposer == "suffix"
+
+
+async def test_what_was_committed_in_rounds_without_a_draft_is_looked_up_too(tiny_target):
+    proposer = LookupFirst([tiny_target.suffix()], NoDraftTier())
+    await proposer.propose(SESSION, ASK)
+    later = after(SESSION, 5, 7, 8)
+    assert await proposer.propose(later, Ask(0)) == Draft()
+    assert ids_of(await proposer.propose(after(later, 4, 5, 7), ASK)) == [8, 4]
+
+
+async def test_a_round_without_drafts_still_lets_the_tier_prepare(tiny_target):
+    tier = ScriptedTier()
+    prepares = Ask(0, prepares=True)
+    assert await LookupFirst([tiny_target.suffix()], tier).propose(SESSION, prepares) == Draft()
+    assert tier.asked == [prepares]
+
+
+async def test_only_the_tier_fails(tiny_target):
+    proposer = LookupFirst([tiny_target.suffix()], ScriptedTier(has_failed=True))
+    assert await proposer.propose(after(SESSION, 7), ASK) == Draft()
+    assert proposer.has_failed
+    assert ids_of(await proposer.propose(after(SESSION, 7, 4, 5), ASK)) == [6, 3]
+    assert not proposer.has_failed
+
+
+async def test_a_closed_session_is_forgotten(tiny_target):
+    lookup = tiny_target.suffix()
+    proposer = LookupFirst([lookup], NoDraftTier())
+    await proposer.propose(SESSION, ASK)
+    assert lookup.load().num_sessions == 1
+    proposer.close()
+    assert lookup.load().num_sessions == 0
+
+
+@pytest.mark.parametrize("policy", PolicyKind)
+async def test_a_deployment_without_a_draft_tier_speculates_and_says_who_guessed(
+    policy: PolicyKind, tiny_target: LoadedModel
+) -> None:
+    params = GenerationParams(max_tokens=40, temperature=0, ignore_eos=True)
+    request = GenerationRequest(list(PROMPT), params, include_steps=True)
+    plain = replace(request, params=replace(params, num_speculative_tokens=0))
+    lookups = [tiny_target.suffix(), tiny_target.counts()]
+    unused = tiny_target.ngram()
+    stack = running_stack(tiny_target, unused, policy=policy, lookups=lookups, has_draft_tier=False)
+    async with stack as running:
+        answer = await generate(running.client, request)
+        expected = await generate(running.client, plain)
+        assert running.tiers.draft is None
+    assert answer.token_ids == expected.token_ids
+    assert proposers_of(answer.steps) == {"suffix", "counts"}
+    assert answer.finished.speculation.num_draft_failures == 0
+
+
+def proposers_of(steps: Sequence[Step]) -> set[str]:
+    return {step.proposer for step in steps if step.drafted}
