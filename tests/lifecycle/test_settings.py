@@ -207,3 +207,29 @@ def test_a_lookup_is_not_translated(capsys):
     with pytest.raises(SystemExit):
         read("--proposer", "ngram", "--target-vocabulary", "t")
     assert "target_vocabulary: Value error, is for a draft model" in capsys.readouterr().err
+
+
+class TestLookupsOfTheOrchestrator:
+    def test_come_in_their_order_and_need_no_draft_tier(self):
+        settings = read(
+            *("--lookup", "suffix,counts", "--counts-file", "c", "--draft", ""),
+            kind=OrchestratorSettings,
+        )
+        assert (settings.lookup, settings.draft) == (("suffix", "counts"), ())
+
+    def test_are_none_where_nothing_is_said(self):
+        settings = read(kind=OrchestratorSettings)
+        assert (settings.lookup, settings.draft) == ((), ("127.0.0.1:50051",))
+
+    @pytest.mark.parametrize(
+        ("arguments", "name"),
+        [
+            (("--lookup", "counts"), "counts_file"),
+            (("--lookup", "model"), "lookup"),
+            (("--target", ""), "target"),
+        ],
+    )
+    def test_must_exist(self, arguments, name, capsys):
+        with pytest.raises(SystemExit):
+            read(*arguments, kind=OrchestratorSettings)
+        assert f"orchestrator: {name}" in capsys.readouterr().err
