@@ -13,11 +13,10 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 	--constraint constraints.txt
+
 # In bfloat16 a pass takes long enough for a draft model to pay, on a CPU too.
 DEMO = --dtype bfloat16
-# Nearly a copy, so that looking up what follows the same words in the prompt guesses well.
-PROMPT = Correct the spelling and change nothing else: The draft gueses the next tokens, the target \
-	cheks all of them in one pass, and the orchestrator decides which of the tokens stay.
+PROMPT = Write a Python function that returns the sum of the squares of a list of numbers.
 
 ifeq ($(origin VENV),file)
 DEMO_READY = $(VENV)/.ready-for-demo
@@ -31,7 +30,7 @@ help: ## List the targets
 .PHONY: demo
 demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, stop them
 	$(BIN)/forethought up $(DEMO) -- $(BIN)/forethought generate --show-steps --max-tokens 64 \
-		--temperature 0 "$(PROMPT)"
+		--temperature 0 --num-speculative-tokens 4 "$(PROMPT)"
 
 # Two workers, each with the whole of a test module, so that what a module starts is started once.
 # One thread each: the workers and the servers they start share the cores already. In the order of

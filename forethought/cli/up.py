@@ -69,7 +69,7 @@ def up(
     startup_timeout: options.StartupTimeout = 300,
 ) -> None:
     """Start everything on this machine: target, draft, orchestrator and an embedded Valkey, each
-    a process of its own.
+    a process of its own; no draft where looking guesses up is all that pays.
 
     Waits until all are ready and says where each listens. One Ctrl-C stops all of them, a second
     one kills what is still running. If one ends by itself, its last words are shown and the rest
