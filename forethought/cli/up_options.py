@@ -67,8 +67,8 @@ Proposer = Annotated[
         "what followed them in the texts of --counts; model runs the draft model (where there is "
         "none, the target model itself); hybrid looks up as suffix does, and where that "
         "finds nothing takes the counts, if there are any, then the model.",
-        show_default="what comes along for the target, else ngram; model with --draft-model, hybrid "
-        "with --counts",
+        show_default="what comes along for the target, else ngram; model with --draft-model, "
+        "hybrid with --counts",
         rich_help_panel=_MODELS,
     ),
 ]
