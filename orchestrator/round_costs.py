@@ -40,11 +40,7 @@ class RoundCosts:
         self.drafts_are_free = drafts_are_free
         self._nominal_passes = PassCosts(target_costs)
         plain_passes = PassCosts(target_costs)
-        drafting_passes = PassCosts(target_costs, like=plain_passes)
-        self._passes = {
-            False: plain_passes,
-            True: plain_passes if drafts_are_free else drafting_passes,
-        }
+        self._passes = {False: plain_passes, True: PassCosts(target_costs, like=plain_passes)}
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._drafts = DraftCosts(None)
@@ -73,7 +69,7 @@ class RoundCosts:
             is_first_draft: its session had asked for no draft before.
         """
         k, timings = judged.ask.num_speculative_tokens, judged.target_timings
-        all_draft = all_draft and not self.drafts_are_free
+        all_draft = self._is_beside_drafts(all_draft=all_draft)
         self.batch_size += (timings.batch_size - self.batch_size) / 2
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
         if timings.num_batch_tokens and forward_s:
@@ -105,7 +101,7 @@ class RoundCosts:
     def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
         lengths, num_alike = expected.lengths, self._num_alike(num_sessions)
-        all_draft = k > 0 and not self.drafts_are_free
+        all_draft = self._is_beside_drafts(all_draft=k > 0)
         others = (num_alike - 1) * (1 + lengths[k])
         passes = self._passes[all_draft]
         pass_s = passes.estimate(others + 1)
@@ -125,7 +121,7 @@ class RoundCosts:
         num_alike = self._num_alike(num_sessions)
         # On average, since passes grow in steps: the token that climbs one is not to blame.
         num_more = max(num_alike * expected.lengths[k], 1e-9)
-        passes = self._passes[True]
+        passes = self._passes[self._is_beside_drafts(all_draft=True)]
         more_s = passes.estimate(num_alike + num_more) - passes.estimate(num_alike)
         return more_s / num_more
 
@@ -139,6 +135,10 @@ class RoundCosts:
         # Meanwhile plain decoding would have made as many tokens as are expected of it.
         gain_s = (expected.tokens[k] - 1) * self.round_s(0, expected, num_sessions)
         return max(gain_s, 2 * self._drafts.estimate(k, self.batch_size), _MIN_TIMEOUT_S)
+
+    def _is_beside_drafts(self, *, all_draft: bool) -> bool:
+        """Whether passes are of the kind beside which somebody makes drafts."""
+        return all_draft and not self.drafts_are_free
 
     def _num_alike(self, num_sessions: int) -> float:
         """Sessions that share a pass. Those that have just come are not in any pass yet."""
