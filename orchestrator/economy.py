@@ -32,6 +32,9 @@ from orchestrator.round_costs import RoundCosts
 
 _WORTH_SPECULATING = 1.05
 """Speculation must promise so many times the speed of plain decoding, to begin."""
+_WORTH_GOING_ON = 0.98
+"""Speculation must promise so many times the speed of plain decoding, to go on: whoever ends it for
+noise pays with the rounds until it is begun again."""
 _WORTH_CHANGING = 1.03
 """Another K must promise so many times the speed of the last one."""
 _STANDS_APART = 0.2
@@ -65,6 +68,7 @@ class Stint:
 
     level: Level
     k: int  # that all go by
+    promise: float = 1.0  # by the last decision
     num_rounds: int = 0  # of all sessions, asked for
     num_decisions: int = 0
     lost_s: float = 0.0  # against plain decoding
@@ -126,11 +130,14 @@ class Economy:
             self._decide(expected)
             if last_peak > 1 and self.costs.drafts_are_computed:
                 return False  # others may follow, as they did the last time
+        level = self._levels.at(len(self._members))
         if self._stint.k:
-            return self._levels.at(len(self._members)) is self._stint.level
-        gain = self._levels.known_gain(len(self._members))
-        may_gain = (gain is None or gain > 1) and self._promise(expected)[1] > _WORTH_SPECULATING
-        return may_gain and not self.costs.drafts_are_computed
+            return level is self._stint.level
+        if self.costs.drafts_are_computed or level.has_lost:
+            return False
+        promise = self._promise(expected)[1]
+        gain = self._levels.known_gain(len(self._members), promise)
+        return promise > _WORTH_SPECULATING and (gain is None or gain > 1)
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -196,7 +203,9 @@ class Economy:
         weight = 1 / num_members
         if stint.k:
             if not is_preparing:
-                level.speculative.observe(num_tokens, seconds / nominal_s, weight)
+                level.speculative.observe(
+                    num_tokens, seconds / nominal_s, weight, stint.promise
+                )
             plain_s = nominal_s / level.plain.value if level.plain.num_rounds else nominal_s
             lost_s = weight * (seconds - num_tokens * plain_s)
             stint.lost_s += lost_s
@@ -228,12 +237,14 @@ class Economy:
             self._decide_by_costs(level, best, promise)
         elif not stint.k or stint.level is not level:
             self._go_on(level, best if self._may_begin(level, promise) else 0)
-        elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(stint, promise):
+        elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(level, promise):
             self._give_up(stint, promise)
         elif stint.num_decisions > _DECISIONS_TO_COMPARE:
+            level.has_lost = False
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
             stint.k = best
+        self._stint.promise = promise
 
     def _decide_by_costs(self, level: Level, best: int, promise: float) -> None:
         stint = self._stint
@@ -265,19 +276,21 @@ class Economy:
 
     def _may_begin(self, level: Level, promise: float) -> bool:
         """Whether it is time to speculate."""
-        gain = self._levels.known_gain(len(self._members))
-        if promise > _WORTH_SPECULATING and gain is not None and gain > 1:
+        level.compare()  # plain decoding may be slower by now than it was
+        gain = self._levels.known_gain(len(self._members), promise)
+        is_promising = promise > _WORTH_SPECULATING and not level.has_lost
+        if is_promising and gain is not None and gain > 1:
             return True
         if not level.is_plain_known:
             return False  # there would be nothing to compare it with
-        if promise > _WORTH_SPECULATING and gain is None and not level.has_lost:
+        if is_promising and gain is None:
             return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= level.loss_s
 
-    def _pays(self, stint: Stint, promise: float) -> bool:
+    def _pays(self, level: Level, promise: float) -> bool:
         """Whether speculation goes on."""
-        gain = stint.level.compare()
-        return promise > 1 and (gain is None or gain > 1)
+        kept = 1.0 if level.compare() is None else min(level.kept, 1.0)
+        return kept * promise > _WORTH_GOING_ON
 
     def _go_on(self, level: Level, k: int) -> None:
         """With this K, at this load."""
@@ -291,8 +304,9 @@ class Economy:
         # Another one that fails ends with its second decision.
         share = min(2 / stint.num_decisions, 1.0)
         stint.level.loss_s = max(stint.lost_s * share, stint.level.loss_s / 2)
-        seen = stint.level.compare()
-        stint.level.gain = promise if seen is None else min(seen, promise)
+        stint.level.has_lost = stint.lost_s > 0
+        if stint.level.compare() is None:
+            stint.level.gain, stint.level.kept = promise, 1.0
         self._go_on(stint.level, 0)
 
     def _is_trying(self) -> bool:

@@ -28,24 +28,32 @@ class Pace:
     num_rounds: float = 0.0
     _tokens: float = 0.0
     _time: float = 0.0
+    _promised: float = 0.0
 
-    def observe(self, num_tokens: float, time: float, weight: float) -> None:
+    def observe(self, num_tokens: float, time: float, weight: float, promise: float = 1.0) -> None:
         """A round made so many tokens.
 
         Args:
             num_tokens: that such a round commits.
             time: that it took, over what one token was expected to take without a draft.
             weight: of the round. Of n sessions under way, all report theirs.
+            promise: speed over that of plain decoding, by what rounds are taken to cost.
         """
         fading = math.exp(-weight / _MEMORY)
         self.num_rounds = self.num_rounds * fading + weight
         self._tokens = self._tokens * fading + weight * num_tokens
         self._time = self._time * fading + weight * time
+        self._promised = self._promised * fading + weight * promise
 
     @property
     def value(self) -> float:
         """1 is as fast as expected of plain decoding, 2 twice as fast."""
         return self._tokens / self._time
+
+    @property
+    def promise(self) -> float:
+        """What costs promised of these rounds."""
+        return self._promised / self.num_rounds
 
 
 @dataclass(slots=True)
@@ -56,10 +64,13 @@ class Level:
     speculative: Pace = field(default_factory=Pace)
     gain: float | None = None
     """Speculation over plain decoding, when they were compared last; None if never."""
+    kept: float = 1.0
+    """That gain over what costs promised of the same rounds. Texts change from one moment to the
+    next, and with them what drafts are worth. This is the machine's."""
     loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
     has_lost: bool = False
-    """Whether one has, that ended with the load and so was never judged."""
+    """Whether the last one has."""
 
     @property
     def is_plain_known(self) -> bool:
@@ -70,6 +81,7 @@ class Level:
         """Takes the gain from what was seen; None if that is too little."""
         if self.is_plain_known and self.speculative.num_rounds >= _ROUNDS_TO_COMPARE:
             self.gain = self.speculative.value / self.plain.value
+            self.kept = self.gain / self.speculative.promise
             return self.gain
         return None
 
@@ -91,16 +103,15 @@ class Levels:
             self._levels[index] = Level(loss_s=_LOSS_OF_A_SESSION_S * 2**index)
         return self._levels[index]
 
-    def known_gain(self, num_sessions: float) -> float | None:
+    def known_gain(self, num_sessions: float, promise: float) -> float | None:
         """Of speculation at a load, as far as it was seen; None if nothing says anything.
 
-        A busier deployment has less to spare. So what gained at a greater load will gain here, and
+        At the load itself it is the part of what costs promise now that was kept before. A busier deployment has less to spare. So what gained at a greater load will gain here, and
         what did not gain at a smaller one will not gain here either.
         """
         index = _index(num_sessions)
-        own = self._levels[index].gain if index in self._levels else None
-        if own is not None:
-            return own
+        if index in self._levels and self._levels[index].gain is not None:
+            return self._levels[index].kept * promise
         others = [
             level.gain
             for each, level in self._levels.items()

@@ -201,7 +201,7 @@ def test_a_draft_tier_far_slower_than_it_said_is_given_up(machine, num_sessions,
 
 
 def test_new_sessions_begin_with_what_others_have_learned():
-    world = world_of(MACHINES["lookup"], 0.0)
+    world = world_of(MACHINES["cpu"], 0.0)
     experience = Experience(Economy(MAX_K, measured(world.pass_s)))
     (first,) = adaptive(experience, 1)
     assert first.expects_speculation
