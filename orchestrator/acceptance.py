@@ -12,7 +12,7 @@ was not drafted costs no verification, and says nothing of those that will be.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 40.0, 24.0
+_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 150.0, 24.0
 """Rounds after which an observation weighs 1/e."""
 _OPTIMISM = 0.8
 """Rate of a place of which nobody knows anything."""

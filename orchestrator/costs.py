@@ -14,8 +14,24 @@ from forethought.tier import PassCost
 
 _LEAST_WEIGHT = 0.15
 """Of an observation, once a size has been seen often; the first one counts half."""
+_LEAST_WEIGHT_BESIDE_DRIFT = 0.03
+"""The same where a drift takes up what all sizes have in common."""
+_DRIFT_WEIGHT = 0.15
+_SEEN_TO_DRIFT = 6.0
+"""Observations of a size until it says something of the machine, and not of itself."""
 _MAX_SURPRISE = 1.0
 """Of an observation: the logarithm of its ratio to what was expected is cut to this."""
+
+
+class Drift:
+    """How much slower a machine is at this moment than it usually is.
+
+    Others may use it too, for seconds or for minutes. That is the same for things of all sizes,
+    also for those that are not seen at the time.
+    """
+
+    def __init__(self) -> None:
+        self.log_factor = 0.0
 
 
 class Correction:
@@ -23,10 +39,12 @@ class Correction:
 
     Args:
         prior: what to believe while nothing has been seen; None: that all is as expected.
+        drift: of the machine; None: there is nothing that all sizes have in common.
     """
 
-    def __init__(self, prior: "Correction | None" = None) -> None:
+    def __init__(self, prior: "Correction | None" = None, drift: Drift | None = None) -> None:
         self._prior = prior
+        self._drift = drift
         self._log_factors: dict[int, float] = {}
         self._num_seen: dict[int, float] = {}
 
@@ -39,10 +57,16 @@ class Correction:
         if expected <= 0 or actual <= 0:
             return
         known = self._log_factor(size)
-        surprise = math.log(actual / expected) - known
+        drift = self._drift.log_factor if self._drift else 0.0
+        surprise = math.log(actual / expected) - known - drift
         surprise = min(max(surprise, -_MAX_SURPRISE), _MAX_SURPRISE)
         seen = self._num_seen[size] = self._num_seen.get(size, 0.0) + weight
-        gain = weight * max(_LEAST_WEIGHT, 1 / (1 + seen))
+        least_weight = _LEAST_WEIGHT
+        if self._drift:
+            least_weight = _LEAST_WEIGHT_BESIDE_DRIFT
+            if seen > _SEEN_TO_DRIFT:
+                self._drift.log_factor += weight * _DRIFT_WEIGHT * surprise
+        gain = weight * max(least_weight, 1 / (1 + seen))
         self._log_factors[size] = known + gain * surprise
 
     def forget(self, share: float) -> None:
@@ -52,7 +76,8 @@ class Correction:
 
     def factor(self, size: int) -> float:
         """What to multiply an expectation with."""
-        return math.exp(self._log_factor(size))
+        drift = self._drift.log_factor if self._drift else 0.0
+        return math.exp(self._log_factor(size) + drift)
 
     def _log_factor(self, size: int) -> float:
         factors = self._log_factors
@@ -70,13 +95,22 @@ class PassCosts:
             to take a millisecond, and a thirtieth of that more for each further token, until it is
             seen.
         like: other passes of the same tier, to be taken for these until one has been seen.
+        drift: of the machine, shared with its other passes.
     """
 
-    def __init__(self, measured: Sequence[PassCost], like: "PassCosts | None" = None) -> None:
+    def __init__(
+        self,
+        measured: Sequence[PassCost],
+        like: "PassCosts | None" = None,
+        drift: Drift | None = None,
+    ) -> None:
         known = measured or (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
         self._sizes = [cost.num_tokens for cost in known]
         self._seconds = [cost.forward_ns / 1e9 for cost in known]
-        self._correction: Correction = Correction(like._correction if like else None)  # noqa: SLF001
+        self._correction: Correction = Correction(
+            like._correction if like else None,  # noqa: SLF001
+            drift,
+        )
 
     def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:
         """A pass over so many tokens took so long, says one of the sessions that share it."""

@@ -4,11 +4,12 @@ Put together from what `costs.py` learns of passes and drafts, from how long rou
 and from what stands around them.
 """
 
+import math
 from collections.abc import Sequence
 
 from forethought.tier import PassCost
 from orchestrator.acceptance import Expectation
-from orchestrator.costs import DraftCosts, PassCosts
+from orchestrator.costs import DraftCosts, Drift, PassCosts
 from orchestrator.round import Round
 
 _FORGOTTEN_A_ROUND = 0.003
@@ -39,8 +40,10 @@ class RoundCosts:
     ) -> None:
         self.drafts_are_free = drafts_are_free
         self._nominal_passes = PassCosts(target_costs)
-        plain_passes = PassCosts(target_costs)
-        self._passes = {False: plain_passes, True: PassCosts(target_costs, like=plain_passes)}
+        self._drift = Drift()
+        plain_passes = PassCosts(target_costs, drift=self._drift)
+        beside_drafts = PassCosts(target_costs, like=plain_passes, drift=self._drift)
+        self._passes = {False: plain_passes, True: beside_drafts}
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._drafts = DraftCosts(None)
@@ -95,8 +98,10 @@ class RoundCosts:
         self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
 
     def nominal_s(self, num_sessions: int) -> float:
-        """A plain round by what the target has measured, whatever was seen since."""
-        return self._nominal_passes.estimate(num_sessions) + 0.001
+        """A plain round by what the target has measured, whatever was seen since but how fast its
+        machine is at this moment."""
+        pass_s = self._nominal_passes.estimate(num_sessions)
+        return pass_s * math.exp(self._drift.log_factor) + 0.001
 
     def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""

@@ -1,10 +1,12 @@
 """The adaptive policy in simulated deployments: what it chooses, and what that is worth."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from random import Random
 from statistics import median
 
 import pytest
@@ -13,11 +15,12 @@ from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
 from orchestrator.acceptance import Acceptance
 from orchestrator.economy import Economy, Stint
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.orchestrator.simulator import (
     MAX_K,
+    Run,
     World,
     adaptive,
     experience_of,
@@ -110,6 +113,52 @@ def test_short_requests_with_a_good_draft_are_nearly_as_fast_as_with_the_best_fi
     new_adaptive = partial(AdaptivePolicy, experience_of(world))
     serve(world, new_adaptive, 1, 6)
     assert serve(world, new_adaptive, 1, 60).rate >= 0.95 * max(rates)
+
+
+def test_texts_that_change_on_a_machine_that_others_use_cost_it_little():
+    """Drafts are worth 1.3 times the speed on average, and what rounds take wanders by a seventh:
+    neither a text that is hard to guess nor a slow second may put an end to speculation."""
+    ratios = [_beside_fixed_ones(seed, (0.4, 0.47, 0.36, 0.3)) for seed in range(5)]
+    assert median(to_best for _, to_best in ratios) >= 0.95
+    assert median(to_plain for to_plain, _ in ratios) >= 1.2
+    useless = [_beside_fixed_ones(seed, (0.02,)) for seed in range(5)]
+    assert median(to_plain for to_plain, _ in useless) >= 0.97
+
+
+def _beside_fixed_ones(seed: int, acceptances: Sequence[float]) -> tuple[float, float]:
+    """Speed of the adaptive policy over plain decoding, and over the best fixed K, in turns."""
+    slowness, dice = 0.0, Random(seed)
+
+    def pass_s(num_tokens: int) -> float:
+        return 0.015 + 0.00055 * (num_tokens - 1)
+
+    def drifting_pass_s(num_tokens: int) -> float:
+        nonlocal slowness
+        slowness = 0.99 * slowness + dice.gauss(0, 0.02)
+        if dice.random() < 0.002:
+            slowness += dice.choice((-0.2, 0.2))
+        return pass_s(num_tokens) * math.exp(slowness)
+
+    def draft_step_s(num_sessions: int) -> float:
+        return 0.0007 + 0.00014 * (num_sessions - 1)
+
+    world = World(drifting_pass_s, draft_step_s, 0.0, overhead_s=0.0015, dice=Random(100 + seed))
+    economy = Economy(MAX_K, measured(pass_s), measured(draft_step_s))
+    arms: dict[str, Callable[[Session], SpeculationPolicy]] = {
+        "adaptive": partial(AdaptivePolicy, Experience(economy)),
+        **{f"K = {k}": lambda _, k=k: FixedPolicy(k) for k in (0, 2, 3)},
+    }
+    runs: dict[str, list[Run]] = {name: [] for name in arms}
+    for turn in range(24):
+        world.acceptance = acceptances[turn % len(acceptances)]
+        for name, new_policy in arms.items():
+            runs[name].append(serve(world, new_policy, 1, 2))
+    rates = {
+        name: sum(run.num_tokens for run in own) / sum(run.seconds for run in own)
+        for name, own in runs.items()
+    }
+    chosen = rates.pop("adaptive")
+    return chosen / rates["K = 0"], chosen / max(rates.values())
 
 
 @concurrencies
@@ -309,7 +358,8 @@ def test_free_drafts_that_become_good_are_found():
     world = World(stairs, lambda _: 0.0, acceptance=0.0)
     experience = Experience(Economy(MAX_K, measured(world.pass_s), drafts_are_free=True))
     policies = adaptive(experience, 1)
-    assert usual(play(world, policies, 300).ks[-30:]) == 0
+    # A pass over two tokens takes as long as one over one: there is nothing in it for or against.
+    assert usual(play(world, policies, 300).ks[-30:]) <= 1
     world.acceptance = 0.9
     play(world, policies, 600)
     assert usual(play(world, policies, 50).ks) >= 3
