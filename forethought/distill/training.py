@@ -32,6 +32,9 @@ class TrainOptions:
     down; before that it is the first one alone. Later ones depend on the draft's own guesses."""
     later_weight: float = 0.5
     """Weight of each drafted position's loss, relative to that of the one before."""
+    acceptance_weight: float = 0.7
+    """What part of the loss is, in the last stretch, the logarithm of the acceptance that is
+    expected. The rest is the cross-entropy, which alone leads there while the draft is far off."""
     feature_weight: float = 0.3
     """Weight of the distance to the target's own features, in their standard deviations: what keeps
     the draft's guesses fit to take their place."""
@@ -129,9 +132,10 @@ class Trainer(Generic[DraftT]):
         batch = self._batches[step]
         is_late = step >= self._options.schedule.decay_start
         num_unrolled = self._options.num_unrolled if is_late and self.draft.feeds_back else 1
+        acceptance_weight = self._options.acceptance_weight if is_late else 0.0
         guesses = self.draft.steps(self._corpus, batch, num_unrolled)
         losses = [
-            self._loss(guess, batch, is_scored)
+            self._loss(guess, batch, is_scored, acceptance_weight)
             for guess, is_scored in zip(guesses, scored_by_step(batch, len(guesses)), strict=True)
         ]
         total = torch.stack(losses) @ torch.tensor(
@@ -146,9 +150,15 @@ class Trainer(Generic[DraftT]):
             step, float(losses[0].detach()), float(fit.overlap.mean()), float(fit.agreement.mean())
         )
 
-    def _loss(self, guess: torch.Tensor, batch: Batch, is_scored: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self,
+        guess: torch.Tensor,
+        batch: Batch,
+        is_scored: torch.Tensor,
+        acceptance_weight: float,
+    ) -> torch.Tensor:
         index, hidden = batch.index[is_scored], guess[is_scored]
-        loss = mean_loss(hidden, self.draft.head, self._corpus.top(index))
+        loss = mean_loss(hidden, self.draft.head, self._corpus.top(index), acceptance_weight)
         if self.draft.feeds_back and self._options.feature_weight:
             wanted = self._corpus.features[index].float() / self._deviation
             distance = functional.smooth_l1_loss(hidden / self._deviation, wanted)
