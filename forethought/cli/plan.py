@@ -188,16 +188,19 @@ def describe_drafting(options: PlanOptions) -> str:
 
 
 def _lookup_flags(options: PlanOptions) -> list[str]:
-    """What the orchestrator looks up, and from what match on it takes that for a good guess: one
-    of two tokens is right more often than counts, one of five than most models."""
+    """What the orchestrator looks up, and from what on it takes that for a good guess: a match of
+    two tokens is right more often than counts, one of five than most models. Where nobody guesses
+    after counts, even an unlikely guess is worth its place in the pass."""
     if not options.lookup:
         return []
-    min_match = 2 if options.proposer is None else 5
+    is_last = options.proposer is None
+    min_match = 2 if is_last else 5
     counts = options.counts if "counts" in options.lookup else None
     return _flags(
         lookup=",".join(options.lookup),
         suffix_min_match=min_match if "suffix" in options.lookup else None,
         counts_file=None if counts is None else str(counts.resolve()),
+        counts_first_min_prob=0.1 if is_last and counts is not None else None,
     )
 
 

@@ -13,6 +13,9 @@ A draft ends before the estimated probability that all of it stays falls below a
 guess that is the counted probability of the likeliest token, be it guessed or not: it is known
 before anything is drawn, and drawn guesses stay about as often (docs/benchmarks.md). A draft that
 ended where a token turned out badly would no longer have the q that it reports.
+
+The first guess may have a minimum of its own. A pass over two tokens takes hardly longer than one
+over one, so where nobody else would guess, an unlikely guess is better than none.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,16 +43,23 @@ class CountsProposer(LookupProposer):
         table: what was counted.
         min_prob: least estimated probability of a whole draft.
         max_sessions: most sessions open at a time.
+        first_min_prob: of a draft of one token; None is the same.
     """
 
     name = "counts"
 
     def __init__(
-        self, info: ModelInfo, table: CountsTable, min_prob: float, max_sessions: int = 256
+        self,
+        info: ModelInfo,
+        table: CountsTable,
+        min_prob: float,
+        max_sessions: int = 256,
+        first_min_prob: float | None = None,
     ) -> None:
         super().__init__(info, max_sessions)
         self.table = table
         self.min_prob = min_prob
+        self.first_min_prob = min_prob if first_min_prob is None else first_min_prob
 
     def new_session(self, opening: SessionOpen) -> "CountsSession":
         return CountsSession(self, opening)
@@ -62,6 +72,7 @@ class CountsSession(LookupSession):
         super().__init__(proposer, opening)
         self._table = proposer.table
         self._min_prob = proposer.min_prob
+        self._first_min_prob = proposer.first_min_prob
         self._sampling = opening.sampling
 
     def is_slow(self, request: SpeculateRound) -> bool:  # noqa: ARG002
@@ -74,20 +85,24 @@ class CountsSession(LookupSession):
 
     def guess(self, num_tokens: int, num_kept: int) -> Sequence[int]:  # noqa: ARG002
         """The likeliest path, as far as it is likely enough."""
-        return self._table.continuation(self._end(), num_tokens, self._min_prob)
+        text = self._end()
+        return self._table.continuation(text, num_tokens, self._min_prob) or (
+            self._table.continuation(text, min(num_tokens, 1), self._first_min_prob)
+        )
 
     def _drawn(self, request: SpeculateRound) -> Iterator[DraftedToken]:
         """A path that is drawn token after token."""
         randomness = KeyedRandomness(self._sampling.seed, request.round)
-        text, likelihood = self._end(), 1.0
+        text, likelihood, least = self._end(), 1.0, self._first_min_prob
         for position in range(request.position, request.position + request.num_speculative_tokens):
             found = self._table.distribution(text)
             if found is None:
                 return
             token_ids, counted = found
             likelihood *= counted[0]
-            if likelihood < self._min_prob:
+            if likelihood < least:
                 return
+            least = self._min_prob
             probs = _shaped(counted, self._sampling.temperature)
             if self.mode is VerificationMode.COUPLED:
                 drawn = coupled_guess(_chosen(token_ids, probs, position, randomness))

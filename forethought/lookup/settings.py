@@ -43,6 +43,13 @@ class LookupSettings(ProcessSettings):
         description="least estimated probability of a whole draft from counts; it ends before it "
         "falls below",
     )
+    counts_first_min_prob: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="the same of a draft of one token, where nobody guesses after counts; unset is "
+        "--counts-min-prob",
+    )
 
     @field_validator("ngram_max_match", "suffix_max_match")
     @classmethod
@@ -77,7 +84,13 @@ def make_lookup(
     if kind == CountsProposer.name:
         assert counts_file is not None  # the settings see to that
         table = read_counts(counts_file, info.vocabulary_fingerprint).table
-        return CountsProposer(info, table, settings.counts_min_prob, max_sessions)
+        return CountsProposer(
+            info,
+            table,
+            settings.counts_min_prob,
+            max_sessions,
+            first_min_prob=settings.counts_first_min_prob,
+        )
     if kind == NgramProposer.name:
         return NgramProposer(info, settings.ngram_min_match, settings.ngram_max_match, max_sessions)
     options = SuffixOptions(

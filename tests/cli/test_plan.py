@@ -306,6 +306,7 @@ def test_what_the_orchestrator_looks_up_needs_no_draft_tier():
     assert value_of(command, "--draft") == ""
     assert value_of(command, "--lookup") == "suffix,counts"
     assert value_of(command, "--suffix-min-match") == "2"
+    assert value_of(command, "--counts-first-min-prob") == "0.1"
     assert value_of(command, "--counts-file") == str(counts.resolve())
 
 
@@ -314,5 +315,6 @@ def test_before_a_draft_model_only_a_long_match_is_good_enough():
     command = command_of(plan, "orchestrator")
     assert value_of(command, "--lookup") == "suffix"
     assert value_of(command, "--suffix-min-match") == "5"
+    assert value_of(command, "--counts-first-min-prob") is None
     assert value_of(command, "--draft") == value_of(command_of(plan, "draft"), "--listen")
     assert value_of(command_of(plan, "draft"), "--counts-file") is None

@@ -116,6 +116,25 @@ async def test_where_a_drawn_draft_ends_does_not_depend_on_the_token_that_is_dra
             assert bool(draft.tokens) == has_guess
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_a_draft_of_one_token_may_have_a_minimum_of_its_own(temperature):
+    """Behind 0 and 1 the likeliest path is as likely as its first token, but for what the counts
+    keep back for tokens that were never seen."""
+    _, first = TABLE.guess([0, 1])
+    opening = replace(OPENING, sampling=SamplingParams(temperature=temperature, seed=5))
+
+    async def num_guesses(min_prob: float, first_min_prob: float | None) -> set[int]:
+        proposer = CountsProposer(INFO, TABLE, min_prob, first_min_prob=first_min_prob)
+        session = proposer.open(opening)
+        drafts = [await propose(session, SpeculateRound(n, 2, (), K)) for n in range(30)]
+        return {len(draft) for draft in drafts}
+
+    assert await num_guesses(first + 1e-6, None) == {0}
+    assert await num_guesses(first + 1e-6, first + 1e-6) == {0}
+    assert await num_guesses(first + 1e-6, first) == {1}
+    assert max(await num_guesses(0.0, first)) == K
+
+
 async def test_a_coupled_draft_is_what_a_target_with_these_counts_would_choose():
     token_ids, counted = TABLE.distribution([0, 1])
     probs = np.array(counted) / sum(counted)
