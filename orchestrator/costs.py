@@ -14,7 +14,7 @@ from forethought.tier import PassCost
 
 _LEAST_WEIGHT = 0.15
 """Of an observation, once a size has been seen often; the first one counts half."""
-_LEAST_WEIGHT_BESIDE_DRIFT = 0.03
+_LEAST_WEIGHT_BESIDE_DRIFT = 0.05
 """The same where a drift takes up what all sizes have in common."""
 _DRIFT_WEIGHT = 0.15
 _SEEN_TO_DRIFT = 6.0
@@ -24,7 +24,7 @@ _MAX_SURPRISE = 1.0
 
 
 class Drift:
-    """How much slower a machine is at this moment than it usually is.
+    """How much slower a machine was than it usually is, when it was seen last.
 
     Others may use it too, for seconds or for minutes. That is the same for things of all sizes,
     also for those that are not seen at the time.
@@ -40,11 +40,20 @@ class Correction:
     Args:
         prior: what to believe while nothing has been seen; None: that all is as expected.
         drift: of the machine; None: there is nothing that all sizes have in common.
+        tells_drift: whether these things say how fast the machine is. Those that may be slow for a
+            reason of their own do not.
     """
 
-    def __init__(self, prior: "Correction | None" = None, drift: Drift | None = None) -> None:
+    def __init__(
+        self,
+        prior: "Correction | None" = None,
+        drift: Drift | None = None,
+        *,
+        tells_drift: bool = False,
+    ) -> None:
         self._prior = prior
         self._drift = drift
+        self._tells_drift = tells_drift
         self._log_factors: dict[int, float] = {}
         self._num_seen: dict[int, float] = {}
 
@@ -62,7 +71,7 @@ class Correction:
         surprise = min(max(surprise, -_MAX_SURPRISE), _MAX_SURPRISE)
         seen = self._num_seen[size] = self._num_seen.get(size, 0.0) + weight
         least_weight = _LEAST_WEIGHT
-        if self._drift:
+        if self._drift and self._tells_drift:
             least_weight = _LEAST_WEIGHT_BESIDE_DRIFT
             if seen > _SEEN_TO_DRIFT:
                 self._drift.log_factor += weight * _DRIFT_WEIGHT * surprise
@@ -96,6 +105,7 @@ class PassCosts:
             seen.
         like: other passes of the same tier, to be taken for these until one has been seen.
         drift: of the machine, shared with its other passes.
+        tells_drift: whether these passes say how fast the machine is.
     """
 
     def __init__(
@@ -103,6 +113,8 @@ class PassCosts:
         measured: Sequence[PassCost],
         like: "PassCosts | None" = None,
         drift: Drift | None = None,
+        *,
+        tells_drift: bool = False,
     ) -> None:
         known = measured or (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
         self._sizes = [cost.num_tokens for cost in known]
@@ -110,6 +122,7 @@ class PassCosts:
         self._correction: Correction = Correction(
             like._correction if like else None,  # noqa: SLF001
             drift,
+            tells_drift=tells_drift,
         )
 
     def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:

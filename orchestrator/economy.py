@@ -81,6 +81,7 @@ class Place:
     stint: Stint
     expected: Expectation
     is_early: bool  # what went before is still under way
+    promise: float  # by what rounds were taken to cost then
 
 
 class Economy:
@@ -156,7 +157,7 @@ class Economy:
             self._num_held = 0
         stint = self._stint
         is_early = stint.num_rounds < len(self._members)
-        self._places[member] = Place(stint, expected, is_early)
+        self._places[member] = Place(stint, expected, is_early, stint.promise)
         stint.num_rounds += 1
         if not stint.k:
             return 0
@@ -203,9 +204,7 @@ class Economy:
         weight = 1 / num_members
         if stint.k:
             if not is_preparing:
-                level.speculative.observe(
-                    num_tokens, seconds / nominal_s, weight, stint.promise
-                )
+                level.speculative.observe(num_tokens, seconds / nominal_s, weight, place.promise)
             plain_s = nominal_s / level.plain.value if level.plain.num_rounds else nominal_s
             lost_s = weight * (seconds - num_tokens * plain_s)
             stint.lost_s += lost_s
@@ -240,7 +239,7 @@ class Economy:
         elif level.speculative.num_rounds >= _ROUNDS_TO_JUDGE and not self._pays(level, promise):
             self._give_up(stint, promise)
         elif stint.num_decisions > _DECISIONS_TO_COMPARE:
-            level.has_lost = False
+            level.has_lost = False  # it pays, and goes on once that is confirmed
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
             stint.k = best

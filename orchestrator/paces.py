@@ -70,7 +70,7 @@ class Level:
     loss_s: float = 0.0
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
     has_lost: bool = False
-    """Whether the last one has."""
+    """Whether the last attempt has lost."""
 
     @property
     def is_plain_known(self) -> bool:
@@ -106,8 +106,9 @@ class Levels:
     def known_gain(self, num_sessions: float, promise: float) -> float | None:
         """Of speculation at a load, as far as it was seen; None if nothing says anything.
 
-        At the load itself it is the part of what costs promise now that was kept before. A busier deployment has less to spare. So what gained at a greater load will gain here, and
-        what did not gain at a smaller one will not gain here either.
+        At the load itself it is the part of what costs promise now that was kept before. A busier
+        deployment has less to spare. So what gained at a greater load will gain here, and what did
+        not gain at a smaller one will not gain here either.
         """
         index = _index(num_sessions)
         if index in self._levels and self._levels[index].gain is not None:

@@ -41,7 +41,8 @@ class RoundCosts:
         self.drafts_are_free = drafts_are_free
         self._nominal_passes = PassCosts(target_costs)
         self._drift = Drift()
-        plain_passes = PassCosts(target_costs, drift=self._drift)
+        # What slows passes down beside drafts may be the drafts.
+        plain_passes = PassCosts(target_costs, drift=self._drift, tells_drift=True)
         beside_drafts = PassCosts(target_costs, like=plain_passes, drift=self._drift)
         self._passes = {False: plain_passes, True: beside_drafts}
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
