@@ -229,8 +229,8 @@ class Economy:
         stint, level = self._stint, self._levels.at(len(self._members))
         stint.num_decisions += 1
         if stint.k and stint.level is not level and stint.lost_s > 0:
-            # The load changes before it was judged.
-            stint.level.has_lost = True
+            # The load changes before it was judged. What is known of the old one stays.
+            stint.level.has_lost = stint.level.has_lost or stint.level.gain is None
             stint.level.loss_s = max(stint.level.loss_s, stint.lost_s)
         if self.costs.drafts_are_free:
             self._decide_by_costs(level, best, promise)
