@@ -33,8 +33,8 @@ class TrainOptions:
     later_weight: float = 0.5
     """Weight of each drafted position's loss, relative to that of the one before."""
     acceptance_weight: float = 0.7
-    """What part of the loss is, in the last stretch, the logarithm of the acceptance that is
-    expected. The rest is the cross-entropy, which alone leads there while the draft is far off."""
+    """What part of the loss is, in the last stretch, minus the logarithm of the acceptance that is
+    expected. The rest, and all of it before, is the cross-entropy."""
     feature_weight: float = 0.3
     """Weight of the distance to the target's own features, in their standard deviations: what keeps
     the draft's guesses fit to take their place."""
