@@ -14,7 +14,7 @@ loss may be
 
     - log of the sum over S of min(p, q)
 
-the logarithm of the share of guesses that rejection sampling accepts.
+minus the logarithm of the share of guesses that rejection sampling accepts.
 
 The gradient is computed with the loss, for some rows at a time: what is kept of a row of logits are
 the numbers that go back through the head. Nothing as large as the logits of a batch ever exists.
