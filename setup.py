@@ -9,6 +9,8 @@ import platform
 from setuptools import Extension, setup
 
 FLAGS = ["-O3", "-std=gnu11", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+SOURCES = ("groups", "kernels", "layers", "rows", "steps")
+HEADERS = ("groups", "layers", "rows", "steps", "vectors")
 KINDS = {"default": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx2"] = ["-march=x86-64-v3"]
@@ -19,8 +21,8 @@ setup(
     ext_modules=[
         Extension(
             f"forethought.engine._kernels_{kind}",
-            [f"forethought/engine/{name}.c" for name in ("kernels", "groups", "rows")],
-            depends=[f"forethought/engine/{name}.h" for name in ("groups", "rows", "vectors")],
+            [f"forethought/engine/{name}.c" for name in SOURCES],
+            depends=[f"forethought/engine/{name}.h" for name in HEADERS],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

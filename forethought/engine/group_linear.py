@@ -8,13 +8,12 @@ blocks of 4 tokens, and is vectorised for bfloat16 only (in float32 it takes 30 
 
 import torch
 
-from forethought.engine import kernels
 from forethought.engine.linear import Linear
+from forethought.engine.tile_linear import TileLinear, Tiles, empty_tiles, put_in_tiles, tile_bytes
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 _TILE_ROWS = 16
 _LARGEST_EXPONENT = 15  # of a float16, as frexp counts
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def int4_linear(groups: Int4Groups, bias: torch.Tensor | None = None) -> Linear | None:
@@ -26,8 +25,8 @@ def int4_linear(groups: Int4Groups, bias: torch.Tensor | None = None) -> Linear 
     return None
 
 
-class GroupLinear:
-    """float32 sums of exact products, rounded once.
+class GroupLinear(TileLinear):
+    """Sums of exact products.
 
     Args:
         groups: the matrix.
@@ -36,7 +35,7 @@ class GroupLinear:
         result_dtype: of what comes out, if it is another.
     """
 
-    __slots__ = ("_bias", "_matrix", "_result_dtype", "_tiles", "dtype", "num_inputs")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -45,38 +44,7 @@ class GroupLinear:
         dtype: torch.dtype = torch.bfloat16,
         result_dtype: torch.dtype | None = None,
     ) -> None:
-        num_rows, self.num_inputs = groups.values.shape
-        self.dtype = dtype
-        self._result_dtype = result_dtype or dtype
-        unit = _unit_of(groups)
-        self._tiles = _tiles_of(groups, unit)  # [N / 16, rounded up, K / 32, bytes]
-        self._bias = None if bias is None else bias.float().contiguous()  # [N]
-        self._matrix = (
-            4 if isinstance(groups, Int4Groups) else 8,
-            self._tiles.data_ptr(),
-            unit,
-            0 if self._bias is None else self._bias.data_ptr(),
-            num_rows,
-            self.num_inputs,
-        )
-
-    @staticmethod
-    def is_supported() -> bool:
-        """Whether the kernel is there."""
-        return kernels.are_built
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.contiguous()
-        y = x.new_empty(len(x), self._matrix[4], dtype=self._result_dtype)
-        kernels.native.multiply(
-            *self._matrix,
-            x.data_ptr(),
-            _DTYPES[self.dtype],
-            y.data_ptr(),
-            _DTYPES[self._result_dtype],
-            len(x),
-        )
-        return y
+        super().__init__(_tiles_of(groups), bias, dtype, result_dtype)
 
 
 def _factors_of(groups: Int4Groups | Int8Groups) -> torch.Tensor:
@@ -93,27 +61,26 @@ def _unit_of(groups: Int4Groups | Int8Groups) -> float:
     return float(2.0 ** (torch.frexp(largest).exponent - _LARGEST_EXPONENT))
 
 
-def _tiles_of(groups: Int4Groups | Int8Groups, unit: float) -> torch.Tensor:
+def _tiles_of(groups: Int4Groups | Int8Groups) -> Tiles:
     """`Tile4` or `Tile8` of groups.h: what is side by side in them of each row, four or two bytes,
     alternates with that of the other rows."""
-    num_rows, num_groups = groups.scales.shape
+    num_rows, num_columns = groups.values.shape
+    num_groups = num_columns // GROUP_SIZE
     values = groups.values.view(num_rows, num_groups, GROUP_SIZE)
     if isinstance(groups, Int4Groups):
         halves = values.view(num_rows, num_groups, 2, GROUP_SIZE // 2)
         items = (halves[:, :, 0] | halves[:, :, 1] << 4).view(torch.int32)  # [N, K / 32, 4]
     else:
         items = values.view(torch.int16)  # [N, K / 32, 16]
+    unit = _unit_of(groups)
     parts = (items, (_factors_of(groups) / unit).half())
-    sizes = [_TILE_ROWS * part.element_size() * part.shape[-1] for part in parts]
-    num_blocks = -(-num_rows // _TILE_ROWS)
+    sizes = [tile_bytes(part) for part in parts]
     # Before all that is temporary, so that no holes are left between what stays.
-    tiles = torch.zeros(num_blocks, num_groups, sum(sizes), dtype=torch.uint8)
-    for part, place in zip(parts, torch.split(tiles, sizes, dim=-1), strict=True):
-        missing = part.new_zeros(-num_rows % _TILE_ROWS, *part.shape[1:])
-        rows = torch.cat([part, missing]) if len(missing) else part
-        blocks = rows.view(num_blocks, _TILE_ROWS, num_groups, -1).permute(0, 2, 3, 1)
-        place.view(part.dtype).view(blocks.shape).copy_(blocks)
-    return tiles
+    memory = empty_tiles(num_rows, num_columns, sum(sizes))
+    for part, place in zip(parts, torch.split(memory, sizes, dim=-1), strict=True):
+        put_in_tiles(place, part)
+    num_bits = 4 if isinstance(groups, Int4Groups) else 8
+    return Tiles(memory, num_bits, num_rows, num_columns, unit)
 
 
 class Int4PackLinear:

@@ -1,8 +1,8 @@
-/* Products with matrices of small whole numbers in groups that share their factors, on a CPU.
+/* Products with matrices of small whole numbers in groups that share their factors, or of bfloat16, on a CPU.
  *
  * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are whole
- * numbers that bfloat16 holds exactly, and the factors are float16, as ggml stores them. So nothing
- * is rounded but float32 sums and the result.
+ * numbers that bfloat16 holds exactly, and the factors are float16, as ggml stores them; those of
+ * bfloat16 have no factors. So nothing is rounded but float32 sums and the result.
  *
  * A vector holds one number of each of some rows. What is taken out of a tile is used for up to 8 or
  * 16 tokens at once, so that more tokens cost their multiplications and little else. With few tokens
@@ -32,11 +32,12 @@ typedef int16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
 /* How the products of a group are computed: in float32, or in pairs of bfloat16 whose products a
  * vector instruction adds up in float32, where there is one. */
-typedef enum { FLOATS_4, FLOATS_8, PAIRS_4, PAIRS_8 } Way;
+typedef enum { FLOATS_4, FLOATS_8, FLOATS_16, PAIRS_4, PAIRS_8, PAIRS_16 } Way;
 
 #define NUMBER_SIZE(way) ((way) >= PAIRS_4 ? sizeof(uint16_t) : sizeof(float))
 #define HAS_MINIMUMS(way) ((way) == FLOATS_4 || (way) == PAIRS_4)
-#define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : sizeof(Tile8))
+#define HAS_SCALES(way) ((way) != FLOATS_16 && (way) != PAIRS_16)
+#define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : HAS_SCALES(way) ? sizeof(Tile8) : sizeof(Tile16))
 
 /* `dot` adds to the dots of each token the products of a group's values with its numbers of x; of
  * those `order` made the order in which the values come out of a tile. */
@@ -83,6 +84,12 @@ INLINE void dot_pairs_8(const Tile8 *tile, const uint16_t *x, Lanes *dots, int t
     }
 }
 
+INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++)
+        add_pairs((__m512bh)_mm512_loadu_si512(tile->pairs[n]), x, n, dots, tokens);
+}
+
 #endif
 
 INLINE void add_floats(Lanes numbers, const float *x, int n, Lanes *dots, int tokens) {
@@ -109,10 +116,19 @@ INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Lanes *do
     }
 }
 
+INLINE void dot_floats_16(const Tile16 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++) {
+        Words pairs = *(const Words *)(tile->pairs[n] + lane);
+        add_floats((Lanes)(pairs << 16), x, 2 * n, dots, tokens);
+        add_floats((Lanes)(pairs & (int32_t)0xffff0000), x, 2 * n + 1, dots, tokens);
+    }
+}
+
 INLINE void order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
     size_t column[GROUP];
     for (size_t i = 0; i < GROUP; i++) column[i] = way == FLOATS_4 ? 4 * (i / 8) + i % 8 / 2 + 16 * (i % 2) : i;
-    if (way == PAIRS_8) {
+    if (way == PAIRS_8 || way == PAIRS_16) {
         memcpy(to, (const uint16_t *)x + place, GROUP * sizeof(uint16_t));
 #if defined(__AVX512BF16__)
     } else if (way == PAIRS_4) {
@@ -126,9 +142,11 @@ INLINE void order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
 INLINE void dot(Way way, const char *tile, long lane, const void *x, Lanes *dots, int tokens) {
     if (way == FLOATS_4) dot_floats_4((const Tile4 *)tile, lane, x, dots, tokens);
     if (way == FLOATS_8) dot_floats_8((const Tile8 *)tile, lane, x, dots, tokens);
+    if (way == FLOATS_16) dot_floats_16((const Tile16 *)tile, lane, x, dots, tokens);
 #if defined(__AVX512BF16__)
     if (way == PAIRS_4) dot_pairs_4((const Tile4 *)tile, x, dots, tokens);
     if (way == PAIRS_8) dot_pairs_8((const Tile8 *)tile, x, dots, tokens);
+    if (way == PAIRS_16) dot_pairs_16((const Tile16 *)tile, x, dots, tokens);
 #endif
 }
 
@@ -181,9 +199,13 @@ INLINE void multiply_lanes(Way way, const char *tiles, long groups, long lane, T
             Lanes minimums = widen_float16(((const Tile4 *)tiles)->minimums + lane);
             for (int t = 0; t < tokens; t++) totals[t] += minimums * x.sums[g * tokens + t];
         }
-        Lanes scales = widen_float16(
-            (HAS_MINIMUMS(way) ? ((const Tile4 *)tiles)->scales : ((const Tile8 *)tiles)->scales) + lane);
-        for (int t = 0; t < tokens; t++) totals[t] += scales * dots[t];
+        if (HAS_SCALES(way)) {
+            Lanes scales = widen_float16(
+                (HAS_MINIMUMS(way) ? ((const Tile4 *)tiles)->scales : ((const Tile8 *)tiles)->scales) + lane);
+            for (int t = 0; t < tokens; t++) totals[t] += scales * dots[t];
+        } else {
+            for (int t = 0; t < tokens; t++) totals[t] += dots[t];
+        }
     }
     for (int t = 0; t < tokens; t++) *(Lanes *)(sums[t] + lane) = totals[t];
 }
@@ -227,14 +249,16 @@ KERNEL(FLOATS_8, floats_8, 8, EIGHT_LOOPS(FLOATS_8, 0));
 #if defined(__AVX512BF16__)
 KERNEL(PAIRS_4, pairs_4, 16, EIGHT_LOOPS(PAIRS_4, 0); EIGHT_LOOPS(PAIRS_4, 8));
 KERNEL(PAIRS_8, pairs_8, 16, EIGHT_LOOPS(PAIRS_8, 0); EIGHT_LOOPS(PAIRS_8, 8));
+KERNEL(PAIRS_16, pairs_16, 16, EIGHT_LOOPS(PAIRS_16, 0); EIGHT_LOOPS(PAIRS_16, 8));
 static const Kernel *kernel_for(int bits, Dtype dtype) {
-    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &pairs_4 : &pairs_8;
+    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &pairs_4 : bits == 8 ? &pairs_8 : &pairs_16;
 }
 #else
 KERNEL(FLOATS_4, floats_4, 8, EIGHT_LOOPS(FLOATS_4, 0));
+KERNEL(FLOATS_16, floats_16, 8, EIGHT_LOOPS(FLOATS_16, 0));
 static const Kernel *kernel_for(int bits, Dtype dtype) {
     (void)dtype;
-    return bits == 4 ? &floats_4 : &floats_8;
+    return bits == 4 ? &floats_4 : bits == 8 ? &floats_8 : &floats_16;
 }
 #endif
 

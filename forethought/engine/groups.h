@@ -22,9 +22,14 @@ typedef struct {
     uint16_t scales[TILE_ROWS];             /* float16 */
 } Tile8;
 
+/* The same of weights in bfloat16, as they are. */
+typedef struct {
+    uint32_t pairs[GROUP / 2][TILE_ROWS]; /* two neighbours of each row, the first in the lower half */
+} Tile16;
+
 /* N rows and K columns, a multiple of 32. */
 typedef struct {
-    int bits;          /* 4 or 8 */
+    int bits;          /* 4, 8 or 16 */
     const void *tiles; /* [N / 16, rounded up, K / 32] */
     float unit;        /* of scales and minimums */
     const float *bias; /* [N] or NULL */

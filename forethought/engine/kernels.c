@@ -1,294 +1,15 @@
-/* What stands between the products of a decoder, on a CPU.
+/* The door to Python of all that is written in C.
  *
- * A pass over a few tokens of a small model is hundreds of small operations. As tensor operations
- * each costs some microseconds before any work, and attention has to gather its keys and values
- * from their blocks first. Here each step between two products is one call.
- *
- * The module knows no tensors: callers pass addresses, and vouch for what lies there. Activations
- * are float32 or bfloat16 (as the neighbouring product wants them), keys and values as their pool
- * has them. All arithmetic is float32.
- *
- * Letters: T tokens, N width, H query heads, J key-value heads, D head size (a multiple of 16).
- * A block of the pool holds 16 tokens: its keys are [J, D, 16], so that one vector holds one number
- * of 16 keys; its values are [J, 16, D]. See kv_pool.py.
- *
- * Threads are those of OpenMP, which torch has started already. What a thread computes never
- * depends on how many there are.
+ * It knows no tensors: callers pass addresses, and vouch for what lies there.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "groups.h"
+#include "layers.h"
 #include "rows.h"
-#include "vectors.h"
-
-#define CHUNK 128 /* keys that one piece of work attends to */
-#define ROWS 4    /* queries that share what is read */
-
-/* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
-static void norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
-                float eps) {
-    float sum = 0;
-    if (delta) {
-#pragma omp simd
-        for (long i = 0; i < n; i++) x[i] += load_one(delta, i, dtype);
-    }
-#pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < n; i++) sum += x[i] * x[i];
-    float factor = 1.0f / sqrtf(sum / (float)n + eps);
-#pragma omp simd
-    for (long i = 0; i < n; i++) store_one(y, i, dtype, x[i] * factor * weight[i]);
-}
-
-/* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]; N is a multiple of 16. */
-static void gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
-    for (long i = 0; i < n; i += BLOCK) {
-        Vec gate = load(gate_up, (size_t)i, dtype), up = load(gate_up, (size_t)(n + i), dtype);
-        Ints is_negative = gate < 0.0f;
-        Vec size = (Vec)((Ints)gate & 0x7fffffff);
-        Vec power = exp_of_negative(-size); /* e^-|g|: a sigmoid without overflow */
-        Vec one = (Vec){0} + 1.0f;
-        Vec above = (Vec)(((Ints)power & is_negative) | ((Ints)one & ~is_negative));
-        store(y, (size_t)i, dtype, gate * above / (1.0f + power) * up);
-    }
-}
-
-typedef struct {
-    long num_heads, num_kv_heads, head_dim;
-    Dtype dtype, kv_dtype;
-    const void *qkv;         /* [T, (H + 2 J) D], numbers that rotate together side by side */
-    const float *rotation;   /* [T, D]: cosine and sine of each pair */
-    const float *norm;       /* [H + J, D] weights of q and k norms, or none */
-    float eps, scale;        /* of the norms; of the scores */
-    const int64_t *slots;    /* [T]: where in the pool each token goes */
-    float *queries;          /* [T, H, D] to fill */
-    char *keys, *values;     /* a layer of the pool */
-} Rope;
-
-/* One token: q, k and v from their product, rotated, q to its buffer, k and v to the pool. */
-static void rotate_token(const Rope *rope, long token) {
-    long dim = rope->head_dim, heads = rope->num_heads, kv_heads = rope->num_kv_heads;
-    const float *turn = rope->rotation + token * dim;
-    size_t row = (size_t)token * (size_t)((heads + 2 * kv_heads) * dim);
-    size_t block = (size_t)(rope->slots[token] / BLOCK), place = (size_t)(rope->slots[token] % BLOCK);
-    float head[1024];
-    for (long h = 0; h < heads + 2 * kv_heads; h++) {
-        for (long d = 0; d < dim; d++) head[d] = load_one(rope->qkv, row + (size_t)(h * dim + d), rope->dtype);
-        if (h < heads + kv_heads) {
-            if (rope->norm) {
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (long d = 0; d < dim; d++) sum += head[d] * head[d];
-                float factor = 1.0f / sqrtf(sum / (float)dim + rope->eps);
-                for (long d = 0; d < dim; d++) head[d] *= factor * rope->norm[h * dim + d];
-            }
-            for (long d = 0; d < dim; d += 2) {
-                float a = head[d], b = head[d + 1];
-                head[d] = a * turn[d] - b * turn[d + 1];
-                head[d + 1] = a * turn[d + 1] + b * turn[d];
-            }
-        }
-        if (h < heads) {
-            float *query = rope->queries + (token * heads + h) * dim;
-            for (long d = 0; d < dim; d++) query[d] = head[d] * rope->scale;
-        } else if (h < heads + kv_heads) {
-            size_t start = (block * (size_t)kv_heads + (size_t)(h - heads)) * (size_t)dim * BLOCK;
-            for (long d = 0; d < dim; d++)
-                store_one(rope->keys, start + (size_t)d * BLOCK + place, rope->kv_dtype, head[d]);
-        } else {
-            size_t start = ((block * (size_t)kv_heads + (size_t)(h - heads - kv_heads)) * BLOCK + place) * (size_t)dim;
-            for (long d = 0; d < dim; d++) store_one(rope->values, start + (size_t)d, rope->kv_dtype, head[d]);
-        }
-    }
-}
-
-typedef struct {
-    long num_heads, num_kv_heads, head_dim;
-    Dtype dtype, kv_dtype;
-    const float *queries;       /* [T, H, D], scaled */
-    const char *keys, *values;  /* a layer of the pool */
-    const int32_t *positions;   /* [T] */
-    long window;                /* latest tokens seen, itself included; 0 is all */
-} Attention;
-
-/* What a chunk of keys makes of a query: its largest score, sum of e^(score - largest), and the
- * values weighted by it. Pieces are put together by `merge_row`. */
-typedef struct {
-    float largest, sum;
-} Part;
-
-/* The queries [first, first + count) x G heads of one key-value head against one chunk of keys.
- * parts: of each query; mixed: [queries, D]. Queries are numbered token by token. */
-static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count,
-                    long chunk, Part *parts, float *mixed) {
-    long dim = a->head_dim, group = a->num_heads / a->num_kv_heads, num_queries = count * group;
-    long last = a->positions[first + count - 1];
-    long start = chunk * CHUNK, end = start + CHUNK <= last + 1 ? start + CHUNK : last + 1;
-    long num_blocks = (end - start + BLOCK - 1) / BLOCK;
-    size_t stride = (size_t)(a->num_kv_heads * dim * BLOCK), head = (size_t)(kv_head * dim * BLOCK);
-    Dtype dtype = a->kv_dtype;
-    Vec none = {0};
-
-    for (long from = 0; from < num_queries; from += ROWS) {
-        long rows = num_queries - from < ROWS ? num_queries - from : ROWS;
-        const float *query[ROWS];
-        long position[ROWS];
-        for (long r = 0; r < ROWS; r++) {
-            long q = from + (r < rows ? r : 0), token = first + q / group;
-            query[r] = a->queries + (token * a->num_heads + kv_head * group + q % group) * dim;
-            position[r] = a->positions[token];
-        }
-        float scores[ROWS][CHUNK] __attribute__((aligned(64)));
-        for (long b = 0; b < num_blocks; b++) {
-            const char *keys = a->keys + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
-            Vec even[ROWS] = {none, none, none, none}, odd[ROWS] = {none, none, none, none};
-            if (rows == 1) {
-                for (long d = 0; d < dim; d += 2) {
-                    even[0] += load(keys, (size_t)d * BLOCK, dtype) * query[0][d];
-                    odd[0] += load(keys, (size_t)(d + 1) * BLOCK, dtype) * query[0][d + 1];
-                }
-            } else {
-                for (long d = 0; d < dim; d += 2) {
-                    Vec key = load(keys, (size_t)d * BLOCK, dtype), next = load(keys, (size_t)(d + 1) * BLOCK, dtype);
-                    for (int r = 0; r < ROWS; r++) {
-                        even[r] += key * query[r][d];
-                        odd[r] += next * query[r][d + 1];
-                    }
-                }
-            }
-            for (int r = 0; r < ROWS; r++) *(Vec *)&scores[r][b * BLOCK] = even[r] + odd[r];
-        }
-        for (long r = 0; r < rows; r++) {
-            long seen = position[r] + 1 - start, hidden = 0;
-            if (a->window) hidden = position[r] + 1 - a->window - start;
-            if (seen > num_blocks * BLOCK) seen = num_blocks * BLOCK;
-            if (hidden < 0) hidden = 0;
-            float *own = scores[r];
-            for (long t = 0; t < hidden && t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
-            for (long t = seen < 0 ? 0 : seen; t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
-            Vec most = *(Vec *)own, sum = none;
-            for (long t = BLOCK; t < num_blocks * BLOCK; t += BLOCK) {
-                Vec other = *(Vec *)(own + t);
-                Ints is_more = other > most;
-                most = (Vec)(((Ints)other & is_more) | ((Ints)most & ~is_more));
-            }
-            float largest = most[0];
-            for (int i = 1; i < BLOCK; i++) largest = most[i] > largest ? most[i] : largest;
-            /* Nothing seen: weights of 0, where -inf less -inf would be no number. */
-            Vec shift = none + (largest == -INFINITY ? 0 : largest);
-            for (long t = 0; t < num_blocks * BLOCK; t += BLOCK) {
-                Vec weights = exp_of_negative(*(Vec *)(own + t) - shift);
-                *(Vec *)(own + t) = weights;
-                sum += weights;
-            }
-            parts[from + r] = (Part){largest, sum_of(sum)};
-        }
-        for (long r = rows; r < ROWS; r++) memset(scores[r], 0, sizeof scores[r]);
-        for (long d = 0; d < dim; d += BLOCK) {
-            Vec sum[ROWS] = {none, none, none, none};
-            for (long b = 0; b < num_blocks; b++) {
-                const char *values = a->values + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
-                /* Slots beyond the last token were never written, and may hold anything. */
-                long tokens = end - start - b * BLOCK < BLOCK ? end - start - b * BLOCK : BLOCK;
-                for (long t = 0; t < tokens; t++) {
-                    Vec value = load(values, (size_t)(t * dim + d), dtype);
-                    for (int r = 0; r < ROWS; r++) sum[r] += value * scores[r][b * BLOCK + t];
-                }
-            }
-            for (long r = 0; r < rows; r++) *(Vec *)&mixed[(from + r) * dim + d] = sum[r];
-        }
-    }
-}
-
-/* The chunks of one query put together: [chunks, stride, D] -> [D]. */
-static void merge_row(const Part *parts, const float *mixed, long num_chunks, long stride, long dim,
-                 void *out, size_t place, Dtype dtype) {
-    float largest = -INFINITY, sum = 0;
-    for (long c = 0; c < num_chunks; c++)
-        largest = parts[c * stride].largest > largest ? parts[c * stride].largest : largest;
-    float weights[num_chunks];
-    for (long c = 0; c < num_chunks; c++) {
-        Part part = parts[c * stride];
-        weights[c] = part.sum == 0 ? 0 : expf(part.largest - largest);
-        sum += part.sum * weights[c];
-    }
-    for (long d = 0; d < dim; d++) {
-        float total = 0;
-        for (long c = 0; c < num_chunks; c++) total += mixed[c * stride * dim + d] * weights[c];
-        store_one(out, place + (size_t)d, dtype, total / sum);
-    }
-}
-
-/* From here on: work shared out to threads, and the door to Python. */
-
-static void norm(char *x, const char *delta, const float *weight, char *y, Dtype dtype, long rows,
-                 long n, float eps) {
-#pragma omp parallel for if (rows * n > PARALLEL_FROM)
-    for (long r = 0; r < rows; r++)
-        norm_row((float *)x + r * n, delta ? delta + (size_t)(r * n) * size_of(dtype) : NULL, weight,
-                 y + (size_t)(r * n) * size_of(dtype), dtype, n, eps);
-}
-
-static void gate(const char *gate_up, char *y, Dtype dtype, long rows, long n) {
-#pragma omp parallel for if (rows * n > PARALLEL_FROM)
-    for (long r = 0; r < rows; r++)
-        gate_row(gate_up + (size_t)(2 * r * n) * size_of(dtype), y + (size_t)(r * n) * size_of(dtype), dtype, n);
-}
-
-static void rotate(const Rope *rope, long tokens) {
-#pragma omp parallel for if (tokens * (rope->num_heads + 2 * rope->num_kv_heads) * rope->head_dim > PARALLEL_FROM)
-    for (long t = 0; t < tokens; t++) rotate_token(rope, t);
-}
-
-/* All sequences of a pass. starts: [S + 1] first token of each. tables: [S, width] block ids. */
-static int attend(Attention a, const int32_t *starts, const int32_t *tables, long num_sequences,
-                  long width, char *out) {
-    long group = a.num_heads / a.num_kv_heads, num_items = 0, num_parts = 0;
-    long *items = malloc(sizeof(long) * (size_t)(num_sequences + 1) * 2), *parts_of = items + num_sequences + 1;
-    if (!items) return -1;
-    for (long s = 0; s < num_sequences; s++) {
-        long count = starts[s + 1] - starts[s], chunks = a.positions[starts[s + 1] - 1] / CHUNK + 1;
-        items[s] = num_items;
-        parts_of[s] = num_parts;
-        num_items += chunks * a.num_kv_heads;
-        num_parts += chunks * a.num_heads * count;
-    }
-    items[num_sequences] = num_items;
-    Part *parts = malloc(sizeof(Part) * (size_t)num_parts);
-    float *mixed = malloc(sizeof(float) * (size_t)(num_parts * a.head_dim));
-    if (!parts || !mixed) {
-        free(items), free(parts), free(mixed);
-        return -1;
-    }
-#pragma omp parallel
-    {
-        /* Parts of a sequence: [J, chunks, count * group]. */
-#pragma omp for schedule(dynamic)
-        for (long i = 0; i < num_items; i++) {
-            long s = 0;
-            while (items[s + 1] <= i) s++;
-            long count = starts[s + 1] - starts[s], chunks = (items[s + 1] - items[s]) / a.num_kv_heads;
-            long kv_head = (i - items[s]) / chunks, chunk = (i - items[s]) % chunks;
-            long part = parts_of[s] + (kv_head * chunks + chunk) * count * group;
-            attend_chunk(&a, tables + s * width, kv_head, starts[s], count, chunk, parts + part,
-                         mixed + part * a.head_dim);
-        }
-#pragma omp for
-        for (long s = 0; s < num_sequences; s++) {
-            long count = starts[s + 1] - starts[s], chunks = (items[s + 1] - items[s]) / a.num_kv_heads;
-            for (long q = 0; q < count * a.num_heads; q++) {
-                long kv_head = q / (count * group), query = q % (count * group);
-                long token = starts[s] + query / group, head = kv_head * group + query % group;
-                long part = parts_of[s] + kv_head * chunks * count * group + query;
-                merge_row(parts + part, mixed + part * a.head_dim, chunks, count * group, a.head_dim, out,
-                          (size_t)((token * a.num_heads + head) * a.head_dim), a.dtype);
-            }
-        }
-    }
-    free(items), free(parts), free(mixed);
-    return 0;
-}
+#include "steps.h"
 
 typedef union {
     long long whole;
@@ -329,6 +50,13 @@ static PyObject *py_gate(PyObject *module, PyObject *const *objects, Py_ssize_t 
     Py_RETURN_NONE;
 }
 
+static PyObject *py_turn(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(6);
+    turn((const int32_t *)args[0].address, (const float *)args[1].address, (float)args[2].real,
+         (float *)args[3].address, (long)args[4].whole, (long)args[5].whole);
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_rotate(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
     TAKE(15);
     Rope rope = {
@@ -357,16 +85,82 @@ static PyObject *py_attend(PyObject *module, PyObject *const *objects, Py_ssize_
     Py_RETURN_NONE;
 }
 
-static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
-    TAKE(11);
-    GroupMatrix matrix = {
+static GroupMatrix matrix_of(const Argument *args) {
+    return (GroupMatrix){
         .bits = (int)args[0].whole, .tiles = args[1].address, .unit = (float)args[2].real,
         .bias = (const float *)args[3].address, .n = (long)args[4].whole, .k = (long)args[5].whole,
     };
+}
+
+static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(11);
+    GroupMatrix matrix = matrix_of(args);
     int status;
     Py_BEGIN_ALLOW_THREADS
     status = multiply_groups(&matrix, args[6].address, (Dtype)args[7].whole, args[8].address, (Dtype)args[9].whole,
                              (long)args[10].whole);
+    Py_END_ALLOW_THREADS
+    if (status < 0) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static void free_stack(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, NULL)); }
+
+#define NUM_OF_MATRIX 6
+#define NUM_OF_LAYER (8 + 4 * NUM_OF_MATRIX)
+
+static int take_layer(PyObject *numbers, Layer *layer) {
+    Argument args[NUM_OF_LAYER];
+    if (!PyTuple_Check(numbers)) {
+        PyErr_SetString(PyExc_TypeError, "a layer is a tuple of numbers");
+        return -1;
+    }
+    if (take(((PyTupleObject *)numbers)->ob_item, PyTuple_GET_SIZE(numbers), args, NUM_OF_LAYER)) return -1;
+    *layer = (Layer){
+        .attention_norm = (const float *)args[0].address, .mlp_norm = (const float *)args[1].address,
+        .qk_norm = (const float *)args[2].address, .eps = (float)args[3].real, .qk_eps = (float)args[4].real,
+        .window = (long)args[5].whole, .keys = args[6].address, .values = args[7].address,
+        .qkv = matrix_of(args + 8), .out = matrix_of(args + 8 + NUM_OF_MATRIX),
+        .gate_up = matrix_of(args + 8 + 2 * NUM_OF_MATRIX), .down = matrix_of(args + 8 + 3 * NUM_OF_MATRIX),
+    };
+    return 0;
+}
+
+static PyObject *py_stack(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    Py_ssize_t num_layers = given < 7 ? 0 : given - 7;
+    (void)module;
+    Argument args[7];
+    if (take(objects, given - num_layers, args, 7)) return NULL;
+    Stack *stack = malloc(sizeof(Stack) + sizeof(Layer) * (size_t)num_layers);
+    if (!stack) return PyErr_NoMemory();
+    *stack = (Stack){
+        .num_heads = (long)args[0].whole, .num_kv_heads = (long)args[1].whole, .head_dim = (long)args[2].whole,
+        .hidden_size = (long)args[3].whole, .intermediate_size = (long)args[4].whole,
+        .dtype = (Dtype)args[5].whole, .kv_dtype = (Dtype)args[6].whole, .num_layers = (long)num_layers,
+    };
+    for (Py_ssize_t i = 0; i < num_layers; i++)
+        if (take_layer(objects[7 + i], &stack->layers[i])) {
+            free(stack);
+            return NULL;
+        }
+    return PyCapsule_New(stack, NULL, free_stack);
+}
+
+static PyObject *py_run_layers(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    if (given < 1) return PyErr_Format(PyExc_TypeError, "no layers are given");
+    const Stack *stack = PyCapsule_GetPointer(*objects, NULL);
+    if (!stack) return NULL;
+    objects++, given--;
+    TAKE(11);
+    Pass pass = {
+        .num_tokens = (long)args[0].whole, .rotation = (const float *)args[1].address,
+        .positions = (const int32_t *)args[2].address, .slots = (const int64_t *)args[3].address,
+        .starts = (const int32_t *)args[4].address, .tables = (const int32_t *)args[5].address,
+        .num_sequences = (long)args[6].whole, .width = (long)args[7].whole,
+    };
+    int status;
+    Py_BEGIN_ALLOW_THREADS
+    status = run_layers(stack, &pass, args[8].address, args[9].address, args[10].address);
     Py_END_ALLOW_THREADS
     if (status < 0) return PyErr_NoMemory();
     Py_RETURN_NONE;
@@ -422,6 +216,8 @@ static PyMethodDef methods[] = {
     {"norm", (PyCFunction)(void (*)(void))py_norm, METH_FASTCALL,
      "norm(x, delta, weight, y, dtype, rows, n, eps)"},
     {"gate", (PyCFunction)(void (*)(void))py_gate, METH_FASTCALL, "gate(gate_up, y, dtype, rows, n)"},
+    {"turn", (PyCFunction)(void (*)(void))py_turn, METH_FASTCALL,
+     "turn(positions, frequencies, scale, rotation, tokens, pairs)"},
     {"rotate", (PyCFunction)(void (*)(void))py_rotate, METH_FASTCALL,
      "rotate(tokens, heads, kv_heads, dim, dtype, kv_dtype, qkv, rotation, norm, eps, scale, slots, "
      "queries, keys, values)"},
@@ -430,6 +226,13 @@ static PyMethodDef methods[] = {
      "tables, sequences, width, out)"},
     {"multiply", (PyCFunction)(void (*)(void))py_multiply, METH_FASTCALL,
      "multiply(bits, tiles, unit, bias or 0, n, k, x, x_dtype, y, y_dtype, tokens)"},
+    {"stack", (PyCFunction)(void (*)(void))py_stack, METH_FASTCALL,
+     "stack(heads, kv_heads, dim, hidden, intermediate, dtype, kv_dtype, *layers) -> layers to run; each is\n"
+     "(attention_norm, mlp_norm, qk_norm or 0, eps, qk_eps, window, keys, values, *qkv, *out, *gate_up, *down)\n"
+     "with matrices as `multiply` takes them"},
+    {"run_layers", (PyCFunction)(void (*)(void))py_run_layers, METH_FASTCALL,
+     "run_layers(layers, tokens, rotation, positions, slots, starts, tables, sequences, width, x, delta or 0, "
+     "out)"},
     {"shape", (PyCFunction)(void (*)(void))py_shape, METH_FASTCALL,
      "shape(logits, probs, shapes, rows, n) -> whether all logits are numbers"},
     {"top", (PyCFunction)(void (*)(void))py_top, METH_FASTCALL, "top(probs, top_probs, top_ids, rows, n, count)"},

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from forethought.engine.attention import LayerPool
 from forethought.engine.checkpoint import Checkpoint
 from forethought.engine.group_linear import GroupLinear, int4_linear
 from forethought.engine.lean_config import LeanConfig
@@ -17,6 +18,7 @@ from forethought.engine.lean_decoder import (
     RMSNorm,
 )
 from forethought.engine.linear import Int8Linear, Linear, dense_linear
+from forethought.engine.native_layers import NativeLayers
 from forethought.engine.native_steps import NativeSteps, is_native
 from forethought.engine.torch_steps import TorchSteps
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
@@ -70,9 +72,16 @@ def choose_backend(shape: LeanConfig, dtype: torch.dtype) -> LeanBackend:
     # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
     kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, dtype) else TorchSteps
+    whole = NativeLayers.of if steps is NativeSteps else _no_whole_layers
     # Without the extension, products with groups round differently too.
     engine_name = "lean" if steps is NativeSteps else "lean-torch"
-    return LeanBackend(engine_name, steps, kv_dtype, torch.device("cpu"))
+    return LeanBackend(engine_name, steps, whole, kv_dtype, torch.device("cpu"))
+
+
+def _no_whole_layers(
+    _shape: LeanConfig, _layers: Sequence[LeanLayer], _pools: Sequence[LayerPool]
+) -> None:
+    """Where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ class Parts:
             if stored is not None:
                 dtype = torch.float32 if self.number_format == "int8" else self.dtype
                 return GroupLinear(stored, dtype=dtype, result_dtype=torch.float32)
-        return dense_linear(self.checkpoint.dense(weight).to(self.dtype))
+        return dense_linear(self.checkpoint.dense(weight).to(self.dtype), is_head=True)
 
     def layer(self, name: str) -> LeanLayer:
         attention, mlp = f"{name}.self_attn", f"{name}.mlp"

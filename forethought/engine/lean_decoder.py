@@ -10,14 +10,15 @@ small operations, some microseconds each before any work. So here:
 - The rows of q and k are in the order of ggml, the two numbers that rotate together side by side,
   which changes no score: both are permuted alike.
 - What stands between two products is one call each (`LayerSteps`), into a small C extension where
-  that is built, and into torch where it is not.
+  that is built, and into torch where it is not. Where the products are in C too, all layers are one
+  call (`LayerStack.whole`).
 
 Shapes: T tokens, R scored rows, H query heads, J key-value heads, D head size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -62,8 +63,33 @@ class LeanWeights:
     head: Linear  # hidden -> V
 
 
+class WholeLayers(Protocol):
+    """All layers in one call."""
+
+    def run(self, steps: Any, x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
+        """As `LayerSteps.run` does; for the steps of its own backend."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStack:
+    """All layers of a model with their pools."""
+
+    layers: Sequence[LeanLayer] = ()
+    pools: Sequence[LayerPool] = ()
+    windows: Sequence[int | None] = ()  # how many of the latest tokens each sees; None is all
+    whole: WholeLayers | None = None  # where the backend has it
+
+
 class LayerSteps(Protocol):
     """What stands between the products of a layer, for one pass."""
+
+    def run(
+        self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """All layers. Each adds to x, [T, hidden] float32, in place, what the one before gave out:
+        the first one `delta`. Returns what the last one gives out."""
+        ...
 
     def add_and_norm(
         self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm, dtype: torch.dtype
@@ -91,6 +117,7 @@ class LeanBackend:
 
     engine_name: str  # tells apart what rounds differently
     steps: Callable[[LeanConfig, PackedPass], LayerSteps]
+    whole: Callable[[LeanConfig, Sequence[LeanLayer], Sequence[LayerPool]], WholeLayers | None]
     kv_dtype: torch.dtype
     device: torch.device
 
@@ -111,8 +138,8 @@ class LeanDecoder:
         self.weights = weights
         self.backend = backend
         self._kv_shape = KVShape(shape.num_kv_heads, shape.head_dim, shape.head_dim)
-        self._pools: list[LayerPool] = []
-        self._access = BlockAccess(self._pools)
+        self._stack = LayerStack()
+        self._access = BlockAccess([])
 
     def products(self) -> Iterator[Linear]:
         """All products with weights, in the order of a pass."""
@@ -130,12 +157,16 @@ class LeanDecoder:
         return KVLayout(self.engine_name, self.backend.kv_dtype, shapes)
 
     def allocate(self, num_blocks: int) -> None:
-        self._pools, self._access = [], BlockAccess([])  # the old one's memory comes back first
-        self._pools = [
-            LayerPool.empty(self._kv_shape, num_blocks, self.backend.kv_dtype, self.backend.device)
-            for _ in self.weights.layers
+        # The old one's memory comes back first.
+        self._stack, self._access = LayerStack(), BlockAccess([])
+        backend, layers = self.backend, self.weights.layers
+        pools = [
+            LayerPool.empty(self._kv_shape, num_blocks, backend.kv_dtype, backend.device)
+            for _ in layers
         ]
-        self._access = BlockAccess(self._pools)
+        whole = backend.whole(self.shape, layers, pools)
+        self._stack = LayerStack(layers, pools, self.shape.windows, whole)
+        self._access = BlockAccess(pools)
 
     def read_block(self, block_id: int) -> Numbers:
         return self._access.read(block_id)
@@ -181,13 +212,17 @@ class LeanDecoder:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """All but the last norm and the head: x [T, hidden] float32, and what the last layer adds
         to it."""
-        weights = self.weights
         x, delta = self._inputs(packed, steps)
-        for layer, pool, window in zip(
-            weights.layers, self._pools, self.shape.windows, strict=True
-        ):
-            y = steps.add_and_norm(x, delta, layer.attention_norm, layer.qkv.dtype)
-            mixed = steps.attend(layer.qkv(y), layer.qk_norm, pool, window)
-            y = steps.add_and_norm(x, layer.out(mixed), layer.mlp_norm, layer.gate_up.dtype)
-            delta = layer.down(steps.gate(layer.gate_up(y)))
-        return x, delta
+        return x, steps.run(self._stack, x, delta)
+
+
+def run_step_by_step(
+    steps: LayerSteps, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
+) -> torch.Tensor | None:
+    """What `LayerSteps.run` is to do, with the other steps."""
+    for layer, pool, window in zip(stack.layers, stack.pools, stack.windows, strict=True):
+        y = steps.add_and_norm(x, delta, layer.attention_norm, layer.qkv.dtype)
+        mixed = steps.attend(layer.qkv(y), layer.qk_norm, pool, window)
+        y = steps.add_and_norm(x, layer.out(mixed), layer.mlp_norm, layer.gate_up.dtype)
+        delta = layer.down(steps.gate(layer.gate_up(y)))
+    return delta

@@ -3,8 +3,9 @@
 With few tokens in a pass, a product takes as long as its weights take to arrive from memory, so
 fewer bits are more speed. What the kernels are made for decides the rest:
 
-- dense matrices are laid out once as oneDNN wants them. A product straight from row-major bfloat16
-  takes twice the time, and returns the same numbers.
+- dense matrices in bfloat16 are multiplied in C, see tile_linear.py. Others, and all where there is
+  no C, are laid out once as oneDNN wants them: a product straight from row-major bfloat16 takes
+  twice the time, and returns the same numbers.
 - 4 and 8 bits in groups, as GGUF files have them, are multiplied in C; see group_linear.py.
 - 8 bits with one scale a row use `int8pack`. With more than one token a pass the dense product is
   faster; what remains is half of the memory.
@@ -15,6 +16,8 @@ from typing import Protocol
 
 import torch
 from torch.nn import functional
+
+from forethought.engine.tile_linear import DenseTileLinear
 
 _KERNEL_DTYPES: dict[torch.dtype, str] = {
     torch.bfloat16: "_is_mkldnn_bf16_supported",
@@ -103,7 +106,17 @@ class Int8Linear:
         return y if self._bias is None else y.add_(self._bias)
 
 
-def dense_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-    """The fastest there is for dense weights on this machine."""
+def dense_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, *, is_head: bool = False
+) -> Linear:
+    """The fastest there is for dense weights on this machine.
+
+    Args:
+        weight: [N, K].
+        bias: [N].
+        is_head: what comes out are scores, float32 where that costs nothing.
+    """
+    if DenseTileLinear.takes(weight):
+        return DenseTileLinear(weight, bias, torch.float32 if is_head else None)
     kind = PackedLinear if PackedLinear.supports(weight.dtype) else DenseLinear
     return kind(weight, bias)

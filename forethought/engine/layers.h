@@ -1,0 +1,40 @@
+/* All layers of a decoder in one call. See layers.c. */
+
+#ifndef FORETHOUGHT_LAYERS_H
+#define FORETHOUGHT_LAYERS_H
+
+#include "groups.h"
+
+typedef struct {
+    const float *attention_norm, *mlp_norm; /* [hidden] */
+    const float *qk_norm;                   /* [H + J, D] or NULL */
+    float eps, qk_eps;
+    long window;         /* latest tokens seen, itself included; 0 is all */
+    char *keys, *values; /* of the pool */
+    GroupMatrix qkv, out, gate_up, down;
+} Layer;
+
+typedef struct {
+    long num_heads, num_kv_heads, head_dim, hidden_size, intermediate_size;
+    Dtype dtype;    /* of all that enters a product and comes out of it */
+    Dtype kv_dtype; /* of the pool */
+    long num_layers;
+    Layer layers[];
+} Stack;
+
+/* T tokens of S sequences. */
+typedef struct {
+    long num_tokens, num_sequences, width;
+    const float *rotation;    /* [T, D] as `turn` makes it */
+    const int32_t *positions; /* [T] */
+    const int64_t *slots;     /* [T] */
+    const int32_t *starts;    /* [S + 1] */
+    const int32_t *tables;    /* [S, width] block ids */
+} Pass;
+
+/* Each layer adds to x, [T, hidden] float32, what the one before gave out: the first one `delta`, if there
+ * is one; what the last one gives out goes to `out`. Both are [T, hidden] in `dtype`. -1 without memory,
+ * else 0. */
+int run_layers(const Stack *stack, const Pass *pass, char *x, const char *delta, char *out);
+
+#endif

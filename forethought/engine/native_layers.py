@@ -1,0 +1,108 @@
+"""All layers of a decoder in one call into C, where everything in them is C; see layers.c.
+
+Called one by one from Python, the steps of a pass over one token of SmolLM2-135M in 4 bits take a
+third more time. In one call they also leave the interpreter to the process's other threads.
+
+A pass that computes a long chunk of a prompt is not taken: its attention goes through torch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+
+from forethought.engine import kernels
+from forethought.engine.attention import LayerPool
+from forethought.engine.lean_config import LeanConfig
+from forethought.engine.lean_decoder import LeanLayer
+from forethought.engine.linear import Linear
+from forethought.engine.native_steps import NativeSteps
+from forethought.engine.tile_linear import DTYPES, TileLinear
+
+
+class NativeLayers:
+    """The layers of one decoder, with its pools.
+
+    Args:
+        shape: of the model.
+        layers: of the model, with products that are in C; see `of`.
+        pools: of the layers.
+    """
+
+    def __init__(
+        self, shape: LeanConfig, layers: Sequence[LeanLayer], pools: Sequence[LayerPool]
+    ) -> None:
+        self._dtype = layers[0].qkv.dtype
+        # What the addresses below are of.
+        self._owners = (layers, pools)
+        self._stack = kernels.native.stack(
+            shape.num_heads,
+            shape.num_kv_heads,
+            shape.head_dim,
+            layers[0].attention_norm.weight.shape[-1],
+            shape.intermediate_size,
+            DTYPES[self._dtype],
+            DTYPES[pools[0].keys.dtype],
+            *(
+                _numbers_of(layer, pool, window)
+                for layer, pool, window in zip(layers, pools, shape.windows, strict=True)
+            ),
+        )
+
+    @classmethod
+    def of(
+        cls, shape: LeanConfig, layers: Sequence[LeanLayer], pools: Sequence[LayerPool]
+    ) -> Self | None:
+        """None where a product is not in C, or not in the number format of the others."""
+        products: list[Linear] = [
+            linear
+            for layer in layers
+            for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)
+        ]
+        dtypes = {linear.dtype for linear in products}
+        for linear in products:
+            if not isinstance(linear, TileLinear):
+                return None
+            dtypes.add(linear.result_dtype)
+        return cls(shape, layers, pools) if len(dtypes) == 1 else None
+
+    def run(self, steps: NativeSteps, x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
+        """All layers, for a pass whose sequences have few tokens each.
+
+        Args:
+            steps: of the pass.
+            x: [T, hidden] float32; the layers add to it.
+            delta: [T, hidden] to be added to it first.
+
+        Returns:
+            [T, hidden]: what the last layer adds to x.
+        """
+        if delta is not None:
+            delta = delta.to(self._dtype)
+        out = torch.empty(x.shape, dtype=self._dtype)
+        kernels.native.run_layers(
+            self._stack,
+            len(x),
+            *steps.pass_addresses,
+            x.data_ptr(),
+            0 if delta is None else delta.data_ptr(),
+            out.data_ptr(),
+        )
+        return out
+
+
+def _numbers_of(layer: LeanLayer, pool: LayerPool, window: int | None) -> tuple[Any, ...]:
+    """Of one layer, as `stack` takes them."""
+    linears: list[Any] = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    qk_norm = layer.qk_norm
+    return (
+        layer.attention_norm.weight.data_ptr(),
+        layer.mlp_norm.weight.data_ptr(),
+        0 if qk_norm is None else qk_norm.weight.data_ptr(),
+        layer.attention_norm.eps,
+        0.0 if qk_norm is None else qk_norm.eps,
+        window or 0,
+        pool.keys.data_ptr(),
+        pool.values.data_ptr(),
+        *(number for linear in linears for number in linear.matrix),
+    )
