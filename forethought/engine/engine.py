@@ -253,6 +253,8 @@ class Engine(Generic[WorkT, ResultT]):
     # In the engine's thread.
 
     def _run(self) -> None:
+        # OpenMP counts threads for each thread that computes, and this one is new to it.
+        torch.set_num_threads(torch.get_num_threads())
         is_checked = True  # nothing has changed since the books were found right
         while not self._is_closed:
             self._take_messages(0 if self._scheduler.num_jobs else None if is_checked else _IDLE_S)
