@@ -14,8 +14,8 @@ BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input \
 	--constraint constraints.txt
 
-# In bfloat16 a pass takes long enough for a draft model to pay, on a CPU too.
-DEMO = --dtype bfloat16
+# With the draft model that comes along, so that all three tiers take part.
+DEMO = --dtype bfloat16 --proposer model
 PROMPT = Write a Python function that returns the sum of the squares of a list of numbers.
 
 ifeq ($(origin VENV),file)

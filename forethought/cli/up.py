@@ -93,7 +93,7 @@ def up(
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
     )
-    chosen = choose_draft(model, proposer, draft_model, counts, dtype)
+    chosen = choose_draft(model, proposer, draft_model, counts)
     plan_options = drafted_by(plan_options, chosen)
     command = command or []
     if command and shutil.which(command[0]) is None:
@@ -107,10 +107,6 @@ def up(
         print_failure(Console(stderr=True), error.message)
         code = 1
     raise typer.Exit(code)
-
-
-_DENSE = frozenset({"float32", "bfloat16", "float16"})
-"""Number formats of a target that are none of few bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +135,16 @@ def choose_draft(
     proposer: ProposerName | None,
     draft_model: str | None,
     counts: Path | None = None,
-    dtype: str | None = None,
 ) -> DraftChoice:
     """Who drafts in a deployment with these options: what comes along for its target, if nothing
     else is named; raises as `choose_proposer` does.
 
-    A draft's passes, and the way to another tier, are worth their time before a target whose own
-    passes are several times as long, as they are in a dense number format. What the orchestrator
-    looks up takes next to none.
+    That is what the orchestrator looks up, which takes next to no time. Before a target as small as
+    those that something comes along for, the way to a draft tier and the passes of its model cost
+    more than they bring.
     """
     counted = shipped_counts(model)
     if draft_model is None and counts is None:
-        if proposer is None and dtype in _DENSE and (draft := shipped_draft(model)) is not None:
-            return DraftChoice(ProposerName.MODEL, draft, lookup=("suffix",))
         if counted is not None and proposer is None:
             return DraftChoice(None, None, counted, ("suffix", "counts"))
         if counted is not None and proposer is ProposerName.COUNTS:

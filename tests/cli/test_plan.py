@@ -268,19 +268,6 @@ def test_a_draft_that_comes_along_is_the_model_that_drafts_for_its_target(shippe
     assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
 
 
-def test_a_draft_that_comes_along_is_the_default_for_a_dense_target(shipped):
-    (shipped() / SHIPPED_COUNTS).touch()
-    draft = "draft:smollm2-135m-instruct"
-    for dtype in ("bfloat16", "float16", "float32"):
-        chosen = choose_draft(DEFAULT_MODEL, None, None, dtype=dtype)
-        assert chosen == DraftChoice("model", draft, lookup=("suffix",))
-    for dtype in (None, "int4", "int8"):
-        assert choose_draft(DEFAULT_MODEL, None, None, dtype=dtype).counts is not None
-    suffix = choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None, dtype="bfloat16")
-    assert suffix == DraftChoice("suffix", None)
-    assert choose_draft("another", None, None, dtype="bfloat16") == DraftChoice("ngram", None)
-
-
 def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
     options = PlanOptions(
         draft_model="draft:x", proposer="hybrid", dtype="bfloat16", device="cuda", num_threads=2

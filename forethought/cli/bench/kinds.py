@@ -121,7 +121,7 @@ def kinds(
         port=port,
         embedded_store=not no_store,
     )
-    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts, dtype))
+    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts))
     if address is not None:
         refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)
