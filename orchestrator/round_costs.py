@@ -19,6 +19,27 @@ _MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
 _MIN_TIMEOUT_S = 0.02
 
 
+class AroundPasses:
+    """What a round takes besides its passes, seconds: so much, and so much more for each drafted
+    token, which travels, is measured and judged."""
+
+    def __init__(self) -> None:
+        self._plain_s = 0.001
+        self._token_s = 0.0
+
+    def observe(self, num_drafted: int, seconds: float) -> None:
+        """A round with a draft of so many tokens took so long besides its passes."""
+        if not num_drafted:
+            self._plain_s += _SMOOTHING * (seconds - self._plain_s)
+            return
+        more_s = (seconds - self._plain_s) / num_drafted
+        self._token_s += _SMOOTHING * (more_s - self._token_s)
+
+    def estimate(self, num_drafted: float) -> float:
+        """What one takes with a draft of so many tokens."""
+        return self._plain_s + num_drafted * max(self._token_s, 0.0)
+
+
 class RoundCosts:
     """Costs of plain and of speculative rounds, seconds.
 
@@ -48,7 +69,7 @@ class RoundCosts:
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._drafts = DraftCosts(None)
-        self._overhead_s = 0.001
+        self._around = AroundPasses()
         self.batch_size = 1.0
         """Sessions that share a pass of the target by now, those of other orchestrators too."""
         self.know_draft(draft_costs)
@@ -96,7 +117,7 @@ class RoundCosts:
             self._drafts.forget(_FORGOTTEN_A_ROUND / max(self.batch_size, 1.0))
         around_s = max(judged.verification_ns / 1e9 - forward_s - queue_s, 0)
         around_s += judged.rejection_ns / 1e9
-        self._overhead_s += _SMOOTHING * (around_s - self._overhead_s)
+        self._around.observe(len(judged.draft), around_s)
 
     def nominal_s(self, num_sessions: int) -> float:
         """A plain round by what the target has measured, whatever was seen since but how fast its
@@ -116,7 +137,8 @@ class RoundCosts:
             length = lengths[k] / lengths[1]
             pass_s += lengths[1] * (passes.estimate(others + 1 + length) - pass_s)
         draft_s = self._drafts.estimate(k, num_alike)
-        return draft_s + pass_s * (1 + self._queueing[all_draft]) + self._overhead_s
+        around_s = self._around.estimate(lengths[k])
+        return draft_s + pass_s * (1 + self._queueing[all_draft]) + around_s
 
     def rate(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """Tokens a second of one of them."""

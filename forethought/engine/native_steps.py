@@ -1,4 +1,4 @@
-"""The steps between products in C, on a CPU; see kernels.c.
+"""The steps between products in C, on a CPU; see steps.c.
 
 Attention of a few tokens reads keys and values where they lie. A long chunk of a prompt is bound by
 arithmetic instead, and goes through torch.

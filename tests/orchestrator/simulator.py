@@ -36,6 +36,7 @@ class World:
     offered: float = 1.0  # how often there is a draft
     noise: float = 0.1  # standard deviation of the logarithm of times
     overhead_s: float = 0.001
+    token_overhead_s: float = 0.0  # more of it for each drafted token
     contention: float = 0.0  # how much longer a pass takes beside drafts, on a processor they share
     dice: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -144,7 +145,8 @@ def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
         )
     timings = RoundTimings(0, round(pass_s * 1e9), 0, len(seats), num_tokens)
     draft_s = max(waited) if num_drafting else 0.0
-    run.seconds += draft_s + pass_s + world.overhead_s
+    around_s = [world.overhead_s + length * world.token_overhead_s for length in lengths]
+    run.seconds += draft_s + pass_s + max(around_s)
     run.ks += [ask.num_speculative_tokens for ask in asks]
     for index, seat in enumerate(seats):
         judged = _judged(world, seat.session, asks[index], lengths[index])
@@ -153,7 +155,7 @@ def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
             replace(
                 judged,
                 speculation_ns=round(waited_s * 1e9),
-                verification_ns=round((pass_s + world.overhead_s) * 1e9),
+                verification_ns=round((pass_s + around_s[index]) * 1e9),
                 target_timings=timings,
                 draft_failed=are_late[index],
             )

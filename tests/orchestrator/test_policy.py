@@ -365,6 +365,19 @@ def test_where_drafts_are_free_speculation_is_never_slower_and_good_drafts_are_t
         assert chosen.rate >= 0.95 * best
 
 
+@pytest.mark.parametrize("acceptance", [0.3, 0.6])
+def test_what_a_drafted_token_costs_besides_its_place_in_the_pass_is_counted(acceptance):
+    """Here a pass takes the same time for any draft, so a policy that saw nothing but passes would
+    take the longest."""
+    world = World(lambda _: 0.004, lambda _: 0.0, acceptance, token_overhead_s=0.002)
+    experience = Experience(Economy(MAX_K, measured(world.pass_s), drafts_are_free=True))
+    policies = adaptive(experience, 1)
+    play(world, policies, 200)
+    best = max(play(world, fixed(k, 1), 2000).rate for k in range(MAX_K + 1))
+    assert play(world, fixed(MAX_K, 1), 2000).rate < 0.6 * best
+    assert play(world, policies, 1200).rate >= 0.95 * best
+
+
 def test_free_drafts_that_become_good_are_found():
     world = World(stairs, lambda _: 0.0, acceptance=0.0)
     experience = Experience(Economy(MAX_K, measured(world.pass_s), drafts_are_free=True))
