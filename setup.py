@@ -8,7 +8,15 @@ import platform
 
 from setuptools import Extension, setup
 
-FLAGS = ["-O3", "-std=gnu11", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+FLAGS = [
+    "-O3",
+    "-std=gnu11",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-fno-trapping-math",
+    "-Wno-psabi",
+]
 SOURCES = ("groups", "kernels", "layers", "rows", "steps")
 HEADERS = ("groups", "layers", "rows", "steps", "vectors")
 KINDS = {"default": []}

@@ -52,8 +52,10 @@ static PyObject *py_gate(PyObject *module, PyObject *const *objects, Py_ssize_t 
 
 static PyObject *py_turn(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
     TAKE(6);
+    Py_BEGIN_ALLOW_THREADS
     turn((const int32_t *)args[0].address, (const float *)args[1].address, (float)args[2].real,
          (float *)args[3].address, (long)args[4].whole, (long)args[5].whole);
+    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
@@ -104,10 +106,14 @@ static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssiz
     Py_RETURN_NONE;
 }
 
-static void free_stack(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, NULL)); }
+#define INTERFACE 2 /* raised with every change of what the functions take; kernels.py wants this one */
+#define STACK "forethought.stack"
+
+static void free_stack(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, STACK)); }
 
 #define NUM_OF_MATRIX 6
-#define NUM_OF_LAYER (8 + 4 * NUM_OF_MATRIX)
+#define NUM_OF_STACK 8
+#define NUM_OF_LAYER (9 + 4 * NUM_OF_MATRIX)
 
 static int take_layer(PyObject *numbers, Layer *layer) {
     Argument args[NUM_OF_LAYER];
@@ -118,37 +124,40 @@ static int take_layer(PyObject *numbers, Layer *layer) {
     if (take(((PyTupleObject *)numbers)->ob_item, PyTuple_GET_SIZE(numbers), args, NUM_OF_LAYER)) return -1;
     *layer = (Layer){
         .attention_norm = (const float *)args[0].address, .mlp_norm = (const float *)args[1].address,
-        .qk_norm = (const float *)args[2].address, .eps = (float)args[3].real, .qk_eps = (float)args[4].real,
-        .window = (long)args[5].whole, .keys = args[6].address, .values = args[7].address,
-        .qkv = matrix_of(args + 8), .out = matrix_of(args + 8 + NUM_OF_MATRIX),
-        .gate_up = matrix_of(args + 8 + 2 * NUM_OF_MATRIX), .down = matrix_of(args + 8 + 3 * NUM_OF_MATRIX),
+        .qk_norm = (const float *)args[2].address, .attention_eps = (float)args[3].real, .mlp_eps = (float)args[4].real,
+        .qk_eps = (float)args[5].real, .window = (long)args[6].whole, .keys = args[7].address,
+        .values = args[8].address, .qkv = matrix_of(args + 9), .out = matrix_of(args + 9 + NUM_OF_MATRIX),
+        .gate_up = matrix_of(args + 9 + 2 * NUM_OF_MATRIX), .down = matrix_of(args + 9 + 3 * NUM_OF_MATRIX),
     };
     return 0;
 }
 
 static PyObject *py_stack(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
-    Py_ssize_t num_layers = given < 7 ? 0 : given - 7;
+    Py_ssize_t num_layers = given < NUM_OF_STACK ? 0 : given - NUM_OF_STACK;
     (void)module;
-    Argument args[7];
-    if (take(objects, given - num_layers, args, 7)) return NULL;
+    Argument args[NUM_OF_STACK];
+    if (take(objects, given - num_layers, args, NUM_OF_STACK)) return NULL;
     Stack *stack = malloc(sizeof(Stack) + sizeof(Layer) * (size_t)num_layers);
     if (!stack) return PyErr_NoMemory();
     *stack = (Stack){
         .num_heads = (long)args[0].whole, .num_kv_heads = (long)args[1].whole, .head_dim = (long)args[2].whole,
         .hidden_size = (long)args[3].whole, .intermediate_size = (long)args[4].whole,
-        .dtype = (Dtype)args[5].whole, .kv_dtype = (Dtype)args[6].whole, .num_layers = (long)num_layers,
+        .scale = (float)args[5].real, .dtype = (Dtype)args[6].whole, .kv_dtype = (Dtype)args[7].whole,
+        .num_layers = (long)num_layers,
     };
     for (Py_ssize_t i = 0; i < num_layers; i++)
-        if (take_layer(objects[7 + i], &stack->layers[i])) {
+        if (take_layer(objects[NUM_OF_STACK + i], &stack->layers[i])) {
             free(stack);
             return NULL;
         }
-    return PyCapsule_New(stack, NULL, free_stack);
+    PyObject *capsule = PyCapsule_New(stack, STACK, free_stack);
+    if (!capsule) free(stack);
+    return capsule;
 }
 
 static PyObject *py_run_layers(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
     if (given < 1) return PyErr_Format(PyExc_TypeError, "no layers are given");
-    const Stack *stack = PyCapsule_GetPointer(*objects, NULL);
+    const Stack *stack = PyCapsule_GetPointer(*objects, STACK);
     if (!stack) return NULL;
     objects++, given--;
     TAKE(11);
@@ -227,8 +236,8 @@ static PyMethodDef methods[] = {
     {"multiply", (PyCFunction)(void (*)(void))py_multiply, METH_FASTCALL,
      "multiply(bits, tiles, unit, bias or 0, n, k, x, x_dtype, y, y_dtype, tokens)"},
     {"stack", (PyCFunction)(void (*)(void))py_stack, METH_FASTCALL,
-     "stack(heads, kv_heads, dim, hidden, intermediate, dtype, kv_dtype, *layers) -> layers to run; each is\n"
-     "(attention_norm, mlp_norm, qk_norm or 0, eps, qk_eps, window, keys, values, *qkv, *out, *gate_up, *down)\n"
+     "stack(heads, kv_heads, dim, hidden, intermediate, scale, dtype, kv_dtype, *layers) -> layers to run; "
+     "each is\n(attention_norm, mlp_norm, qk_norm or 0, attention_eps, mlp_eps, qk_eps, window, keys, values, *qkv, *out, *gate_up, *down)\n"
      "with matrices as `multiply` takes them"},
     {"run_layers", (PyCFunction)(void (*)(void))py_run_layers, METH_FASTCALL,
      "run_layers(layers, tokens, rotation, positions, slots, starts, tables, sequences, width, x, delta or 0, "
@@ -253,4 +262,8 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, TEXT(MODULE), NULL, -1, methods, 0, 0, 0, 0,
 };
 
-PyMODINIT_FUNC INIT(MODULE)(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC INIT(MODULE)(void) {
+    PyObject *module = PyModule_Create(&definition);
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) Py_CLEAR(module);
+    return module;
+}

@@ -17,16 +17,21 @@ def builds_for_this_machine() -> tuple[str, ...]:
     return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
 
 
+_INTERFACE = 2  # as in kernels.c
+
 native: Any = None
 """The module; None if there was no C compiler when this was installed."""
 
 for _name in reversed(builds_for_this_machine()):
     try:
         # After torch, so that both use the threads of one OpenMP.
-        native = import_module(f"forethought.engine._kernels_{_name}")
-        break
+        _module = import_module(f"forethought.engine._kernels_{_name}")
     except ImportError:
         continue
+    # One that was built before the last change of kernels.c is as good as none.
+    if getattr(_module, "INTERFACE", 0) == _INTERFACE:
+        native = _module
+        break
 
 are_built = native is not None
 """Whether there are any."""

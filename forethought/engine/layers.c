@@ -22,7 +22,7 @@ static int attend_to_context(const Stack *s, const Layer *layer, const Pass *pas
     Rope rope = {
         .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads, .head_dim = s->head_dim,
         .dtype = s->dtype, .kv_dtype = s->kv_dtype, .qkv = room->wide, .rotation = pass->rotation,
-        .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = 1.0f / sqrtf((float)s->head_dim),
+        .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = s->scale,
         .slots = pass->slots, .queries = room->queries, .keys = layer->keys, .values = layer->values,
     };
     Attention attention = {
@@ -40,11 +40,11 @@ static int run_layer(const Stack *s, const Layer *layer, const Pass *pass, const
     long tokens = pass->num_tokens, hidden = s->hidden_size;
     Dtype dtype = s->dtype;
 #define MULTIPLY(matrix, from, to) multiply_groups(&layer->matrix, from, dtype, to, dtype, tokens)
-    norm(x, delta, layer->attention_norm, room->narrow, dtype, tokens, hidden, layer->eps);
+    norm(x, delta, layer->attention_norm, room->narrow, dtype, tokens, hidden, layer->attention_eps);
     if (MULTIPLY(qkv, room->narrow, room->wide)) return -1;
     if (attend_to_context(s, layer, pass, room)) return -1;
     if (MULTIPLY(out, room->narrow, out)) return -1;
-    norm(x, out, layer->mlp_norm, room->narrow, dtype, tokens, hidden, layer->eps);
+    norm(x, out, layer->mlp_norm, room->narrow, dtype, tokens, hidden, layer->mlp_eps);
     if (MULTIPLY(gate_up, room->narrow, room->wide)) return -1;
     gate(room->wide, room->narrow, dtype, tokens, s->intermediate_size);
     return MULTIPLY(down, room->narrow, out);

@@ -8,7 +8,7 @@
 typedef struct {
     const float *attention_norm, *mlp_norm; /* [hidden] */
     const float *qk_norm;                   /* [H + J, D] or NULL */
-    float eps, qk_eps;
+    float attention_eps, mlp_eps, qk_eps;
     long window;         /* latest tokens seen, itself included; 0 is all */
     char *keys, *values; /* of the pool */
     GroupMatrix qkv, out, gate_up, down;
@@ -16,6 +16,7 @@ typedef struct {
 
 typedef struct {
     long num_heads, num_kv_heads, head_dim, hidden_size, intermediate_size;
+    float scale;    /* of the scores */
     Dtype dtype;    /* of all that enters a product and comes out of it */
     Dtype kv_dtype; /* of the pool */
     long num_layers;

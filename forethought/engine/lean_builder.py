@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from forethought.engine import kernels
 from forethought.engine.attention import LayerPool
 from forethought.engine.checkpoint import Checkpoint
 from forethought.engine.group_linear import GroupLinear, int4_linear
@@ -24,6 +25,10 @@ from forethought.engine.torch_steps import TorchSteps
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 EMBEDDING = "model.embed_tokens.weight"
+
+_NUMBERS = 2
+"""Raised whenever the same weights give other numbers than before, so that tiers of different
+versions do not share keys and values."""
 
 FORMATS = {
     "float32": "float32",
@@ -73,9 +78,11 @@ def choose_backend(shape: LeanConfig, dtype: torch.dtype) -> LeanBackend:
     kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, dtype) else TorchSteps
     whole = NativeLayers.of if steps is NativeSteps else _no_whole_layers
-    # Without the extension, products with groups round differently too.
-    engine_name = "lean" if steps is NativeSteps else "lean-torch"
-    return LeanBackend(engine_name, steps, whole, kv_dtype, torch.device("cpu"))
+    # Products in C round differently from torch's, and so do the steps between them.
+    parts = ["lean", str(_NUMBERS)]
+    if steps is TorchSteps:
+        parts += ["torch-steps"] if kernels.are_built else ["torch"]
+    return LeanBackend("-".join(parts), steps, whole, kv_dtype, torch.device("cpu"))
 
 
 def _no_whole_layers(
@@ -138,8 +145,9 @@ class Parts:
 
     def linear(self, names: Sequence[str]) -> Linear:
         """The product with the rows of all the named matrices."""
-        biases = [f"{name}.bias" for name in names if f"{name}.bias" in self.checkpoint]
-        bias = torch.cat([self._dense(name) for name in biases]) if biases else None
+        biases = [f"{name}.bias" for name in names]
+        has_bias = any(name in self.checkpoint for name in biases)
+        bias = torch.cat([self._dense(name) for name in biases]) if has_bias else None
         weights = [f"{name}.weight" for name in names]
         if self.number_format == "int4":
             parts = [groups for name in weights if (groups := self._int4(name)) is not None]

@@ -32,6 +32,9 @@ class NativeLayers:
     def __init__(
         self, shape: LeanConfig, layers: Sequence[LeanLayer], pools: Sequence[LayerPool]
     ) -> None:
+        hidden_size = layers[0].attention_norm.weight.shape[-1]
+        for layer in layers:
+            _check(layer, shape, hidden_size)
         self._dtype = layers[0].qkv.dtype
         # What the addresses below are of.
         self._owners = (layers, pools)
@@ -39,8 +42,9 @@ class NativeLayers:
             shape.num_heads,
             shape.num_kv_heads,
             shape.head_dim,
-            layers[0].attention_norm.weight.shape[-1],
+            hidden_size,
             shape.intermediate_size,
+            shape.head_dim**-0.5,
             DTYPES[self._dtype],
             DTYPES[pools[0].keys.dtype],
             *(
@@ -91,6 +95,32 @@ class NativeLayers:
         return out
 
 
+def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
+    """Raises ValueError where weights do not fit the model's shape: room is made by that."""
+    num_heads, num_kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
+    linears: list[Any] = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    qk_norm = layer.qk_norm
+    shapes = (
+        *(linear.matrix[-2:] for linear in linears),
+        layer.attention_norm.weight.shape,
+        layer.mlp_norm.weight.shape,
+        (num_heads + num_kv_heads, dim) if qk_norm is None else qk_norm.weight.shape,
+    )
+    expected = (
+        ((num_heads + 2 * num_kv_heads) * dim, hidden_size),
+        (hidden_size, num_heads * dim),
+        (2 * shape.intermediate_size, hidden_size),
+        (hidden_size, shape.intermediate_size),
+        (hidden_size,),
+        (hidden_size,),
+        (num_heads + num_kv_heads, dim),
+    )
+    if any(own != other for own, other in zip(shapes, expected, strict=True)):
+        raise ValueError(
+            f"a layer's weights are {shapes}, where the model's shape wants {expected}"
+        )
+
+
 def _numbers_of(layer: LeanLayer, pool: LayerPool, window: int | None) -> tuple[Any, ...]:
     """Of one layer, as `stack` takes them."""
     linears: list[Any] = [layer.qkv, layer.out, layer.gate_up, layer.down]
@@ -100,6 +130,7 @@ def _numbers_of(layer: LeanLayer, pool: LayerPool, window: int | None) -> tuple[
         layer.mlp_norm.weight.data_ptr(),
         0 if qk_norm is None else qk_norm.weight.data_ptr(),
         layer.attention_norm.eps,
+        layer.mlp_norm.eps,
         0.0 if qk_norm is None else qk_norm.eps,
         window or 0,
         pool.keys.data_ptr(),

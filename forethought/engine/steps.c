@@ -210,11 +210,12 @@ void gate(const char *gate_up, char *y, Dtype dtype, long rows, long n) {
 }
 
 void turn(const int32_t *positions, const float *frequencies, float scale, float *rotation, long tokens, long pairs) {
+#pragma omp parallel for if (tokens * pairs > PARALLEL_FROM)
     for (long t = 0; t < tokens; t++)
-        for (long d = 0; d < pairs; d++, rotation += 2) {
-            float angle = (float)positions[t] * frequencies[d];
-            rotation[0] = scale * cosf(angle);
-            rotation[1] = scale * sinf(angle);
+        for (long d = 0; d < pairs; d++) {
+            float angle = (float)positions[t] * frequencies[d], *pair = rotation + 2 * (t * pairs + d);
+            pair[0] = scale * cosf(angle);
+            pair[1] = scale * sinf(angle);
         }
 }
 

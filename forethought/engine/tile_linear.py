@@ -54,6 +54,8 @@ class TileLinear:
         self.result_dtype = result_dtype or dtype
         self._tiles = tiles
         self._bias = None if bias is None else bias.float().contiguous()  # [N]
+        if bias is not None and bias.shape != (tiles.num_rows,):
+            raise ValueError(f"a bias of shape {tuple(bias.shape)} for {tiles.num_rows} rows")
         self.matrix: tuple[Any, ...] = (
             tiles.num_bits,
             tiles.memory.data_ptr(),
@@ -70,6 +72,8 @@ class TileLinear:
         return kernels.are_built
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype is not self.dtype or x.shape[1] != self.num_inputs:
+            raise ValueError(f"{x.dtype} of shape {tuple(x.shape)}: not what goes in here")
         x = x.contiguous()
         y = x.new_empty(len(x), self.matrix[4], dtype=self.result_dtype)
         kernels.native.multiply(

@@ -224,3 +224,19 @@ def test_without_the_extension_torchs_kernel_takes_what_it_can(monkeypatch):
     monkeypatch.setattr(kernels, "are_built", False)
     assert isinstance(int4_linear(Int4Groups.rounded(normal(48, 32))), Int4PackLinear)
     assert int4_linear(Int4Groups.rounded(normal(40, 32))) is None
+
+
+def test_what_does_not_fit_a_matrix_is_refused():
+    weight = normal(N, K).bfloat16()
+    linear = DenseTileLinear(weight)
+    for x in (activations(3, K - 32), activations(3, K).float()):
+        with pytest.raises(ValueError, match="not what goes in here"):
+            linear(x)
+    with pytest.raises(ValueError, match="a bias of shape"):
+        DenseTileLinear(weight, normal(N - 1))
+
+
+def test_every_build_is_of_the_interface_that_is_wanted():
+    for build in kernels.builds_for_this_machine():
+        module = import_module(f"forethought.engine._kernels_{build}")
+        assert module.INTERFACE == kernels._INTERFACE

@@ -287,25 +287,47 @@ def test_every_build_of_the_kernels_computes_what_torch_does(
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype", "is_whole"),
+    ("family", "head_dim", "dtype", "is_whole"),
     [
-        ("llama, biases", "bfloat16", True),
-        ("qwen3, longer window, biases, tied", "bfloat16", True),
-        ("mistral, longest window", "int4", True),
-        ("llama, six queries a key", "bfloat16", False),  # a hidden size that is no whole tiles
-        ("llama", "float32", False),
+        ("llama, biases", 32, "bfloat16", True),
+        ("qwen3, longer window, biases, tied", 96, "bfloat16", True),
+        ("mistral, longest window", 112, "int4", True),
+        ("llama, six queries a key", 32, "bfloat16", False),  # rows that are no whole tiles
+        ("llama", 32, "float32", False),
     ],
 )
-def test_all_layers_in_one_call_give_the_numbers_of_their_steps(tmp_path, family, dtype, is_whole):
-    decoder = load(write_family(tmp_path, family, 32), dtype)
-    blocks = make_pool(decoder, 20)
+def test_all_layers_in_one_call_give_the_numbers_of_their_steps(
+    tmp_path, family, head_dim, dtype, is_whole
+):
+    decoder = load(write_family(tmp_path, family, head_dim), dtype)
+    blocks, others = make_pool(decoder, 23)[:20], [20, 21, 22]
     assert (decoder._stack.whole is not None) is is_whole
     step_by_step = copy(decoder)
     step_by_step.backend = replace(decoder.backend, whole=lambda *_: None)
-    make_pool(step_by_step, 20)
+    make_pool(step_by_step, 23)
     for start, length in ((0, 20), (20, 32), (52, 90), (142, 1), (143, 5)):
-        part = SequencePart(TOKENS[start : start + length], start, blocks, length)
-        assert torch.equal(decoder.forward(pack([part])), step_by_step.forward(pack([part])))
+        parts = [
+            SequencePart(TOKENS[start : start + length], start, blocks, length),
+            SequencePart(TOKENS[length : length + 7], 0, others, 2),
+        ]
+        assert torch.equal(decoder.forward(pack(parts)), step_by_step.forward(pack(parts)))
+
+
+def test_a_token_says_the_same_beside_the_chunk_of_a_prompt(tmp_path):
+    """In one call alone, and step by step in the company of what goes through torch."""
+    decoder = load(write_family(tmp_path, "llama", 96), "bfloat16")
+    blocks = make_pool(decoder, 10)
+    prompt = SequencePart(TOKENS[:40], 0, blocks[:4], 1)
+    short = SequencePart(TOKENS[40:45], 0, blocks[4:], 5)
+    alone = decoder.forward(pack([short]))
+    assert torch.equal(decoder.forward(pack([prompt, short]))[1:], alone)
+
+
+def test_weights_that_do_not_fit_the_shape_are_refused(tmp_path):
+    decoder = load(write_family(tmp_path, "llama", 32), "bfloat16")
+    decoder.shape = replace(decoder.shape, intermediate_size=decoder.shape.intermediate_size - 16)
+    with pytest.raises(ValueError, match="where the model's shape wants"):
+        decoder.allocate(3)
 
 
 @pytest.mark.parametrize("head_dim", STEPS)
