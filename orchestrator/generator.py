@@ -152,9 +152,13 @@ class Generation:
             TierUnavailableError: the target tier is lost and did not come back in time.
             SessionCorruptError: what is stored of the turn cannot be read.
         """
-        again = [event for each in self._beginning.rounds for event in self._tell_again(each)]
+        # Each round by itself, since a message has room for one step.
+        again = [Progress(list(self._tell_again(each))) for each in self._beginning.rounds]
         if self._output.ending:
-            yield Progress([self._started(), *again, self._finished()], is_end=True)
+            yield Progress([self._started()])
+            for told in again:
+                yield told
+            yield Progress([self._finished()], is_end=True)
             return
         session = self._session()
         policy = self._policy(session)
@@ -164,8 +168,8 @@ class Generation:
                 self._draft_tier.start(session)
             await self._verifier.start(session)
             yield Progress([self._started()])
-            if again:
-                yield Progress(again)
+            for told in again:
+                yield told
             strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:

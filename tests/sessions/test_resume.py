@@ -93,6 +93,29 @@ async def test_a_client_goes_on_with_the_same_text_when_its_orchestrator_dies(
         assert getattr(finished.speculation, name) == getattr(expected.finished.speculation, name)
 
 
+async def test_every_step_of_a_finished_answer_is_told_again(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking(include_steps=True))
+        again = await generate(client, resuming(first.started.session_id, 0))
+    assert len(first.steps) > 1
+    assert [step.round for step in again.steps] == [step.round for step in first.steps]
+
+
+async def test_every_step_of_an_answer_that_was_broken_off_is_told_again(deployment: Deployment):
+    """To a client that had got nothing of it."""
+    async with GenerationClient(deployment.addresses[0]) as client:
+        expected = await generate(client, asking(include_steps=True))
+        deployment.gate.allow(6)
+        reading = Reading(client, asking(include_steps=True))
+        await deployment.gate.until_holding()
+        await until(lambda: len(reading.tokens) > 1)
+        reading.task.cancel()
+        deployment.gate.open()
+        async with GenerationClient(deployment.addresses[1]) as other:
+            again = await generate(other, resuming(reading.session_id, 0))
+    assert [step.round for step in again.steps] == [step.round for step in expected.steps]
+
+
 async def test_a_client_of_one_address_waits_for_its_orchestrator_to_come_back(
     deployment: Deployment, shared_server
 ):
