@@ -125,7 +125,7 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
                 port=options.port,
                 embedded_store=False,
             )
-            chosen = choose_draft(options.model, None, options.draft_model, dtype=options.dtype)
+            chosen = choose_draft(options.model, None, options.draft_model)
             plan = drafted_by(plan, chosen)
             local = LocalOptions(plan, Path(".forethought/logs"), startup_timeout_s=300)
             return await measure_local(local, measure_at, console)
