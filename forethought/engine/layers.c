@@ -1,7 +1,7 @@
 /* All layers of a decoder in one call.
  *
  * What a layer does is some ten steps. Called one by one from Python, those of SmolLM2-135M in 4 bits
- * make a pass over one token a third longer. The steps are those of steps.c and groups.c, so the numbers are
+ * make a pass over one token a fifth longer. The steps are those of steps.c and groups.c, so the numbers are
  * the same to the last bit, whoever calls them.
  */
 

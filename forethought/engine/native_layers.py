@@ -1,7 +1,7 @@
 """All layers of a decoder in one call into C, where everything in them is C; see layers.c.
 
 Called one by one from Python, the steps of a pass over one token of SmolLM2-135M in 4 bits take a
-third more time. In one call they also leave the interpreter to the process's other threads.
+fifth more time. In one call they also leave the interpreter to the process's other threads.
 
 A pass that computes a long chunk of a prompt is not taken: its attention goes through torch.
 """
