@@ -130,7 +130,9 @@ class EngineSettings(ProcessSettings):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
     )
-    num_threads: int = Field(0, ge=0, description="CPU threads; 0 is the library's choice")
+    num_threads: int = Field(
+        0, ge=0, description="CPU threads; 0 is the library's choice, and one for a feature draft"
+    )
     max_model_len: int = Field(
         0, ge=0, description="longest sequence in tokens; 0 is the model's own limit"
     )

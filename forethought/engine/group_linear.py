@@ -9,7 +9,7 @@ blocks of 4 tokens, and is vectorised for bfloat16 only (in float32 it takes 30 
 import torch
 
 from forethought.engine.linear import Linear
-from forethought.engine.tile_linear import TileLinear, Tiles, empty_tiles, put_in_tiles, tile_bytes
+from forethought.engine.tile_linear import TileLinear, Tiles, lay_out
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 _TILE_ROWS = 16
@@ -62,8 +62,7 @@ def _unit_of(groups: Int4Groups | Int8Groups) -> float:
 
 
 def _tiles_of(groups: Int4Groups | Int8Groups) -> Tiles:
-    """`Tile4` or `Tile8` of groups.h: what is side by side in them of each row, four or two bytes,
-    alternates with that of the other rows."""
+    """`Tile4` or `Tile8` of groups.h: four or two bytes of each row at a time, then factors."""
     num_rows, num_columns = groups.values.shape
     num_groups = num_columns // GROUP_SIZE
     values = groups.values.view(num_rows, num_groups, GROUP_SIZE)
@@ -73,12 +72,7 @@ def _tiles_of(groups: Int4Groups | Int8Groups) -> Tiles:
     else:
         items = values.view(torch.int16)  # [N, K / 32, 16]
     unit = _unit_of(groups)
-    parts = (items, (_factors_of(groups) / unit).half())
-    sizes = [tile_bytes(part) for part in parts]
-    # Before all that is temporary, so that no holes are left between what stays.
-    memory = empty_tiles(num_rows, num_columns, sum(sizes))
-    for part, place in zip(parts, torch.split(memory, sizes, dim=-1), strict=True):
-        put_in_tiles(place, part)
+    memory = lay_out([items, (_factors_of(groups) / unit).half()])
     num_bits = 4 if isinstance(groups, Int4Groups) else 8
     return Tiles(memory, num_bits, num_rows, num_columns, unit)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from forethought.engine import kernels
-from forethought.engine.attention import LayerPool
 from forethought.engine.checkpoint import Checkpoint
 from forethought.engine.group_linear import GroupLinear, int4_linear
 from forethought.engine.lean_config import LeanConfig
@@ -77,18 +76,12 @@ def choose_backend(shape: LeanConfig, dtype: torch.dtype) -> LeanBackend:
     # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
     kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
     steps = NativeSteps if is_native(shape, dtype) else TorchSteps
-    whole = NativeLayers.of if steps is NativeSteps else _no_whole_layers
+    whole = NativeLayers.of if steps is NativeSteps else None
     # Products in C round differently from torch's, and so do the steps between them.
     parts = ["lean", str(_NUMBERS)]
     if steps is TorchSteps:
         parts += ["torch-steps"] if kernels.are_built else ["torch"]
     return LeanBackend("-".join(parts), steps, whole, kv_dtype, torch.device("cpu"))
-
-
-def _no_whole_layers(
-    _shape: LeanConfig, _layers: Sequence[LeanLayer], _pools: Sequence[LayerPool]
-) -> None:
-    """Where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

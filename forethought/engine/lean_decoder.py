@@ -52,6 +52,11 @@ class LeanLayer:
     gate_up: Linear  # hidden -> 2 intermediate
     down: Linear  # intermediate -> hidden
 
+    @property
+    def products(self) -> tuple[Linear, Linear, Linear, Linear]:
+        """Its products with weights, in the order of a pass."""
+        return self.qkv, self.out, self.gate_up, self.down
+
 
 @dataclass(frozen=True, slots=True)
 class LeanWeights:
@@ -117,7 +122,9 @@ class LeanBackend:
 
     engine_name: str  # tells apart what rounds differently
     steps: Callable[[LeanConfig, PackedPass], LayerSteps]
-    whole: Callable[[LeanConfig, Sequence[LeanLayer], Sequence[LayerPool]], WholeLayers | None]
+    whole: (
+        Callable[[LeanConfig, Sequence[LeanLayer], Sequence[LayerPool]], WholeLayers | None] | None
+    )
     kv_dtype: torch.dtype
     device: torch.device
 
@@ -144,7 +151,7 @@ class LeanDecoder:
     def products(self) -> Iterator[Linear]:
         """All products with weights, in the order of a pass."""
         for layer in self.weights.layers:
-            yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
+            yield from layer.products
         yield self.weights.head
 
     @property
@@ -164,7 +171,7 @@ class LeanDecoder:
             LayerPool.empty(self._kv_shape, num_blocks, backend.kv_dtype, backend.device)
             for _ in layers
         ]
-        whole = backend.whole(self.shape, layers, pools)
+        whole = backend.whole(self.shape, layers, pools) if backend.whole else None
         self._stack = LayerStack(layers, pools, self.shape.windows, whole)
         self._access = BlockAccess(pools)
 

@@ -15,7 +15,6 @@ from forethought.engine import kernels
 from forethought.engine.attention import LayerPool
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import LeanLayer
-from forethought.engine.linear import Linear
 from forethought.engine.native_steps import NativeSteps
 from forethought.engine.tile_linear import DTYPES, TileLinear
 
@@ -58,16 +57,11 @@ class NativeLayers:
         cls, shape: LeanConfig, layers: Sequence[LeanLayer], pools: Sequence[LayerPool]
     ) -> Self | None:
         """None where a product is not in C, or not in the number format of the others."""
-        products: list[Linear] = [
-            linear
-            for layer in layers
-            for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)
-        ]
-        dtypes = {linear.dtype for linear in products}
-        for linear in products:
+        dtypes: set[torch.dtype] = set()
+        for linear in (linear for layer in layers for linear in layer.products):
             if not isinstance(linear, TileLinear):
                 return None
-            dtypes.add(linear.result_dtype)
+            dtypes |= {linear.dtype, linear.result_dtype}
         return cls(shape, layers, pools) if len(dtypes) == 1 else None
 
     def run(self, steps: NativeSteps, x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
@@ -98,7 +92,7 @@ class NativeLayers:
 def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
     """Raises ValueError where weights do not fit the model's shape: room is made by that."""
     num_heads, num_kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
-    linears: list[Any] = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    linears: Sequence[Any] = layer.products
     qk_norm = layer.qk_norm
     shapes = (
         *(linear.matrix[-2:] for linear in linears),
@@ -123,7 +117,7 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
 
 def _numbers_of(layer: LeanLayer, pool: LayerPool, window: int | None) -> tuple[Any, ...]:
     """Of one layer, as `stack` takes them."""
-    linears: list[Any] = [layer.qkv, layer.out, layer.gate_up, layer.down]
+    linears: Sequence[Any] = layer.products
     qk_norm = layer.qk_norm
     return (
         layer.attention_norm.weight.data_ptr(),

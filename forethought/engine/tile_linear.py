@@ -5,15 +5,15 @@ bfloat16 take 0.7 to 0.8 of oneDNN's time for up to 32 tokens, and as long for m
 without bfloat16 instructions a third of it, from four tokens on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from forethought.engine import kernels
+from forethought.engine.weight_groups import GROUP_SIZE
 
-GROUP_SIZE = 32
-"""Neighbours in a row that are together in a tile."""
 _TILE_ROWS = 16
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 """What the kernels call them."""
@@ -106,8 +106,7 @@ class DenseTileLinear(TileLinear):
     ) -> None:
         num_rows, num_columns = weight.shape
         pairs = weight.contiguous().view(torch.int32)  # [N, K / 2]
-        memory = empty_tiles(num_rows, num_columns, 2 * _TILE_ROWS * GROUP_SIZE)
-        put_in_tiles(memory, pairs.view(num_rows, -1, GROUP_SIZE // 2))
+        memory = lay_out([pairs.view(num_rows, -1, GROUP_SIZE // 2)])
         super().__init__(Tiles(memory, 16, num_rows, num_columns), bias, result_dtype=result_dtype)
 
     @staticmethod
@@ -117,28 +116,24 @@ class DenseTileLinear(TileLinear):
         return kernels.are_built and weight.dtype is torch.bfloat16 and is_whole
 
 
-def empty_tiles(num_rows: int, num_columns: int, num_bytes: int) -> torch.Tensor:
-    """Room for a matrix: [N / 16, rounded up, K / 32, bytes], of zeros."""
-    return torch.zeros(
-        -(-num_rows // _TILE_ROWS), num_columns // GROUP_SIZE, num_bytes, dtype=torch.uint8
-    )
-
-
-def put_in_tiles(place: torch.Tensor, part: torch.Tensor) -> None:
-    """Lays out one part of each tile: what is side by side in it of each row alternates with that
-    of the other rows.
+def lay_out(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The memory of tiles: of each row, what is side by side in a part alternates with that of the
+    other rows.
 
     Args:
-        place: [N / 16, rounded up, K / 32, bytes of the part].
-        part: [N, K / 32, items of any size].
+        parts: [N, K / 32, items of any size] each, in the order in which a tile has them.
+
+    Returns:
+        [N / 16, rounded up, K / 32, bytes].
     """
-    num_blocks, num_groups = place.shape[:2]
-    missing = part.new_zeros(-len(part) % _TILE_ROWS, *part.shape[1:])
-    rows = torch.cat([part, missing]) if len(missing) else part
-    blocks = rows.view(num_blocks, _TILE_ROWS, num_groups, -1).permute(0, 2, 3, 1)
-    place.view(part.dtype).view(blocks.shape).copy_(blocks)
-
-
-def tile_bytes(part: torch.Tensor) -> int:
-    """Of a part, [N, K / 32, items], in each tile."""
-    return _TILE_ROWS * part.element_size() * part.shape[-1]
+    num_rows, num_groups = parts[0].shape[:2]
+    num_blocks = -(-num_rows // _TILE_ROWS)
+    sizes = [_TILE_ROWS * part.element_size() * part.shape[-1] for part in parts]
+    # Before all that is temporary, so that no holes are left between what stays.
+    memory = torch.zeros(num_blocks, num_groups, sum(sizes), dtype=torch.uint8)
+    for part, place in zip(parts, torch.split(memory, sizes, dim=-1), strict=True):
+        missing = part.new_zeros(-num_rows % _TILE_ROWS, *part.shape[1:])
+        rows = torch.cat([part, missing]) if len(missing) else part
+        blocks = rows.view(num_blocks, _TILE_ROWS, num_groups, -1).permute(0, 2, 3, 1)
+        place.view(part.dtype).view(blocks.shape).copy_(blocks)
+    return memory

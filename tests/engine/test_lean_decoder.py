@@ -303,7 +303,7 @@ def test_all_layers_in_one_call_give_the_numbers_of_their_steps(
     blocks, others = make_pool(decoder, 23)[:20], [20, 21, 22]
     assert (decoder._stack.whole is not None) is is_whole
     step_by_step = copy(decoder)
-    step_by_step.backend = replace(decoder.backend, whole=lambda *_: None)
+    step_by_step.backend = replace(decoder.backend, whole=None)
     make_pool(step_by_step, 23)
     for start, length in ((0, 20), (20, 32), (52, 90), (142, 1), (143, 5)):
         parts = [
