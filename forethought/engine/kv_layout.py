@@ -36,8 +36,8 @@ class KVLayout:
 
     @property
     def name(self) -> str:
-        """For example "lean-2 1: 30 x 3.64.64": engine, version, and layers with J and key and value
-        sizes."""
+        """For example "lean-2 1: 30 x 3.64.64": engine, version, and layers with J and sizes of key
+        and value."""
         runs = [
             f"{len(list(group))} x {shape.num_kv_heads}.{shape.key_dim}.{shape.value_dim}"
             for shape, group in groupby(self.shapes)
