@@ -23,7 +23,8 @@ KINDS = {"default": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx2"] = ["-march=x86-64-v3"]
     KINDS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
-    KINDS["avx512_bf16"] = [*KINDS["avx512"], "-mavx512bf16"]
+    KINDS["avx512_vnni"] = [*KINDS["avx512"], "-mavx512vnni"]
+    KINDS["avx512_bf16"] = [*KINDS["avx512_vnni"], "-mavx512bf16"]
 
 setup(
     ext_modules=[

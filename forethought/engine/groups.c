@@ -1,8 +1,11 @@
 /* Products with matrices of small whole numbers in groups that share their factors, or of bfloat16, on a CPU.
  *
- * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are whole
- * numbers that bfloat16 holds exactly, and the factors are float16, as ggml stores them; those of
- * bfloat16 have no factors. So nothing is rounded but float32 sums and the result.
+ * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are small whole
+ * numbers, and the factors are float16, as ggml stores them. The numbers of x in a group become whole numbers
+ * too, of 16 bits, counted in a power of two: bfloat16 loses nothing by that down to the 128th part of the
+ * group's largest, and below the 16384th part of it what is lost is less than it. So sums within
+ * a group are exact, and nothing else is rounded but float32 sums and the result. Weights in bfloat16
+ * have no factors, and x stays as it is.
  *
  * A vector holds one number of each of some rows. What is taken out of a tile is used for up to 8 or
  * 16 tokens at once, so that more tokens cost their multiplications and little else. With few tokens
@@ -30,81 +33,81 @@ typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t Words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
-/* How the products of a group are computed: in float32, or in pairs of bfloat16 whose products a
- * vector instruction adds up in float32, where there is one. */
-typedef enum { FLOATS_4, FLOATS_8, FLOATS_16, PAIRS_4, PAIRS_8, PAIRS_16 } Way;
+/* How the products of a group are computed: in whole numbers, in float32, or in pairs of bfloat16 whose products
+ * a vector instruction adds up in float32, where there is one. */
+typedef enum { WHOLES_4, WHOLES_8, FLOATS_8, FLOATS_16, PAIRS_16 } Way;
 
-#define NUMBER_SIZE(way) ((way) >= PAIRS_4 ? sizeof(uint16_t) : sizeof(float))
-#define HAS_MINIMUMS(way) ((way) == FLOATS_4 || (way) == PAIRS_4)
+#define IS_WHOLE(way) ((way) == WHOLES_4 || (way) == WHOLES_8)
+#define NUMBER_SIZE(way) ((way) == FLOATS_8 || (way) == FLOATS_16 ? sizeof(float) : sizeof(uint16_t))
+#define HAS_MINIMUMS(way) ((way) == WHOLES_4)
 #define HAS_SCALES(way) ((way) != FLOATS_16 && (way) != PAIRS_16)
 #define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : HAS_SCALES(way) ? sizeof(Tile8) : sizeof(Tile16))
 
 /* `dot` adds to the dots of each token the products of a group's values with its numbers of x; of
  * those `order` made the order in which the values come out of a tile. */
-#if defined(__AVX512BF16__)
-
-INLINE void order_pairs_4(const uint16_t *from, uint16_t *to) {
-    const __m512i columns = _mm512_set_epi16(31, 29, 15, 13, 30, 28, 14, 12, 27, 25, 11, 9, 26, 24, 10, 8, 23,
-                                             21, 7, 5, 22, 20, 6, 4, 19, 17, 3, 1, 18, 16, 2, 0);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(columns, _mm512_loadu_si512(from)));
-}
 
 /* Pairs [row] of values with pair n of the numbers of each token. */
-INLINE void add_pairs(__m512bh pairs, const uint16_t *x, int n, Lanes *dots, int tokens) {
+INLINE void add_wholes(Words pairs, const int16_t *x, int n, Words *dots, int tokens) {
 #pragma GCC unroll 16
     for (int t = 0; t < tokens; t++) {
         int32_t pair;
         memcpy(&pair, x + t * GROUP + 2 * n, sizeof pair);
-        dots[t] = (Lanes)_mm512_dpbf16_ps((__m512)dots[t], pairs, (__m512bh)_mm512_set1_epi32(pair));
-    }
-}
-
-INLINE void dot_pairs_4(const Tile4 *tile, const uint16_t *x, Lanes *dots, int tokens) {
-    const __m512i whole = _mm512_set_epi16(
-        0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100, 0x40e0, 0x40c0, 0x40a0, 0x4080,
-        0x4040, 0x4000, 0x3f80, 0, 0x4170, 0x4160, 0x4150, 0x4140, 0x4130, 0x4120, 0x4110, 0x4100,
-        0x40e0, 0x40c0, 0x40a0, 0x4080, 0x4040, 0x4000, 0x3f80, 0); /* 15 to 0, twice */
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; q++) {
-        __m512i words = _mm512_loadu_si512(tile->values[q]);
-#pragma GCC unroll 4
-        for (int n = 0; n < 4; n++) {
-            /* Values n and n + 4 of each word: a look-up by 5 bits, of which the fifth makes no difference. */
-            __m512i shifted = _mm512_srli_epi16(words, (unsigned)(4 * n));
-            add_pairs((__m512bh)_mm512_permutexvar_epi16(shifted, whole), x, 4 * q + n, dots, tokens);
-        }
-    }
-}
-
-INLINE void dot_pairs_8(const Tile8 *tile, const uint16_t *x, Lanes *dots, int tokens) {
-#pragma GCC unroll 16
-    for (int n = 0; n < GROUP / 2; n++) {
-        __m512 low = (__m512)widen_int8(tile->values[n][0]), high = (__m512)widen_int8(tile->values[n][8]);
-        add_pairs(_mm512_cvtne2ps_pbh(high, low), x, n, dots, tokens);
-    }
-}
-
-INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Lanes *dots, int tokens) {
-#pragma GCC unroll 16
-    for (int n = 0; n < GROUP / 2; n++)
-        add_pairs((__m512bh)_mm512_loadu_si512(tile->pairs[n]), x, n, dots, tokens);
-}
-
+#if defined(__AVX512VNNI__)
+        dots[t] = (Words)_mm512_dpwssd_epi32((__m512i)dots[t], (__m512i)pairs, _mm512_set1_epi32(pair));
+#elif defined(__AVX512BW__)
+        dots[t] += (Words)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi32(pair));
+#elif defined(__AVX2__)
+        dots[t] += (Words)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi32(pair));
+#else
+        dots[t] += (pairs << 16 >> 16) * (pair << 16 >> 16) + (pairs >> 16) * (pair >> 16);
 #endif
-
-INLINE void add_floats(Lanes numbers, const float *x, int n, Lanes *dots, int tokens) {
-#pragma GCC unroll 8
-    for (int t = 0; t < tokens; t++) dots[t] += numbers * x[t * GROUP + n];
+    }
 }
 
-INLINE void dot_floats_4(const Tile4 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+INLINE void dot_wholes_4(const Tile4 *tile, long lane, const int16_t *x, Words *dots, int tokens) {
 #pragma GCC unroll 4
     for (int q = 0; q < 4; q++) {
         Words words = *(const Words *)(tile->values[q] + lane);
-#pragma GCC unroll 8
-        for (int n = 0; n < 8; n++)
-            add_floats(__builtin_convertvector(words >> (4 * n) & 15, Lanes), x, 8 * q + n, dots, tokens);
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; n++) /* values n and n + 4 of each word */
+            add_wholes(words >> (4 * n) & 0x000f000f, x, 4 * q + n, dots, tokens);
     }
+}
+
+INLINE void dot_wholes_8(const Tile8 *tile, long lane, const int16_t *x, Words *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++) {
+        const int8_t *values = tile->values[n][lane];
+#if defined(__AVX512BW__)
+        Words pairs = (Words)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)values));
+#elif defined(__AVX2__)
+        Words pairs = (Words)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)values));
+#else
+        Words both = __builtin_convertvector(*(const Shorts *)values, Words);
+        Words pairs = (both << 24 >> 24 & 0xffff) | both >> 8 << 16;
+#endif
+        add_wholes(pairs, x, n, dots, tokens);
+    }
+}
+
+#if defined(__AVX512BF16__)
+INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int n = 0; n < GROUP / 2; n++) {
+        __m512bh pairs = (__m512bh)_mm512_loadu_si512(tile->pairs[n]);
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; t++) {
+            int32_t pair;
+            memcpy(&pair, x + t * GROUP + 2 * n, sizeof pair);
+            dots[t] = (Lanes)_mm512_dpbf16_ps((__m512)dots[t], pairs, (__m512bh)_mm512_set1_epi32(pair));
+        }
+    }
+}
+#endif
+
+INLINE void add_floats(Lanes numbers, const float *x, int n, Lanes *dots, int tokens) {
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; t++) dots[t] += numbers * x[t * GROUP + n];
 }
 
 INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Lanes *dots, int tokens) {
@@ -125,27 +128,85 @@ INLINE void dot_floats_16(const Tile16 *tile, long lane, const float *x, Lanes *
     }
 }
 
-INLINE void order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
-    size_t column[GROUP];
-    for (size_t i = 0; i < GROUP; i++) column[i] = way == FLOATS_4 ? 4 * (i / 8) + i % 8 / 2 + 16 * (i % 2) : i;
-    if (way == PAIRS_8 || way == PAIRS_16) {
-        memcpy(to, (const uint16_t *)x + place, GROUP * sizeof(uint16_t));
-#if defined(__AVX512BF16__)
-    } else if (way == PAIRS_4) {
-        order_pairs_4((const uint16_t *)x + place, to);
+INLINE int32_t largest_of(Ints numbers) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)numbers);
+#else
+    int32_t largest = numbers[0];
+    for (int i = 1; i < BLOCK; i++) largest = numbers[i] > largest ? numbers[i] : largest;
+    return largest;
 #endif
-    } else {
-        for (size_t i = 0; i < GROUP; i++) ((float *)to)[i] = load_one(x, place + column[i], dtype);
-    }
 }
 
+/* Whole numbers that x is, nearly, when counted in `unit`, a power of two. What has no finite largest has no unit. */
+INLINE float make_whole(Vec low, Vec high, int16_t *to) {
+    Ints size = (Ints)low & 0x7fffffff, other = (Ints)high & 0x7fffffff, is_more = other > size;
+    size = (other & is_more) | (size & ~is_more);
+    int32_t exponent = largest_of(size) & 0x7f800000;
+    float power;
+    memcpy(&power, &exponent, sizeof power);
+    if (exponent == 0) { /* nothing, or what float32 can hardly hold */
+        memset(to, 0, GROUP * sizeof *to);
+        return 0;
+    }
+    float per_number = 0x1p14f / power;
+    const float whole = 0x1.8p23f; /* to which a number is added it becomes whole */
+    Vec numbers[2] = {low * per_number + whole, high * per_number + whole};
+    narrow((uint16_t *)to, (Bits)numbers[0]);
+    narrow((uint16_t *)to + BLOCK, (Bits)numbers[1]);
+    return exponent == 0x7f800000 ? NAN : power * 0x1p-14f;
+}
+
+/* A group of 4 bits in the order in which pairs come out of a tile. */
+INLINE void order_wholes_4(const int16_t *from, int16_t *to) {
+#if defined(__AVX512BW__)
+    const __m512i columns = _mm512_set_epi16(31, 29, 15, 13, 30, 28, 14, 12, 27, 25, 11, 9, 26, 24, 10, 8, 23,
+                                             21, 7, 5, 22, 20, 6, 4, 19, 17, 3, 1, 18, 16, 2, 0);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(columns, _mm512_loadu_si512(from)));
+#else
+    for (int i = 0; i < GROUP; i++) to[i] = from[4 * (i / 8) + i / 4 % 2 + 2 * (i % 2) + 16 * (i / 2 % 2)];
+#endif
+}
+
+INLINE int32_t total_of(const int16_t *numbers) {
+    int32_t total = 0;
+    for (int i = 0; i < GROUP; i++) total += numbers[i];
+    return total;
+}
+
+/* Returns the unit of the numbers. */
+INLINE float order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
+    if (IS_WHOLE(way)) {
+        int16_t wholes[GROUP];
+        float unit = make_whole(load(x, place, dtype), load(x, place + BLOCK, dtype), wholes);
+        if (way == WHOLES_4)
+            order_wholes_4(wholes, to);
+        else
+            memcpy(to, wholes, sizeof wholes);
+        return unit;
+    }
+    if (way == PAIRS_16)
+        memcpy(to, (const uint16_t *)x + place, GROUP * sizeof(uint16_t));
+    else
+        for (size_t i = 0; i < GROUP; i += BLOCK) *(Vec *)((float *)to + i) = load(x, place + i, dtype);
+    return 1;
+}
+
+/* [tokens] sums over a group, in float32. */
 INLINE void dot(Way way, const char *tile, long lane, const void *x, Lanes *dots, int tokens) {
-    if (way == FLOATS_4) dot_floats_4((const Tile4 *)tile, lane, x, dots, tokens);
+    if (IS_WHOLE(way)) {
+        Words wholes[MOST] = {{0}};
+        if (way == WHOLES_4)
+            dot_wholes_4((const Tile4 *)tile, lane, x, wholes, tokens);
+        else
+            dot_wholes_8((const Tile8 *)tile, lane, x, wholes, tokens);
+        for (int t = 0; t < tokens; t++) dots[t] = __builtin_convertvector(wholes[t], Lanes);
+        return;
+    }
+    for (int t = 0; t < tokens; t++) dots[t] = (Lanes){0};
     if (way == FLOATS_8) dot_floats_8((const Tile8 *)tile, lane, x, dots, tokens);
     if (way == FLOATS_16) dot_floats_16((const Tile16 *)tile, lane, x, dots, tokens);
 #if defined(__AVX512BF16__)
-    if (way == PAIRS_4) dot_pairs_4((const Tile4 *)tile, x, dots, tokens);
-    if (way == PAIRS_8) dot_pairs_8((const Tile8 *)tile, x, dots, tokens);
     if (way == PAIRS_16) dot_pairs_16((const Tile16 *)tile, x, dots, tokens);
 #endif
 }
@@ -165,23 +226,17 @@ INLINE Lanes widen_float16(const uint16_t *numbers) {
 /* Some tokens of x. */
 typedef struct {
     char *numbers; /* [K / 32, tokens, 32], ordered */
-    float *sums;   /* [K / 32, tokens] of the numbers */
+    float *units;  /* [K / 32, tokens] of the numbers */
+    float *sums;   /* [K / 32, tokens] of the numbers, where there are minimums */
 } Tokens;
-
-INLINE float total_of(Vec numbers) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_ps((__m512)numbers);
-#else
-    return sum_of(numbers);
-#endif
-}
 
 INLINE void lay_out(Way way, const void *x, Dtype dtype, Tokens to, size_t first, size_t tokens, size_t k) {
     for (size_t g = 0; g < k / GROUP; g++)
         for (size_t t = 0; t < tokens; t++) {
-            size_t place = (first + t) * k + g * GROUP, index = g * tokens + t;
-            order(way, x, place, dtype, to.numbers + index * GROUP * NUMBER_SIZE(way));
-            to.sums[index] = total_of(load(x, place, dtype) + load(x, place + BLOCK, dtype));
+            size_t index = g * tokens + t;
+            char *numbers = to.numbers + index * GROUP * NUMBER_SIZE(way);
+            to.units[index] = order(way, x, (first + t) * k + g * GROUP, dtype, numbers);
+            if (HAS_MINIMUMS(way)) to.sums[index] = to.units[index] * (float)total_of((const int16_t *)numbers);
         }
 }
 
@@ -193,7 +248,6 @@ INLINE void multiply_lanes(Way way, const char *tiles, long groups, long lane, T
     for (int t = 0; t < tokens; t++) totals[t] = none;
     for (long g = 0; g < groups; g++, tiles += TILE_SIZE(way)) {
         for (size_t line = 0; line < TILE_SIZE(way); line += 64) __builtin_prefetch(tiles + AHEAD + line);
-        for (int t = 0; t < tokens; t++) dots[t] = none;
         dot(way, tiles, lane, x.numbers + (size_t)(g * tokens * GROUP) * NUMBER_SIZE(way), dots, tokens);
         if (HAS_MINIMUMS(way)) {
             Lanes minimums = widen_float16(((const Tile4 *)tiles)->minimums + lane);
@@ -202,7 +256,8 @@ INLINE void multiply_lanes(Way way, const char *tiles, long groups, long lane, T
         if (HAS_SCALES(way)) {
             Lanes scales = widen_float16(
                 (HAS_MINIMUMS(way) ? ((const Tile4 *)tiles)->scales : ((const Tile8 *)tiles)->scales) + lane);
-            for (int t = 0; t < tokens; t++) totals[t] += scales * dots[t];
+            for (int t = 0; t < tokens; t++)
+                totals[t] += (IS_WHOLE(way) ? scales * x.units[g * tokens + t] : scales) * dots[t];
         } else {
             for (int t = 0; t < tokens; t++) totals[t] += dots[t];
         }
@@ -245,32 +300,28 @@ typedef struct {
     }                                                                                                         \
     static const Kernel name = {NUMBER_SIZE(way), TILE_SIZE(way), most, lay_out_##name, multiply_##name}
 
+KERNEL(WHOLES_4, wholes_4, 16, EIGHT_LOOPS(WHOLES_4, 0); EIGHT_LOOPS(WHOLES_4, 8));
+KERNEL(WHOLES_8, wholes_8, 16, EIGHT_LOOPS(WHOLES_8, 0); EIGHT_LOOPS(WHOLES_8, 8));
 KERNEL(FLOATS_8, floats_8, 8, EIGHT_LOOPS(FLOATS_8, 0));
 #if defined(__AVX512BF16__)
-KERNEL(PAIRS_4, pairs_4, 16, EIGHT_LOOPS(PAIRS_4, 0); EIGHT_LOOPS(PAIRS_4, 8));
-KERNEL(PAIRS_8, pairs_8, 16, EIGHT_LOOPS(PAIRS_8, 0); EIGHT_LOOPS(PAIRS_8, 8));
-KERNEL(PAIRS_16, pairs_16, 16, EIGHT_LOOPS(PAIRS_16, 0); EIGHT_LOOPS(PAIRS_16, 8));
-static const Kernel *kernel_for(int bits, Dtype dtype) {
-    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &pairs_4 : bits == 8 ? &pairs_8 : &pairs_16;
-}
+KERNEL(PAIRS_16, dense_16, 16, EIGHT_LOOPS(PAIRS_16, 0); EIGHT_LOOPS(PAIRS_16, 8));
 #else
-KERNEL(FLOATS_4, floats_4, 8, EIGHT_LOOPS(FLOATS_4, 0));
-KERNEL(FLOATS_16, floats_16, 8, EIGHT_LOOPS(FLOATS_16, 0));
-static const Kernel *kernel_for(int bits, Dtype dtype) {
-    (void)dtype;
-    return bits == 4 ? &floats_4 : bits == 8 ? &floats_8 : &floats_16;
-}
+KERNEL(FLOATS_16, dense_16, 16, EIGHT_LOOPS(FLOATS_16, 0); EIGHT_LOOPS(FLOATS_16, 8));
 #endif
+
+static const Kernel *kernel_for(int bits, Dtype dtype) {
+    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &wholes_4 : bits == 8 ? &wholes_8 : &dense_16;
+}
 
 /* Some tokens, of which `room` holds all that is laid out. */
 static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, const void *x, Dtype x_dtype, char *y,
                            Dtype y_dtype, long tokens, char *room) {
     long n = matrix->n, k = matrix->k, groups = k / GROUP;
     long num_parts = (tokens + kernel->most - 1) / kernel->most; /* of as many tokens each, or one less */
-    float *sums = (float *)(room + kernel->number_size * (size_t)(tokens * k));
+    float *units = (float *)(room + kernel->number_size * (size_t)(tokens * k)), *sums = units + tokens * groups;
 #define PART(p)                                                                             \
     long start = (p) * tokens / num_parts, count = ((p) + 1) * tokens / num_parts - start; \
-    Tokens part = {room + kernel->number_size * (size_t)(start * k), sums + start * groups}
+    Tokens part = {room + kernel->number_size * (size_t)(start * k), units + start * groups, sums + start * groups}
 #pragma omp parallel for if (tokens * k > PARALLEL_FROM)
     for (long p = 0; p < num_parts; p++) {
         PART(p);
@@ -292,7 +343,7 @@ static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, cons
 int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens) {
     const Kernel *kernel = kernel_for(matrix->bits, x_dtype);
     long k = matrix->k, most = tokens < PANEL ? tokens : PANEL;
-    char *room = malloc((kernel->number_size * GROUP + sizeof(float)) * (size_t)(most * k / GROUP));
+    char *room = malloc((kernel->number_size * GROUP + 2 * sizeof(float)) * (size_t)(most * k / GROUP));
     if (!room) return -1;
     for (long start = 0; start < tokens; start += PANEL)
         multiply_panel(matrix, kernel, (const char *)x + (size_t)(start * k) * size_of(x_dtype), x_dtype,
@@ -300,4 +351,13 @@ int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, voi
                        tokens - start < PANEL ? tokens - start : PANEL, room);
     free(room);
     return 0;
+}
+
+int has_slow_pairs(void) {
+#if defined(__AVX512BF16__)
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel") != 0;
+#else
+    return 0;
+#endif
 }

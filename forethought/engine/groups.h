@@ -39,4 +39,8 @@ typedef struct {
 /* x W^T + bias: [T, K] -> [T, N]. x is bfloat16; or float32 with 8 bits. -1 without memory, else 0. */
 int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens);
 
+/* Whether this is the build for bfloat16 instructions, on a machine whose float32 ones are faster: Intel's do one
+ * in two cycles, and two of those that multiply and add float32 in each. */
+int has_slow_pairs(void);
+
 #endif

@@ -106,7 +106,7 @@ static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssiz
     Py_RETURN_NONE;
 }
 
-#define INTERFACE 2 /* raised with every change of what the functions take; kernels.py wants this one */
+#define INTERFACE 3 /* raised with every change of what the functions take; kernels.py wants this one */
 #define STACK "forethought.stack"
 
 static void free_stack(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, STACK)); }
@@ -264,6 +264,8 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC INIT(MODULE)(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (module && PyModule_AddIntConstant(module, "INTERFACE", INTERFACE)) Py_CLEAR(module);
+    if (module && (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) ||
+                   PyModule_AddIntConstant(module, "HAS_SLOW_PAIRS", has_slow_pairs())))
+        Py_CLEAR(module);
     return module;
 }

@@ -25,7 +25,7 @@ from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 EMBEDDING = "model.embed_tokens.weight"
 
-_NUMBERS = 2
+_NUMBERS = 3
 """Raised whenever the same weights give other numbers than before, so that tiers of different
 versions do not share keys and values."""
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define BLOCK 16 /* numbers in a vector, and tokens in a block of the pool */
-#define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
+#define PARALLEL_FROM 8192 /* numbers, below which waking a thread costs more than it saves */
 
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
@@ -25,9 +25,6 @@ static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 static inline Vec widen_bfloat16(const uint16_t *numbers) {
     __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
     return (Vec)_mm512_slli_epi32(bits, 16);
-}
-static inline Vec widen_int8(const int8_t *numbers) {
-    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers)));
 }
 static inline void narrow(uint16_t *numbers, Bits bits) {
     _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
@@ -46,14 +43,6 @@ static inline Vec widen_bfloat16(const uint16_t *numbers) {
     }
     return pair.whole;
 }
-static inline Vec widen_int8(const int8_t *numbers) {
-    Pair pair;
-    for (int h = 0; h < 2; h++) {
-        __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(numbers + 8 * h)));
-        pair.halves[h] = _mm256_cvtepi32_ps(whole);
-    }
-    return pair.whole;
-}
 static inline void narrow(uint16_t *numbers, Bits bits) {
     for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
 }
@@ -62,11 +51,6 @@ static inline Vec widen_bfloat16(const uint16_t *numbers) {
     Bits bits;
     for (int i = 0; i < BLOCK; i++) bits[i] = (uint32_t)numbers[i] << 16;
     return (Vec)bits;
-}
-static inline Vec widen_int8(const int8_t *numbers) {
-    Vec wide;
-    for (int i = 0; i < BLOCK; i++) wide[i] = numbers[i];
-    return wide;
 }
 static inline void narrow(uint16_t *numbers, Bits bits) {
     for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
