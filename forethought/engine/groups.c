@@ -2,10 +2,10 @@
  *
  * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are small whole
  * numbers, and the factors are float16, as ggml stores them. The numbers of x in a group become whole numbers
- * too, of 16 bits, counted in a power of two: bfloat16 loses nothing by that down to the 128th part of the
- * group's largest, and below the 16384th part of it what is lost is less than it. So sums within
- * a group are exact, and nothing else is rounded but float32 sums and the result. Weights in bfloat16
- * have no factors, and x stays as it is.
+ * too, of 16 bits, counted in a power of two: a bfloat16 loses nothing by that unless it is less than a
+ * 128th of the group's largest, and then at most a 32,768th of that one. So sums within a group are exact, and
+ * nothing else is rounded but float32 sums and the result. Weights in bfloat16 have no factors, and x stays
+ * as it is.
  *
  * A vector holds one number of each of some rows. What is taken out of a tile is used for up to 8 or
  * 16 tokens at once, so that more tokens cost their multiplications and little else. With few tokens
