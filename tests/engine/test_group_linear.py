@@ -270,7 +270,3 @@ def test_every_build_is_of_the_interface_that_is_wanted():
     for build in kernels.builds_for_this_machine():
         module = import_module(f"forethought.engine._kernels_{build}")
         assert module.INTERFACE == kernels._INTERFACE
-
-
-def test_a_build_whose_instructions_are_slow_here_is_not_taken():
-    assert not kernels.native.HAS_SLOW_PAIRS
