@@ -122,5 +122,6 @@ def test_float16_scales_of_ggml_are_read_without_rounding():
     groups = Int4Groups.from_gguf(tensor)
     assert (groups.scales[0, 0], groups.minimums[0, 0]) == (float(scale), float(minimum))
 
+
 def test_a_build_whose_instructions_are_slow_here_is_not_taken():
     assert not kernels.native.HAS_SLOW_PAIRS
