@@ -43,8 +43,8 @@ typedef enum { WHOLES_4, WHOLES_8, FLOATS_8, FLOATS_16, PAIRS_16 } Way;
 #define HAS_SCALES(way) ((way) != FLOATS_16 && (way) != PAIRS_16)
 #define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : HAS_SCALES(way) ? sizeof(Tile8) : sizeof(Tile16))
 
-/* `dot` adds to the dots of each token the products of a group's values with its numbers of x; of
- * those `order` made the order in which the values come out of a tile. */
+/* `dot` adds up for each token the products of a group's values with its numbers of x; of those
+ * `order` made the order in which the values come out of a tile. */
 
 /* Pairs [row] of values with pair n of the numbers of each token. */
 INLINE void add_wholes(Words pairs, const int16_t *x, int n, Words *dots, int tokens) {

@@ -10,18 +10,13 @@ BUILDS = ("default", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
 
 
 def builds_for_this_machine() -> tuple[str, ...]:
-    """Those that run here, the fastest last, but for that of `_is_slow`."""
+    """Those that run here, the fastest last, unless it says that it has slow pairs."""
     best = torch.backends.cpu.get_cpu_capability().lower()
     if best == "avx512" and torch.cpu._is_vnni_supported():  # noqa: SLF001
         best = "avx512_vnni"
         if torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001
             best = "avx512_bf16"
     return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
-
-
-def _is_slow(module: Any) -> bool:
-    """Whether this machine's bfloat16 instructions take longer than its float32 ones."""
-    return bool(module.HAS_SLOW_PAIRS)
 
 
 _INTERFACE = 3  # as in kernels.c
@@ -36,7 +31,7 @@ for _name in reversed(builds_for_this_machine()):
     except ImportError:
         continue
     # One that was built before the last change of kernels.c is as good as none.
-    if getattr(_module, "INTERFACE", 0) == _INTERFACE and not _is_slow(_module):
+    if getattr(_module, "INTERFACE", 0) == _INTERFACE and not _module.HAS_SLOW_PAIRS:
         native = _module
         break
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define BLOCK 16 /* numbers in a vector, and tokens in a block of the pool */
-#define PARALLEL_FROM 8192 /* numbers, below which waking a thread costs more than it saves */
+#define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
 
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
