@@ -17,21 +17,12 @@
 
 #include "groups.h"
 
-#define AHEAD 4096 /* bytes that are asked for before their turn */
-#define MOST 16    /* tokens at once */
-#define PANEL 128  /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
-#define INLINE static inline __attribute__((always_inline))
+typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX2__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t Words __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
+#define AHEAD 4096 /* bytes that are asked for before their turn */
+#define MOST (LANES == 16 ? 16 : 6) /* tokens at once: as many as there are registers for */
+#define PANEL 128  /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
+#define ABREAST (VECTORS < 2 ? VECTORS : 2) /* vectors that a number of x is multiplied with */
 
 /* How the products of a group are computed: in whole numbers, in float32, or in pairs of bfloat16 whose products
  * a vector instruction adds up in float32, where there is one. */
@@ -44,54 +35,64 @@ typedef enum { WHOLES_4, WHOLES_8, FLOATS_8, FLOATS_16, PAIRS_16 } Way;
 #define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : HAS_SCALES(way) ? sizeof(Tile8) : sizeof(Tile16))
 
 /* `dot` adds up for each token the products of a group's values with its numbers of x; of those
- * `order` made the order in which the values come out of a tile. */
+ * `order` made the order in which the values come out of a tile. Values are ABREAST vectors, of the rows from
+ * `lane` on. */
 
-/* Pairs [row] of values with pair n of the numbers of each token. */
-INLINE void add_wholes(Words pairs, const int16_t *x, int n, Words *dots, int tokens) {
+/* Pairs of values with pair n of the numbers of each token. */
+INLINE void add_wholes(const Ints *pairs, const int16_t *x, int n, Ints (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
     for (int t = 0; t < tokens; t++) {
         int32_t pair;
         memcpy(&pair, x + t * GROUP + 2 * n, sizeof pair);
+#pragma GCC unroll 2
+        for (int v = 0; v < ABREAST; v++) {
 #if defined(__AVX512VNNI__)
-        dots[t] = (Words)_mm512_dpwssd_epi32((__m512i)dots[t], (__m512i)pairs, _mm512_set1_epi32(pair));
+            dots[t][v] = (Ints)_mm512_dpwssd_epi32((__m512i)dots[t][v], (__m512i)pairs[v], _mm512_set1_epi32(pair));
 #elif defined(__AVX512BW__)
-        dots[t] += (Words)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi32(pair));
+            dots[t][v] += (Ints)_mm512_madd_epi16((__m512i)pairs[v], _mm512_set1_epi32(pair));
 #elif defined(__AVX2__)
-        dots[t] += (Words)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi32(pair));
+            dots[t][v] += (Ints)_mm256_madd_epi16((__m256i)pairs[v], _mm256_set1_epi32(pair));
 #else
-        dots[t] += (pairs << 16 >> 16) * (pair << 16 >> 16) + (pairs >> 16) * (pair >> 16);
+            dots[t][v] += (pairs[v] << 16 >> 16) * (pair << 16 >> 16) + (pairs[v] >> 16) * (pair >> 16);
 #endif
+        }
     }
 }
 
-INLINE void dot_wholes_4(const Tile4 *tile, long lane, const int16_t *x, Words *dots, int tokens) {
+INLINE void dot_wholes_4(const Tile4 *tile, long lane, const int16_t *x, Ints (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 4
     for (int q = 0; q < 4; q++) {
-        Words words = *(const Words *)(tile->values[q] + lane);
+        const Ints *words = (const Ints *)(tile->values[q] + lane);
 #pragma GCC unroll 4
-        for (int n = 0; n < 4; n++) /* values n and n + 4 of each word */
-            add_wholes(words >> (4 * n) & 0x000f000f, x, 4 * q + n, dots, tokens);
+        for (int n = 0; n < 4; n++) { /* values n and n + 4 of each word */
+            Ints pairs[ABREAST];
+            for (int v = 0; v < ABREAST; v++) pairs[v] = words[v] >> (4 * n) & 0x000f000f;
+            add_wholes(pairs, x, 4 * q + n, dots, tokens);
+        }
     }
 }
 
-INLINE void dot_wholes_8(const Tile8 *tile, long lane, const int16_t *x, Words *dots, int tokens) {
+INLINE void dot_wholes_8(const Tile8 *tile, long lane, const int16_t *x, Ints (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
     for (int n = 0; n < GROUP / 2; n++) {
-        const int8_t *values = tile->values[n][lane];
+        Ints pairs[ABREAST];
+        for (int v = 0; v < ABREAST; v++) {
+            const int8_t *values = tile->values[n][lane + v * LANES];
 #if defined(__AVX512BW__)
-        Words pairs = (Words)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)values));
+            pairs[v] = (Ints)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)values));
 #elif defined(__AVX2__)
-        Words pairs = (Words)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)values));
+            pairs[v] = (Ints)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)values));
 #else
-        Words both = __builtin_convertvector(*(const Shorts *)values, Words);
-        Words pairs = (both << 24 >> 24 & 0xffff) | both >> 8 << 16;
+            Ints both = __builtin_convertvector(*(const SignedShorts *)values, Ints);
+            pairs[v] = (both << 24 >> 24 & 0xffff) | both >> 8 << 16;
 #endif
+        }
         add_wholes(pairs, x, n, dots, tokens);
     }
 }
 
 #if defined(__AVX512BF16__)
-INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Lanes *dots, int tokens) {
+INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Vec (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
     for (int n = 0; n < GROUP / 2; n++) {
         __m512bh pairs = (__m512bh)_mm512_loadu_si512(tile->pairs[n]);
@@ -99,32 +100,45 @@ INLINE void dot_pairs_16(const Tile16 *tile, const uint16_t *x, Lanes *dots, int
         for (int t = 0; t < tokens; t++) {
             int32_t pair;
             memcpy(&pair, x + t * GROUP + 2 * n, sizeof pair);
-            dots[t] = (Lanes)_mm512_dpbf16_ps((__m512)dots[t], pairs, (__m512bh)_mm512_set1_epi32(pair));
+            dots[t][0] = (Vec)_mm512_dpbf16_ps((__m512)dots[t][0], pairs, (__m512bh)_mm512_set1_epi32(pair));
         }
     }
 }
 #endif
 
-INLINE void add_floats(Lanes numbers, const float *x, int n, Lanes *dots, int tokens) {
+INLINE void add_floats(const Vec *numbers, const float *x, int n, Vec (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
-    for (int t = 0; t < tokens; t++) dots[t] += numbers * x[t * GROUP + n];
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < ABREAST; v++) dots[t][v] += numbers[v] * x[t * GROUP + n];
 }
 
-INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Vec (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
     for (int n = 0; n < GROUP / 2; n++) {
-        Words pairs = __builtin_convertvector(*(const Shorts *)tile->values[n][lane], Words);
-        add_floats(__builtin_convertvector(pairs << 24 >> 24, Lanes), x, 2 * n, dots, tokens);
-        add_floats(__builtin_convertvector(pairs >> 8, Lanes), x, 2 * n + 1, dots, tokens);
+        Vec even[ABREAST], odd[ABREAST];
+        for (int v = 0; v < ABREAST; v++) {
+            const int8_t *values = tile->values[n][lane + v * LANES];
+            Ints pairs = __builtin_convertvector(*(const SignedShorts *)values, Ints);
+            even[v] = __builtin_convertvector(pairs << 24 >> 24, Vec);
+            odd[v] = __builtin_convertvector(pairs >> 8, Vec);
+        }
+        add_floats(even, x, 2 * n, dots, tokens);
+        add_floats(odd, x, 2 * n + 1, dots, tokens);
     }
 }
 
-INLINE void dot_floats_16(const Tile16 *tile, long lane, const float *x, Lanes *dots, int tokens) {
+INLINE void dot_floats_16(const Tile16 *tile, long lane, const float *x, Vec (*dots)[ABREAST], int tokens) {
 #pragma GCC unroll 16
     for (int n = 0; n < GROUP / 2; n++) {
-        Words pairs = *(const Words *)(tile->pairs[n] + lane);
-        add_floats((Lanes)(pairs << 16), x, 2 * n, dots, tokens);
-        add_floats((Lanes)(pairs & (int32_t)0xffff0000), x, 2 * n + 1, dots, tokens);
+        const Ints *pairs = (const Ints *)(tile->pairs[n] + lane);
+        Vec even[ABREAST], odd[ABREAST];
+        for (int v = 0; v < ABREAST; v++) {
+            even[v] = (Vec)(pairs[v] << 16);
+            odd[v] = (Vec)(pairs[v] & (int32_t)0xffff0000);
+        }
+        add_floats(even, x, 2 * n, dots, tokens);
+        add_floats(odd, x, 2 * n + 1, dots, tokens);
     }
 }
 
@@ -133,16 +147,20 @@ INLINE int32_t largest_of(Ints numbers) {
     return _mm512_reduce_max_epi32((__m512i)numbers);
 #else
     int32_t largest = numbers[0];
-    for (int i = 1; i < BLOCK; i++) largest = numbers[i] > largest ? numbers[i] : largest;
+    for (int i = 1; i < LANES; i++) largest = numbers[i] > largest ? numbers[i] : largest;
     return largest;
 #endif
 }
 
-/* Whole numbers that x is, nearly, when counted in `unit`, a power of two. What has no finite largest has no unit. */
-INLINE float make_whole(Vec low, Vec high, int16_t *to) {
-    Ints size = (Ints)low & 0x7fffffff, other = (Ints)high & 0x7fffffff, is_more = other > size;
-    size = (other & is_more) | (size & ~is_more);
-    int32_t exponent = largest_of(size) & 0x7f800000;
+/* Whole numbers that a group of x is, nearly, when counted in a unit, a power of two, which is returned. What has
+ * no finite largest has no unit. */
+INLINE float make_whole(const void *x, size_t place, Dtype dtype, int16_t *to) {
+    Ints most = {0};
+    for (int i = 0; i < GROUP; i += LANES) {
+        Ints size = (Ints)load(x, place + (size_t)i, dtype) & 0x7fffffff, is_more = size > most;
+        most = (size & is_more) | (most & ~is_more);
+    }
+    int32_t exponent = largest_of(most) & 0x7f800000;
     float power;
     memcpy(&power, &exponent, sizeof power);
     if (exponent == 0) { /* nothing, or what float32 can hardly hold */
@@ -151,9 +169,8 @@ INLINE float make_whole(Vec low, Vec high, int16_t *to) {
     }
     float per_number = 0x1p14f / power;
     const float whole = 0x1.8p23f; /* to which a number is added it becomes whole */
-    Vec numbers[2] = {low * per_number + whole, high * per_number + whole};
-    narrow((uint16_t *)to, (Bits)numbers[0]);
-    narrow((uint16_t *)to + BLOCK, (Bits)numbers[1]);
+    for (int i = 0; i < GROUP; i += LANES)
+        narrow((uint16_t *)to + i, (Bits)(load(x, place + (size_t)i, dtype) * per_number + whole));
     return exponent == 0x7f800000 ? NAN : power * 0x1p-14f;
 }
 
@@ -178,7 +195,7 @@ INLINE int32_t total_of(const int16_t *numbers) {
 INLINE float order(Way way, const void *x, size_t place, Dtype dtype, void *to) {
     if (IS_WHOLE(way)) {
         int16_t wholes[GROUP];
-        float unit = make_whole(load(x, place, dtype), load(x, place + BLOCK, dtype), wholes);
+        float unit = make_whole(x, place, dtype, wholes);
         if (way == WHOLES_4)
             order_wholes_4(wholes, to);
         else
@@ -188,22 +205,24 @@ INLINE float order(Way way, const void *x, size_t place, Dtype dtype, void *to) 
     if (way == PAIRS_16)
         memcpy(to, (const uint16_t *)x + place, GROUP * sizeof(uint16_t));
     else
-        for (size_t i = 0; i < GROUP; i += BLOCK) *(Vec *)((float *)to + i) = load(x, place + i, dtype);
+        for (size_t i = 0; i < GROUP; i += LANES) *(Vec *)((float *)to + i) = load(x, place + i, dtype);
     return 1;
 }
 
-/* [tokens] sums over a group, in float32. */
-INLINE void dot(Way way, const char *tile, long lane, const void *x, Lanes *dots, int tokens) {
+/* [tokens, ABREAST] sums over a group, in float32. */
+INLINE void dot(Way way, const char *tile, long lane, const void *x, Vec (*dots)[ABREAST], int tokens) {
     if (IS_WHOLE(way)) {
-        Words wholes[MOST] = {{0}};
+        Ints wholes[MOST][ABREAST] = {{{0}}};
         if (way == WHOLES_4)
             dot_wholes_4((const Tile4 *)tile, lane, x, wholes, tokens);
         else
             dot_wholes_8((const Tile8 *)tile, lane, x, wholes, tokens);
-        for (int t = 0; t < tokens; t++) dots[t] = __builtin_convertvector(wholes[t], Lanes);
+        for (int t = 0; t < tokens; t++)
+            for (int v = 0; v < ABREAST; v++) dots[t][v] = __builtin_convertvector(wholes[t][v], Vec);
         return;
     }
-    for (int t = 0; t < tokens; t++) dots[t] = (Lanes){0};
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) dots[t][v] = (Vec){0};
     if (way == FLOATS_8) dot_floats_8((const Tile8 *)tile, lane, x, dots, tokens);
     if (way == FLOATS_16) dot_floats_16((const Tile16 *)tile, lane, x, dots, tokens);
 #if defined(__AVX512BF16__)
@@ -211,15 +230,15 @@ INLINE void dot(Way way, const char *tile, long lane, const void *x, Lanes *dots
 #endif
 }
 
-INLINE Lanes widen_float16(const uint16_t *numbers) {
+INLINE Vec widen_float16(const uint16_t *numbers) {
 #if defined(__AVX512F__)
-    return (Lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)numbers));
+    return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)numbers));
 #elif defined(__AVX2__)
-    return (Lanes)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)numbers));
+    return (Vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)numbers));
 #else
     /* Of finite numbers: the bits in their places, times what the exponents' offsets differ by. */
-    Words bits = __builtin_convertvector(*(const Shorts *)numbers, Words);
-    return (Lanes)((Words)((Lanes)((bits & 0x7fff) << 13) * 0x1p112f) | (bits & 0x8000) << 16);
+    Bits bits = widen(numbers);
+    return (Vec)((Bits)((Vec)((bits & 0x7fff) << 13) * 0x1p112f) | (bits & 0x8000) << 16);
 #endif
 }
 
@@ -240,40 +259,44 @@ INLINE void lay_out(Way way, const void *x, Dtype dtype, Tokens to, size_t first
         }
 }
 
-/* LANES rows of some tiles side by side, from row `lane` on, against some tokens. */
-INLINE void multiply_lanes(Way way, const char *tiles, long groups, long lane, Tokens x, float (*sums)[TILE_ROWS],
-                           int tokens) {
-    const Lanes none = {0};
-    Lanes totals[MOST], dots[MOST];
-    for (int t = 0; t < tokens; t++) totals[t] = none;
+/* Some rows of tiles side by side, ABREAST vectors from row `lane` on, against some tokens. */
+INLINE void multiply_rows(Way way, const char *tiles, long groups, long lane, Tokens x, float (*sums)[TILE_ROWS],
+                          int tokens) {
+    Vec totals[MOST][ABREAST] = {{{0}}}, dots[MOST][ABREAST];
     for (long g = 0; g < groups; g++, tiles += TILE_SIZE(way)) {
         for (size_t line = 0; line < TILE_SIZE(way); line += 64) __builtin_prefetch(tiles + AHEAD + line);
         dot(way, tiles, lane, x.numbers + (size_t)(g * tokens * GROUP) * NUMBER_SIZE(way), dots, tokens);
-        if (HAS_MINIMUMS(way)) {
-            Lanes minimums = widen_float16(((const Tile4 *)tiles)->minimums + lane);
-            for (int t = 0; t < tokens; t++) totals[t] += minimums * x.sums[g * tokens + t];
-        }
-        if (HAS_SCALES(way)) {
-            Lanes scales = widen_float16(
-                (HAS_MINIMUMS(way) ? ((const Tile4 *)tiles)->scales : ((const Tile8 *)tiles)->scales) + lane);
-            for (int t = 0; t < tokens; t++)
-                totals[t] += (IS_WHOLE(way) ? scales * x.units[g * tokens + t] : scales) * dots[t];
-        } else {
-            for (int t = 0; t < tokens; t++) totals[t] += dots[t];
+        const Tile4 *tile4 = (const Tile4 *)tiles;
+        const uint16_t *scale = HAS_MINIMUMS(way) ? tile4->scales : ((const Tile8 *)tiles)->scales;
+        for (int v = 0; v < ABREAST; v++) {
+            long row = lane + v * LANES;
+            if (HAS_MINIMUMS(way)) {
+                Vec minimums = widen_float16(tile4->minimums + row);
+                for (int t = 0; t < tokens; t++) totals[t][v] += minimums * x.sums[g * tokens + t];
+            }
+            if (HAS_SCALES(way)) {
+                Vec scales = widen_float16(scale + row);
+                for (int t = 0; t < tokens; t++)
+                    totals[t][v] += (IS_WHOLE(way) ? scales * x.units[g * tokens + t] : scales) * dots[t][v];
+            } else {
+                for (int t = 0; t < tokens; t++) totals[t][v] += dots[t][v];
+            }
         }
     }
-    for (int t = 0; t < tokens; t++) *(Lanes *)(sums[t] + lane) = totals[t];
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) *(Vec *)(sums[t] + lane + v * LANES) = totals[t][v];
 }
 
 /* The 16 rows from `first` on: [tokens, 16] sums to their places in y. */
 static void finish(const GroupMatrix *matrix, long first, float (*sums)[TILE_ROWS], char *y, Dtype dtype,
                    long tokens) {
     long n = matrix->n, rows = n - first < TILE_ROWS ? n - first : TILE_ROWS;
-    Vec bias = {0};
-    if (matrix->bias) memcpy(&bias, matrix->bias + first, sizeof(float) * (size_t)rows);
+    float bias[TILE_ROWS] = {0};
+    if (matrix->bias) memcpy(bias, matrix->bias + first, sizeof(float) * (size_t)rows);
     for (long t = 0; t < tokens; t++) {
-        char results[sizeof(Vec)];
-        store(results, 0, dtype, *(Vec *)sums[t] * matrix->unit + bias);
+        char results[sizeof bias];
+        for (size_t i = 0; i < TILE_ROWS; i += LANES)
+            store(results, i, dtype, *(Vec *)(sums[t] + i) * matrix->unit + *(Vec *)(bias + i));
         memcpy(y + (size_t)(t * n + first) * size_of(dtype), results, (size_t)rows * size_of(dtype));
     }
 }
@@ -281,32 +304,37 @@ static void finish(const GroupMatrix *matrix, long first, float (*sums)[TILE_ROW
 /* A way as functions, with a loop for each number of tokens, so that their sums stay in registers. */
 typedef struct {
     size_t number_size, tile_size;
-    long most; /* tokens at once */
     void (*lay_out)(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k);
     void (*multiply)(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens);
 } Kernel;
 
 #define LOOP(way, count) \
-    case count: multiply_lanes(way, tiles, groups, lane, x, sums, count); break
-#define EIGHT_LOOPS(way, c)                                                                   \
-    LOOP(way, c + 1); LOOP(way, c + 2); LOOP(way, c + 3); LOOP(way, c + 4); LOOP(way, c + 5); \
-    LOOP(way, c + 6); LOOP(way, c + 7); LOOP(way, c + 8)
-#define KERNEL(way, name, most, loops)                                                                        \
+    case count: multiply_rows(way, tiles, groups, lane, x, sums, count); break
+#define SIX_LOOPS(way)                                                                  \
+    LOOP(way, 1); LOOP(way, 2); LOOP(way, 3); LOOP(way, 4); LOOP(way, 5); LOOP(way, 6)
+#if LANES == 16
+#define LOOPS(way)                                                                                    \
+    SIX_LOOPS(way); LOOP(way, 7); LOOP(way, 8); LOOP(way, 9); LOOP(way, 10); LOOP(way, 11);           \
+    LOOP(way, 12); LOOP(way, 13); LOOP(way, 14); LOOP(way, 15); LOOP(way, 16)
+#else
+#define LOOPS SIX_LOOPS
+#endif
+#define KERNEL(way, name)                                                                                     \
     static void lay_out_##name(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k) {      \
         lay_out(way, x, dtype, to, (size_t)first, (size_t)tokens, (size_t)k);                                 \
     }                                                                                                         \
     static void multiply_##name(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens) { \
-        for (long lane = 0; lane < TILE_ROWS; lane += LANES) switch (tokens) { loops; }                       \
+        for (long lane = 0; lane < TILE_ROWS; lane += ABREAST * LANES) switch (tokens) { LOOPS(way); }        \
     }                                                                                                         \
-    static const Kernel name = {NUMBER_SIZE(way), TILE_SIZE(way), most, lay_out_##name, multiply_##name}
+    static const Kernel name = {NUMBER_SIZE(way), TILE_SIZE(way), lay_out_##name, multiply_##name}
 
-KERNEL(WHOLES_4, wholes_4, 16, EIGHT_LOOPS(WHOLES_4, 0); EIGHT_LOOPS(WHOLES_4, 8));
-KERNEL(WHOLES_8, wholes_8, 16, EIGHT_LOOPS(WHOLES_8, 0); EIGHT_LOOPS(WHOLES_8, 8));
-KERNEL(FLOATS_8, floats_8, 8, EIGHT_LOOPS(FLOATS_8, 0));
+KERNEL(WHOLES_4, wholes_4);
+KERNEL(WHOLES_8, wholes_8);
+KERNEL(FLOATS_8, floats_8);
 #if defined(__AVX512BF16__)
-KERNEL(PAIRS_16, dense_16, 16, EIGHT_LOOPS(PAIRS_16, 0); EIGHT_LOOPS(PAIRS_16, 8));
+KERNEL(PAIRS_16, dense_16);
 #else
-KERNEL(FLOATS_16, dense_16, 16, EIGHT_LOOPS(FLOATS_16, 0); EIGHT_LOOPS(FLOATS_16, 8));
+KERNEL(FLOATS_16, dense_16);
 #endif
 
 static const Kernel *kernel_for(int bits, Dtype dtype) {
@@ -317,7 +345,7 @@ static const Kernel *kernel_for(int bits, Dtype dtype) {
 static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, const void *x, Dtype x_dtype, char *y,
                            Dtype y_dtype, long tokens, char *room) {
     long n = matrix->n, k = matrix->k, groups = k / GROUP;
-    long num_parts = (tokens + kernel->most - 1) / kernel->most; /* of as many tokens each, or one less */
+    long num_parts = (tokens + MOST - 1) / MOST; /* of as many tokens each, or one less */
     float *units = (float *)(room + kernel->number_size * (size_t)(tokens * k)), *sums = units + tokens * groups;
 #define PART(p)                                                                             \
     long start = (p) * tokens / num_parts, count = ((p) + 1) * tokens / num_parts - start; \

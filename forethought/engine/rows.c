@@ -25,8 +25,8 @@
 #define FACTOR_1 0xBF58476D1CE4E5B9u
 #define FACTOR_2 0x94D049BB133111EBu
 
-typedef double Doubles __attribute__((vector_size(64)));
-typedef float Half __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(4 * LANES)));
+typedef float Half __attribute__((vector_size(2 * LANES)));
 typedef union {
     Vec whole;
     Half halves[2];
@@ -34,19 +34,16 @@ typedef union {
 
 static inline Vec all(float number) { return (Vec){0} + number; }
 
-static inline Vec larger(Vec a, Vec b) {
-    Ints is_more = b > a;
-    return (Vec)(((Ints)b & is_more) | ((Ints)a & ~is_more));
-}
-
-static inline Doubles widen(Vec v) {
+static inline Doubles add_halves(Vec v) {
     Halves pair = {v};
     return __builtin_convertvector(pair.halves[0], Doubles) +
            __builtin_convertvector(pair.halves[1], Doubles);
 }
 
 static inline double total_of(Doubles v) {
-    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+    double total = 0;
+    for (int i = 0; i < LANES / 2; i++) total += v[i];
+    return total;
 }
 
 /* SPAN entries from `start` on; in `spare`, filled up, where the row ends before. */
@@ -67,7 +64,7 @@ static inline void put_back(float *row, long n, long start, const float *spare) 
 
 static inline double sum_of_span(const float *span) {
     Doubles sum = {0};
-    for (int v = 0; v < SPAN; v += BLOCK) sum += widen(*(const Vec *)(span + v));
+    for (int v = 0; v < SPAN; v += LANES) sum += add_halves(*(const Vec *)(span + v));
     return total_of(sum);
 }
 
@@ -102,15 +99,15 @@ static float most_of_logits(const float *logits, long n) {
     for (int v = 0; v < 4; v++) most[v] = all(-INFINITY);
     for (long start = 0; start < n; start += SPAN) {
         const float *span = span_of(logits, n, start, -INFINITY, spare);
-        for (int v = 0; v < 4; v++) {
-            Vec x = *(const Vec *)(span + v * BLOCK);
+        for (int v = 0; v < SPAN / LANES; v++) {
+            Vec x = *(const Vec *)(span + v * LANES);
             is_none |= x != x;
-            most[v] = larger(most[v], x);
+            most[v % 4] = larger(most[v % 4], x);
         }
     }
     Vec rest = larger(larger(most[0], most[1]), larger(most[2], most[3]));
     float largest = rest[0];
-    for (int i = 0; i < BLOCK; i++) {
+    for (int i = 0; i < LANES; i++) {
         if (is_none[i]) return NAN;
         largest = rest[i] > largest ? rest[i] : largest;
     }
@@ -123,9 +120,9 @@ static long first_equal(const float *row, long n, float number) {
     for (long start = 0; start < n; start += SPAN) {
         const float *span = span_of(row, n, start, NAN, spare);
         Ints found = {0};
-        for (int v = 0; v < SPAN; v += BLOCK) found |= *(const Vec *)(span + v) == number;
+        for (int v = 0; v < SPAN; v += LANES) found |= *(const Vec *)(span + v) == number;
         int is_here = 0;
-        for (int i = 0; i < BLOCK; i++) is_here |= found[i];
+        for (int i = 0; i < LANES; i++) is_here |= found[i];
         if (is_here)
             for (long i = start; i < n; i++)
                 if (row[i] == number) return i;
@@ -141,14 +138,14 @@ static int soften(const float *logits, float *probs, long n, float inverse) {
         const float *span = span_of(logits, n, start, -INFINITY, spare);
         float *room = room_of(probs, n, start, spare);
         Vec part = {0};
-        for (int v = 0; v < SPAN; v += BLOCK) {
+        for (int v = 0; v < SPAN; v += LANES) {
             /* The largest is 0, so that a temperature near 0 cannot overflow. */
             Vec weights = exp_of_negative((*(const Vec *)(span + v) - largest) * inverse);
             *(Vec *)(room + v) = weights;
             part += weights;
         }
         put_back(probs, n, start, spare);
-        sum += widen(part);
+        sum += add_halves(part);
     }
     double total = total_of(sum);
     if (!(total > 0)) return 1;

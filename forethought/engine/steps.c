@@ -8,8 +8,8 @@
  * has them. All arithmetic is float32.
  *
  * Letters: T tokens, N width, H query heads, J key-value heads, D head size (a multiple of 16).
- * A block of the pool holds 16 tokens: its keys are [J, D, 16], so that one vector holds one number
- * of 16 keys; its values are [J, 16, D]. See attention.py.
+ * A block of the pool holds 16 tokens: its keys are [J, D, 16], so that a vector holds one number
+ * of several keys; its values are [J, 16, D]. See attention.py.
  *
  * Threads are those of OpenMP, which torch has started already. What a thread computes never
  * depends on how many there are.
@@ -19,6 +19,7 @@
 
 #define CHUNK 128 /* keys that one piece of work attends to */
 #define ROWS 4    /* queries that share what is read */
+#define ABREAST 2 /* vectors of a value that are added up at once */
 
 /* x += delta if there is one; y = x / sqrt(mean(x^2) + eps) * weight. Of one row of N. */
 static void norm_row(float *x, const void *delta, const float *weight, void *y, Dtype dtype, long n,
@@ -37,7 +38,7 @@ static void norm_row(float *x, const void *delta, const float *weight, void *y, 
 
 /* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]; N is a multiple of 16. */
 static void gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
-    for (long i = 0; i < n; i += BLOCK) {
+    for (long i = 0; i < n; i += LANES) {
         Vec gate = load(gate_up, (size_t)i, dtype), up = load(gate_up, (size_t)(n + i), dtype);
         Ints is_negative = gate < 0.0f;
         Vec size = (Vec)((Ints)gate & 0x7fffffff);
@@ -91,87 +92,114 @@ typedef struct {
     float largest, sum;
 } Part;
 
+/* Some of a block's keys, [D, 16] from the place of the first one on, times some queries. */
+INLINE void score(const char *keys, Dtype dtype, const float *const *queries, long dim, int rows,
+                  float (*scores)[CHUNK], long place) {
+    Vec even[ROWS], odd[ROWS];
+    for (int r = 0; r < rows; r++) even[r] = odd[r] = (Vec){0};
+    for (long d = 0; d < dim; d += 2) {
+        Vec key = load(keys, (size_t)d * BLOCK, dtype), next = load(keys, (size_t)(d + 1) * BLOCK, dtype);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            even[r] += key * queries[r][d];
+            odd[r] += next * queries[r][d + 1];
+        }
+    }
+    for (int r = 0; r < rows; r++) *(Vec *)&scores[r][place] = even[r] + odd[r];
+}
+
+/* Makes weights of scores, e^(score - largest), of which those outside [hidden, seen) are 0. */
+static Part weigh(float *scores, long count, long hidden, long seen) {
+    for (long t = 0; t < hidden && t < count; t++) scores[t] = -INFINITY;
+    for (long t = seen < 0 ? 0 : seen; t < count; t++) scores[t] = -INFINITY;
+    Vec most = *(Vec *)scores, sum = {0};
+    for (long t = LANES; t < count; t += LANES) most = larger(most, *(Vec *)(scores + t));
+    float largest = most[0];
+    for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+    /* Nothing seen: weights of 0, where -inf less -inf would be no number. */
+    float shift = largest == -INFINITY ? 0 : largest;
+    for (long t = 0; t < count; t += LANES) {
+        Vec weights = exp_of_negative(*(Vec *)(scores + t) - shift);
+        *(Vec *)(scores + t) = weights;
+        sum += weights;
+    }
+    return (Part){largest, sum_of(sum)};
+}
+
+/* Adds a block's values to some sums, weighted: `vectors` of the numbers of each from the place of the first on. */
+INLINE void mix(const char *values, Dtype dtype, float (*weights)[CHUNK], long place, long tokens, long dim,
+                int rows, int vectors, Vec (*sums)[ABREAST]) {
+    for (long t = 0; t < tokens; t++) {
+        Vec value[ABREAST];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) value[v] = load(values, (size_t)(t * dim + v * LANES), dtype);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sums[r][v] += value[v] * weights[r][place + t];
+    }
+}
+
+/* Queries of one key-value head against one chunk of keys, at most ROWS of them. */
+INLINE void attend_rows(const Attention *a, Dtype dtype, const int32_t *blocks, long kv_head, long start, long end,
+                        const float *const *queries, const long *positions, int rows, Part *parts, float *mixed) {
+    long dim = a->head_dim, num_blocks = (end - start + BLOCK - 1) / BLOCK;
+    size_t stride = (size_t)(a->num_kv_heads * dim * BLOCK), head = (size_t)(kv_head * dim * BLOCK);
+    float scores[ROWS][CHUNK] __attribute__((aligned(64)));
+    for (long b = 0; b < num_blocks; b++) {
+        const char *keys = a->keys + ((size_t)blocks[b] * stride + head) * size_of(dtype);
+        for (long v = 0; v < BLOCK; v += LANES)
+            score(keys + (size_t)v * size_of(dtype), dtype, queries, dim, rows, scores, b * BLOCK + v);
+    }
+    for (int r = 0; r < rows; r++) {
+        long seen = positions[r] + 1 - start, hidden = a->window ? seen - a->window : 0;
+        parts[r] = weigh(scores[r], num_blocks * BLOCK, hidden, seen);
+    }
+    for (long d = 0; d < dim; d += ABREAST * LANES) {
+        Vec sums[ROWS][ABREAST] = {{{0}}};
+        for (long b = 0; b < num_blocks; b++) {
+            const char *values = a->values + ((size_t)blocks[b] * stride + head + (size_t)d) * size_of(dtype);
+            /* Slots beyond the last token were never written, and may hold anything. */
+            long place = b * BLOCK, tokens = end - start - place < BLOCK ? end - start - place : BLOCK;
+            if (d + ABREAST * LANES <= dim)
+                mix(values, dtype, scores, place, tokens, dim, rows, ABREAST, sums);
+            else
+                mix(values, dtype, scores, place, tokens, dim, rows, 1, sums);
+        }
+        for (int r = 0; r < rows; r++)
+            for (long v = 0; v < ABREAST && d + v * LANES < dim; v++)
+                *(Vec *)&mixed[r * dim + d + v * LANES] = sums[r][v];
+    }
+}
+
 /* The queries [first, first + count) x G heads of one key-value head against one chunk of keys.
  * parts: of each query; mixed: [queries, D]. Queries are numbered token by token. */
-static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count,
-                    long chunk, Part *parts, float *mixed) {
+INLINE void attend_in(const Attention *a, Dtype dtype, const int32_t *blocks, long kv_head, long first, long count,
+                      long chunk, Part *parts, float *mixed) {
     long dim = a->head_dim, group = a->num_heads / a->num_kv_heads, num_queries = count * group;
     long last = a->positions[first + count - 1];
     long start = chunk * CHUNK, end = start + CHUNK <= last + 1 ? start + CHUNK : last + 1;
-    long num_blocks = (end - start + BLOCK - 1) / BLOCK;
-    size_t stride = (size_t)(a->num_kv_heads * dim * BLOCK), head = (size_t)(kv_head * dim * BLOCK);
-    Dtype dtype = a->kv_dtype;
-    Vec none = {0};
-
     for (long from = 0; from < num_queries; from += ROWS) {
         long rows = num_queries - from < ROWS ? num_queries - from : ROWS;
-        const float *query[ROWS];
-        long position[ROWS];
-        for (long r = 0; r < ROWS; r++) {
-            long q = from + (r < rows ? r : 0), token = first + q / group;
-            query[r] = a->queries + (token * a->num_heads + kv_head * group + q % group) * dim;
-            position[r] = a->positions[token];
-        }
-        float scores[ROWS][CHUNK] __attribute__((aligned(64)));
-        for (long b = 0; b < num_blocks; b++) {
-            const char *keys = a->keys + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
-            Vec even[ROWS] = {none, none, none, none}, odd[ROWS] = {none, none, none, none};
-            if (rows == 1) {
-                for (long d = 0; d < dim; d += 2) {
-                    even[0] += load(keys, (size_t)d * BLOCK, dtype) * query[0][d];
-                    odd[0] += load(keys, (size_t)(d + 1) * BLOCK, dtype) * query[0][d + 1];
-                }
-            } else {
-                for (long d = 0; d < dim; d += 2) {
-                    Vec key = load(keys, (size_t)d * BLOCK, dtype), next = load(keys, (size_t)(d + 1) * BLOCK, dtype);
-                    for (int r = 0; r < ROWS; r++) {
-                        even[r] += key * query[r][d];
-                        odd[r] += next * query[r][d + 1];
-                    }
-                }
-            }
-            for (int r = 0; r < ROWS; r++) *(Vec *)&scores[r][b * BLOCK] = even[r] + odd[r];
-        }
+        const float *queries[ROWS];
+        long positions[ROWS];
         for (long r = 0; r < rows; r++) {
-            long seen = position[r] + 1 - start, hidden = 0;
-            if (a->window) hidden = position[r] + 1 - a->window - start;
-            if (seen > num_blocks * BLOCK) seen = num_blocks * BLOCK;
-            if (hidden < 0) hidden = 0;
-            float *own = scores[r];
-            for (long t = 0; t < hidden && t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
-            for (long t = seen < 0 ? 0 : seen; t < num_blocks * BLOCK; t++) own[t] = -INFINITY;
-            Vec most = *(Vec *)own, sum = none;
-            for (long t = BLOCK; t < num_blocks * BLOCK; t += BLOCK) {
-                Vec other = *(Vec *)(own + t);
-                Ints is_more = other > most;
-                most = (Vec)(((Ints)other & is_more) | ((Ints)most & ~is_more));
-            }
-            float largest = most[0];
-            for (int i = 1; i < BLOCK; i++) largest = most[i] > largest ? most[i] : largest;
-            /* Nothing seen: weights of 0, where -inf less -inf would be no number. */
-            Vec shift = none + (largest == -INFINITY ? 0 : largest);
-            for (long t = 0; t < num_blocks * BLOCK; t += BLOCK) {
-                Vec weights = exp_of_negative(*(Vec *)(own + t) - shift);
-                *(Vec *)(own + t) = weights;
-                sum += weights;
-            }
-            parts[from + r] = (Part){largest, sum_of(sum)};
+            long token = first + (from + r) / group, head = kv_head * group + (from + r) % group;
+            queries[r] = a->queries + (token * a->num_heads + head) * dim;
+            positions[r] = a->positions[token];
         }
-        for (long r = rows; r < ROWS; r++) memset(scores[r], 0, sizeof scores[r]);
-        for (long d = 0; d < dim; d += BLOCK) {
-            Vec sum[ROWS] = {none, none, none, none};
-            for (long b = 0; b < num_blocks; b++) {
-                const char *values = a->values + ((size_t)blocks[start / BLOCK + b] * stride + head) * size_of(dtype);
-                /* Slots beyond the last token were never written, and may hold anything. */
-                long tokens = end - start - b * BLOCK < BLOCK ? end - start - b * BLOCK : BLOCK;
-                for (long t = 0; t < tokens; t++) {
-                    Vec value = load(values, (size_t)(t * dim + d), dtype);
-                    for (int r = 0; r < ROWS; r++) sum[r] += value * scores[r][b * BLOCK + t];
-                }
-            }
-            for (long r = 0; r < rows; r++) *(Vec *)&mixed[(from + r) * dim + d] = sum[r];
-        }
+#define ATTEND(number)                                                                                            case number:                                                                                                      attend_rows(a, dtype, blocks + start / BLOCK, kv_head, start, end, queries, positions, number, parts + from,                     mixed + from * dim);                                                                              break
+        switch (rows) { ATTEND(1); ATTEND(2); ATTEND(3); ATTEND(4); }
+#undef ATTEND
     }
+}
+
+static void attend_chunk(const Attention *a, const int32_t *blocks, long kv_head, long first, long count, long chunk,
+                         Part *parts, float *mixed) {
+    if (a->kv_dtype == BFLOAT16)
+        attend_in(a, BFLOAT16, blocks, kv_head, first, count, chunk, parts, mixed);
+    else
+        attend_in(a, FLOAT32, blocks, kv_head, first, count, chunk, parts, mixed);
 }
 
 /* The chunks of one query put together: [chunks, stride, D] -> [D]. */

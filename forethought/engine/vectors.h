@@ -1,4 +1,4 @@
-/* Vectors of 16 numbers, and what all kernels do with them. */
+/* Vectors as wide as the machine's, and what all kernels do with them. */
 
 #ifndef FORETHOUGHT_VECTORS_H
 #define FORETHOUGHT_VECTORS_H
@@ -8,58 +8,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 16 /* numbers in a vector, and tokens in a block of the pool */
+#define INLINE static inline __attribute__((always_inline))
+#define BLOCK 16 /* tokens in a block of the pool; a vector's numbers, or several of its vectors' */
 #define PARALLEL_FROM 32768 /* numbers, below which waking a thread costs more than it saves */
 
-typedef float Vec __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t Bits __attribute__((vector_size(64), aligned(4)));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4)));
+/* Wider ones than the machine has are taken apart through memory by some compilers. */
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define VECTORS (BLOCK / LANES) /* of a block */
+
+typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
 typedef enum { FLOAT32, BFLOAT16 } Dtype;
 
 static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 
 /* Compilers widen and narrow vectors one number at a time unless they are told how. */
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
-    return (Vec)_mm512_slli_epi32(bits, 16);
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
-}
-#elif defined(__AVX2__)
-#include <immintrin.h>
-typedef union {
-    __m256 halves[2];
-    Vec whole;
-} Pair;
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    Pair pair;
-    for (int h = 0; h < 2; h++) {
-        __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(numbers + 8 * h)));
-        pair.halves[h] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
-    }
-    return pair.whole;
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
-}
-#else
-static inline Vec widen_bfloat16(const uint16_t *numbers) {
-    Bits bits;
-    for (int i = 0; i < BLOCK; i++) bits[i] = (uint32_t)numbers[i] << 16;
-    return (Vec)bits;
-}
-static inline void narrow(uint16_t *numbers, Bits bits) {
-    for (int i = 0; i < BLOCK; i++) numbers[i] = (uint16_t)bits[i];
-}
 #endif
+static inline Bits widen(const uint16_t *numbers) {
+#if defined(__AVX512F__)
+    return (Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
+#elif defined(__AVX2__)
+    return (Bits)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)numbers));
+#else
+    return __builtin_convertvector(*(const Shorts *)numbers, Bits);
+#endif
+}
+
+/* The lower halves of numbers. */
+static inline void narrow(uint16_t *numbers, Bits bits) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i *)numbers, _mm512_cvtepi32_epi16((__m512i)bits));
+#elif defined(__AVX2__)
+    __m256i lower = (__m256i)(bits & 0xffffu);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(lower, lower), 0x08);
+    _mm_storeu_si128((__m128i *)numbers, _mm256_castsi256_si128(packed));
+#else
+    *(Shorts *)numbers = __builtin_convertvector(bits, Shorts);
+#endif
+}
 
 static inline Vec load(const void *base, size_t index, Dtype dtype) {
     if (dtype == FLOAT32) return *(const Vec *)((const float *)base + index);
-    return widen_bfloat16((const uint16_t *)base + index);
+    return (Vec)(widen((const uint16_t *)base + index) << 16);
 }
 
 /* To the nearest bfloat16, ties to even; what is not a number stays none. */
@@ -97,8 +98,13 @@ static inline void store_one(void *base, size_t index, Dtype dtype, float number
 
 static inline float sum_of(Vec v) {
     float sum = 0;
-    for (int i = 0; i < BLOCK; i++) sum += v[i];
+    for (int i = 0; i < LANES; i++) sum += v[i];
     return sum;
+}
+
+static inline Vec larger(Vec a, Vec b) {
+    Ints is_more = b > a;
+    return (Vec)(((Ints)b & is_more) | ((Ints)a & ~is_more));
 }
 
 /* e^x within 2e-7 of itself, for x <= 0: 2^n of whole n, times a polynomial on [-ln2/2, ln2/2].
