@@ -15,6 +15,7 @@ FLAGS = [
     "-fno-math-errno",
     "-fvisibility=hidden",
     "-fno-trapping-math",
+    "-fno-tree-ter",  # GCC would put off sums of whole numbers until its registers are full
     "-Wno-psabi",
 ]
 SOURCES = ("groups", "kernels", "layers", "rows", "steps")
