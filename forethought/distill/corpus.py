@@ -16,6 +16,7 @@ class Corpus:
     """All samples, one after another."""
 
     samples: Samples
+    token_ids: torch.Tensor  # [T] int64
     rows: torch.Tensor  # [T] int64: the tokens as rows of the draft's vocabulary
     features: torch.Tensor  # [T, H] float16
     top_rows: torch.Tensor  # [T, k] int32
@@ -31,9 +32,11 @@ class Corpus:
             features.append(outputs.features)
             top_rows.append(vocabulary.rows[outputs.top_token_ids[:, :num_top].long()].int())
             top_logprobs.append(outputs.top_logprobs[:, :num_top].clone())
+        token_ids = torch.from_numpy(samples.token_ids.astype(np.int64))
         return cls(
             samples,
-            vocabulary.rows[torch.from_numpy(samples.token_ids.astype(np.int64))],
+            token_ids,
+            vocabulary.rows[token_ids],
             torch.cat(features),
             torch.cat(top_rows),
             torch.cat(top_logprobs),

@@ -13,6 +13,7 @@ from forethought.distill.feature_draft import FeatureDraft
 from forethought.distill.llama_draft import LlamaDraft
 from forethought.distill.target_weights import TargetWeights
 from forethought.distill.vocabulary import DraftVocabulary
+from forethought.engine.lean_builder import HEAD_ROW_IDS
 from forethought.models.feature_draft import MODEL_TYPE
 from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles
@@ -74,6 +75,9 @@ def write_folder(
         }
     else:
         config |= _llama_config(source)
+        if not vocabulary.is_whole:
+            tensors[HEAD_ROW_IDS] = vocabulary.token_ids
+            config["draft_vocab_size"] = len(vocabulary)
         _write_tokenizer(folder, source)
     partial = folder / "model.safetensors.partial"
     save_file(tensors, partial, {"format": "pt"})

@@ -1,6 +1,7 @@
 """A draft that is a smaller model of the target's family: some of its layers, trained on.
 
-Embedding and head are the target's and stay as they are.
+Embedding and head are the target's and stay as they are; of the head it has the rows of the tokens
+that it can say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,15 @@ from forethought.distill.batches import Batch
 from forethought.distill.corpus import Corpus
 from forethought.distill.decoder import DecoderLayer, DecoderShape, RMSNorm
 from forethought.distill.target_weights import TargetWeights
+from forethought.distill.vocabulary import DraftVocabulary
 
 
 class LlamaDraft(nn.Module):
-    """`TrainableDraft` over tokens alone. Its vocabulary is all of the target's.
+    """`TrainableDraft` over tokens alone.
 
     Args:
         target: whose weights it begins with.
+        vocabulary: of the draft.
         layers: which of them, in the draft's order.
         dtype: compute format.
     """
@@ -28,12 +31,19 @@ class LlamaDraft(nn.Module):
     rows: torch.Tensor
     head: torch.Tensor
 
-    def __init__(self, target: TargetWeights, layers: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        target: TargetWeights,
+        vocabulary: DraftVocabulary,
+        layers: Sequence[int],
+        dtype: torch.dtype,
+    ) -> None:
         super().__init__()
         shape = DecoderShape.of(target)
-        self.ties_embeddings = target.config.ties_embeddings
+        self.ties_embeddings = target.config.ties_embeddings and vocabulary.is_whole
         self.register_buffer("embedding", target.embedding(), persistent=False)
-        self.register_buffer("rows", target.head(), persistent=False)
+        rows = target.head()[vocabulary.token_ids.long()]
+        self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("head", self.rows.to(dtype), persistent=False)
         self.layers = nn.ModuleList([DecoderLayer(shape, dtype) for _ in layers])
         self.norm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
@@ -43,7 +53,7 @@ class LlamaDraft(nn.Module):
             self.norm.weight.copy_(target.final_norm())
 
     def steps(self, corpus: Corpus, batch: Batch, num_steps: int) -> list[torch.Tensor]:  # noqa: ARG002
-        x = self.embedding[corpus.rows[batch.index]]
+        x = self.embedding[corpus.token_ids[batch.index]]
         for layer in self.layers:
             x = layer(x, batch.rows, [])
         return [self.norm(x)]

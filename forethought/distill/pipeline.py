@@ -45,7 +45,7 @@ class DraftOptions:
 
     architecture: Architecture = Architecture.FEATURE
     draft_vocab_size: int = 8192
-    """Tokens that a feature draft can say."""
+    """Tokens that it can say; 0 is all of the target's."""
     layers: Sequence[int] = (-1,)
     """Of the target: those that a llama draft is made of, or the one that a feature draft's layer
     begins as."""
@@ -115,10 +115,10 @@ class Run:
     def vocabulary(self) -> DraftVocabulary:
         """What the draft can say."""
         size = self.source.weights.config.vocab_size
-        if self.options.draft.architecture is Architecture.LLAMA:
+        wanted = self.options.draft.draft_vocab_size
+        if not 0 < wanted < size:
             return DraftVocabulary.of(torch.arange(size), size)
         counts = expected_counts(self.shards.samples(), self.shards.outputs(), size)
-        wanted = min(self.options.draft.draft_vocab_size, size)
         return most_frequent(counts, wanted, self.source.tokenizer.eos_token_ids)
 
     def corpus(self, vocabulary: DraftVocabulary) -> Corpus:
@@ -193,7 +193,7 @@ class Run:
         options, target = self.options.draft, self.source.weights
         dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[options.dtype]
         if options.architecture is Architecture.LLAMA:
-            return LlamaDraft(target, options.layers, dtype)
+            return LlamaDraft(target, vocabulary, options.layers, dtype)
         return make_feature_draft(target, vocabulary, dtype, options.layers[0])
 
     def _remember(self, name: str, settings: dict[str, Any]) -> None:

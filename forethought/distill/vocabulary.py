@@ -35,6 +35,11 @@ class DraftVocabulary:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no token is left out."""
+        return len(self.token_ids) == len(self.rows)
+
 
 def expected_counts(
     samples: Iterable[Samples], outputs: Iterable[TargetOutputs], vocab_size: int

@@ -20,12 +20,15 @@ from forethought.engine.lean_decoder import (
 from forethought.engine.linear import Int8Linear, Linear, dense_linear
 from forethought.engine.native_layers import NativeLayers
 from forethought.engine.native_steps import NativeSteps, is_native
+from forethought.engine.part_head import PartHead
 from forethought.engine.torch_steps import TorchSteps
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 EMBEDDING = "model.embed_tokens.weight"
+HEAD_ROW_IDS = "token_ids"
+"""Of a draft that can say a part of the vocabulary: which tokens the rows of its head are."""
 
-_NUMBERS = 3
+_NUMBERS = 4
 """Raised whenever the same weights give other numbers than before, so that tiers of different
 versions do not share keys and values."""
 
@@ -110,6 +113,10 @@ class Parts:
         tied = self.config.ties_embeddings
         name = "model.embed_tokens" if tied else "lm_head"
         weight = f"{name}.weight"
+        if HEAD_ROW_IDS in self.checkpoint:
+            token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
+            rows = self.checkpoint.dense(weight).to(self.dtype)
+            return PartHead(rows, token_ids, self.config.vocab_size)
         groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
         if groups is not None and (linear := int4_linear(groups)) is not None:
             return linear

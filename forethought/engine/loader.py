@@ -23,7 +23,7 @@ from forethought.engine.feature_draft import (
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, lean_config
-from forethought.engine.lean_builder import EMBEDDING, build_lean_decoder
+from forethought.engine.lean_builder import EMBEDDING, HEAD_ROW_IDS, build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
@@ -158,6 +158,8 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
 def _load_in_transformers(
     files: ModelFiles, options: EngineOptions, device: torch.device
 ) -> CausalModel:
+    if files.gguf is None and HEAD_ROW_IDS in SafetensorsCheckpoint(files.folder):
+        raise ValueError(f"a draft with a part of the vocabulary runs on the CPU, not on {device}")
     from forethought.engine.transformers_loader import load_weights  # noqa: PLC0415
     from forethought.engine.transformers_model import TransformersModel  # noqa: PLC0415
 

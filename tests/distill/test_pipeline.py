@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from forethought.distill.batches import make_batch, windows
 from forethought.distill.evaluation import Evaluation, evaluate
@@ -17,8 +18,9 @@ from forethought.distill.fitting import fit_outputs
 from forethought.distill.pipeline import Architecture, Run
 from forethought.distill.training import Point, Trainer, TrainOptions
 from forethought.engine.feature_draft import load_feature_draft
+from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.packed import SequencePart, pack
-from forethought.errors import InvalidArgumentError
+from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import resolve
 from tests.distill.conftest import options
 from tests.stack import loaded
@@ -178,7 +180,38 @@ def test_the_draft_service_loads_a_llama_draft_that_computes_what_was_trained(tr
     draft.model.allocate(16)
     part = SequencePart(tokens, 0, range(-(-len(tokens) // 16)), len(tokens))
     logits = draft.model.forward(pack([part]))
-    torch.testing.assert_close(logits, hidden[0] @ trainer.draft.rows.T, atol=2e-2, rtol=1e-2)
+    said = run.vocabulary().token_ids.long()
+    assert len(said) == 20
+    expected = hidden[0] @ trainer.draft.rows.T
+    torch.testing.assert_close(logits[:, said], expected, atol=2e-2, rtol=1e-2)
+    assert logits.isfinite().sum() == expected.numel()  # nothing else can be said
+
+
+@pytest.mark.parametrize("trained", [Architecture.LLAMA], indirect=True)
+def test_a_llama_draft_with_a_part_of_the_vocabulary_is_refused_elsewhere_than_on_a_cpu(
+    trained: Trained,
+):
+    with pytest.raises(ModelReferenceError, match="runs on the CPU, not on cuda"):
+        load_model(resolve(str(trained[0].folder / "draft")), EngineOptions(device="cuda"))
+
+
+def test_a_llama_draft_with_the_whole_vocabulary_is_a_model_like_any_other(
+    target_folder: Path, data_folder: Path, tmp_path: Path
+):
+    usual = options(Architecture.LLAMA)
+    whole = replace(usual, draft=replace(usual.draft, draft_vocab_size=0))
+    run = Run(resolve(str(target_folder)), copied(data_folder, tmp_path), whole)
+    vocabulary = run.vocabulary()
+    corpus = run.corpus(vocabulary)
+    run.write_draft(tmp_path / "draft", run.trainer(vocabulary, corpus), corpus, vocabulary)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "draft", dtype=torch.float32)
+    tokens = [3, 1, 4, 1, 5]
+    draft = loaded(tmp_path / "draft").model
+    draft.allocate(1)
+    logits = draft.forward(pack([SequencePart(tokens, 0, (0,), len(tokens))]))
+    with torch.no_grad():
+        expected = model(torch.tensor([tokens])).logits[0]
+    torch.testing.assert_close(logits, expected, atol=2e-2, rtol=1e-2)
 
 
 def test_too_little_data_is_refused_in_words(

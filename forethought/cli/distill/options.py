@@ -116,9 +116,10 @@ Layers = Annotated[
 DraftVocabSize = Annotated[
     int,
     typer.Option(
-        min=1,
+        min=0,
         metavar="N",
-        help="Tokens that a feature draft can say, the most frequent ones. The text stays exact.",
+        help="Tokens that the draft can say, the most frequent ones; 0 is all of the target's. "
+        "The text stays exact.",
         rich_help_panel=_DRAFT,
     ),
 ]
