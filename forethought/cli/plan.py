@@ -44,6 +44,7 @@ class PlanOptions:
     counts: Path | None = None  # a file, for the proposers counts and hybrid, and to look up
     num_speculative_tokens: int | None = None
     policy: str | None = None  # how K is chosen where a request does not say
+    verification_mode: str | None = None  # where a request does not say
     dtype: str | None = None
     draft_dtype: str | None = None  # None: as `dtype` says
     device: str | None = None
@@ -105,6 +106,7 @@ def make_plan(options: PlanOptions) -> Plan:
                 *_flags(
                     policy=options.policy,
                     num_speculative_tokens=options.num_speculative_tokens,
+                    verification_mode=options.verification_mode,
                     redis_url=redis_url,
                 ),
             ],

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from forethought.cli.plan import DEFAULT_PORT
+from forethought.sampling.types import VerificationMode
 
 
 class ProposerName(StrEnum):
@@ -91,6 +92,16 @@ NumSpeculativeTokens = Annotated[
         min=0,
         metavar="K",
         help="Tokens to draft a round where a request does not say.",
+        show_default="the orchestrator's",
+        rich_help_panel=_MODELS,
+    ),
+]
+Mode = Annotated[
+    VerificationMode | None,
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="How drafts are judged where a request does not say: rejection, block or coupled.",
         show_default="the orchestrator's",
         rich_help_panel=_MODELS,
     ),

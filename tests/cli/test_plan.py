@@ -47,6 +47,12 @@ def test_flags_that_were_not_given_are_left_to_the_tiers():
     assert "--num-speculative-tokens" not in command_of(plan, "orchestrator")
 
 
+def test_the_orchestrator_is_told_how_to_judge_where_a_request_does_not_say():
+    command = command_of(make_plan(PlanOptions(verification_mode="block")), "orchestrator")
+    assert value_of(command, "--verification-mode") == "block"
+    assert "--verification-mode" not in command_of(make_plan(PlanOptions()), "orchestrator")
+
+
 def test_engine_flags_reach_both_models():
     plan = make_plan(PlanOptions(dtype="float32", device="cpu", num_threads=2))
     for name in ("draft", "target"):

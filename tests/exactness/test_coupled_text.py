@@ -7,6 +7,7 @@ Through GenerationService, in fp32: with drafts good and bad and none, and with 
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,13 +30,16 @@ SHAPES = {
     "repetition penalty and min-p": replace(PLAIN, repetition_penalty=1.3, min_p=0.02),
 }
 # Whoever adds a proposer adds it here: the text may not depend on it.
-PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
-    "the target itself": lambda target, draft: target.proposer(),
-    "a bad model": lambda target, draft: draft.proposer(),
-    "lookup": lambda target, draft: target.ngram(),
-    "the most frequent continuation": lambda target, draft: target.suffix(),
-    "lookup before a bad model": lambda target, draft: draft.hybrid(),
-    "lookup before counts": lambda target, draft: HybridProposer(target.suffix(), target.counts()),
+PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel, LoadedModel], Proposer]] = {
+    "the target itself": lambda target, draft, features: target.proposer(),
+    "a bad model": lambda target, draft, features: draft.proposer(),
+    "lookup": lambda target, draft, features: target.ngram(),
+    "the most frequent continuation": lambda target, draft, features: target.suffix(),
+    "lookup before a bad model": lambda target, draft, features: draft.hybrid(),
+    "lookup before counts": lambda target, draft, features: HybridProposer(
+        target.suffix(), target.counts()
+    ),
+    "a feature draft": lambda target, draft, features: features.proposer(),
 }
 KS = range(1, MAX_K + 1)
 
@@ -53,15 +57,36 @@ async def answers(stack: Stack, shape: str, k: int) -> list[Answer]:
 @pytest.mark.parametrize("kind", PROPOSERS)
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_the_text_is_the_same_with_every_draft_and_without(
-    shape: str, kind: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
+    shape: str,
+    kind: str,
+    tiny_target: LoadedModel,
+    tiny_draft: LoadedModel,
+    tiny_feature_folder: Path,
 ) -> None:
-    async with running_stack(tiny_target, PROPOSERS[kind](tiny_target, tiny_draft)) as stack:
+    features = tiny_target.feature(tiny_feature_folder)
+    proposer = PROPOSERS[kind](tiny_target, tiny_draft, features)
+    async with running_stack(tiny_target, proposer) as stack:
         alone = [await answer(stack, shape, seed, 0) for seed in SEEDS]
         for k in KS if shape == "temperature 1" else (1, MAX_K):
             drafted = await answers(stack, shape, k)
             assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert [each.text for each in drafted] == [each.text for each in alone]
             assert not any(each.finished.speculation.num_draft_failures for each in drafted)
+
+
+@pytest.mark.parametrize("has_draft_tier", [False, True])
+async def test_the_text_is_the_same_with_guesses_that_the_orchestrator_looks_up(
+    has_draft_tier: bool, tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    lookups = [tiny_target.suffix(), tiny_target.counts()]
+    async with running_stack(
+        tiny_target, tiny_draft.proposer(), lookups=lookups, has_draft_tier=has_draft_tier
+    ) as stack:
+        alone = [await answer(stack, "temperature 1", seed, 0) for seed in SEEDS]
+        for k in KS:
+            drafted = await answers(stack, "temperature 1", k)
+            assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
+            assert any(each.finished.speculation.num_draft_tokens for each in drafted)
 
 
 @pytest.mark.parametrize("policy", PolicyKind)

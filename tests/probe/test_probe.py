@@ -12,6 +12,7 @@ from forethought.cli.probe.sampling import Sampling, sample_both_arms
 from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.generation import GenerationParams
 from forethought.sampling.rejection import judge
+from forethought.sampling.types import VerificationMode
 from tests.cli.conftest import command_line, wait_until  # noqa: F401 - a fixture
 from tests.cli.fake_generation import Prompt, add_fake_generation
 from tests.exactness import twins
@@ -70,6 +71,25 @@ def test_an_honest_deployment_is_lossless_within_the_stated_power(probe, honest,
     assert "would have found, with probability 0.9, a bias in total variation of" in power
     assert "% at 2 tokens" in power
     assert result.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def deployed(tiny_target, tiny_draft):
+    @asynccontextmanager
+    async def address():
+        async with running_stack(tiny_target, tiny_draft.proposer()) as stack:
+            yield stack.address
+
+    with running_in_thread(address) as address_:
+        yield address_
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in VerificationMode])
+def test_each_way_to_judge_drafts_can_be_asked_for_and_is_lossless(probe, deployed, prompts, mode):
+    result = probe("--address", deployed, *prompts, *SMALL, "-k", K, "--mode", mode)
+    assert result.exit_code == 0, result.output
+    assert f" · mode {mode} · seed 1" in result.stdout.splitlines()[0]
+    assert "drafted " in result.stdout
 
 
 def test_a_broken_deployment_is_biased_and_the_prefixes_show_it(probe, broken, prompts):

@@ -38,6 +38,7 @@ def probe(
     num_samples: options.NumSamples = 500,
     num_tokens: options.NumTokens = 6,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
+    mode: generate_options.Mode = None,
     seed: options.Seed = None,
     concurrency: options.Concurrency = 8,
     timeout: options.Timeout = 60,
@@ -59,6 +60,8 @@ def probe(
     - `forethought probe --address orchestrator:50050 --samples 4000 --concurrency 32`
 
     - `forethought probe --prompts questions.txt --top-k 4 --json > probe.json`
+
+    - `forethought probe --mode block` for drafts that are judged otherwise than by default
     """
     sampling = Sampling(
         _load_prompts(prompts, raw=raw),
@@ -70,6 +73,7 @@ def probe(
             seed=secrets.randbits(64) if seed is None else seed,
             ignore_eos=True,  # all answers are equally long
             num_speculative_tokens=num_speculative_tokens,
+            verification_mode=mode,
         ),
         num_samples,
         concurrency,

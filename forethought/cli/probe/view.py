@@ -76,10 +76,14 @@ def print_report(report: Report, criteria: Criteria, headline: str) -> None:
 
 def describe_sampling(address: str, sampling: Sampling) -> str:
     """Who was asked what, and the seed that repeats it."""
-    return (
-        f"{address} · {sampling.num_samples:,} answers of each arm to "
-        f"{_prompts(len(sampling.prompts))} · seed {sampling.params.seed}"
-    )
+    mode = sampling.params.verification_mode
+    words = [
+        address,
+        f"{sampling.num_samples:,} answers of each arm to {_prompts(len(sampling.prompts))}",
+        *([f"mode {mode.value}"] if mode is not None else []),
+        f"seed {sampling.params.seed}",
+    ]
+    return " · ".join(words)
 
 
 def describe_verdict(judgement: Judgement, criteria: Criteria) -> list[Text]:
