@@ -34,10 +34,9 @@ from tests.exactness.sampling_check import (
     pair_distribution,
     target_distribution,
 )
-from tests.exactness.test_sampled_distribution import ALL_AT_ONCE, NUM_SAMPLES, SHAPES
+from tests.exactness.test_sampled_distribution import ALL_AT_ONCE, MANY_SAMPLES, NUM_SAMPLES, SHAPES
 from tests.stack import LoadedModel
 
-FEW_SAMPLES = 4_000
 EVERY_SHAPE = {**SHAPES, "all at once": ALL_AT_ONCE}
 SAID_BRIEFLY = ["temperature 1", "all at once"]
 
@@ -88,14 +87,14 @@ async def coupled_pairs_are_the_targets(
 async def test_pairs_judged_by_blocks_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
-    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, FEW_SAMPLES)
+    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, NUM_SAMPLES)
 
 
 @pytest.mark.parametrize("shape", SAID_BRIEFLY)
 async def test_coupled_pairs_of_many_seeds_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
-    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, FEW_SAMPLES // 2)
+    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, NUM_SAMPLES // 2)
 
 
 @pytest.mark.slow
@@ -104,8 +103,8 @@ async def test_coupled_pairs_of_many_seeds_are_distributed_as_the_target_says(
 async def test_many_pairs_of_both_modes_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
-    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, 2 * NUM_SAMPLES)
-    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, 2 * NUM_SAMPLES)
+    await block_pairs_are_the_targets(tiny_target, tiny_draft, shape, MANY_SAMPLES)
+    await coupled_pairs_are_the_targets(tiny_target, tiny_draft, shape, MANY_SAMPLES)
 
 
 async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_beforehand(
@@ -120,7 +119,7 @@ async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_b
         accepted = []
         for how in (judge, judge_block):
             sampling = Sampling(params, how, prompt=BLOCK_PROMPT)
-            samples = await sample_by_rounds(stack, sampling, FEW_SAMPLES)
+            samples = await sample_by_rounds(stack, sampling, NUM_SAMPLES)
             accepted.append(np.array([sample.num_accepted_tokens for sample in samples]))
     for sampled, computed in zip(accepted, expected, strict=True):
         assert abs(sampled.mean() - computed) < 4 * standard_error(sampled)

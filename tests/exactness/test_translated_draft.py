@@ -26,8 +26,7 @@ from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
 from tests.stack import LoadedModel, Stack, generate, loaded, running_stack
 from tests.tiny import OVERLAPPING_TOKENS, write_permuted_copy, write_tiny_model
 
-NUM_SAMPLES = 10_000
-NUM_SAMPLES_OF_TWINS = 4_000
+NUM_SAMPLES, MANY_SAMPLES = 4_000, 20_000
 PROMPTS = [[2 + (7 * i + j * j * (i + 3)) % 10 for j in range(1 + i * i // 2)] for i in range(20)]
 """1 to 181 tokens."""
 SHAPES = {
@@ -62,16 +61,30 @@ async def translated_stack(
         yield stack, remembering
 
 
-@pytest.mark.timeout(900)
+async def pairs_are_the_targets(
+    shape: str, target: LoadedModel, draft: LoadedModel, num_samples: int
+) -> None:
+    params = SHAPES[shape]
+    async with translated_stack(target, draft) as (stack, model):
+        pairs = await sample_pairs(stack, params, judge, num_samples)
+        expected = pair_distribution(model, PROMPT, params)
+    assert p_value(pairs, expected) > ALPHA
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_pairs_of_tokens_are_distributed_as_the_target_says(
     shape: str, tiny_target: LoadedModel, other_draft: LoadedModel
 ) -> None:
-    params = SHAPES[shape]
-    async with translated_stack(tiny_target, other_draft) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
-        expected = pair_distribution(model, PROMPT, params)
-    assert p_value(pairs, expected) > ALPHA
+    await pairs_are_the_targets(shape, tiny_target, other_draft, NUM_SAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_many_pairs_of_tokens_are_distributed_as_the_target_says(
+    shape: str, tiny_target: LoadedModel, other_draft: LoadedModel
+) -> None:
+    await pairs_are_the_targets(shape, tiny_target, other_draft, MANY_SAMPLES)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
@@ -183,6 +196,6 @@ async def test_a_broken_translation_is_rejected_by_the_same_check(
 ) -> None:
     params = SHAPES["temperature 1"]
     async with translated_stack(tiny_target, other_draft, twin) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES_OF_TWINS)
+        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(pairs, expected) < ALPHA
