@@ -59,8 +59,9 @@ class Replica(Generic[StubT]):
 
     @property
     def load(self) -> int:
-        """Sessions: what it reported, and what this orchestrator has brought and taken since."""
-        return max(self.num_reported + self.num_ours - self.num_ours_reported, 0)
+        """Sessions: what it reported, and what this orchestrator has brought and taken since; at
+        least those that are ours. A report knows nothing of those on their way to it."""
+        return max(self.num_reported + self.num_ours - self.num_ours_reported, self.num_ours)
 
     @property
     def is_healthy(self) -> bool:
