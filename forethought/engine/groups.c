@@ -7,9 +7,9 @@
  * nothing else is rounded but float32 sums and the result. Weights in bfloat16 have no factors, and x stays
  * as it is.
  *
- * A vector holds one number of each of some rows. What is taken out of a tile is used for up to 8 or
- * 16 tokens at once, so that more tokens cost their multiplications and little else. With few tokens
- * the tiles, which lie in the order of their use, take as long as they take to arrive.
+ * A vector holds one number of each of some rows. What is taken out of a tile is used for as many tokens at
+ * once as there are registers for, so that more tokens cost their multiplications and little else. With few
+ * tokens the tiles, which lie in the order of their use, take as long as they take to arrive.
  *
  * What a row of the result is depends on no other row of x, and on no number of threads: every
  * number of tokens goes through the same sums in the same order.

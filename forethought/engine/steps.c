@@ -188,7 +188,11 @@ INLINE void attend_in(const Attention *a, Dtype dtype, const int32_t *blocks, lo
             queries[r] = a->queries + (token * a->num_heads + head) * dim;
             positions[r] = a->positions[token];
         }
-#define ATTEND(number)                                                                                            case number:                                                                                                      attend_rows(a, dtype, blocks + start / BLOCK, kv_head, start, end, queries, positions, number, parts + from,                     mixed + from * dim);                                                                              break
+#define ATTEND(number)                                                                                 \
+    case number:                                                                                       \
+        attend_rows(a, dtype, blocks + start / BLOCK, kv_head, start, end, queries, positions, number, \
+                    parts + from, mixed + from * dim);                                                 \
+        break
         switch (rows) { ATTEND(1); ATTEND(2); ATTEND(3); ATTEND(4); }
 #undef ATTEND
     }
