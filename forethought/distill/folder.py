@@ -66,18 +66,14 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().half().contiguous() for name, value in draft.tensors().items()}
     config = _shared_config(draft, source.weights)
-    if isinstance(draft, FeatureDraft):
-        tensors["token_ids"] = vocabulary.token_ids
-        config |= {
-            "model_type": MODEL_TYPE,
-            "draft_vocab_size": len(vocabulary),
-            "target": source.names,
-        }
+    is_feature_draft = isinstance(draft, FeatureDraft)
+    if is_feature_draft or not vocabulary.is_whole:
+        tensors[HEAD_ROW_IDS] = vocabulary.token_ids
+        config["draft_vocab_size"] = len(vocabulary)
+    if is_feature_draft:
+        config |= {"model_type": MODEL_TYPE, "target": source.names}
     else:
         config |= _llama_config(source)
-        if not vocabulary.is_whole:
-            tensors[HEAD_ROW_IDS] = vocabulary.token_ids
-            config["draft_vocab_size"] = len(vocabulary)
         _write_tokenizer(folder, source)
     partial = folder / "model.safetensors.partial"
     save_file(tensors, partial, {"format": "pt"})

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from forethought.engine.checkpoint import SafetensorsCheckpoint, TensorCheckpoint
-from forethought.engine.lean_builder import FORMATS, Parts, choose_backend
+from forethought.engine.lean_builder import FORMATS, HEAD_ROW_IDS, Parts, choose_backend
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
     LayerSteps,
@@ -108,7 +108,7 @@ def load_feature_draft(
     """
     config = FeatureDraftConfig.read(files)
     stored = SafetensorsCheckpoint(files.folder)
-    token_ids = stored.dense("token_ids").numpy().astype(np.int64)
+    token_ids = stored.dense(HEAD_ROW_IDS).numpy().astype(np.int64)
     embedding = stored.dense("embed_tokens.weight").float()  # [R + 1, hidden]
     fc = stored.dense("fc.weight").float()  # [hidden, 2 hidden]
     _check(config, token_ids, embedding, fc)

@@ -155,9 +155,11 @@ INLINE int32_t largest_of(Ints numbers) {
 /* Whole numbers that a group of x is, nearly, when counted in a unit, a power of two, which is returned. What has
  * no finite largest has no unit. */
 INLINE float make_whole(const void *x, size_t place, Dtype dtype, int16_t *to) {
+    Vec numbers[GROUP / LANES];
     Ints most = {0};
-    for (int i = 0; i < GROUP; i += LANES) {
-        Ints size = (Ints)load(x, place + (size_t)i, dtype) & 0x7fffffff, is_more = size > most;
+    for (int i = 0; i < GROUP / LANES; i++) {
+        numbers[i] = load(x, place + (size_t)(i * LANES), dtype);
+        Ints size = (Ints)numbers[i] & 0x7fffffff, is_more = size > most;
         most = (size & is_more) | (most & ~is_more);
     }
     int32_t exponent = largest_of(most) & 0x7f800000;
@@ -169,8 +171,8 @@ INLINE float make_whole(const void *x, size_t place, Dtype dtype, int16_t *to) {
     }
     float per_number = 0x1p14f / power;
     const float whole = 0x1.8p23f; /* to which a number is added it becomes whole */
-    for (int i = 0; i < GROUP; i += LANES)
-        narrow((uint16_t *)to + i, (Bits)(load(x, place + (size_t)i, dtype) * per_number + whole));
+    for (int i = 0; i < GROUP / LANES; i++)
+        narrow((uint16_t *)to + i * LANES, (Bits)(numbers[i] * per_number + whole));
     return exponent == 0x7f800000 ? NAN : power * 0x1p-14f;
 }
 

@@ -6,12 +6,8 @@ tokens come back as recovered ones.
 """
 
 import torch
-from torch.nn import functional
 
 from forethought.engine.linear import Linear, dense_linear
-
-_ROWS_TOGETHER = 16
-"""What kernels take at a time: rows are a multiple of it."""
 
 
 class PartHead:
@@ -36,9 +32,7 @@ class PartHead:
             raise ValueError(f"token ids beyond a vocabulary of {vocab_size}")
         if len(set(token_ids.tolist())) < len(token_ids):
             raise ValueError("token ids that are not distinct")
-        padding = -len(weight) % _ROWS_TOGETHER
-        padded = functional.pad(weight, (0, 0, 0, padding))
-        self._product: Linear = dense_linear(padded, is_head=True)
+        self._product: Linear = dense_linear(weight, is_head=True)
         self._token_ids = token_ids
         self._vocab_size = vocab_size
 
@@ -52,6 +46,6 @@ class PartHead:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, K] -> [T, V]."""
-        scores = self._product(x)[:, : len(self._token_ids)]
+        scores = self._product(x)
         rows = scores.new_full((len(x), self._vocab_size), -torch.inf)
         return rows.index_copy_(1, self._token_ids, scores)
