@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from time import perf_counter
 
 import pytest
 
@@ -108,14 +107,13 @@ async def test_a_store_that_hangs_delays_each_stream_once(own_deployment, own_se
         readings = [await started(own_deployment, client)]
         own_server.signal(signal.SIGSTOP)
         try:
-            begin = perf_counter()
             own_deployment.gate.open()
             readings += [Reading(client, asking(SEEDED)) for _ in range(7)]
             await asyncio.gather(*(reading.task for reading in readings))
-            took_s = perf_counter() - begin
+            # Each write that a stream waits for ends it as durable, and none comes after that.
+            num_waits = own_deployment.orchestrators[0].sessions.background.num_not_durable
         finally:
             own_server.signal(signal.SIGCONT)
     for reading in readings:
         assert [t.index for t in reading.tokens] == list(range(NUM_TOKENS))
-    # Far below what would come of a time limit a round; the machine may be busy.
-    assert took_s < NUM_TOKENS * IMPATIENT_S / 4
+    assert num_waits == len(readings)
