@@ -99,15 +99,14 @@ class Sample:
 
 
 async def sample_pairs(
-    stack: Stack, params: SamplingParams, judge: Judge, num_samples: int
+    stack: Stack, sampling: Sampling, indices: range
 ) -> Counter[tuple[int, int]]:
     """Draws pairs on some sessions side by side, which share the passes of both tiers."""
-    samples = await sample_by_rounds(stack, Sampling(params, judge), num_samples)
-    return Counter(sample.pair for sample in samples)
+    return Counter(sample.pair for sample in await sample_by_rounds(stack, sampling, indices))
 
 
-async def sample_by_rounds(stack: Stack, sampling: Sampling, num_samples: int) -> list[Sample]:
-    """All of one seed, on some sessions side by side."""
+async def sample_by_rounds(stack: Stack, sampling: Sampling, indices: range) -> list[Sample]:
+    """All of one seed, on some sessions side by side; the same index is the same sample."""
 
     async def draw(indices: range) -> list[Sample]:
         """On one stream a tier: every sample rewinds to the prompt and takes new rounds."""
@@ -115,7 +114,7 @@ async def sample_by_rounds(stack: Stack, sampling: Sampling, num_samples: int) -
             rounds = [replace(start, round=index * ROUNDS_PER_SAMPLE) for index in indices]
             return [await _sample(session, strategy) for session in rounds]
 
-    return await _side_by_side(draw, range(num_samples))
+    return await _side_by_side(draw, indices)
 
 
 async def sample_by_seeds(stack: Stack, sampling: Sampling, seeds: range) -> list[Sample]:

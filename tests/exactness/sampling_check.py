@@ -5,7 +5,8 @@ logits processors, multiplied in double precision.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -57,6 +58,25 @@ def pair_distribution(
         for b in np.flatnonzero(second):
             pairs[int(a), int(b)] = float(first[a] * second[b])
     return pairs
+
+
+async def is_rejected(
+    draw: Callable[[range], Awaitable[Counter[tuple[int, int]]]],
+    expected: dict[tuple[int, int], float],
+    num_samples: int,
+) -> bool:
+    """Whether samples are not distributed as expected.
+
+    Looks after an eighth, a quarter and half of the samples, too, and ends as soon as it sees it:
+    something broken is found early. What is faithful is rejected with a chance of 4 `ALPHA`.
+    """
+    samples: Counter[tuple[int, int]] = Counter()
+    ends = [num_samples // 8, num_samples // 4, num_samples // 2, num_samples]
+    for start, end in pairwise([0, *ends]):
+        samples += await draw(range(start, end))
+        if p_value(samples, expected) < ALPHA:
+            return True
+    return False
 
 
 def p_value(samples: Counter[tuple[int, int]], expected: dict[tuple[int, int], float]) -> float:

@@ -1,6 +1,7 @@
 """The checks of `test_sampled_modes.py` reject each broken twin, through the same stack."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -13,10 +14,10 @@ from tests.exactness.pairs import (
     PROMPT,
     Sampling,
     memoized_stack,
-    sample_by_rounds,
     sample_by_seeds,
+    sample_pairs,
 )
-from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
+from tests.exactness.sampling_check import ALPHA, is_rejected, p_value, pair_distribution
 from tests.exactness.twins import Judge
 from tests.stack import LoadedModel
 
@@ -39,9 +40,9 @@ async def test_a_broken_judge_of_blocks_is_rejected_by_the_same_check(
     prompt, judge = BLOCK_TWINS[twin]
     sampling = Sampling(PARAMS, judge, VerificationMode.BLOCK, prompt)
     async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
-        samples = await sample_by_rounds(stack, sampling, NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, sampling)
         expected = pair_distribution(model, prompt, PARAMS)
-    assert p_value(Counter(sample.pair for sample in samples), expected) < ALPHA
+        assert await is_rejected(draw, expected, NUM_SAMPLES)
 
 
 class TestCoupled:

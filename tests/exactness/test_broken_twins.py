@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,8 +13,8 @@ from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, DraftedToken
 from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
 from tests.exactness import twins
-from tests.exactness.pairs import PROMPT, memoized_stack, sample_pairs
-from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
+from tests.exactness.pairs import PROMPT, Sampling, memoized_stack, sample_pairs
+from tests.exactness.sampling_check import is_rejected, pair_distribution
 from tests.stack import LIMITS, LoadedModel
 
 NUM_SAMPLES = 4_000
@@ -34,9 +35,9 @@ async def test_a_broken_judge_is_rejected_by_the_same_check(
     twin: str, tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
     async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
-        pairs = await sample_pairs(stack, PARAMS, JUDGE_TWINS[twin], NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, Sampling(PARAMS, JUDGE_TWINS[twin]))
         expected = pair_distribution(model, PROMPT, PARAMS)
-    assert p_value(pairs, expected) < ALPHA
+        assert await is_rejected(draw, expected, NUM_SAMPLES)
 
 
 class UntruncatedReport:
@@ -94,6 +95,6 @@ async def test_q_reported_untruncated_while_drawn_truncated_is_rejected_by_the_s
     tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
     async with memoized_stack(tiny_target, tiny_draft, UntruncatedReport) as (stack, model):
-        pairs = await sample_pairs(stack, PARAMS, judge, NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, Sampling(PARAMS, judge))
         expected = pair_distribution(model, PROMPT, PARAMS)
-    assert p_value(pairs, expected) < ALPHA
+        assert await is_rejected(draw, expected, NUM_SAMPLES)

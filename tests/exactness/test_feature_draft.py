@@ -67,7 +67,7 @@ async def pairs_are_the_targets(
         if mode is VerificationMode.COUPLED:
             samples = await sample_by_seeds(stack, sampling, range(num_samples // 2))
         else:
-            samples = await sample_by_rounds(stack, sampling, num_samples)
+            samples = await sample_by_rounds(stack, sampling, range(num_samples))
         expected = pair_distribution(model, PROMPT, SHAPES[shape])
     assert p_value(Counter(sample.pair for sample in samples), expected) > ALPHA
     # It guessed, and was right at times.

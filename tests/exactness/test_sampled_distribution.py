@@ -6,6 +6,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,8 +23,15 @@ from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import SessionOpen, SpeculateRound
 from tests.counts.corpora import corpus_of
 from tests.exactness.memoized import MemoizedModel
-from tests.exactness.pairs import PROMPT, K, memoized_stack, remembering_stack, sample_pairs
-from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
+from tests.exactness.pairs import (
+    PROMPT,
+    K,
+    Sampling,
+    memoized_stack,
+    remembering_stack,
+    sample_pairs,
+)
+from tests.exactness.sampling_check import ALPHA, is_rejected, p_value, pair_distribution
 from tests.stack import LoadedModel, generate
 
 NUM_SAMPLES = 4_000
@@ -50,7 +58,7 @@ async def test_pairs_of_tokens_are_distributed_as_the_target_says(
 ) -> None:
     params = SHAPES[shape]
     async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
+        pairs = await sample_pairs(stack, Sampling(params, judge), range(NUM_SAMPLES))
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(pairs, expected) > ALPHA
 
@@ -86,9 +94,9 @@ async def test_pairs_are_exact_where_lookup_and_model_draft_and_a_twin_that_lies
         return HybridProposer(lookup(model.info, options), model)
 
     async with memoized_stack(tiny_target, tiny_draft, hybrid) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
-    assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
+        assert await is_rejected(draw, expected, NUM_SAMPLES) == (lookup is CautiousLookup)
 
 
 @pytest.mark.timeout(900)
@@ -101,9 +109,9 @@ async def test_pairs_are_exact_where_the_orchestrator_looks_up_and_a_twin_that_l
     draft = replace(tiny_draft, model=MemoizedModel(tiny_draft.model)).proposer()
     lookups = [lookup(tiny_target.info, SuffixOptions(min_match=1, max_match=8, min_prob=0))]
     async with remembering_stack(tiny_target, draft, lookups=lookups) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
-    assert (p_value(pairs, expected) > ALPHA) == (lookup is SuffixProposer)
+        assert await is_rejected(draw, expected, NUM_SAMPLES) == (lookup is CautiousLookup)
 
 
 class StubbornCounts(CountsProposer):
@@ -133,9 +141,9 @@ async def test_pairs_are_exact_where_counts_are_drawn_from_and_a_twin_that_does_
         return counts(model.info, table, 0.0)
 
     async with memoized_stack(tiny_target, tiny_draft, drafts) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES // 3)
+        draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
-    assert (p_value(pairs, expected) > ALPHA) == (counts is CountsProposer)
+        assert await is_rejected(draw, expected, NUM_SAMPLES // 3) == (counts is StubbornCounts)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ async def block_pairs_are_the_targets(
 ) -> None:
     params = EVERY_SHAPE[shape]
     async with memoized_stack(target, draft) as (stack, model):
-        samples = await sample_by_rounds(stack, block(params), num_samples)
+        samples = await sample_by_rounds(stack, block(params), range(num_samples))
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(Counter(sample.pair for sample in samples), expected) > ALPHA
 
@@ -119,7 +119,7 @@ async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_b
         accepted = []
         for how in (judge, judge_block):
             sampling = Sampling(params, how, prompt=BLOCK_PROMPT)
-            samples = await sample_by_rounds(stack, sampling, NUM_SAMPLES)
+            samples = await sample_by_rounds(stack, sampling, range(NUM_SAMPLES))
             accepted.append(np.array([sample.num_accepted_tokens for sample in samples]))
     for sampled, computed in zip(accepted, expected, strict=True):
         assert abs(sampled.mean() - computed) < 4 * standard_error(sampled)

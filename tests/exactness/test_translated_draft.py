@@ -4,9 +4,11 @@ The target's twelve tokens are single characters. The translated draft has most 
 order, and tokens of several characters beside them; what the two do not share it cannot guess.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,8 @@ from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, DraftedToken, VerificationMode
 from forethought.tier import RoundTimings, SessionOpen, SpeculateRound
 from tests.exactness.memoized import MemoizedModel
-from tests.exactness.pairs import MAX_SUPPORT, PROMPT, sample_pairs
-from tests.exactness.sampling_check import ALPHA, p_value, pair_distribution
+from tests.exactness.pairs import MAX_SUPPORT, PROMPT, Sampling, sample_pairs
+from tests.exactness.sampling_check import ALPHA, is_rejected, p_value, pair_distribution
 from tests.stack import LoadedModel, Stack, generate, loaded, running_stack
 from tests.tiny import OVERLAPPING_TOKENS, write_permuted_copy, write_tiny_model
 
@@ -66,7 +68,7 @@ async def pairs_are_the_targets(
 ) -> None:
     params = SHAPES[shape]
     async with translated_stack(target, draft) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, num_samples)
+        pairs = await sample_pairs(stack, Sampling(params, judge), range(num_samples))
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(pairs, expected) > ALPHA
 
@@ -92,11 +94,13 @@ async def test_greedy_output_is_that_of_the_target_alone(
     k: int, tiny_target: LoadedModel, other_draft: LoadedModel
 ) -> None:
     async with running_stack(tiny_target, other_draft.translated(tiny_target.tokenizer)) as stack:
-        for prompt in PROMPTS:
-            alone, drafted = [
-                await generate(stack.client, GenerationRequest(prompt, greedy(num)))
-                for num in (0, k)
-            ]
+        answers = [
+            await asyncio.gather(
+                *(generate(stack.client, GenerationRequest(p, greedy(num))) for p in PROMPTS)
+            )
+            for num in (0, k)
+        ]
+        for alone, drafted in zip(*answers, strict=True):
             assert drafted.token_ids == alone.token_ids
             assert drafted.finished.speculation.num_draft_failures == 0
             assert drafted.finished.speculation.num_draft_tokens > 0
@@ -196,6 +200,6 @@ async def test_a_broken_translation_is_rejected_by_the_same_check(
 ) -> None:
     params = SHAPES["temperature 1"]
     async with translated_stack(tiny_target, other_draft, twin) as (stack, model):
-        pairs = await sample_pairs(stack, params, judge, NUM_SAMPLES)
+        draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
-    assert p_value(pairs, expected) < ALPHA
+        assert await is_rejected(draw, expected, NUM_SAMPLES)
