@@ -1,6 +1,6 @@
 """What a round's time goes to, with a real model.
 
-    python benchmarks/round_shares.py [--rounds 150] [--num-threads 2] [--json]
+    python benchmarks/round_shares.py [--rounds 150] [--num-threads 2] [--apart] [--json]
 
 Starts draft, target and orchestrator as processes of their own, as `forethought up` does, and takes
 one stream with its steps. A round lasts from the arrival of one step at the client to that of the
@@ -11,7 +11,11 @@ that is no pass of a model is overhead, whatever it is for:
 - `draft queue`, `target queue`: from the arrival of a request at a tier until its engine began. A
   draft tier that drafts ahead may be in a pass for nobody then.
 - `wire`: what else passed while the orchestrator waited for a tier: codecs, gRPC, event loops.
-- `loop`: the rest: judging, committing, text, and the message to the client.
+- `loop`: the rest: judging, committing, text, and the message to the client. Where the target has
+  computed a round before it was asked for, this is what lay between two of its passes.
+
+With `--apart` the target has processors of its own, as on a machine of its own: so many as it has
+threads. All else shares the others.
 
 Medians over the rounds; of shares, each round's own.
 """
@@ -19,9 +23,11 @@ Medians over the rounds; of shares, each round's own.
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +83,7 @@ def parts_of(step: Step, round_ns: float) -> dict[str, float]:
     in_draft = draft.forward_ns - draft.finish_ns if has_model else 0
     in_target = target.forward_ns - target.finish_ns
     in_engines = draft.forward_ns + target.forward_ns
+    in_tiers = in_engines + draft.queue_ns + target.queue_ns
     waited = step.speculation_ns + step.verification_ns
     parts = (
         in_draft,
@@ -84,13 +91,16 @@ def parts_of(step: Step, round_ns: float) -> dict[str, float]:
         in_engines - in_draft - in_target,
         draft.queue_ns,
         target.queue_ns,
-        waited - in_engines - draft.queue_ns - target.queue_ns,
-        round_ns - waited,
+        max(waited - in_tiers, 0),
+        round_ns - max(waited, in_tiers),
     )
     return dict(zip(PARTS, parts, strict=True))
 
 
-def tiers_of(setup: Setup, num_threads: int, first_port: int) -> list[Tier]:
+def tiers_of(
+    setup: Setup, num_threads: int, first_port: int, *, are_apart: bool = False
+) -> list[Tier]:
+    first_cpus, last_cpus = _divided(num_threads) if are_apart else ((), ())
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     threads = ("--num-threads", str(num_threads))
     arguments = {
@@ -109,7 +119,10 @@ def tiers_of(setup: Setup, num_threads: int, first_port: int) -> list[Tier]:
     return [
         Tier(
             name,
-            [sys.executable, "-m", package, "--listen", address, *own],
+            [
+                *_on(last_cpus if name == "target" else first_cpus),
+                *(sys.executable, "-m", package, "--listen", address, *own),
+            ],
             address,
             probe_grpc_health,
         )
@@ -117,9 +130,20 @@ def tiers_of(setup: Setup, num_threads: int, first_port: int) -> list[Tier]:
     ]
 
 
-async def measure(
-    setup: Setup, num_rounds: int, num_threads: int, first_port: int
-) -> dict[str, Any]:
+def _divided(num_threads: int) -> tuple[Sequence[int], Sequence[int]]:
+    """This process's processors: all but so many, and those."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if num_threads >= len(cpus):
+        sys.exit(f"--apart: {num_threads} of {len(cpus)} processors leave none for the others")
+    return cpus[:-num_threads], cpus[-num_threads:]
+
+
+def _on(cpus: Sequence[int]) -> list[str]:
+    """What a command begins with to run on these processors only; with none it may use all."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cpus))] if cpus else []
+
+
+async def measure(tiers: Sequence[Tier], setup: Setup, num_rounds: int) -> dict[str, Any]:
     """Medians over the rounds of one stream."""
     params = GenerationParams(
         max_tokens=(num_rounds + NUM_WARM_UP) * (setup.num_speculative_tokens + 1),
@@ -129,7 +153,6 @@ async def measure(
         num_speculative_tokens=setup.num_speculative_tokens,
     )
     request = GenerationRequest(PROMPT, params, include_steps=True)
-    tiers = tiers_of(setup, num_threads, first_port)
     arrivals: list[int] = []
     steps: list[Step] = []
     with TemporaryDirectory() as folder:
@@ -170,14 +193,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--num-threads", type=int, default=2)
+    parser.add_argument("--apart", action="store_true", help="the target has processors of its own")
     parser.add_argument("--port", type=int, default=50160, help="first of three ports")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {}
     for name, setup in SETUPS.items():
-        result = asyncio.run(
-            measure(setup, arguments.rounds, arguments.num_threads, arguments.port)
-        )
+        tiers = tiers_of(setup, arguments.num_threads, arguments.port, are_apart=arguments.apart)
+        result = asyncio.run(measure(tiers, setup, arguments.rounds))
         results[name] = result
         if not arguments.json:
             print_result(name, result)

@@ -106,6 +106,7 @@ class VerifyRound:
     drafts: Sequence[DraftToVerify]
     num_logprobs: int | None = None
     wants_hidden_states: bool = False
+    next_is_plain: bool = False  # whether the next round is expected to have K = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,16 @@ class Proposer(Protocol):
 class Verifier(Protocol):
     """Measures drafts under the target model."""
 
-    async def verify(self, session: Session, draft: Draft) -> Evidence:
+    async def verify(
+        self, session: Session, draft: Draft, *, next_is_plain: bool = False
+    ) -> Evidence:
         """The evidence at the K + 1 positions of a draft.
+
+        Args:
+            session: committed so far.
+            draft: K guesses after it.
+            next_is_plain: the next round is expected to have none, so that it may be computed
+                while the evidence of this one travels.
 
         Raises:
             TierUnavailableError: the target tier is lost.
@@ -76,7 +84,9 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
         draft = await strategy.proposer.propose(session, ask)
         drafted = time.perf_counter_ns()
 
-        evidence = await strategy.verifier.verify(session, draft)
+        evidence = await strategy.verifier.verify(
+            session, draft, next_is_plain=ask.next_is_plain
+        )
         verified = time.perf_counter_ns()
 
         outcome = strategy.judge(draft, evidence, session.randomness, session.position)

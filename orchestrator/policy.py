@@ -63,7 +63,7 @@ class FixedPolicy:
         return self.k > 0
 
     def ask(self, session: Session) -> Ask:
-        return Ask(self.k if session.round else 0)
+        return Ask(self.k if session.round else 0, next_is_plain=not self.k)
 
     def learn(self, judged: Round) -> None:
         """Nothing changes it."""
@@ -108,14 +108,14 @@ class AdaptivePolicy:
     def ask(self, session: Session) -> Ask:
         # The first round computes the prompt, as with `FixedPolicy`.
         if not session.round or not self._economy.max_k:
-            return Ask(0)
+            return Ask(0, next_is_plain=not self.expects_speculation)
         # Without drafts it changes slowly, and all sessions take turns at the processor.
         if self._expected is None or session.round % _ROUNDS_TO_EXPECT == 0:
             self._expected = self._acceptance.expect(self._economy.max_k)
         expected = self._expected
         k = self._economy.choose(self, expected)
         if not k:
-            return Ask(0)
+            return Ask(0, next_is_plain=True)
         if self._economy.costs.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
             self._num_to_prepare -= 1

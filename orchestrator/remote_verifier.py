@@ -137,8 +137,10 @@ class RemoteVerifier:
         """Opens the stream, so that the tier computes the prompt; raises as `verify` does."""
         await self._insist(session, lambda: self._open(session))
 
-    async def verify(self, session: Session, draft: Draft) -> Evidence:
-        """The evidence on a draft.
+    async def verify(
+        self, session: Session, draft: Draft, *, next_is_plain: bool = False
+    ) -> Evidence:
+        """The evidence on a draft; arguments as in `Verifier`.
 
         Raises:
             TierUnavailableError: the target tier is lost and did not come back in time.
@@ -146,7 +148,9 @@ class RemoteVerifier:
             TierProtocolError: it answered nonsense, or says that it was asked nonsense.
             ForethoughtError: the tier refused; what it said.
         """
-        answer = await self._insist(session, lambda: self._ask(session, draft))
+        answer = await self._insist(
+            session, lambda: self._ask(session, draft, next_is_plain=next_is_plain)
+        )
         self.timings = answer.timings
         return answer.evidence
 
@@ -233,7 +237,7 @@ class RemoteVerifier:
             self._stream.close()
             self._stream = None
 
-    async def _ask(self, session: Session, draft: Draft) -> EvidenceRound:
+    async def _ask(self, session: Session, draft: Draft, *, next_is_plain: bool) -> EvidenceRound:
         if self._replica is not None and self._replicas.should_leave(self._replica):
             _log.info("target_left", session_id=session.session_id, address=self._replica.address)
             self.close()
@@ -247,6 +251,7 @@ class RemoteVerifier:
             ],
             num_logprobs=self._wanted.num_logprobs,
             wants_hidden_states=self._wanted.hidden_states(),
+            next_is_plain=next_is_plain,
         )
         await stream.send(VerifyRequest(round=verify_to_proto(request)))
         self._num_known_tokens = session.position

@@ -16,13 +16,18 @@ class Ask:
     prepares: bool = (
         False  # whether drafts will be asked for soon, so that the tier should get ready
     )
+    next_is_plain: bool = False  # whether the next round is expected to ask for nothing either
 
     def within(self, room: int) -> "Ask":
         """The same for a session that may commit so many more tokens.
 
         K + 1 tokens come of a round at most, so the last place needs no draft.
         """
-        return replace(self, num_speculative_tokens=min(self.num_speculative_tokens, room - 1))
+        return replace(
+            self,
+            num_speculative_tokens=min(self.num_speculative_tokens, room - 1),
+            next_is_plain=self.next_is_plain and room > 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)

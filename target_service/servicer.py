@@ -23,6 +23,7 @@ from forethought.sampling.types import Evidence
 from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
+from target_service.next_plain_round import NextPlainRound
 from target_service.verifier import Verification, Verify, verify
 
 VerificationEngine = Engine[Verification, Evidence]
@@ -91,6 +92,7 @@ class VerificationSession:
         self._opened = opened
         self._sequence = sequence
         self._engine = engine
+        self._next = NextPlainRound(engine)
 
     async def opened(self) -> target_pb2.VerifyResponse:
         num_restored = await self._engine.count_restored(self._sequence)
@@ -103,9 +105,11 @@ class VerificationSession:
         request = verify_from_proto(message, self._opened.model)
         opening = self._opening
         work = Verification(self._sequence, request, opening.sampling, opening.mode)
-        evidence, timings = await self._engine.run(work)
+        evidence, timings = await (self._next.take(request) or self._engine.run(work))
+        self._next.begin(work, evidence)
         answer = EvidenceRound(request.round, request.position, evidence, timings)
         return target_pb2.VerifyResponse(evidence=evidence_to_proto(answer))
 
     def close(self) -> None:
+        self._next.drop()
         self._engine.discard(self._sequence)

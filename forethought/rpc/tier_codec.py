@@ -308,6 +308,7 @@ def verify_to_proto(request: VerifyRound) -> target_pb2.VerifyRound:
         ],
         num_logprobs=request.num_logprobs,
         wants_hidden_states=request.wants_hidden_states,
+        next_is_plain=request.next_is_plain,
     )
 
 
@@ -336,6 +337,7 @@ def verify_from_proto(message: target_pb2.VerifyRound, model: ModelInfo) -> Veri
         ],
         num_logprobs=message.num_logprobs if message.HasField("num_logprobs") else None,
         wants_hidden_states=message.wants_hidden_states,
+        next_is_plain=message.next_is_plain,
     )
 
 

@@ -16,20 +16,22 @@ class VerifyRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[_common_pb2.SessionOpen, _Mapping]] = ..., round: _Optional[_Union[VerifyRound, _Mapping]] = ...) -> None: ...
 
 class VerifyRound(_message.Message):
-    __slots__ = ("round", "position", "committed_token_ids", "drafts", "num_logprobs", "wants_hidden_states")
+    __slots__ = ("round", "position", "committed_token_ids", "drafts", "num_logprobs", "wants_hidden_states", "next_is_plain")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     DRAFTS_FIELD_NUMBER: _ClassVar[int]
     NUM_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     WANTS_HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_IS_PLAIN_FIELD_NUMBER: _ClassVar[int]
     round: int
     position: int
     committed_token_ids: _containers.RepeatedScalarFieldContainer[int]
     drafts: _containers.RepeatedCompositeFieldContainer[DraftToVerify]
     num_logprobs: int
     wants_hidden_states: bool
-    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., drafts: _Optional[_Iterable[_Union[DraftToVerify, _Mapping]]] = ..., num_logprobs: _Optional[int] = ..., wants_hidden_states: _Optional[bool] = ...) -> None: ...
+    next_is_plain: bool
+    def __init__(self, round: _Optional[int] = ..., position: _Optional[int] = ..., committed_token_ids: _Optional[_Iterable[int]] = ..., drafts: _Optional[_Iterable[_Union[DraftToVerify, _Mapping]]] = ..., num_logprobs: _Optional[int] = ..., wants_hidden_states: _Optional[bool] = ..., next_is_plain: _Optional[bool] = ...) -> None: ...
 
 class DraftToVerify(_message.Message):
     __slots__ = ("token_id", "support_token_ids")

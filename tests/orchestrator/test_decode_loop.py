@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -39,6 +39,7 @@ class Actors:
     verified: list[tuple[Session, Draft]] = field(default_factory=list)
     judged: list[tuple[Draft, Evidence, Randomness, int]] = field(default_factory=list)
 
+    hints: list[bool] = field(default_factory=list)  # that the next round is plain
     learned: list[Round] = field(default_factory=list)
     timings: RoundTimings = field(default_factory=RoundTimings)
     has_failed: bool = False
@@ -56,8 +57,11 @@ class Actors:
         certain = as_probabilities([1.0])
         return Draft(tuple(DraftedToken(50 + i, [50 + i], certain) for i in range(num_drafted)))
 
-    async def verify(self, session: Session, draft: Draft) -> Evidence:
+    async def verify(
+        self, session: Session, draft: Draft, *, next_is_plain: bool = False
+    ) -> Evidence:
         self.verified.append((session, draft))
+        self.hints.append(next_is_plain)
         return Evidence(())
 
     def judge(
@@ -136,6 +140,15 @@ async def test_without_drafts_a_round_commits_one_token():
     rounds = await run(actors, 5)
     assert [len(judged.outcome.tokens) for judged in rounds] == [1] * 5
     assert all(len(judged.draft) == 0 for judged in rounds)
+
+
+@pytest.mark.parametrize(("k", "hints"), [(0, [True, True, True, False]), (3, [False] * 2)])
+async def test_the_target_hears_that_the_next_round_is_plain_if_there_is_one(k, hints):
+    actors = Actors(wanted=[], acceptances=[3])
+    strategy = replace(actors.strategy, policy=FixedPolicy(k))
+    async with aclosing(decode(new_session(4), strategy)) as rounds:
+        assert [judged.ask.next_is_plain async for judged in rounds] == hints
+    assert actors.hints == hints
 
 
 async def test_without_room_no_step_is_taken():

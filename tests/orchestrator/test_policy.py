@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from random import Random
@@ -325,6 +325,15 @@ def test_the_first_round_asks_for_no_draft():
     start = Session("s", (1,), 11, SamplingParams())
     policy = AdaptivePolicy(experience, start)
     assert policy.ask(start) == Ask(0)
+
+
+def test_while_nothing_is_drafted_the_next_round_is_expected_to_be_plain_too():
+    world = world_of(MACHINES["cpu"], 0.0)
+    (policy,) = adaptive(experience_of(world), 1)
+    play(world, [policy], 300)
+    asks = [policy.ask(replace(new_session(), round=number)) for number in range(1, 5)]
+    assert Ask(0, next_is_plain=True) in asks
+    assert all(ask.next_is_plain == (not ask.num_speculative_tokens) for ask in asks)
 
 
 def test_a_draft_is_waited_for_as_long_as_it_can_pay():

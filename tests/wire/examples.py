@@ -106,6 +106,7 @@ VERIFY = VerifyRound(
     [DraftToVerify(9, [8, 9]), DraftToVerify(10, [10])],
     num_logprobs=20,
     wants_hidden_states=True,
+    next_is_plain=True,
 )
 EVIDENCE = EvidenceRound(
     2**40,
