@@ -84,9 +84,7 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
         draft = await strategy.proposer.propose(session, ask)
         drafted = time.perf_counter_ns()
 
-        evidence = await strategy.verifier.verify(
-            session, draft, next_is_plain=ask.next_is_plain
-        )
+        evidence = await strategy.verifier.verify(session, draft, next_is_plain=ask.next_is_plain)
         verified = time.perf_counter_ns()
 
         outcome = strategy.judge(draft, evidence, session.randomness, session.position)
