@@ -133,6 +133,11 @@ class EngineSettings(ProcessSettings):
     num_threads: int = Field(
         0, ge=0, description="CPU threads; 0 is the library's choice, and one for a feature draft"
     )
+    shared_cores: Path | None = Field(
+        None,
+        description="file that is given to all tiers on the same CPU cores, so that they compute "
+        "one at a time; made if there is none",
+    )
     max_model_len: int = Field(
         0, ge=0, description="longest sequence in tokens; 0 is the model's own limit"
     )

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,15 +83,21 @@ def make_plan(options: PlanOptions) -> Plan:
     engine_flags = _flags(
         device=options.device, num_threads=options.num_threads, redis_url=redis_url
     )
+    cores_flags = _cores_flags(options, address)
     tiers = [
         _grpc_tier(
             "target",
             "target_service",
             target_address,
-            ["--model", options.model, *_flags(dtype=options.dtype), *engine_flags],
+            [
+                *("--model", options.model),
+                *_flags(dtype=options.dtype),
+                *engine_flags,
+                *cores_flags,
+            ],
         ),
         *(
-            [_draft_tier(options, options.proposer, draft_address, engine_flags)]
+            [_draft_tier(options, options.proposer, draft_address, engine_flags, cores_flags)]
             if options.proposer is not None
             else []
         ),
@@ -117,7 +124,13 @@ def make_plan(options: PlanOptions) -> Plan:
     return Plan(tuple(tiers), address, options.redis_url, tuple(ports.notes))
 
 
-def _draft_tier(options: PlanOptions, proposer: str, address: str, engine_flags: list[str]) -> Tier:
+def _draft_tier(
+    options: PlanOptions,
+    proposer: str,
+    address: str,
+    engine_flags: list[str],
+    cores_flags: list[str],
+) -> Tier:
     return _grpc_tier(
         "draft",
         "draft_service",
@@ -130,6 +143,7 @@ def _draft_tier(options: PlanOptions, proposer: str, address: str, engine_flags:
             *_flags(min_prob=options.draft_min_prob),
             *_draft_engine_flags(options, engine_flags),
             *_lookahead_flags(options),
+            *cores_flags,
         ],
     )
 
@@ -222,6 +236,15 @@ def _draft_engine_flags(options: PlanOptions, engine_flags: list[str]) -> list[s
     if options.draft_model is not None and is_shipped(options.draft_model):
         return _flags(dtype=options.draft_dtype, num_threads=options.num_threads)
     return [*_flags(dtype=options.draft_dtype or options.dtype), *engine_flags]
+
+
+def _cores_flags(options: PlanOptions, address: str) -> list[str]:
+    """Where both tiers have passes to make on one CPU, they take turns."""
+    if not (runs_draft_model(options) and runs_on_cpu(options.device)):
+        return []
+    port = urlsplit(f"//{address}").port
+    file = Path(tempfile.gettempdir()) / f"forethought-{os.getuid()}-{port}.cores"
+    return _flags(shared_cores=str(file))
 
 
 def _lookahead_flags(options: PlanOptions) -> list[str]:

@@ -8,7 +8,7 @@ by this thread alone and need no locks. The event loop sends messages and gets f
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
@@ -55,6 +55,8 @@ class EngineLimits:
     max_waiting: int = 256
     """Sessions that wait for memory; beyond that, none is taken in."""
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
+    turns: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """Held during the model's part of a pass; see `PassTurns`."""
 
 
 class Engine(Generic[WorkT, ResultT]):
@@ -321,11 +323,12 @@ class Engine(Generic[WorkT, ResultT]):
 
     def _compute(self, turns: list[Turn]) -> None:
         """One pass, and what follows from it."""
-        started_ns = perf_counter_ns()
         self._num_running = len(turns)
         try:
-            packed = pack([turn.part for turn in turns], self._device)
-            logits = self._forward(packed, turns)
+            with self._limits.turns:
+                started_ns = perf_counter_ns()
+                packed = pack([turn.part for turn in turns], self._device)
+                logits = self._forward(packed, turns)
         except Exception as error:  # noqa: BLE001 - told to the callers
             _log.exception("pass_failed", num_sequences=len(turns))
             for turn in turns:

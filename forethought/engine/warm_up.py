@@ -14,6 +14,7 @@ from forethought.engine.feature_draft import FeatureDecoder
 from forethought.engine.loader import EngineOptions, choose_device, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.pass_costs import measure_pass_costs
+from forethought.engine.pass_turns import PassTurns
 from forethought.engine.scheduler import SchedulerOptions
 from forethought.engine.taking_turns import taking_turns
 from forethought.errors import ModelReferenceError
@@ -141,7 +142,10 @@ def _engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits
         _CPU_PREFILL_BESIDE_ROUNDS if model.device_name == "cpu" else settings.max_tokens_per_pass
     )
     scheduler = SchedulerOptions(settings.max_tokens_per_pass, beside_rounds)
-    return EngineLimits(num_blocks, settings.max_sessions, settings.max_waiting, scheduler)
+    limits = EngineLimits(num_blocks, settings.max_sessions, settings.max_waiting, scheduler)
+    if settings.shared_cores is not None and model.device_name == "cpu":
+        limits = replace(limits, turns=PassTurns(settings.shared_cores))
+    return limits
 
 
 def _memory_for_kv(model: CausalModel) -> int:

@@ -53,6 +53,28 @@ def test_the_orchestrator_is_told_how_to_judge_where_a_request_does_not_say():
     assert "--verification-mode" not in command_of(make_plan(PlanOptions()), "orchestrator")
 
 
+@pytest.mark.parametrize(
+    ("options", "are_shared"),
+    [
+        ({"device": "cpu", "proposer": "model"}, True),
+        ({"device": "cpu", "proposer": "ngram"}, False),
+        ({"device": "cpu", "proposer": None, "lookup": ("suffix",)}, False),
+        ({"device": "cuda", "proposer": "model"}, False),
+    ],
+)
+def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared):
+    first, second = (make_plan(PlanOptions(**options, port=free_port())) for _ in range(2))
+    files = {
+        value_of(command_of(plan, tier.name), "--shared-cores")
+        for plan in (first, second)
+        for tier in plan.tiers
+        if tier.name in {"draft", "target"}
+    }
+    # Those of one deployment; what others do is not known here.
+    assert len(files) == (2 if are_shared else 1)
+    assert (None in files) != are_shared
+
+
 def test_engine_flags_reach_both_models():
     plan = make_plan(PlanOptions(dtype="float32", device="cpu", num_threads=2))
     for name in ("draft", "target"):
