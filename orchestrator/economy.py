@@ -215,7 +215,7 @@ class Economy:
             if not place.is_early and not self._has_prompt(judged):
                 level.plain.observe(num_tokens, seconds / nominal_s, weight)
             saved_s = self._saved_s + weight * _EXPLORATION_SHARE * seconds
-            self._saved_s = min(saved_s, max(_MAX_SAVED_S, 1.5 * level.loss_s))
+            self._saved_s = min(saved_s, max(_MAX_SAVED_S, 1.5 * level.price_s))
 
     def _has_prompt(self, judged: Round) -> bool:
         """Whether somebody's prompt was computed in the same pass."""
@@ -240,6 +240,7 @@ class Economy:
             self._give_up(stint, promise)
         elif stint.num_decisions > _DECISIONS_TO_COMPARE:
             level.has_lost = False  # it pays, and goes on once that is confirmed
+            level.num_losses = 0
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
             stint.k = best
@@ -284,7 +285,7 @@ class Economy:
             return False  # there would be nothing to compare it with
         if is_promising and gain is None:
             return self._saved_s >= -_SMALL_DEBT_S
-        return self._saved_s >= level.loss_s
+        return self._saved_s >= (level.loss_s if promise > 1 else level.price_s)
 
     def _pays(self, level: Level, promise: float) -> bool:
         """Whether speculation goes on."""
@@ -304,6 +305,9 @@ class Economy:
         share = min(2 / stint.num_decisions, 1.0)
         stint.level.loss_s = max(stint.lost_s * share, stint.level.loss_s / 2)
         stint.level.has_lost = stint.lost_s > 0
+        stint.level.num_losses = stint.level.num_losses + 1 if promise < 1 else 0
+        # What was set aside for this attempt is not there for the next.
+        self._saved_s = min(self._saved_s, 0.0)
         if stint.level.compare() is None:
             stint.level.gain, stint.level.kept = promise, 1.0
         self._go_on(stint.level, 0)

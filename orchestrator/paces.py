@@ -16,6 +16,8 @@ _ROUNDS_TO_COMPARE = 4.0
 _PLAIN_ROUNDS_TO_COMPARE = 8.0
 """The same without: while drafts are made, nobody sees any more of these."""
 
+_MAX_DOUBLINGS = 3
+"""Of what is set aside for another attempt, where one after the other has lost."""
 _LOSS_OF_A_SESSION_S = 0.05
 """What an attempt is taken to lose for each session, until it is known: the draft tier computes all
 their prompts for it."""
@@ -71,6 +73,13 @@ class Level:
     """What an attempt to speculate is expected to lose, if it loses, of the deployment's time."""
     has_lost: bool = False
     """Whether the last attempt has lost."""
+    num_losses: int = 0
+    """Attempts in a row that have lost, and of which not even costs promise a gain."""
+
+    @property
+    def price_s(self) -> float:
+        """Time to be set aside for an attempt that promises nothing: more after each that lost."""
+        return self.loss_s * 2 ** min(self.num_losses, _MAX_DOUBLINGS)
 
     @property
     def is_plain_known(self) -> bool:

@@ -216,6 +216,13 @@ def test_a_useless_draft_is_hardly_ever_asked(machine):
     assert sum(k > 0 for k in ks) <= (350 if machine is MACHINES["lookup"] else 100)
 
 
+def test_attempts_that_keep_failing_become_rare():
+    world = world_of(MACHINES["cpu"], 0.0)
+    policies = adaptive(experience_of(world), 1)
+    play(world, policies, 4000)
+    assert sum(k > 0 for k in play(world, policies, 4000).ks) <= 60
+
+
 def test_a_draft_that_becomes_good_is_found():
     world = world_of(MACHINES["gpu"], 0.0)
     policies = adaptive(experience_of(world), 1)
