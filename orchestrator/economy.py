@@ -198,6 +198,8 @@ class Economy:
         seconds = took_ns / 1e9
         # What was accepted in a few rounds is chance. What is expected comes of many.
         num_tokens = place.expected.tokens[judged.ask.num_speculative_tokens]
+        if judged.draft_failed:
+            num_tokens = 1.0
         num_members = max(len(self._members), 1)
         stint, level = place.stint, place.stint.level
         nominal_s = self.costs.nominal_s(num_members)

@@ -201,6 +201,7 @@ class Generation:
 
     def _policy(self, session: Session) -> SpeculationPolicy:
         if self._plan.is_adaptive:
+            self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
             return AdaptivePolicy(self._experience, session)
         return FixedPolicy(self._plan.num_speculative_tokens)
 
@@ -238,8 +239,7 @@ class Generation:
 
     def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
-        if self._draft_tier.model is not None:
-            self._experience.economy.costs.know_draft(self._draft_tier.model.pass_costs)
+        self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
         num_failures = self._num_earlier_failures + self._draft_tier.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens

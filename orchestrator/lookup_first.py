@@ -11,7 +11,7 @@ from typing import Protocol
 from forethought.errors import VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.types import Draft
-from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import PassCost, RoundTimings, SessionOpen, SpeculateRound
 from orchestrator.decode_loop import Proposer
 from orchestrator.round import Ask
 from orchestrator.session import Session
@@ -22,10 +22,13 @@ class DraftTier(Proposer, Protocol):
 
     num_failures: int
     """Rounds that wanted a draft and got none because of the tier."""
-    model: ModelInfo | None
-    """What the tier said last that it serves; None before it has."""
     mismatch: VocabularyMismatchError | None
     """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def pass_costs(self) -> tuple[PassCost, ...]:
+        """What the tier says of its passes; () where it has not, or makes none."""
+        ...
 
     @property
     def wants_hidden_states(self) -> bool:
@@ -48,7 +51,7 @@ class NoDraftTier:
     has_failed = False
     wants_hidden_states = False
     timings = RoundTimings()
-    model: ModelInfo | None = None
+    pass_costs: tuple[PassCost, ...] = ()
     mismatch: VocabularyMismatchError | None = None
 
     def start(self, session: Session) -> None:

@@ -79,7 +79,7 @@ class Level:
     @property
     def price_s(self) -> float:
         """Time to be set aside for an attempt that promises nothing: more after each that lost."""
-        return self.loss_s * 2 ** min(self.num_losses, _MAX_DOUBLINGS)
+        return self.loss_s * (1 << min(self.num_losses, _MAX_DOUBLINGS))
 
     @property
     def is_plain_known(self) -> bool:

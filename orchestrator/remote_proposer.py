@@ -38,7 +38,14 @@ from forethought.rpc.tier_codec import (
 )
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.types import Draft, VerificationMode
-from forethought.tier import DraftRound, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import (
+    DraftRound,
+    ModelInfo,
+    PassCost,
+    RoundTimings,
+    SessionOpen,
+    SpeculateRound,
+)
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.hidden_states import foreign_hidden_states
@@ -107,6 +114,13 @@ class RemoteProposer:
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
         """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def pass_costs(self) -> tuple[PassCost, ...]:
+        """What the tier says of its passes: the session's replica, or before it has one any other;
+        () where none has, or makes any."""
+        known = (self.model, *(replica.model for replica in self._replicas.all))
+        return next((model.pass_costs for model in known if model is not None), ())
 
     @property
     def wants_hidden_states(self) -> bool:

@@ -295,9 +295,10 @@ class Engine(Generic[WorkT, ResultT]):
         """Into the pool, where nothing is yet."""
         num_tokens = min(_MEASURED_TOKENS, self._limits.scheduler.max_tokens, self.max_model_len)
         part = SequencePart([0] * num_tokens, 0, range(num_blocks_for(num_tokens)), 1)
-        started = perf_counter_ns()
-        # Copied, so that a device has finished when the time is taken.
-        self._model.forward(pack([part], self._device))[:1, :1].cpu()
+        with self._limits.turns:
+            started = perf_counter_ns()
+            # Copied, so that a device has finished when the time is taken.
+            self._model.forward(pack([part], self._device))[:1, :1].cpu()
         rate.passed(num_tokens, (perf_counter_ns() - started) / 1e9)
 
     def _published(self, block_id: int, name: BlockName) -> None:

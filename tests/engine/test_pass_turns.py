@@ -117,7 +117,7 @@ async def test_waiting_for_a_turn_is_queueing_and_not_computing(path, tiny_targe
     sequence = servicer.engine.open([3])
     held = PassTurns(path)
     held.__enter__()
-    threading.Timer(0.3, held.__exit__).start()
+    threading.Timer(0.5, held.__exit__).start()
     work = Verification(sequence, VerifyRound(0, 1, [], []), SamplingParams())
     _, timings = await servicer.engine.run(work)
     await servicer.close()

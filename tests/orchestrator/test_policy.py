@@ -306,6 +306,25 @@ def test_an_attempt_that_the_load_has_cut_short_is_paid_for_too():
     assert level.loss_s == pytest.approx(3)
 
 
+@pytest.mark.parametrize("draft_failed", [False, True])
+def test_a_round_whose_draft_failed_made_one_token(draft_failed):
+    world = world_of(MACHINES["cpu"], 0.9)
+    experience = experience_of(world)
+    (policy,) = adaptive(experience, 1)
+    play(world, [policy], 200)
+    level = experience.economy._levels.at(1)
+    before = level.speculative.value
+    asked = 0
+    while asked < 20:
+        ask = policy.ask(new_session())
+        asked += ask.num_speculative_tokens > 0
+        judged = failed_round(new_session(), RoundTimings(0, 20_000_000, 0, 1, 1))
+        policy.learn(
+            replace(judged, ask=ask, verification_ns=20_000_000, draft_failed=draft_failed)
+        )
+    assert (level.speculative.value < 0.8 * before) == draft_failed
+
+
 def test_sessions_of_other_temperatures_are_others():
     world = world_of(MACHINES["lookup"], 0.0)
     experience = Experience(Economy(MAX_K, measured(world.pass_s)))

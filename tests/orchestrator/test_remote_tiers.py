@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -26,11 +26,12 @@ from forethought.sampling.types import (
     TokenOrigin,
     as_probabilities,
 )
-from forethought.tier import ModelInfo
+from forethought.tier import ModelInfo, PassCost
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from orchestrator import remote_verifier
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
+from orchestrator.replicas import alone
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.errors.test_error_mapping import as_rpc_error
@@ -550,3 +551,13 @@ async def test_closing_ends_an_opening_that_is_under_way():
     remote.close()
     await until(lambda: len(asyncio.all_tasks()) == num_tasks - 1)
     assert tier.calls[0].is_cancelled
+
+
+async def test_a_session_knows_what_drafts_cost_before_its_own_is_open():
+    """Else it takes them for free at first, and what it sees then for a disappointment."""
+    costs = (PassCost(1, 5), PassCost(4, 7))
+    drafts = alone(ScriptedTier([]))
+    proposer = RemoteProposer(drafts, "v")
+    assert proposer.pass_costs == ()
+    drafts.all[0].model = replace(TARGET, name="draft", pass_costs=costs)
+    assert proposer.pass_costs == costs
