@@ -68,7 +68,6 @@ class Stint:
 
     level: Level
     k: int  # that all go by
-    promise: float = 1.0  # by the last decision
     num_rounds: int = 0  # of all sessions, asked for
     num_decisions: int = 0
     lost_s: float = 0.0  # against plain decoding
@@ -81,7 +80,6 @@ class Place:
     stint: Stint
     expected: Expectation
     is_early: bool  # what went before is still under way
-    promise: float  # by what rounds were taken to cost then
 
 
 class Economy:
@@ -157,7 +155,7 @@ class Economy:
             self._num_held = 0
         stint = self._stint
         is_early = stint.num_rounds < len(self._members)
-        self._places[member] = Place(stint, expected, is_early, stint.promise)
+        self._places[member] = Place(stint, expected, is_early)
         stint.num_rounds += 1
         if not stint.k:
             return 0
@@ -196,18 +194,18 @@ class Economy:
         """How fast a round was, and what speculation gains or loses."""
         took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
         seconds = took_ns / 1e9
-        # What was accepted in a few rounds is chance. What is expected comes of many.
-        num_tokens = place.expected.tokens[judged.ask.num_speculative_tokens]
-        if judged.draft_failed:
-            num_tokens = 1.0
+        k = 0 if judged.draft_failed else judged.ask.num_speculative_tokens
+        num_tokens = place.expected.tokens[k]
         num_members = max(len(self._members), 1)
         stint, level = place.stint, place.stint.level
         nominal_s = self.costs.nominal_s(num_members)
         weight = 1 / num_members
         if stint.k:
             if not is_preparing:
-                level.speculative.observe(num_tokens, seconds / nominal_s, weight, place.promise)
-            plain_s = nominal_s / level.plain.value if level.plain.num_rounds else nominal_s
+                level.speculative.observe(k, seconds / nominal_s, weight)
+            plain_s = nominal_s
+            if level.plain.num_rounds:
+                plain_s /= level.plain.speed(place.expected.tokens)
             lost_s = weight * (seconds - num_tokens * plain_s)
             stint.lost_s += lost_s
             # A gain pays what is owed. It is not there to be lost again.
@@ -215,7 +213,7 @@ class Economy:
             self._saved_s = max(saved_s, -_MAX_OWED_S)
         else:
             if not place.is_early and not self._has_prompt(judged):
-                level.plain.observe(num_tokens, seconds / nominal_s, weight)
+                level.plain.observe(k, seconds / nominal_s, weight)
             saved_s = self._saved_s + weight * _EXPLORATION_SHARE * seconds
             self._saved_s = min(saved_s, max(_MAX_SAVED_S, 1.5 * level.price_s))
 
@@ -246,7 +244,6 @@ class Economy:
             self._go_on(level, 0)
         elif self._rate(best, mean) > _WORTH_CHANGING * self._rate(stint.k, mean):
             stint.k = best
-        self._stint.promise = promise
 
     def _decide_by_costs(self, level: Level, best: int, promise: float) -> None:
         stint = self._stint
@@ -278,7 +275,7 @@ class Economy:
 
     def _may_begin(self, level: Level, promise: float) -> bool:
         """Whether it is time to speculate."""
-        level.compare()  # plain decoding may be slower by now than it was
+        self._compare(level)  # plain decoding may be slower by now than it was
         gain = self._levels.known_gain(len(self._members), promise)
         is_promising = promise > _WORTH_SPECULATING and not level.has_lost
         if is_promising and gain is not None and gain > 1:
@@ -289,9 +286,14 @@ class Economy:
             return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= (level.loss_s if promise > 1 else level.price_s)
 
+    def _compare(self, level: Level) -> float | None:
+        """How much faster rounds with drafts were, by what is expected of them by now."""
+        mean, num_sessions = self._mean, len(self._expectations)
+        return level.compare(mean.tokens, lambda k: self.costs.round_s(k, mean, num_sessions))
+
     def _pays(self, level: Level, promise: float) -> bool:
         """Whether speculation goes on."""
-        kept = 1.0 if level.compare() is None else min(level.kept, 1.0)
+        kept = 1.0 if self._compare(level) is None else min(level.kept, 1.0)
         return kept * promise > _WORTH_GOING_ON
 
     def _go_on(self, level: Level, k: int) -> None:
@@ -310,7 +312,7 @@ class Economy:
         stint.level.num_losses = stint.level.num_losses + 1 if promise < 1 else 0
         # What was set aside for this attempt is not there for the next.
         self._saved_s = min(self._saved_s, 0.0)
-        if stint.level.compare() is None:
+        if self._compare(stint.level) is None:
             stint.level.gain, stint.level.kept = promise, 1.0
         self._go_on(stint.level, 0)
 

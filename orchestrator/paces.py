@@ -7,6 +7,7 @@ double everything is taken to be alike.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 _MEMORY = 48.0
@@ -23,39 +24,51 @@ _LOSS_OF_A_SESSION_S = 0.05
 their prompts for it."""
 
 
-@dataclass(slots=True)
 class Pace:
-    """Tokens over the time that plain decoding should take for one; what was seen fades."""
+    """The time of rounds by the K that they asked for; what was seen fades.
 
-    num_rounds: float = 0.0
-    _tokens: float = 0.0
-    _time: float = 0.0
-    _promised: float = 0.0
+    How many tokens they made is not noted: of a few rounds that is chance. What is expected of each
+    K comes of many, and is known better later on.
+    """
 
-    def observe(self, num_tokens: float, time: float, weight: float, promise: float = 1.0) -> None:
-        """A round made so many tokens.
+    def __init__(self) -> None:
+        self.num_rounds = 0.0
+        self._time = 0.0
+        self._rounds: dict[int, float] = {}  # by K; 0 where there was no draft
+
+    def observe(self, k: int, time: float, weight: float) -> None:
+        """A round is over.
 
         Args:
-            num_tokens: that such a round commits.
-            time: that it took, over what one token was expected to take without a draft.
+            k: that it asked for, and got.
+            time: that it took, over what a plain one was expected to take.
             weight: of the round. Of n sessions under way, all report theirs.
-            promise: speed over that of plain decoding, by what rounds are taken to cost.
         """
         fading = math.exp(-weight / _MEMORY)
+        self._rounds = {each: rounds * fading for each, rounds in self._rounds.items()}
+        self._rounds[k] = self._rounds.get(k, 0.0) + weight
         self.num_rounds = self.num_rounds * fading + weight
-        self._tokens = self._tokens * fading + weight * num_tokens
         self._time = self._time * fading + weight * time
-        self._promised = self._promised * fading + weight * promise
 
-    @property
-    def value(self) -> float:
-        """1 is as fast as expected of plain decoding, 2 twice as fast."""
-        return self._tokens / self._time
+    def speed(self, tokens: Sequence[float]) -> float:
+        """1 is as fast as expected of plain decoding, 2 twice as fast.
 
-    @property
-    def promise(self) -> float:
-        """What costs promised of these rounds."""
-        return self._promised / self.num_rounds
+        Args:
+            tokens: [max_k + 1] that a round of each K commits.
+        """
+        return self._sum(tokens.__getitem__) / self._time
+
+    def promise(self, tokens: Sequence[float], seconds: Callable[[int], float]) -> float:
+        """What costs promise of such rounds, over what they promise of plain ones.
+
+        Args:
+            tokens: as above.
+            seconds: that a round of each K takes.
+        """
+        return self._sum(tokens.__getitem__) / self._sum(seconds) * seconds(0)
+
+    def _sum(self, of_k: Callable[[int], float]) -> float:
+        return sum(rounds * of_k(k) for k, rounds in self._rounds.items())
 
 
 @dataclass(slots=True)
@@ -86,11 +99,16 @@ class Level:
         """Whether enough was seen of plain decoding to compare something with it."""
         return self.plain.num_rounds >= _PLAIN_ROUNDS_TO_COMPARE
 
-    def compare(self) -> float | None:
-        """Takes the gain from what was seen; None if that is too little."""
+    def compare(self, tokens: Sequence[float], seconds: Callable[[int], float]) -> float | None:
+        """Takes the gain from what was seen; None if that is too little.
+
+        Args:
+            tokens: [max_k + 1] that a round of each K commits, as far as is known by now.
+            seconds: that a round of each K takes, by costs as they are known by now.
+        """
         if self.is_plain_known and self.speculative.num_rounds >= _ROUNDS_TO_COMPARE:
-            self.gain = self.speculative.value / self.plain.value
-            self.kept = self.gain / self.speculative.promise
+            self.gain = self.speculative.speed(tokens) / self.plain.speed(tokens)
+            self.kept = self.gain / self.speculative.promise(tokens, seconds)
             return self.gain
         return None
 

@@ -313,7 +313,8 @@ def test_a_round_whose_draft_failed_made_one_token(draft_failed):
     (policy,) = adaptive(experience, 1)
     play(world, [policy], 200)
     level = experience.economy._levels.at(1)
-    before = level.speculative.value
+    tokens = [1.0] + [3.0] * MAX_K
+    before = level.speculative.speed(tokens)
     asked = 0
     while asked < 20:
         ask = policy.ask(new_session())
@@ -322,7 +323,7 @@ def test_a_round_whose_draft_failed_made_one_token(draft_failed):
         policy.learn(
             replace(judged, ask=ask, verification_ns=20_000_000, draft_failed=draft_failed)
         )
-    assert (level.speculative.value < 0.8 * before) == draft_failed
+    assert (level.speculative.speed(tokens) < 0.8 * before) == draft_failed
 
 
 def test_sessions_of_other_temperatures_are_others():
