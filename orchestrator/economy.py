@@ -41,6 +41,9 @@ _STANDS_APART = 0.2
 """Tokens a round that a session must gain by drafting less than the others."""
 _ROUNDS_TO_HOLD = 4
 """Rounds of each session until K is chosen anew, so that all get to go by it."""
+_ROUNDS_TO_FALL = 12
+"""Of each session, until fewer of them are a lower load: between an answer and the next request
+there are fewer for a moment."""
 _ROUNDS_TO_JUDGE = 3
 """With drafts, of all sessions, before an attempt is given up."""
 _DECISIONS_TO_TRIAL = 12
@@ -104,6 +107,9 @@ class Economy:
         self.costs = RoundCosts(target_costs, draft_costs, drafts_are_free=drafts_are_free)
         self._members: set[Hashable] = set()  # sessions under way
         self._peak = 0  # the most at once, since there were none
+        self._load = 1  # sessions at once, without short dips
+        self._num_below = 0  # rounds since there were as many
+        self._most_below = 0  # and how many there were at most in that time
         self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
         self._places: dict[Hashable, Place] = {}  # of their rounds under way
         self._levels = Levels()
@@ -124,18 +130,19 @@ class Economy:
         self._peak = max(last_peak, len(self._members))
         if len(self._members) == 1:
             # The load that was is over, and this session alone decides.
-            self._peak = 1
+            self._peak = self._load = 1
             self.costs.batch_size = 1.0
             self._decide(expected)
             if last_peak > 1 and self.costs.drafts_are_computed:
                 return False  # others may follow, as they did the last time
-        level = self._levels.at(len(self._members))
+        load = max(self._load, len(self._members))
+        level = self._levels.at(load)
         if self._stint.k:
             return level is self._stint.level
         if self.costs.drafts_are_computed or level.has_lost:
             return False
         promise = self._promise(expected)[1]
-        gain = self._levels.known_gain(len(self._members), promise)
+        gain = self._levels.known_gain(load, promise)
         return promise > _WORTH_SPECULATING and (gain is None or gain > 1)
 
     def leave(self, member: Hashable) -> None:
@@ -149,7 +156,8 @@ class Economy:
         self._members.add(member)
         self._expectations[member] = expected
         self._num_held += 1
-        is_other_load = self._levels.at(len(self._members)) is not self._stint.level
+        self._learn_load()
+        is_other_load = self._levels.at(self._load) is not self._stint.level
         if is_other_load or self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
             self._decide(self._mean_expectation())
             self._num_held = 0
@@ -160,6 +168,17 @@ class Economy:
         if not stint.k:
             return 0
         return self._trial if self._is_trying() else self._affordable(expected)
+
+    def _learn_load(self) -> None:
+        """One more round is asked for."""
+        num_members = len(self._members)
+        if num_members < self._load:
+            self._num_below += 1
+            self._most_below = max(self._most_below, num_members)
+            if self._num_below < _ROUNDS_TO_FALL * num_members:
+                return
+        self._load = max(num_members, self._most_below)
+        self._num_below = self._most_below = 0
 
     def timeout_s(self, expected: Expectation, k: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
@@ -226,7 +245,7 @@ class Economy:
         """Chooses K anew, for sessions that expect so much on average."""
         self._mean = mean
         best, promise = self._promise(mean)
-        stint, level = self._stint, self._levels.at(len(self._members))
+        stint, level = self._stint, self._levels.at(self._load)
         stint.num_decisions += 1
         if stint.k and stint.level is not level and stint.lost_s > 0:
             # The load changes before it was judged. What is known of the old one stays.
@@ -276,7 +295,7 @@ class Economy:
     def _may_begin(self, level: Level, promise: float) -> bool:
         """Whether it is time to speculate."""
         self._compare(level)  # plain decoding may be slower by now than it was
-        gain = self._levels.known_gain(len(self._members), promise)
+        gain = self._levels.known_gain(self._load, promise)
         is_promising = promise > _WORTH_SPECULATING and not level.has_lost
         if is_promising and gain is not None and gain > 1:
             return True

@@ -297,6 +297,22 @@ def test_after_a_busy_time_a_lone_session_does_not_have_its_prompt_computed_twic
     assert expects_speculation(1)
 
 
+def test_a_dip_between_two_requests_is_no_other_load():
+    economy = Economy(MAX_K)
+    expected = Acceptance().expect(MAX_K)
+    for name in "abcd":
+        economy.join(name, expected)
+        economy.choose(name, expected)
+    for name in "bcd":
+        economy.leave(name)
+    levels = []
+    for _ in range(20):
+        economy.choose("a", expected)
+        levels.append(economy._stint.level is economy._levels.at(4))
+    assert levels[0]
+    assert not levels[-1]
+
+
 def test_an_attempt_that_the_load_has_cut_short_is_paid_for_too():
     economy = Economy(MAX_K)
     level = economy._levels.at(4)
