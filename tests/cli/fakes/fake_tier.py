@@ -19,7 +19,7 @@ from concurrent import futures
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-_ENGINE_FLAGS = ("--dtype", "--device", "--num-threads", "--redis-url")
+_ENGINE_FLAGS = ("--dtype", "--device", "--num-threads", "--shared-cores", "--redis-url")
 _FLAGS = {
     "target": _ENGINE_FLAGS,
     "draft": (*_ENGINE_FLAGS, "--proposer"),
