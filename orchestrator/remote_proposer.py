@@ -119,24 +119,33 @@ class RemoteProposer:
     def pass_costs(self) -> tuple[PassCost, ...]:
         """What the tier says of its passes: the session's replica, or before it has one any other;
         () where none has, or makes any."""
-        known = (self.model, *(replica.model for replica in self._replicas.all))
-        return next((model.pass_costs for model in known if model is not None), ())
+        model = self._known_model
+        if model is None:
+            known = (each.model for each in self._replicas.all if each.model is not None)
+            model = next(known, None)
+        return () if model is None else model.pass_costs
 
     @property
     def wants_hidden_states(self) -> bool:
         """Whether the session's draft guesses from the target's hidden states, as far as is known
         by now."""
+        model = self._known_model
+        return (
+            model is not None
+            and model.hidden_states_need is not None
+            and (self._target is None or not foreign_hidden_states(model, self._target))
+        )
+
+    @property
+    def _known_model(self) -> ModelInfo | None:
+        """What the session's replica serves, as far as is known by now."""
         opening, model = self._opening, self.model
         is_open = opening is not None and opening.done() and not opening.cancelled()
         if model is None and opening is not None and is_open and not opening.exception():
             model = opening.result()
         if model is None and self._replica is not None:
             model = self._replica.model
-        return (
-            model is not None
-            and model.hidden_states_need is not None
-            and (self._target is None or not foreign_hidden_states(model, self._target))
-        )
+        return model
 
     def start(self, session: Session) -> None:
         """Begins to open the stream, so that the tier computes the prompt while the target does.

@@ -25,8 +25,7 @@ class NextPlainRound:
 
     def __init__(self, engine: Engine[Verification, Evidence]) -> None:
         self._engine = engine
-        self._request: VerifyRound | None = None
-        self._answer: asyncio.Task[Answer] | None = None
+        self._begun: tuple[VerifyRound, asyncio.Task[Answer]] | None = None
 
     def begin(self, last: Verification, evidence: Evidence) -> None:
         """Begins the round after `last`, if that is known to be plain."""
@@ -35,23 +34,22 @@ class NextPlainRound:
             return
         if request.position >= self._engine.max_model_len:
             return
-        self._request = replace(
+        following = replace(
             request,
             round=request.round + 1,
             position=request.position + 1,
             committed_token_ids=[evidence.positions[0].tail_token_id],
         )
-        work = replace(last, request=self._request)
-        self._answer = asyncio.create_task(self._engine.run(work))
+        answer = asyncio.create_task(self._engine.run(replace(last, request=following)))
         # Whether it went well matters to nobody who does not ask for it.
-        self._answer.add_done_callback(lambda task: task.cancelled() or task.exception())
+        answer.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._begun = following, answer
 
     def take(self, request: VerifyRound) -> asyncio.Task[Answer] | None:
         """The answer to a request, if it is for this round; else the round is dropped."""
-        expected, answer = self._request, self._answer
-        if expected is None or answer is None:
+        if self._begun is None:
             return None
-        self._request = self._answer = None
+        (expected, answer), self._begun = self._begun, None
         # What is expected of the round after that makes no difference to this one.
         if replace(request, next_is_plain=expected.next_is_plain) == expected:
             return answer
@@ -60,5 +58,5 @@ class NextPlainRound:
 
     def drop(self) -> None:
         """Nobody will ask for it."""
-        if self._answer is not None:
-            self._answer.cancel()
+        if self._begun is not None:
+            self._begun[1].cancel()

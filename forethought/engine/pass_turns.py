@@ -26,7 +26,8 @@ class PassTurns(AbstractContextManager[None]):
     """Held during a pass, by one process at a time of those that are given the same file.
 
     A process that dies lets go. One that holds it for too long is waited for once, and no more
-    until the file was seen free.
+    until the file was seen free. Not a `FileLock` as in `taking_turns.py`: that one opens its file
+    anew each time, which takes 0.1 ms where this takes a thousandth, and a small draft's pass 0.4.
 
     Args:
         path: of the file, made if there is none.

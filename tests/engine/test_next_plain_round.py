@@ -25,17 +25,16 @@ class Target:
     def __init__(self, loaded: LoadedModel) -> None:
         self.passes: list[list[int]] = []
         model = copy(loaded.model)
-        forward, with_states = model.forward, model.forward_with_states
 
-        def counted_forward(packed: PackedPass):
-            self.passes.append(list(packed.token_ids))
-            return forward(packed)
+        def counted(forward):
+            def counting(packed: PackedPass):
+                self.passes.append(list(packed.token_ids))
+                return forward(packed)
 
-        def counted_with_states(packed: PackedPass):
-            self.passes.append(list(packed.token_ids))
-            return with_states(packed)
+            return counting
 
-        model.forward, model.forward_with_states = counted_forward, counted_with_states
+        model.forward = counted(model.forward)
+        model.forward_with_states = counted(model.forward_with_states)
         self.servicer = TargetServicer(model, loaded.info, EngineLimits(64))
 
     def open(
