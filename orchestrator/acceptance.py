@@ -45,9 +45,9 @@ class DecayingRates:
             self._hits[place] = self._hits[place] * self._fading + (place < num_hits)
             self._trials[place] = self._trials[place] * self._fading + 1
 
-    def fade(self) -> None:
-        """Lets a round pass in which nothing was tried; it makes old a quarter as fast."""
-        fading = self._fading**0.25
+    def fade(self, num_rounds: int) -> None:
+        """Lets rounds pass in which nothing was tried; they make old a quarter as fast."""
+        fading = self._fading ** (0.25 * num_rounds)
         self._hits = [hits * fading for hits in self._hits]
         self._trials = [trials * fading for trials in self._trials]
 
@@ -86,10 +86,10 @@ class Acceptance:
         self.drafted.observe(min(num_drafted + 1, num_asked), num_drafted)
         self.accepted.observe(min(num_accepted + 1, num_drafted), num_accepted)
 
-    def fade(self) -> None:
-        """A round asked for nothing: what was seen before counts less."""
-        self.drafted.fade()
-        self.accepted.fade()
+    def fade(self, num_rounds: int) -> None:
+        """So many rounds asked for nothing: what was seen before counts less."""
+        self.drafted.fade(num_rounds)
+        self.accepted.fade(num_rounds)
 
     def expect(self, max_k: int) -> "Expectation":
         """What to expect of drafts of up to so many tokens."""

@@ -125,10 +125,16 @@ class PassCosts:
             tells_drift=tells_drift,
         )
 
-    def observe(self, num_tokens: int, seconds: float, num_sharing: int = 1) -> None:
-        """A pass over so many tokens took so long, says one of the sessions that share it."""
-        expected, weight = self._expected(num_tokens), 1 / max(num_sharing, 1)
-        self._correction.observe(_size(num_tokens), expected, seconds, weight)
+    def observe(self, num_tokens: int, seconds: float, num_passes: float = 1.0) -> None:
+        """A pass over so many tokens took so long.
+
+        Args:
+            num_tokens: of all sessions that share it.
+            seconds: of the pass.
+            num_passes: for which this word stands. Of n sessions that share one, all give theirs.
+        """
+        expected = self._expected(num_tokens)
+        self._correction.observe(_size(num_tokens), expected, seconds, num_passes)
 
     def estimate(self, num_tokens: float) -> float:
         """How long a pass over so many tokens takes; between two sizes, in proportion."""

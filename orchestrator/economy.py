@@ -19,6 +19,10 @@ verification, of which the tiers say how long it took. There costs decide alone.
 
 *K does not flap*: another K must promise to be clearly better, and speculation clearly better than
 none.
+
+*Plain decoding is hardly looked at.* While nobody drafts, all sessions that share a pass would say
+the same of it, and choose the same again. One of them is enough, for several passes: the rest cost
+what they cost without a policy.
 """
 
 from collections.abc import Hashable, Sequence
@@ -46,6 +50,8 @@ _ROUNDS_TO_FALL = 12
 there are fewer for a moment."""
 _ROUNDS_TO_JUDGE = 3
 """With drafts, of all sessions, before an attempt is given up."""
+_PASSES_TO_LOOK = 2
+"""While nobody drafts, until one round of one session is looked at, for all of them."""
 _DECISIONS_TO_TRIAL = 12
 """While speculation is on, one round after so many decisions tries another K."""
 _DECISIONS_TO_COMPARE = 64
@@ -83,6 +89,7 @@ class Place:
     stint: Stint
     expected: Expectation
     is_early: bool  # what went before is still under way
+    num_rounds: int  # of all sessions, for which it stands
 
 
 class Economy:
@@ -114,6 +121,7 @@ class Economy:
         self._places: dict[Hashable, Place] = {}  # of their rounds under way
         self._levels = Levels()
         self._stint = Stint(self._levels.at(1), 0)
+        self._num_unseen = 0  # rounds of sessions since one was looked at
         self._num_held = 0  # rounds of sessions since the last decision
         self._mean = Expectation([0.0] * (max_k + 1), [1.0] * (max_k + 1))  # at that time
         self._saved_s = 0.0  # for drafts that are not expected to pay; below 0 it is owed
@@ -151,29 +159,39 @@ class Economy:
         self._expectations.pop(member, None)
         self._places.pop(member, None)
 
+    def overlooks(self, member: Hashable) -> bool:
+        """Whether a session's next round is as plain as the last one, and not looked at."""
+        num_sessions = len(self._expectations)
+        is_news = member not in self._expectations or len(self._members) > self._load
+        if self._stint.k or is_news or self._num_unseen + 1 >= _PASSES_TO_LOOK * num_sessions:
+            return False
+        self._num_unseen += 1
+        return True
+
     def choose(self, member: Hashable, expected: Expectation) -> int:
         """K for a session that expects so much of its drafts; its word counts from now on."""
         self._members.add(member)
         self._expectations[member] = expected
-        self._num_held += 1
-        self._learn_load()
+        num_rounds, self._num_unseen = self._num_unseen + 1, 0
+        self._num_held += num_rounds
+        self._learn_load(num_rounds)
         is_other_load = self._levels.at(self._load) is not self._stint.level
         if is_other_load or self._num_held >= _ROUNDS_TO_HOLD * len(self._expectations):
             self._decide(self._mean_expectation())
             self._num_held = 0
         stint = self._stint
         is_early = stint.num_rounds < len(self._members)
-        self._places[member] = Place(stint, expected, is_early)
-        stint.num_rounds += 1
+        self._places[member] = Place(stint, expected, is_early, num_rounds)
+        stint.num_rounds += num_rounds
         if not stint.k:
             return 0
         return self._trial if self._is_trying() else self._affordable(expected)
 
-    def _learn_load(self) -> None:
-        """One more round is asked for."""
+    def _learn_load(self, num_rounds: int) -> None:
+        """So many more rounds are asked for."""
         num_members = len(self._members)
         if num_members < self._load:
-            self._num_below += 1
+            self._num_below += num_rounds
             self._most_below = max(self._most_below, num_members)
             if self._num_below < _ROUNDS_TO_FALL * num_members:
                 return
@@ -202,10 +220,14 @@ class Economy:
         """
         if not judged.session.round:
             return  # most of it was the prompt
-        if not is_preparing:  # then the draft tier computes the prompt, once
-            all_draft = self._stint.k > 0
-            self.costs.learn(judged, all_draft=all_draft, is_first_draft=is_first_draft)
         place = self._places.pop(member, None)
+        if not is_preparing:  # then the draft tier computes the prompt, once
+            self.costs.learn(
+                judged,
+                all_draft=self._stint.k > 0,
+                is_first_draft=is_first_draft,
+                num_rounds=place.num_rounds if place else 1,
+            )
         if place is not None and not self.costs.drafts_are_free:
             self._learn_pace(place, judged, is_preparing=is_preparing)
 
@@ -218,7 +240,7 @@ class Economy:
         num_members = max(len(self._members), 1)
         stint, level = place.stint, place.stint.level
         nominal_s = self.costs.nominal_s(num_members)
-        weight = 1 / num_members
+        weight = place.num_rounds / num_members
         if stint.k:
             if not is_preparing:
                 level.speculative.observe(k, seconds / nominal_s, weight)
@@ -244,9 +266,11 @@ class Economy:
     def _decide(self, mean: Expectation) -> None:
         """Chooses K anew, for sessions that expect so much on average."""
         self._mean = mean
-        best, promise = self._promise(mean)
         stint, level = self._stint, self._levels.at(self._load)
         stint.num_decisions += 1
+        if not stint.k and stint.level is level and self._cannot_pay(level):
+            return
+        best, promise = self._promise(mean)
         if stint.k and stint.level is not level and stint.lost_s > 0:
             # The load changes before it was judged. What is known of the old one stays.
             stint.level.has_lost = stint.level.has_lost or stint.level.gain is None
@@ -304,6 +328,10 @@ class Economy:
         if is_promising and gain is None:
             return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= (level.loss_s if promise > 1 else level.price_s)
+
+    def _cannot_pay(self, level: Level) -> bool:
+        """Whether speculation has lost, and nothing is there to try it again with."""
+        return level.has_lost and self._saved_s < level.loss_s
 
     def _compare(self, level: Level) -> float | None:
         """How much faster rounds with drafts were, by what is expected of them by now."""

@@ -239,7 +239,8 @@ class Generation:
 
     def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
-        self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
+        if judged.ask.num_speculative_tokens:
+            self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
         num_failures = self._num_earlier_failures + self._draft_tier.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens

@@ -23,6 +23,7 @@ _ROUNDS_TO_EXPECT = 4
 """Without drafts, until what is expected of them is computed anew."""
 _ROUNDS_TO_PREPARE = 3
 """Between the wish for a draft and the first request for one, where a model makes it."""
+_PLAIN = Ask(0, next_is_plain=True)
 
 
 class SpeculationPolicy(Protocol):
@@ -101,6 +102,8 @@ class AdaptivePolicy:
             self, self._acceptance.expect(self._economy.max_k)
         )
         self._expected: Expectation | None = None  # for some rounds, or until a draft is judged
+        self._num_plain = 0  # rounds without a draft since then
+        self._is_overlooked = False  # the round under way
         self._has_asked = False  # for a draft
         # Rounds that the draft tier still gets to compute the prompt.
         self._num_to_prepare = 0 if self.expects_speculation else _ROUNDS_TO_PREPARE
@@ -109,27 +112,39 @@ class AdaptivePolicy:
         # The first round computes the prompt, as with `FixedPolicy`.
         if not session.round or not self._economy.max_k:
             return Ask(0, next_is_plain=not self.expects_speculation)
-        # Without drafts it changes slowly, and all sessions take turns at the processor.
-        if self._expected is None or session.round % _ROUNDS_TO_EXPECT == 0:
-            self._expected = self._acceptance.expect(self._economy.max_k)
-        expected = self._expected
+        self._is_overlooked = self._economy.overlooks(self)
+        if self._is_overlooked:
+            return _PLAIN
+        expected = self._expect()
         k = self._economy.choose(self, expected)
         if not k:
-            return Ask(0, next_is_plain=True)
+            return _PLAIN
         if self._economy.costs.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
             self._num_to_prepare -= 1
             return Ask(0, prepares=True)
         return Ask(k, self._economy.timeout_s(expected, k))
 
+    def _expect(self) -> Expectation:
+        """What drafts are worth. Without any that changes slowly, and is not computed each time."""
+        if self._expected is None or self._num_plain >= _ROUNDS_TO_EXPECT:
+            if self._num_plain:
+                self._acceptance.fade(self._num_plain)
+                self._num_plain = 0
+            self._expected = self._acceptance.expect(self._economy.max_k)
+        return self._expected
+
     def learn(self, judged: Round) -> None:
         num_asked = judged.ask.num_speculative_tokens
+        self._num_plain += not num_asked
+        if self._is_overlooked:
+            return
         is_first = num_asked > 0 and not self._has_asked
         self._has_asked = self._has_asked or num_asked > 0
         self._economy.learn(self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares)
         if not num_asked:
-            self._acceptance.fade()
-        elif not judged.draft_failed or (judged.was_late and not is_first):
+            return
+        if not judged.draft_failed or (judged.was_late and not is_first):
             self._expected = None
             # A draft that comes too late is as good as none.
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens

@@ -85,24 +85,29 @@ class RoundCosts:
         """Whether the draft tier runs a model, as far as is known."""
         return bool(self._known_draft_costs)
 
-    def learn(self, judged: Round, *, all_draft: bool, is_first_draft: bool) -> None:
+    def learn(
+        self, judged: Round, *, all_draft: bool, is_first_draft: bool, num_rounds: int = 1
+    ) -> None:
         """Takes costs from a round.
 
         Args:
             judged: the round.
             all_draft: the other sessions ask for drafts by now.
             is_first_draft: its session had asked for no draft before.
+            num_rounds: of all sessions, for which it stands: they were like it.
         """
         k, timings = judged.ask.num_speculative_tokens, judged.target_timings
         all_draft = self._is_beside_drafts(all_draft=all_draft)
         self.batch_size += (timings.batch_size - self.batch_size) / 2
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
+        # It was seen once, however many were like it.
+        num_passes = min(num_rounds / max(timings.batch_size, 1), 1.0)
         if timings.num_batch_tokens and forward_s:
             passes = self._passes[all_draft]
-            passes.observe(timings.num_batch_tokens, forward_s, timings.batch_size)
+            passes.observe(timings.num_batch_tokens, forward_s, num_passes)
         if forward_s:
             waiting = min(queue_s / forward_s, _MAX_WAITING)
-            weight = _SMOOTHING / max(timings.batch_size, 1)
+            weight = _SMOOTHING * num_passes
             self._queueing[all_draft] += weight * (waiting - self._queueing[all_draft])
         drafted_s = judged.speculation_ns / 1e9
         if k and is_first_draft:
@@ -114,7 +119,8 @@ class RoundCosts:
             least_s = max(drafted_s, self._drafts.estimate(k, self.batch_size))
             self._drafts.observe(k, self.batch_size, least_s)
         if not k:
-            self._drafts.forget(_FORGOTTEN_A_ROUND / max(self.batch_size, 1.0))
+            num_passes = num_rounds / max(self.batch_size, 1.0)
+            self._drafts.forget(min(_FORGOTTEN_A_ROUND * num_passes, 1.0))
         around_s = max(judged.verification_ns / 1e9 - forward_s - queue_s, 0)
         around_s += judged.rejection_ns / 1e9
         self._around.observe(len(judged.draft), around_s)

@@ -55,7 +55,7 @@ def test_a_pass_that_many_share_counts_once():
     alone, shared = PassCosts(MEASURED), PassCosts(MEASURED)
     alone.observe(5, 0.024)
     for _ in range(8):
-        shared.observe(5, 0.024, num_sharing=8)
+        shared.observe(5, 0.024, num_passes=1 / 8)
     assert shared.estimate(5) == pytest.approx(alone.estimate(5), rel=0.25)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from random import Random
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def rounds(num_sessions: int) -> int:
     return max(1200 // num_sessions, 150)
 
 
-def world_of(machine: Machine, acceptance: float, **more: float) -> World:
+def world_of(machine: Machine, acceptance: float, **more: Any) -> World:
     return World(machine.pass_s, machine.draft_step_s, acceptance, **more)
 
 
@@ -94,11 +95,11 @@ def test_with_a_good_draft_it_is_nearly_as_fast_as_the_best_fixed_k(machine):
 @pytest.mark.parametrize("contention", [0.0, 1.0])
 def test_bursts_of_changing_size_are_never_slower_than_plain_ones(machine, acceptance, contention):
     """Whether the tiers share a processor, and whether there is any time to learn it in, or not."""
-    world = world_of(machine, acceptance, contention=contention, noise=0.03)
-    new_adaptive = partial(AdaptivePolicy, experience_of(world))
     ratios: dict[int, list[float]] = {1: [], 4: [], 16: []}
-    for _ in range(5):
-        for num_sessions, known in ratios.items():
+    for seed in range(3):
+        world = world_of(machine, acceptance, contention=contention, noise=0.03, dice=Random(seed))
+        new_adaptive = partial(AdaptivePolicy, experience_of(world))
+        for num_sessions, known in list(ratios.items()) * 5:
             num_requests = max(num_sessions, 6)
             plain = serve(world, lambda _: FixedPolicy(0), num_sessions, num_requests)
             known.append(serve(world, new_adaptive, num_sessions, num_requests).rate / plain.rate)
@@ -377,6 +378,33 @@ def test_while_nothing_is_drafted_the_next_round_is_expected_to_be_plain_too():
     asks = [policy.ask(replace(new_session(), round=number)) for number in range(1, 5)]
     assert Ask(0, next_is_plain=True) in asks
     assert all(ask.next_is_plain == (not ask.num_speculative_tokens) for ask in asks)
+
+
+@pytest.mark.parametrize("num_sessions", [1, 4])
+def test_while_nobody_drafts_a_round_of_every_second_pass_is_looked_at(num_sessions):
+    economy = Economy(MAX_K)
+    expected = Acceptance().expect(MAX_K)
+    for name in range(num_sessions):
+        economy.join(name, expected)
+        economy.choose(name, expected)
+    economy._stint = Stint(economy._levels.at(num_sessions), 0)
+    overlooked = []
+    for number in range(10 * num_sessions):
+        overlooked.append(economy.overlooks(number % num_sessions))
+        if not overlooked[-1]:
+            economy._num_held = 0  # it is not time to choose anew
+            economy.choose(number % num_sessions, expected)
+    assert overlooked.count(False) == 5
+    assert economy._stint.num_rounds == 10 * num_sessions
+    assert not economy.overlooks("new")
+
+
+def test_while_drafts_are_made_every_round_is_looked_at():
+    economy = Economy(MAX_K)
+    economy.join("a", Acceptance().expect(MAX_K))
+    economy.choose("a", Acceptance().expect(MAX_K))
+    economy._stint = Stint(economy._levels.at(1), 4)
+    assert not any(economy.overlooks("a") for _ in range(10))
 
 
 def test_a_draft_is_waited_for_as_long_as_it_can_pay():
