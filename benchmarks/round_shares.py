@@ -1,6 +1,7 @@
 """What a round's time goes to, with a real model.
 
-    python benchmarks/round_shares.py [--rounds 150] [--num-threads 2] [--apart] [--json]
+    python benchmarks/round_shares.py [--rounds 150] [--num-threads 2] [--apart] [--only TEXT]
+        [--json]
 
 Starts draft, target and orchestrator as processes of their own, as `forethought up` does, and takes
 one stream with its steps. A round lasts from the arrival of one step at the client to that of the
@@ -65,6 +66,7 @@ SETUPS = {
     "bfloat16, int4 draft ahead, K = 4, temperature 0": Setup("bfloat16", _AHEAD, 4, 0),
     "int4, ngram, K = 4, temperature 0": Setup("int4", _NGRAM, 4, 0),
     "bfloat16, K = 0, temperature 1": Setup("bfloat16", _NGRAM, 0, 1),
+    "int4, K = 0, temperature 1": Setup("int4", _NGRAM, 0, 1),
 }
 _FEATURES = shipped_draft(REFERENCE)
 if _FEATURES is not None:
@@ -194,11 +196,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--apart", action="store_true", help="the target has processors of its own")
+    parser.add_argument("--only", default="", help="setups whose name holds this text")
     parser.add_argument("--port", type=int, default=50160, help="first of three ports")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = {}
     for name, setup in SETUPS.items():
+        if arguments.only not in name:
+            continue
         tiers = tiers_of(setup, arguments.num_threads, arguments.port, are_apart=arguments.apart)
         result = asyncio.run(measure(tiers, setup, arguments.rounds))
         results[name] = result

@@ -5,7 +5,7 @@ it implies the rollback, since a tier drops whatever lies beyond it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
@@ -106,7 +106,8 @@ class VerifyRound:
     drafts: Sequence[DraftToVerify]
     num_logprobs: int | None = None
     wants_hidden_states: bool = False
-    next_is_plain: bool = False  # whether the next round is expected to have K = 0
+    next_is_plain: bool = field(default=False, compare=False)
+    """Whether the next round is expected to have K = 0, which makes no difference to this one."""
 
 
 @dataclass(frozen=True, slots=True)

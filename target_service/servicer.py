@@ -23,7 +23,7 @@ from forethought.sampling.types import Evidence
 from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
-from target_service.next_plain_round import NextPlainRound
+from target_service.next_plain_round import next_plain_round
 from target_service.verifier import Verification, Verify, verify
 
 VerificationEngine = Engine[Verification, Evidence]
@@ -35,7 +35,7 @@ class TargetServicer(TargetServiceServicer):
     def __init__(
         self, model: CausalModel, info: ModelInfo, limits: EngineLimits, verify: Verify = verify
     ) -> None:
-        self.engine: VerificationEngine = Engine(model, limits, verify)
+        self.engine: VerificationEngine = Engine(model, limits, verify, next_plain_round)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
 
     async def close(self) -> None:
@@ -92,7 +92,6 @@ class VerificationSession:
         self._opened = opened
         self._sequence = sequence
         self._engine = engine
-        self._next = NextPlainRound(engine)
 
     async def opened(self) -> target_pb2.VerifyResponse:
         num_restored = await self._engine.count_restored(self._sequence)
@@ -105,11 +104,9 @@ class VerificationSession:
         request = verify_from_proto(message, self._opened.model)
         opening = self._opening
         work = Verification(self._sequence, request, opening.sampling, opening.mode)
-        evidence, timings = await (self._next.take(request) or self._engine.run(work))
-        self._next.begin(work, evidence)
+        evidence, timings = await self._engine.run(work)
         answer = EvidenceRound(request.round, request.position, evidence, timings)
         return target_pb2.VerifyResponse(evidence=evidence_to_proto(answer))
 
     def close(self) -> None:
-        self._next.drop()
         self._engine.discard(self._sequence)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import structlog
 import torch
@@ -20,24 +20,25 @@ import torch
 from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
 from forethought.engine.causal_model import CausalModel, device_of
+from forethought.engine.following import Follow, FollowingWork, ResultT, WorkT, nothing_follows
 from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.kv_layout import KVLayout
 from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 from forethought.engine.restorer import Restorer
-from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn, Work
+from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
 from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError
 from forethought.tier import RoundTimings, TierLoad
 
 _log = structlog.get_logger(__name__)
 
-WorkT = TypeVar("WorkT", bound=Work)
-ResultT = TypeVar("ResultT")
-
 Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
 """What a tier makes of logits: work whose tokens are computed, and [R, V] float32 with the
 `num_logits` rows of each, in order -> a result for each, or None if its log has grown and it wants
 another pass. Must change nothing if it raises."""
+
+Outcome = tuple[Job, Any, Exception | None]
+"""A job with its result, or what went wrong, or neither if it wants another pass."""
 
 _BLOCKED_S = 0.05  # between two looks whether there is room
 _MEASURED_TOKENS = 128  # of a prompt, to know what computing takes before there is any
@@ -55,7 +56,7 @@ class EngineLimits:
     max_waiting: int = 256
     """Sessions that wait for memory; beyond that, none is taken in."""
     scheduler: SchedulerOptions = field(default_factory=SchedulerOptions)
-    turns: AbstractContextManager[None] = field(default_factory=nullcontext)
+    turns: AbstractContextManager[None] | None = None
     """Held during the model's part of a pass; see `PassTurns`."""
 
 
@@ -66,15 +67,21 @@ class Engine(Generic[WorkT, ResultT]):
         model: loaded and warm. Its cache is made here.
         limits: what to take on.
         finish: the tier's part.
+        follow: what is sure enough to be asked for next; see `following.py`.
     """
 
     def __init__(
-        self, model: CausalModel, limits: EngineLimits, finish: Finish[WorkT, ResultT]
+        self,
+        model: CausalModel,
+        limits: EngineLimits,
+        finish: Finish[WorkT, ResultT],
+        follow: Follow[WorkT, ResultT] = nothing_follows,
     ) -> None:
         self._model = model
         self._device = device_of(model)
         self._limits = limits
         self._finish = finish
+        self._following: FollowingWork[WorkT, ResultT] = FollowingWork(follow)
         self._pool = BlockPool(limits.num_blocks, self._published)
         self._scheduler = Scheduler(self._pool, limits.scheduler)
         self._messages: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -83,6 +90,7 @@ class Engine(Generic[WorkT, ResultT]):
         self.restorer: Restorer | None = None
         """Restores sessions, if there is an archive."""
         self._is_closed = False
+        self._untold: list[Outcome] = []  # told when the next pass is under way, or there is none
         self._num_running = 0  # jobs in the pass that is under way
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.max_model_len = min(model.max_model_len, limits.num_blocks * BLOCK_LEN)
@@ -183,9 +191,11 @@ class Engine(Generic[WorkT, ResultT]):
             await self.restorer.wait(work.sequence)
             if self._is_closed:
                 raise DrainingError("the engine is closed")
-        future = asyncio.get_running_loop().create_future()
-        job = Job(work, work.sequence, arrived_ns, future)
-        self._send(lambda: self._begin(job))
+        job = self._following.take(work)
+        if job is None:
+            job = self._begin_soon(work, arrived_ns)
+        elif job.future.done() and not job.future.exception():
+            self._follow_late(job, job.future.result())
         try:
             result: ResultT = await job.future
         except asyncio.CancelledError:
@@ -199,6 +209,19 @@ class Engine(Generic[WorkT, ResultT]):
             num_batch_tokens=job.num_batch_tokens,
             finish_ns=job.finish_ns,
         )
+
+    def _begin_soon(self, work: WorkT, arrived_ns: int, *, is_asked_for: bool = True) -> Job:
+        future = asyncio.get_running_loop().create_future()
+        job = Job(work, work.sequence, arrived_ns, future, is_asked_for)
+        self._send(lambda: self._begin(job))
+        return job
+
+    def _follow_late(self, job: Job, result: ResultT) -> None:
+        """Begins what follows from a job that was done before it was asked for."""
+        following = self._following.after(job, result)
+        if following is not None:
+            begun = self._begin_soon(following, perf_counter_ns(), is_asked_for=False)
+            self._following.expect(begun)
 
     def start(self, work: WorkT) -> None:
         """Begins work that nobody waits for. The session's next work takes its place."""
@@ -247,6 +270,10 @@ class Engine(Generic[WorkT, ResultT]):
     def _is_restoring(self, sequence: CachedSequence) -> bool:
         return self.restorer is not None and sequence in self.restorer
 
+    def _forget(self, sequence: CachedSequence) -> None:
+        self._open.discard(sequence)
+        self._following.forget(sequence)
+
     def _send(self, message: Callable[[], None]) -> None:
         self._messages.put(message)
         if not self._thread.is_alive() and not self._is_closed:
@@ -271,10 +298,13 @@ class Engine(Generic[WorkT, ResultT]):
             elif not is_checked and self._messages.empty():
                 self._check_books()
                 is_checked = True
+        self._tell()
         self._take_messages(0)
 
     def _take_messages(self, timeout_s: float | None) -> None:
         """Does what has been asked for; waits for the first message if there is none."""
+        if timeout_s != 0:
+            self._tell()
         try:
             message = self._messages.get(timeout_s != 0, timeout_s)
             while True:
@@ -295,7 +325,7 @@ class Engine(Generic[WorkT, ResultT]):
         """Into the pool, where nothing is yet."""
         num_tokens = min(_MEASURED_TOKENS, self._limits.scheduler.max_tokens, self.max_model_len)
         part = SequencePart([0] * num_tokens, 0, range(num_blocks_for(num_tokens)), 1)
-        with self._limits.turns:
+        with self._limits.turns or nullcontext():
             started = perf_counter_ns()
             # Copied, so that a device has finished when the time is taken.
             self._model.forward(pack([part], self._device))[:1, :1].cpu()
@@ -320,15 +350,17 @@ class Engine(Generic[WorkT, ResultT]):
         job = self._scheduler.remove(sequence)
         if job is not None and job.future is not None:
             self._settle([(job, None, DrainingError("the session has ended"))])
-        self._call_loop(lambda: self._open.discard(sequence))
+        self._call_loop(lambda: self._forget(sequence))
 
     def _compute(self, turns: list[Turn]) -> None:
         """One pass, and what follows from it."""
         self._num_running = len(turns)
         try:
-            with self._limits.turns:
+            packed = pack([turn.part for turn in turns], self._device, on_start=self._tell)
+            if self._limits.turns is not None:
+                self._tell()  # it may take a while until it is our turn
+            with self._limits.turns or nullcontext():
                 started_ns = perf_counter_ns()
-                packed = pack([turn.part for turn in turns], self._device)
                 logits = self._forward(packed, turns)
         except Exception as error:  # noqa: BLE001 - told to the callers
             _log.exception("pass_failed", num_sequences=len(turns))
@@ -340,6 +372,7 @@ class Engine(Generic[WorkT, ResultT]):
             return
         finally:
             self._num_running = 0
+            self._tell()
         for turn in turns:
             turn.job.sequence.computed(len(turn.part.token_ids))
         done = [turn.job for turn in turns if turn.part.num_logits]
@@ -360,9 +393,28 @@ class Engine(Generic[WorkT, ResultT]):
         if self.restorer is not None and self._device.type == "cpu":
             self.restorer.rate.passed(num_tokens, elapsed_ns / 1e9)
         settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
-        for job, _, _ in settled:
+        for job, result, _ in settled:
             self._scheduler.finish(job)
-        self._settle(settled)
+            if job.is_asked_for and result is not None:
+                self._begin_following(job, result)
+        self._untold = settled
+
+    def _tell(self) -> None:
+        """Tells the callers of the last pass. What they do then needs the interpreter, as the next
+        pass does until it has begun."""
+        untold, self._untold = self._untold, []
+        self._settle(untold)
+
+    def _begin_following(self, job: Job, result: ResultT) -> None:
+        """Begins what follows from a job that is done. Its caller hears of it with the result."""
+        following = self._following.after(job, result)
+        if following is not None:
+            assert self._loop is not None
+            future = self._loop.create_future()
+            job.following = Job(
+                following, job.sequence, perf_counter_ns(), future, is_asked_for=False
+            )
+            self._begin(job.following)
 
     def _forward(self, packed: PackedPass, turns: list[Turn]) -> torch.Tensor:
         """The logits; hidden states go to the sequences that want them."""
@@ -376,9 +428,7 @@ class Engine(Generic[WorkT, ResultT]):
                 states.take(part.start + len(part.token_ids) - len(own), own)
         return logits
 
-    def _outcomes(
-        self, jobs: list[Job], logits: torch.Tensor
-    ) -> list[tuple[Job, ResultT | None, Exception | None]]:
+    def _outcomes(self, jobs: list[Job], logits: torch.Tensor) -> list[Outcome]:
         """Result or error of each job; neither for one that wants another pass."""
         if not jobs:
             return []
@@ -393,18 +443,22 @@ class Engine(Generic[WorkT, ResultT]):
         rows = torch.split(logits, [job.num_logits for job in jobs])
         return [self._outcomes([job], own)[0] for job, own in zip(jobs, rows, strict=True)]
 
-    def _settle(self, outcomes: list[tuple[Job, ResultT | None, Exception | None]]) -> None:
+    def _settle(self, outcomes: list[Outcome]) -> None:
         """Tells the callers, all of them in one visit to the event loop."""
         waiting = [each for each in outcomes if each[0].future is not None]
 
         def tell() -> None:
             for job, result, error in waiting:
+                if job.following is not None:
+                    self._following.expect(job.following)
                 if job.future.done():
                     continue
                 if error is not None:
                     job.future.set_exception(error)
-                else:
-                    job.future.set_result(result)
+                    continue
+                job.future.set_result(result)
+                if job.is_asked_for and not job.is_followed:
+                    self._follow_late(job, result)
 
         if waiting:
             self._call_loop(tell)

@@ -10,7 +10,7 @@ Where each token stands, which slot of the pool its keys and values go to, and w
 is derived here and nowhere else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -57,6 +57,9 @@ class PackedPass:
     logit_rows: torch.Tensor  # [R] int64: which of the T to score, in order
     hidden_rows: HiddenRows | None = None  # None: no hidden state is wanted
     inputs: torch.Tensor | None = None  # [T, hidden] that go in with the tokens, if any do
+    on_start: Callable[[], None] = lambda: None
+    """Called when the model has begun, if for the rest of the pass it leaves the interpreter to
+    other threads. Others never call it."""
 
     @property
     def scores_all(self) -> bool:
@@ -64,7 +67,11 @@ class PackedPass:
         return len(self.logit_rows) == len(self.token_ids)
 
 
-def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> PackedPass:
+def pack(
+    parts: Sequence[SequencePart],
+    device: torch.device | None = None,
+    on_start: Callable[[], None] = lambda: None,
+) -> PackedPass:
     """Lays the parts side by side, in their order."""
     bounds = [0, *accumulate(len(part.token_ids) for part in parts)]
     positions: list[int] = []
@@ -91,6 +98,7 @@ def pack(parts: Sequence[SequencePart], device: torch.device | None = None) -> P
         _tensor(rows, np.int64, device),
         _hidden_rows(parts, bounds, device) if any(p.num_hidden_states for p in parts) else None,
         _inputs(parts),
+        on_start,
     )
 
 

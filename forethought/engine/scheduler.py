@@ -88,6 +88,9 @@ class Job:
     sequence: CachedSequence
     arrived_ns: int
     future: Any = None  # of the caller
+    is_asked_for: bool = True  # False: begun because it follows from what came before
+    following: "Job | None" = None  # begun because of this one's result
+    is_followed: bool = False  # whether it is settled what follows from it
     started_ns: int = 0  # when its first pass began; 0 before
     forward_ns: int = 0  # in passes so far
     finish_ns: int = 0  # of that after the model's
@@ -178,7 +181,7 @@ class Scheduler:
         result = None
         if job.work is not None:
             result = job.work.begin()
-        if job.work is not None and not job.is_ahead:
+        if job.work is not None and job.is_asked_for and not job.is_ahead:
             gap = min(time.monotonic() - session.answered, self._pass_s)
             self._return_s += _SMOOTHING * (gap - self._return_s)
         session.job = job

@@ -81,6 +81,11 @@ class CachedSequence:
         """Hidden states that go with its tokens, if any do."""
 
     @property
+    def max_len(self) -> int:
+        """Longest log, tokens."""
+        return self._max_len
+
+    @property
     def num_tokens(self) -> int:
         """Committed length, tokens."""
         return self._num_tokens
