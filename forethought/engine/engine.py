@@ -20,6 +20,7 @@ import torch
 from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
 from forethought.engine.causal_model import CausalModel, device_of
+from forethought.engine.cores import bind_threads
 from forethought.engine.following import Follow, FollowingWork, ResultT, WorkT, nothing_follows
 from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.kv_layout import KVLayout
@@ -284,6 +285,8 @@ class Engine(Generic[WorkT, ResultT]):
     def _run(self) -> None:
         # OpenMP counts threads for each thread that computes, and this one is new to it.
         torch.set_num_threads(torch.get_num_threads())
+        if self._device.type == "cpu":
+            bind_threads()
         is_checked = True  # nothing has changed since the books were found right
         while not self._is_closed:
             self._take_messages(0 if self._scheduler.num_jobs else None if is_checked else _IDLE_S)

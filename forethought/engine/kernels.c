@@ -10,6 +10,7 @@
 #include "layers.h"
 #include "rows.h"
 #include "steps.h"
+#include "threads.h"
 
 typedef union {
     long long whole;
@@ -106,7 +107,7 @@ static PyObject *py_multiply(PyObject *module, PyObject *const *objects, Py_ssiz
     Py_RETURN_NONE;
 }
 
-#define INTERFACE 3 /* raised with every change of what the functions take; kernels.py wants this one */
+#define INTERFACE 4 /* raised with every change of what the functions take; kernels.py wants this one */
 #define STACK "forethought.stack"
 
 static void free_stack(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, STACK)); }
@@ -221,6 +222,15 @@ static PyObject *py_measure(PyObject *module, PyObject *const *objects, Py_ssize
     Py_RETURN_NONE;
 }
 
+static PyObject *py_bind_threads(PyObject *module, PyObject *const *objects, Py_ssize_t given) {
+    TAKE(2);
+    int bound;
+    Py_BEGIN_ALLOW_THREADS
+    bound = bind_threads((const int64_t *)args[0].address, (int)args[1].whole);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLong(bound);
+}
+
 static PyMethodDef methods[] = {
     {"norm", (PyCFunction)(void (*)(void))py_norm, METH_FASTCALL,
      "norm(x, delta, weight, y, dtype, rows, n, eps)"},
@@ -249,6 +259,8 @@ static PyMethodDef methods[] = {
     {"measure", (PyCFunction)(void (*)(void))py_measure, METH_FASTCALL,
      "measure(probs, rows, n, bounds, supports, uniforms, keys or 0, on_support, tail_masses, "
      "tail_probs, tail_ids, greedy_ids)"},
+    {"bind_threads", (PyCFunction)(void (*)(void))py_bind_threads, METH_FASTCALL,
+     "bind_threads(cpus, count) -> how many are bound"},
     {0},
 };
 

@@ -19,7 +19,7 @@ def builds_for_this_machine() -> tuple[str, ...]:
     return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
 
 
-_INTERFACE = 3  # as in kernels.c
+_INTERFACE = 4  # as in kernels.c
 
 native: Any = None
 """The module; None if there was no C compiler when this was installed."""

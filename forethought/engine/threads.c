@@ -1,0 +1,32 @@
+/* Binding OpenMP's threads to processors, for one team and no other thread of the process.
+ *
+ * OMP_PROC_BIND does it too, but for the process: its first thread, where the event loop runs, would
+ * be bound as well, and all that it starts with it. A team stays as it is for as long as its thread
+ * asks for as many, so once is enough.
+ */
+
+#define _GNU_SOURCE
+#include "threads.h"
+
+#include <omp.h>
+
+#ifdef __linux__
+#include <sched.h>
+
+int bind_threads(const int64_t *cpus, int count) {
+    int bound = 0;
+#pragma omp parallel num_threads(count) reduction(+ : bound)
+    {
+        cpu_set_t own;
+        CPU_ZERO(&own);
+        CPU_SET((int)cpus[omp_get_thread_num()], &own);
+        bound += sched_setaffinity(0, sizeof own, &own) == 0;
+    }
+    return bound;
+}
+#else
+int bind_threads(const int64_t *cpus, int count) {
+    (void)cpus, (void)count;
+    return 0;
+}
+#endif
