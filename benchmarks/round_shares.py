@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from forethought.cli.local import LocalDeployment, Tier
@@ -105,12 +105,14 @@ def tiers_of(
     first_cpus, last_cpus = _divided(num_threads) if are_apart else ((), ())
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     threads = ("--num-threads", str(num_threads))
+    cores_file = Path(gettempdir()) / f"forethought-round-shares-{first_port}.cores"
+    cores = () if are_apart or "model" not in setup.draft else ("--shared-cores", str(cores_file))
     arguments = {
-        "draft": ("draft_service", draft, (*setup.draft, *threads)),
+        "draft": ("draft_service", draft, (*setup.draft, *threads, *cores)),
         "target": (
             "target_service",
             target,
-            ("--model", REFERENCE, "--dtype", setup.target_dtype, *threads),
+            ("--model", REFERENCE, "--dtype", setup.target_dtype, *threads, *cores),
         ),
         "orchestrator": (
             "orchestrator",
