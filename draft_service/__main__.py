@@ -36,6 +36,7 @@ LOOKUP_MAX_LEN = 2**20
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
+    spin_briefly()  # before anything imports torch
     load = LOADERS[settings.proposer]
 
     options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
@@ -57,7 +58,6 @@ def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
         model = model.model
     if isinstance(model, LookupProposer):
         return None
-    spin_briefly()
     from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.kv_archive import attach_archive  # noqa: PLC0415

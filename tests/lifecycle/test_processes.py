@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from forethought.client import GenerationClient
+from forethought.openmp import NUM_SPINS
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import request_to_proto
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
@@ -148,6 +149,24 @@ async def test_a_process_without_a_model_runs_without_torch(processes, client, n
     maps = getattr(processes, name).maps()
     assert "cygrpc" in maps  # so this would see a library
     assert "torch" not in maps
+
+
+@pytest.mark.parametrize(
+    ("package", "more"), [("target_service", ()), ("draft_service", ("--proposer", "model"))]
+)
+async def test_threads_that_compute_spin_as_long_as_is_good_for_a_neighbour(
+    package, more, long_target_folder, tmp_path, monkeypatch
+):
+    """OpenMP reads it when it is loaded: whoever says it later says it in vain."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    arguments = ("--model", str(long_target_folder), "--dtype", "float32", *more)
+    tier = TierProcess(package, arguments, tmp_path / "tier.log")
+    tier.start()
+    try:
+        await until(lambda: "GOMP_SPINCOUNT" in tier.log(), PATIENCE_S)
+        assert f"GOMP_SPINCOUNT = '{NUM_SPINS}'" in tier.log()
+    finally:
+        tier.kill()
 
 
 @pytest.mark.parametrize(
