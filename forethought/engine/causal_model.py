@@ -61,6 +61,9 @@ class CausalModel(Protocol):
     def forward(self, packed: PackedPass) -> torch.Tensor:
         """Computes all tokens of a pass, and puts their keys and values into the pool.
 
+        It calls `packed.on_start` as soon as it has begun: until then, or until it returns, nobody
+        hears of the results of the pass before.
+
         If this call raises, what the pool holds for these tokens is undefined.
 
         Returns:

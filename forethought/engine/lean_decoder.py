@@ -220,6 +220,7 @@ class LeanDecoder:
         """All but the last norm and the head: x [T, hidden] float32, and what the last layer adds
         to it."""
         x, delta = self._inputs(packed, steps)
+        packed.on_start()
         return x, steps.run(self._stack, x, delta)
 
 

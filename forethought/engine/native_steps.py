@@ -77,7 +77,6 @@ class NativeSteps:
         self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
     ) -> torch.Tensor | None:
         if stack.whole is not None and all(run.is_short for run in self._runs):
-            self._packed.on_start()
             return stack.whole.run(self, x, delta)
         return run_step_by_step(self, stack, x, delta)
 

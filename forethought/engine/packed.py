@@ -58,8 +58,8 @@ class PackedPass:
     hidden_rows: HiddenRows | None = None  # None: no hidden state is wanted
     inputs: torch.Tensor | None = None  # [T, hidden] that go in with the tokens, if any do
     on_start: Callable[[], None] = lambda: None
-    """Called when the model has begun, if for the rest of the pass it leaves the interpreter to
-    other threads. Others never call it."""
+    """Called by the model when it has begun: from then on other threads may want the
+    interpreter."""
 
     @property
     def scores_all(self) -> bool:

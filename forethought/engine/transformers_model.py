@@ -131,6 +131,7 @@ class TransformersModel:
 
     def _run(self, attend: Attend, packed: PackedPass, rows: torch.Tensor) -> torch.Tensor:
         """The scores of these rows of the pass."""
+        packed.on_start()
         token = _attend.set(attend)
         try:
             logits = self._model(

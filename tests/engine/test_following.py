@@ -5,15 +5,21 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from copy import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.packed import PackedPass
+from forethought.engine.packed import PackedPass, SequencePart, pack
+from forethought.engine.transformers_model import TransformersModel
 from tests.engine.ledger import MAX_LEN, LedgerModel
 from tests.engine.scoring import Rows, Scoring, rows_of
 from tests.engine.test_engine import LIMITS, alone, continued
+from tests.stack import LoadedModel
 from tests.waiting import until
 
 PROMPT = [1, 2, 3]
@@ -155,6 +161,30 @@ async def test_a_result_is_told_as_soon_as_the_next_pass_has_begun():
     async with following(model) as engine:
         await asyncio.wait_for(engine.run(Scoring(engine.open(PROMPT[:1]), 1)), 5)
         model.may_end.set()
+
+
+@pytest.mark.parametrize("kind", ["lean", "transformers"])
+@pytest.mark.parametrize("num_tokens", [1, 48])
+@pytest.mark.parametrize("wants_states", [False, True])
+def test_models_say_that_they_have_begun_before_they_compute(
+    tiny_target: LoadedModel, kind, num_tokens, wants_states
+):
+    model = copy(tiny_target.model)
+    if kind == "transformers":
+        folder = tiny_target.files.folder
+        own = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model = TransformersModel(own, 256)
+    model.allocate(4)
+    model.write_block(0, np.zeros_like(model.read_block(0)))
+    found: list[bool] = []  # whether anything is computed at the start
+    part = SequencePart([3] * num_tokens, 0, range(3), 1, int(wants_states))
+    packed = pack([part], on_start=lambda: found.append(bool(model.read_block(0).any())))
+    if wants_states:
+        model.forward_with_states(packed)
+    else:
+        model.forward(packed)
+    assert found == [False]
+    assert model.read_block(0).any()
 
 
 async def test_a_result_does_not_wait_for_a_turn():
