@@ -8,8 +8,9 @@ from itertools import cycle
 # Below those that Linux hands out to connections and to servers that ask for any port: one that
 # was free a moment ago, or belongs to a server that a test restarts, goes to nobody else.
 _ALL = range(12_000, 32_000)
-# What is given the first port takes the next ones for more servers.
-_STEP = 10
+# What is given the first port takes the next ones for more servers, and a second deployment begins
+# ten above the first.
+_STEP = 20
 
 
 def _ports_of_this_worker() -> list[int]:
@@ -25,7 +26,7 @@ _ports = cycle(_ports_of_this_worker())
 
 
 def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago, most likely with the next 9."""
+    """A port of the loopback interface that was free a moment ago, most likely with the next 19."""
     for port in _ports:
         with socket.socket() as probe:
             try:
