@@ -32,11 +32,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import shipped_draft
+from forethought.cli.plan import shared_cores_flags, shipped_draft
 from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest, Step
@@ -105,8 +105,8 @@ def tiers_of(
     first_cpus, last_cpus = _divided(num_threads) if are_apart else ((), ())
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     threads = ("--num-threads", str(num_threads))
-    cores_file = Path(gettempdir()) / f"forethought-round-shares-{first_port}.cores"
-    cores = () if are_apart or "model" not in setup.draft else ("--shared-cores", str(cores_file))
+    are_sharing = "model" in setup.draft and not are_apart
+    cores = shared_cores_flags(orchestrator) if are_sharing else []
     arguments = {
         "draft": ("draft_service", draft, (*setup.draft, *threads, *cores)),
         "target": (

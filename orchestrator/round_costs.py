@@ -119,8 +119,8 @@ class RoundCosts:
             least_s = max(drafted_s, self._drafts.estimate(k, self.batch_size))
             self._drafts.observe(k, self.batch_size, least_s)
         if not k:
-            num_passes = num_rounds / max(self.batch_size, 1.0)
-            self._drafts.forget(min(_FORGOTTEN_A_ROUND * num_passes, 1.0))
+            forgotten = _FORGOTTEN_A_ROUND * num_rounds / max(self.batch_size, 1.0)
+            self._drafts.forget(min(forgotten, 1.0))
         around_s = max(judged.verification_ns / 1e9 - forward_s - queue_s, 0)
         around_s += judged.rejection_ns / 1e9
         self._around.observe(len(judged.draft), around_s)

@@ -242,6 +242,11 @@ def _cores_flags(options: PlanOptions, address: str) -> list[str]:
     """Where both tiers have passes to make on one CPU, they take turns."""
     if not (runs_draft_model(options) and runs_on_cpu(options.device)):
         return []
+    return shared_cores_flags(address)
+
+
+def shared_cores_flags(address: str) -> list[str]:
+    """For tiers that take turns, of the deployment whose orchestrator has this address."""
     port = urlsplit(f"//{address}").port
     file = Path(tempfile.gettempdir()) / f"forethought-{os.getuid()}-{port}.cores"
     return _flags(shared_cores=str(file))

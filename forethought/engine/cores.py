@@ -2,8 +2,8 @@
 
 In every one of some hundred operations of a pass all threads wait for the last one. After a pause
 the kernel may wake two of them on one core, since on the other a thread of another tier, or of this
-one's interpreter, runs just then, and it takes milliseconds to part them. Two tiers that share two
-cores lost half of their passes' time to that.
+one's interpreter, runs just then. That this is why was not seen; that bound threads make up to
+1.18 times the tokens on two cores was measured (`docs/benchmarks.md`).
 
 A model that leaves cores to others is not bound: which are free may change.
 """

@@ -194,7 +194,8 @@ class Engine(Generic[WorkT, ResultT]):
                 raise DrainingError("the engine is closed")
         job = self._following.take(work)
         if job is None:
-            job = self._begin_soon(work, arrived_ns)
+            job = self._new_job(work, arrived_ns)
+            self._send(lambda: self._begin(job))
         elif job.future.done() and not job.future.exception():
             self._follow_late(job, job.future.result())
         try:
@@ -211,17 +212,18 @@ class Engine(Generic[WorkT, ResultT]):
             finish_ns=job.finish_ns,
         )
 
-    def _begin_soon(self, work: WorkT, arrived_ns: int, *, is_asked_for: bool = True) -> Job:
-        future = asyncio.get_running_loop().create_future()
-        job = Job(work, work.sequence, arrived_ns, future, is_asked_for)
-        self._send(lambda: self._begin(job))
-        return job
+    def _new_job(self, work: WorkT, arrived_ns: int, *, is_asked_for: bool = True) -> Job:
+        """One that somebody waits for, or may. In either thread."""
+        assert self._loop is not None
+        future = self._loop.create_future()
+        return Job(work, work.sequence, arrived_ns, future, is_asked_for)
 
     def _follow_late(self, job: Job, result: ResultT) -> None:
         """Begins what follows from a job that was done before it was asked for."""
         following = self._following.after(job, result)
         if following is not None:
-            begun = self._begin_soon(following, perf_counter_ns(), is_asked_for=False)
+            begun = self._new_job(following, perf_counter_ns(), is_asked_for=False)
+            self._send(lambda: self._begin(begun))
             self._following.expect(begun)
 
     def start(self, work: WorkT) -> None:
@@ -235,7 +237,7 @@ class Engine(Generic[WorkT, ResultT]):
         if self.restorer is not None:
             self.restorer.abandon(sequence)
         if self._is_closed:
-            self._open.discard(sequence)
+            self._forget(sequence)
         else:
             self._send(lambda: self._remove(sequence))
 
@@ -412,11 +414,7 @@ class Engine(Generic[WorkT, ResultT]):
         """Begins what follows from a job that is done. Its caller hears of it with the result."""
         following = self._following.after(job, result)
         if following is not None:
-            assert self._loop is not None
-            future = self._loop.create_future()
-            job.following = Job(
-                following, job.sequence, perf_counter_ns(), future, is_asked_for=False
-            )
+            job.following = self._new_job(following, perf_counter_ns(), is_asked_for=False)
             self._begin(job.following)
 
     def _forward(self, packed: PackedPass, turns: list[Turn]) -> torch.Tensor:

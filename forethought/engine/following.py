@@ -37,7 +37,8 @@ class FollowingWork(Generic[WorkT, ResultT]):
     def after(self, job: Job, result: ResultT) -> WorkT | None:
         """What follows from a job that is done and was asked for. For any thread."""
         job.is_followed = True
-        return self._follow(job.work, result)  # type: ignore[arg-type]
+        work: Any = job.work
+        return self._follow(work, result)
 
     def expect(self, begun: Job) -> None:
         """It may be asked for."""

@@ -86,7 +86,7 @@ async def test_one_piece_is_computed_before_it_is_asked_for_and_no_more():
             rows, _ = await engine.run(work)
             work = replace(work, position=work.position + 1, committed=[likeliest(rows[0])])
             # All that is asked for, one more, and the pass over the prompt.
-            await until(lambda: sequence.num_cached_tokens == work.position)  # noqa: B023
+            await until(lambda end=work.position: sequence.num_cached_tokens == end)
             before = model.num
             await asyncio.sleep(0.02)
             assert model.num == before
