@@ -69,11 +69,25 @@ class TierUnavailableError(ForethoughtError):
     reason = "TIER_UNAVAILABLE"
 
 
+class ReplicaFailedError(ForethoughtError):
+    """A replica failed by a fault of its own: the same request may succeed at another one."""
+
+    code = "UNAVAILABLE"
+    reason = "REPLICA_FAILED"
+
+
 class OpeningTimeoutError(ForethoughtError):
     """A stream was begun, and its session not opened in time."""
 
     code = "DEADLINE_EXCEEDED"
     reason = "OPENING_TIMEOUT"
+
+
+class SessionIdleError(ForethoughtError):
+    """A tier ended a session that asked for nothing for long. Answer: open again."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SESSION_IDLE"
 
 
 class DrainingError(ForethoughtError):
