@@ -152,24 +152,32 @@ class Generation:
             TierUnavailableError: the target tier is lost and did not come back in time.
             SessionCorruptError: what is stored of the turn cannot be read.
         """
-        # Each round by itself, since a message has room for one step.
-        again = [Progress(list(self._tell_again(each))) for each in self._beginning.rounds]
+        stored = self._beginning.rounds
+        again = self._all_told_again(stored)
         if self._output.ending:
-            yield Progress([self._started()])
-            for told in again:
+            if self._beginning.claim is not None:
+                await self._beginning.claim()
+            for told in (Progress([self._started()]), *again):
                 yield told
             yield Progress([self._finished()], is_end=True)
             return
-        session = self._session()
+        session = self._session(stored)
         policy = self._policy(session)
         try:
             # Both tiers compute the prompt at the same time.
             if policy.expects_speculation:
                 self._draft_tier.start(session)
             await self._verifier.start(session)
-            yield Progress([self._started()])
-            for told in again:
+            if self._beginning.claim is not None:
+                # Its owner went on until now.
+                stored = await self._beginning.claim()
+                again += self._all_told_again(stored[len(again) :])
+                session = self._session(stored)
+            for told in (Progress([self._started()]), *again):
                 yield told
+            if self._output.ending:
+                yield Progress([self._finished()], is_end=True)
+                return
             strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
@@ -184,9 +192,9 @@ class Generation:
             self._draft_tier.close()
             self._verifier.close()
 
-    def _session(self) -> Session:
-        """The session as it stands, so that the coming round draws what it would have drawn."""
-        plan, rounds = self._plan, self._beginning.rounds
+    def _session(self, rounds: Sequence[CommittedRound]) -> Session:
+        """The session after these, so that the coming round draws what it would have drawn."""
+        plan = self._plan
         output = (token_id for each in rounds for token_id in each.token_ids)
         return Session(
             session_id=self._beginning.session_id,
@@ -229,6 +237,10 @@ class Generation:
             "with num_speculative_tokens = 0 the target works alone",
             metadata=names,
         ) from mismatch
+
+    def _all_told_again(self, stored: Sequence[CommittedRound]) -> list[Progress]:
+        """Each round by itself, since a message has room for one step."""
+        return [Progress(list(self._tell_again(each))) for each in stored]
 
     def _tell_again(self, stored: CommittedRound) -> Iterator[GenerationEvent]:
         """What a client is told of a stored round, from the token that it wants on."""

@@ -7,7 +7,7 @@ is missing, until it is durable again. Only a session that someone else has take
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,6 +66,37 @@ class NothingToStore:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class ClaimedLog:
+    """The log of a session that is somebody else's until it is claimed.
+
+    Args:
+        claim: takes the session; called once.
+    """
+
+    def __init__(self, claim: "Callable[[], Awaitable[StoredSession]]") -> None:
+        self._claim = claim
+        self._log: SessionLog = NothingToStore()
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether all that it took is stored."""
+        return self._log.is_durable
+
+    async def claim(self) -> tuple[CommittedRound, ...]:
+        """Makes the session ours, and returns the rounds that are stored by then."""
+        stored = await self._claim()
+        self._log = stored
+        return stored.rounds
+
+    async def add(self, rounds: Sequence[CommittedRound], *, is_end: bool) -> None:
+        """As in `SessionLog`, once the session is claimed."""
+        await self._log.add(rounds, is_end=is_end)
+
+    def close(self) -> None:
+        """Gives back what was claimed."""
+        self._log.close()
 
 
 class Background:
@@ -127,6 +158,11 @@ class StoredSession:
         self._recovery: asyncio.Task[None] | None = None
         self._error: ForethoughtError | None = None  # why it cannot be stored ever
         self._closed_at: float | None = None
+
+    @property
+    def rounds(self) -> tuple[CommittedRound, ...]:
+        """All that it has."""
+        return tuple(self._rounds)
 
     @property
     def is_durable(self) -> bool:

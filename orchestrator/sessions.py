@@ -4,11 +4,17 @@ Whoever begins a session owns it: it stores each round before a client hears of 
 (`session_log.py`). Resuming one takes it over from an owner that may be alive and only out of
 the client's reach, and which is refused at its next round. The next turn of a conversation is
 polite, and takes only what nobody generates.
+
+A session is claimed when its generation can begin, after every check and after the target has taken
+it. A request that is refused leaves the session with its owner.
 """
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from forethought.errors import (
+    ForethoughtError,
     InvalidArgumentError,
     ModelMismatchError,
     SessionIncompleteError,
@@ -28,6 +34,7 @@ from forethought.store import records
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.records import (
     CommittedRound,
+    Lease,
     SessionRecord,
     SessionSummary,
     new_owner,
@@ -37,7 +44,14 @@ from forethought.store.session_store import SessionStore, SessionStoreSettings
 from orchestrator.conversation import next_turn
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan, plan_generation
-from orchestrator.session_log import Background, Holding, NothingToStore, SessionLog, StoredSession
+from orchestrator.session_log import (
+    Background,
+    ClaimedLog,
+    Holding,
+    NothingToStore,
+    SessionLog,
+    StoredSession,
+)
 from orchestrator.stored_plan import head_of, is_reproducible, plan_of
 
 WRITE_TIMEOUT_S = 0.3
@@ -56,6 +70,9 @@ class Beginning:
     rounds: tuple[CommittedRound, ...] = ()  # of the turn, committed before
     next_index: int = 0  # of the first token that the client is to get
     is_stored: bool = False
+    claim: Callable[[], Awaitable[tuple[CommittedRound, ...]]] | None = None
+    """Takes the session from whoever has it, and returns its rounds by then; None where it is ours,
+    or only told again."""
 
 
 def unstored(plan: GenerationPlan) -> tuple[Beginning, SessionLog]:
@@ -122,18 +139,19 @@ class Sessions:
             StoreUnavailableError: the store is away.
         """
         record = await self._load(tenant, wish.session_id, deployment)
-        log: SessionLog = NothingToStore(is_durable=True)
-        if record.summary.status is not records.SessionStatus.FINISHED:
-            owner = new_owner(self._address)
-            lease, record = await self._patient_store.acquire(
-                tenant, wish.session_id, owner, take_over=True
-            )
-            holding = Holding(record.head, owner, lease, record.rounds)
-            log = StoredSession(self._store, holding, self.background)
         plan = plan_of(record.head)
         _check_next_index(wish.next_index, plan, record)
         beginning = Beginning(wish.session_id, plan, record.rounds, wish.next_index, is_stored=True)
-        return beginning, log
+        if record.summary.status is records.SessionStatus.FINISHED:
+            return beginning, NothingToStore(is_durable=True)
+
+        async def claim() -> StoredSession:
+            lease, rounds = await self._acquire(tenant, record, take_over=True)
+            holding = Holding(record.head, lease.owner, lease, rounds)
+            return StoredSession(self._store, holding, self.background)
+
+        log = ClaimedLog(claim)
+        return replace(beginning, claim=log.claim), log
 
     async def follow_up(
         self, request: GenerationRequest, wish: FollowUp, deployment: Deployment
@@ -144,7 +162,6 @@ class Sessions:
             SessionNotFoundError: there is none for this tenant.
             ModelMismatchError: it was begun with another model.
             SessionUnfinishedError: its last turn was broken off.
-            SessionInUseError: someone generates it.
             InvalidArgumentError: names every field that is wrong.
             StoreUnavailableError: the store is away.
         """
@@ -154,14 +171,35 @@ class Sessions:
         said = record.head.prompt_token_ids + _output_of(record, deployment)
         prompt = next_turn(deployment.tokenizer, said, wish.messages)
         plan = plan_generation(replace(request, prompt=prompt), deployment)
-        owner = new_owner(self._address)
-        lease, current = await self._patient_store.acquire(request.tenant, wish.session_id, owner)
-        if (current.head, current.rounds) != (record.head, record.rounds):
-            raise SessionInUseError("another turn of the session began just now")
         head = head_of(plan, wish.session_id, deployment.target.model_fingerprint)
-        await self._patient_store.begin_turn(lease, head)
-        log = StoredSession(self._store, Holding(head, owner, lease), self.background)
-        return Beginning(wish.session_id, plan, is_stored=True), log
+
+        async def claim() -> StoredSession:
+            lease, _ = await self._acquire(request.tenant, record, take_over=False)
+            await self._patient_store.begin_turn(lease, head)
+            return StoredSession(self._store, Holding(head, lease.owner, lease), self.background)
+
+        log = ClaimedLog(claim)
+        return Beginning(wish.session_id, plan, is_stored=True, claim=log.claim), log
+
+    async def _acquire(
+        self, tenant: str, known: SessionRecord, *, take_over: bool
+    ) -> tuple[Lease, tuple[CommittedRound, ...]]:
+        """Takes the lease of a session that is what it was, but for rounds that came since.
+
+        Raises:
+            SessionInUseError: someone generates it, or another turn of it has begun.
+        """
+        owner = new_owner(self._address)
+        lease, current = await self._patient_store.acquire(
+            tenant, known.summary.session_id, owner, take_over=take_over
+        )
+        old, new = known.rounds, current.rounds
+        is_same = current.head == known.head and new[: len(old)] == old
+        if is_same and (take_over or new == old):
+            return lease, new
+        with suppress(ForethoughtError):
+            await self._patient_store.finish(lease, current.summary.status)
+        raise SessionInUseError("another turn of the session began just now")
 
     async def get(self, tenant: str, session_id: str) -> SessionContent:
         """A session with its tokens. Raises SessionNotFoundError and StoreUnavailableError."""

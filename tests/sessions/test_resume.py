@@ -1,7 +1,10 @@
 """An answer goes on at another orchestrator, and is what it would have been."""
 
 import asyncio
+from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from grpc import StatusCode
@@ -12,10 +15,17 @@ from forethought.errors import (
     InvalidArgumentError,
     LeaseLostError,
     NoStoreError,
+    OverloadedError,
     SessionIncompleteError,
     SessionNotFoundError,
 )
-from forethought.generation import GenerationRequest, Resume, SessionStatus
+from forethought.generation import (
+    ChatMessage,
+    FollowUp,
+    GenerationRequest,
+    Resume,
+    SessionStatus,
+)
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import request_to_proto
 from forethought.rpc.status import error_from_rpc
@@ -27,7 +37,9 @@ from forethought.v1.generation_pb2_grpc import (
 from orchestrator.plan import PolicyKind
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
+from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.servers import serving_at
+from tests.orchestrator.test_remote_tiers import ScriptedTier
 from tests.sessions.deployments import (
     ALL_MODES,
     GREEDY,
@@ -156,6 +168,139 @@ async def test_an_owner_that_lives_stops_when_another_takes_its_session(deployme
     assert isinstance(error, LeaseLostError)
     assert refused.value.code() is StatusCode.ABORTED
     assert [token.index for token in rest.tokens] == list(range(1, NUM_TOKENS))
+
+
+def refused_resumes(session_id: str) -> dict[str, pb.GenerateRequest]:
+    """Requests for a session that are refused."""
+    resume = pb.Resume(session_id=session_id)
+    return {
+        "beyond the end": pb.GenerateRequest(
+            resume=pb.Resume(session_id=session_id, next_index=NUM_TOKENS + 1), tenant=TENANT
+        ),
+        "far beyond": pb.GenerateRequest(
+            resume=pb.Resume(session_id=session_id, next_index=2**32 - 1), tenant=TENANT
+        ),
+        "another tenant's": pb.GenerateRequest(resume=resume, tenant="another"),
+        "with parameters": pb.GenerateRequest(
+            resume=resume, tenant=TENANT, params=pb.GenerationParams(top_k=3)
+        ),
+        "a next turn": pb.GenerateRequest(
+            follow_up=pb.FollowUp(
+                session_id=session_id,
+                conversation=pb.Conversation(messages=[pb.ChatMessage(role="user", content="ab")]),
+            ),
+            tenant=TENANT,
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", refused_resumes(""))
+async def test_a_request_that_is_refused_leaves_a_session_with_its_owner(
+    deployment: Deployment, kind: str
+):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        expected = await generate(client, asking())
+        reading = await broken_off(deployment, SEEDED)
+        async with open_channel(deployment.addresses[1]) as channel:
+            request = refused_resumes(reading.session_id)[kind]
+            with pytest.raises(AioRpcError):
+                await GenerationServiceStub(channel).Generate(request).read()
+        deployment.gate.open()
+        await reading.task
+    assert [token.token_id for token in reading.tokens] == expected.token_ids
+
+
+async def test_a_client_that_has_more_than_the_store_takes_an_adaptive_session_from_nobody(
+    deployment: Deployment, shared_server
+):
+    adaptive = orchestrator_beside(deployment.stack, shared_server.url, PolicyKind.ADAPTIVE)
+    async with adaptive as orchestrator, GenerationClient(orchestrator.address) as client:
+        deployment.gate.allow(3)
+        reading = Reading(client, asking(replace(SEEDED, num_speculative_tokens=None)))
+        await deployment.gate.until_holding()
+        await until(lambda: reading.events)
+        with pytest.raises(SessionIncompleteError):
+            await generate(client, resuming(reading.session_id, NUM_TOKENS))
+        deployment.gate.open()
+        await reading.task
+    assert len(reading.tokens) == NUM_TOKENS
+
+
+@asynccontextmanager
+async def orchestrator_before_a_full_target(deployment: Deployment, url: str):
+    """One whose target takes no session."""
+    full = ScriptedTier(*[[as_rpc_error(OverloadedError("full"))] for _ in range(4)])
+    stack = copy(deployment.stack)
+    stack.tiers = replace(stack.tiers, target=full)
+    async with (
+        orchestrator_beside(stack, url) as orchestrator,
+        GenerationClient(orchestrator.address) as client,
+    ):
+        yield client
+
+
+async def test_a_resume_that_the_target_has_no_room_for_leaves_the_session_with_its_owner(
+    deployment: Deployment, shared_server
+):
+    async with orchestrator_before_a_full_target(deployment, shared_server.url) as client:
+        reading = await broken_off(deployment, SEEDED)
+        with pytest.raises(OverloadedError):
+            await generate(client, resuming(reading.session_id, 0))
+        deployment.gate.open()
+        await reading.task
+    assert len(reading.tokens) == NUM_TOKENS
+
+
+async def test_a_next_turn_that_the_target_has_no_room_for_leaves_the_session_as_it_is(
+    deployment: Deployment, shared_server
+):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking())
+        session_id = first.started.session_id
+        before = await client.get_session(session_id, TENANT)
+        follow_up = FollowUp(session_id, (ChatMessage("user", "ab"),))
+        request = GenerationRequest(follow_up, GREEDY, tenant=TENANT)
+        async with orchestrator_before_a_full_target(deployment, shared_server.url) as other:
+            with pytest.raises(OverloadedError):
+                await generate(other, request)
+        assert await client.get_session(session_id, TENANT) == before
+        await generate(client, request)
+
+
+async def test_a_session_that_its_owner_finishes_meanwhile_is_told_whole(
+    deployment: Deployment, shared_server
+):
+    """The owner goes on for as long as the resumed session waits for its target."""
+    is_opening, may_open = asyncio.Event(), asyncio.Event()
+    stack = copy(deployment.stack)
+
+    def verify_late(timeout):
+        call = target.Verify(timeout=timeout)
+        write = call.write
+
+        async def write_late(message):
+            is_opening.set()
+            await may_open.wait()
+            await write(message)
+
+        call.write = write_late
+        return call
+
+    target = stack.tiers.target
+    stack.tiers = replace(stack.tiers, target=SimpleNamespace(Verify=verify_late))
+    async with (
+        orchestrator_beside(stack, shared_server.url) as orchestrator,
+        GenerationClient(orchestrator.address) as client,
+    ):
+        reading = await broken_off(deployment, SEEDED)
+        rest = Reading(client, resuming(reading.session_id, 0))
+        await is_opening.wait()
+        deployment.gate.open()
+        await reading.task
+        may_open.set()
+        await rest.task
+    assert [t.token_id for t in rest.tokens] == [t.token_id for t in reading.tokens]
+    assert [t.index for t in rest.tokens] == list(range(NUM_TOKENS))
 
 
 async def test_two_that_resume_at_once_leave_one_that_finishes(deployment: Deployment):
