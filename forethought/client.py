@@ -152,6 +152,12 @@ class GenerationClient:
         request = pb.DeleteSessionRequest(session_id=session_id, tenant=tenant)
         await self._call(lambda stub: stub.DeleteSession(request, timeout=timeout_s))
 
+    async def has_chat_template(self, *, timeout_s: float | None = 10) -> bool:
+        """Whether the model takes conversations, and not only text and token ids."""
+        request = pb.GenerationServiceGetModelInfoRequest()
+        response = await self._call(lambda stub: stub.GetModelInfo(request, timeout=timeout_s))
+        return bool(response.has_chat_template)
+
     async def tokenize(
         self, text: str | Sequence[ChatMessage], *, timeout_s: float | None = 10
     ) -> list[int]:

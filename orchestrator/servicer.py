@@ -155,6 +155,7 @@ class GenerationServicer(GenerationServiceServicer):
             max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
             policy=self._deployment.policy.value,
             default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
+            has_chat_template=self._deployment.tokenizer.has_chat_template,
         )
 
     async def _begin(self, message: pb.GenerateRequest) -> tuple[Beginning, SessionLog]:

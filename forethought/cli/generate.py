@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import typer
@@ -16,13 +16,16 @@ from forethought.cli.statistics import Tally
 from forethought.cli.steps_view import StepsView
 from forethought.cli.text_view import TextView
 from forethought.client import GenerationClient
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.generation import (
     ChatMessage,
+    FollowUp,
     GenerationEvent,
     GenerationParams,
     GenerationRequest,
+    Resume,
 )
+from forethought.prompts import messages_of
 
 _INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
@@ -115,7 +118,7 @@ def generate(
     failure: ForethoughtError | None = None
     code = 0
     try:
-        asyncio.run(_stream(request, Call(address, timeout), view, tally))
+        asyncio.run(_stream(request, Call(address, timeout), view, tally, errors))
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:
@@ -142,9 +145,43 @@ def _build_prompt(prompt: str, system: str | None, *, raw: bool) -> str | list[C
     return messages if system is None else [ChatMessage("system", system), *messages]
 
 
-async def _stream(request: GenerationRequest, call: Call, view: View, tally: Tally) -> None:
+async def _stream(
+    request: GenerationRequest, call: Call, view: View, tally: Tally, errors: Console
+) -> None:
     """Shows every event. Cancelling it cancels the call."""
     async with GenerationClient(call.address) as client:
-        async for event in client.generate(request, timeout_s=call.timeout_s):
-            tally.add(event)
-            view.show(event)
+        try:
+            await _show(client, request, call, view, tally)
+        except InvalidArgumentError as refusal:
+            if "prompt.conversation" not in refusal.violations or await client.has_chat_template():
+                raise
+            errors.print(
+                "The model has no chat template: it continues the text as it stands (--raw).",
+                style="dim",
+                highlight=False,
+                soft_wrap=True,
+            )
+            await _show(client, replace(request, prompt=_only_text(request)), call, view, tally)
+
+
+async def _show(
+    client: GenerationClient, request: GenerationRequest, call: Call, view: View, tally: Tally
+) -> None:
+    async for event in client.generate(request, timeout_s=call.timeout_s):
+        tally.add(event)
+        view.show(event)
+
+
+def _only_text(request: GenerationRequest) -> str:
+    """The user's message of a conversation that the model has no template for.
+
+    Raises:
+        InvalidArgumentError: there is a system message besides.
+    """
+    prompt = request.prompt
+    messages = [] if isinstance(prompt, str | FollowUp | Resume) else messages_of(prompt)
+    if len(messages) > 1:
+        raise InvalidArgumentError(
+            {"--system": "has no place in a plain text, and the model has no chat template"}
+        )
+    return messages[0].content

@@ -10,7 +10,7 @@ from forethought.errors import ForethoughtError, InvalidArgumentError, Overloade
 from forethought.generation import Step
 from forethought.rpc.generation_codec import request_from_proto, response_to_proto
 from forethought.rpc.status import code_of, status_from_error
-from forethought.v1 import generation_pb2_grpc
+from forethought.v1 import generation_pb2, generation_pb2_grpc
 from tests.cli import recorded
 
 
@@ -22,6 +22,7 @@ class Prompt(StrEnum):
     REFUSED = "refuse this"
     FULL = "have no room"
     BROKEN_OFF = "fail in the middle"
+    UNTEMPLATED = "have no chat template"
 
 
 class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
@@ -29,6 +30,12 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
 
     def __init__(self):
         self.requests = []
+
+    def GetModelInfo(self, message, context):  # noqa: N802
+        asked = self.requests[-1].prompt if self.requests else ""
+        return generation_pb2.GenerationServiceGetModelInfoResponse(
+            has_chat_template=isinstance(asked, str) or asked[-1].content != Prompt.UNTEMPLATED
+        )
 
     def Generate(self, message, context):  # noqa: N802 - the method's name in the proto
         request = request_from_proto(message)
@@ -48,6 +55,8 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
                 _abort(context, InvalidArgumentError({"params.top_p": "must be at most 1"}))
             case Prompt.FULL:
                 _abort(context, OverloadedError("no room for a session", retry_after_s=1.5))
+            case Prompt.UNTEMPLATED if not isinstance(request.prompt, str):
+                _abort(context, InvalidArgumentError({"prompt.conversation": "no chat template"}))
             case Prompt.BROKEN_OFF:
                 yield response_to_proto([recorded.STARTED, *recorded.TOKENS[:3]])
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")

@@ -74,6 +74,21 @@ def test_raw_continues_plain_text_from_standard_input(generate, service):
     assert service.requests[-1].prompt == "Once upon\na time"
 
 
+def test_without_a_chat_template_the_text_is_continued_and_the_user_is_told(generate, service):
+    result = generate(Prompt.UNTEMPLATED)
+    assert result.exit_code == 0
+    assert result.stdout == recorded.TEXT
+    assert service.requests[-1].prompt == Prompt.UNTEMPLATED
+    assert "no chat template: it continues the text" in result.stderr.splitlines()[0]
+
+
+def test_a_system_message_without_a_chat_template_is_refused_by_its_flag(generate):
+    result = generate(Prompt.UNTEMPLATED, "--system", "Be brief.")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "--system: has no place" in result.stderr
+
+
 def test_every_parameter_reaches_the_service(generate, service):
     generate(
         *("Hello", "--max-tokens", "9", "--temperature", "0.5", "--top-k", "4", "--top-p", "0.75"),

@@ -37,6 +37,7 @@ async def test_every_service_says_what_it_serves(stack, tiny_target, tiny_draft)
     assert model_from_proto(deployment.target) == tiny_target.info
     assert deployment.default_num_speculative_tokens == 3
     assert deployment.max_num_speculative_tokens == 8
+    assert deployment.has_chat_template
 
 
 async def test_text_and_conversations_become_tokens_and_tokens_text(stack):
