@@ -2,7 +2,10 @@
 
 It may start any tier and call any service; nothing imports it.
 
-    main                the typer app
+    __main__            the console script
+    guard               the outermost frame: what ends a command is one line and an exit code
+    main                the typer app: a list of commands
+    lazy                commands that are imported when they run
     up                  the command that starts a local deployment
       up_options        its options, with their help
       up_view           what it shows

@@ -1,31 +1,48 @@
-"""The typer app behind the console script `forethought`."""
+"""The typer app behind the console script `forethought`: a list of commands, none imported."""
 
 from typing import Annotated
 
 import typer
 
 from forethought import __version__
-from forethought.cli.bench.app import app as bench_app
-from forethought.cli.count import count
-from forethought.cli.distill.command import distill
-from forethought.cli.generate import generate
-from forethought.cli.probe.command import probe
-from forethought.cli.up import up
+from forethought.cli.lazy import CommandSource, lazy_group
+
+COMMANDS = {
+    "up": CommandSource(
+        "forethought.cli.up:up",
+        "Start everything on this machine: target, draft, orchestrator and an embedded Valkey.",
+    ),
+    "generate": CommandSource(
+        "forethought.cli.generate:generate",
+        "Answer a prompt: stream the text, and end with a line of statistics.",
+    ),
+    "probe": CommandSource(
+        "forethought.cli.probe.command:probe",
+        "Check that a running deployment samples what it samples without speculation.",
+    ),
+    "count": CommandSource(
+        "forethought.cli.count:count",
+        "Count what follows which tokens in the target's texts, for the proposer `counts`.",
+    ),
+    "distill": CommandSource(
+        "forethought.cli.distill.command:distill",
+        "Make a draft for a target, from nothing but the target.",
+    ),
+    "bench": CommandSource(
+        "forethought.cli.bench.app:app",
+        "Measure an engine, a deployment under load or by kind of prompt, or its choice of K.",
+    ),
+}
 
 app = typer.Typer(
     name="forethought",
+    cls=lazy_group(COMMANDS),
     help="Speculative decoding as microservices: a small model guesses, a large model checks all "
     "guesses at once, and rejection sampling keeps the output exactly the large model's.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command()(up)
-app.command()(generate)
-app.command()(probe)
-app.command()(count)
-app.command()(distill)
-app.add_typer(bench_app)
 
 
 def _print_version(wanted: bool) -> None:

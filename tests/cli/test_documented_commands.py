@@ -39,7 +39,7 @@ def test_its_options_exist(page, line):
     command = get_command(app)
     _, *words = shlex.split(line, comments=True)
     while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
+        command = command.commands[words.pop(0)].loaded
     assert not getattr(command, "commands", None), f"{words[0]} is no command"
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     known.add("--help")

@@ -2,19 +2,38 @@
 
 import typer
 
-from forethought.cli.bench.engine import engine
-from forethought.cli.bench.kinds import kinds
-from forethought.cli.bench.policy import policy
-from forethought.cli.bench.throughput import throughput
+from forethought.cli.lazy import CommandSource, lazy_group
+
+COMMANDS = {
+    "engine": CommandSource(
+        "forethought.cli.bench.engine:engine",
+        "Measure one forward pass against the floor of its products with weights.",
+    ),
+    "throughput": CommandSource(
+        "forethought.cli.bench.throughput:throughput",
+        "Measure a whole deployment at rising concurrency, with and without speculation.",
+    ),
+    "kinds": CommandSource(
+        "forethought.cli.bench.kinds:kinds",
+        "Measure what speculation brings for each kind of prompt.",
+    ),
+    "policy": CommandSource(
+        "forethought.cli.bench.policy:policy",
+        "Measure the adaptive choice of K, with a good and with a useless draft.",
+    ),
+}
 
 app = typer.Typer(
     name="bench",
+    cls=lazy_group(COMMANDS),
     help="Measure an engine alone, a whole deployment under load or by kind of prompt, or its "
     "choice of K.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="markdown",
 )
-app.command()(engine)
-app.command()(throughput)
-app.command()(kinds)
-app.command()(policy)
+
+
+@app.callback()
+def root() -> None:
+    """Holds the group together; it has no options of its own."""

@@ -1,0 +1,61 @@
+"""Commands that are imported when they run, so that `--help` and a mistyped name cost nothing."""
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSource:
+    """Where a command is, and its line in the list of commands."""
+
+    path: str
+    """`module:name` of a function with typer's annotations, or of a `typer.Typer`."""
+    help: str
+
+
+class LazyCommand(TyperCommand):
+    """A command's name and line of help, and the command itself once somebody needs it."""
+
+    def __init__(self, name: str, source: CommandSource) -> None:
+        super().__init__(name=name, help=source.help)
+        self._path = source.path
+
+    @cached_property
+    def loaded(self) -> TyperCommand | TyperGroup:
+        """The command, imported now."""
+        module, _, attribute = self._path.partition(":")
+        found: Callable[..., Any] | typer.Typer = getattr(import_module(module), attribute)
+        app = found
+        if not isinstance(app, typer.Typer):
+            app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+            app.command(name=self.name)(found)
+        command = get_command(app)
+        assert isinstance(command, TyperCommand | TyperGroup)
+        return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The context of the command itself: it parses the arguments and runs."""
+        command = self.loaded
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return command.make_context(*args, **kwargs)
+
+
+def lazy_group(sources: Mapping[str, CommandSource]) -> type[TyperGroup]:
+    """The class of a group with these commands."""
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            for name, source in sources.items():
+                self.add_command(LazyCommand(name, source))
+
+    return LazyGroup

