@@ -6,8 +6,8 @@ from typing import Self
 import torch
 
 from forethought.engine.checkpoint import Checkpoint
-from forethought.engine.lean_builder import EMBEDDING
 from forethought.engine.lean_config import LeanConfig
+from forethought.engine.lean_tensors import EMBEDDING, HEAD
 from forethought.engine.loader import open_checkpoint
 from forethought.models.reference import ModelFiles
 
@@ -46,7 +46,7 @@ class TargetWeights:
         """[V, hidden] float32, as the target multiplies with it."""
         if self.config.ties_embeddings:
             return self.embedding()
-        return self.checkpoint.dense("lm_head.weight").float()
+        return self.checkpoint.dense(HEAD).float()
 
     def final_norm(self) -> torch.Tensor:
         """[hidden] float32."""

@@ -28,6 +28,10 @@ class Checkpoint(Protocol):
 
     def __contains__(self, name: str) -> bool: ...
 
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        """Of all the weights, by their names."""
+        ...
+
     def dense(self, name: str) -> torch.Tensor:
         """The weight in the number format that it is stored in, float32 if it is quantised.
 
@@ -77,6 +81,9 @@ class TensorCheckpoint(_DenseCheckpoint):
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
     def dense(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach()
 
@@ -95,6 +102,9 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
+
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: file.get_slice(name).get_shape() for name, file in self._files.items()}
 
     def dense(self, name: str) -> torch.Tensor:
         weight: torch.Tensor = self._files[name].get_tensor(name)
@@ -117,6 +127,9 @@ class GGUFCheckpoint:
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
+
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def dense(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self._tensors[name].dequantized())

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from forethought.engine.checkpoint import SafetensorsCheckpoint, TensorCheckpoint
-from forethought.engine.lean_builder import FORMATS, HEAD_ROW_IDS, Parts, choose_backend
+from forethought.engine.lean_builder import FORMATS, Parts, choose_backend
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
     LayerSteps,
@@ -32,6 +32,7 @@ from forethought.engine.lean_decoder import (
     LeanWeights,
     RMSNorm,
 )
+from forethought.engine.lean_tensors import HEAD_ROW_IDS, check_tensors, layer_tensors
 from forethought.engine.linear import Linear
 from forethought.engine.packed import PackedPass
 from forethought.engine.torch_steps import rms_norm
@@ -103,15 +104,16 @@ def load_feature_draft(
 
     Raises:
         ModelReferenceError: the configuration is none of a feature draft.
-        ValueError: weights that do not fit it.
-        KeyError: a weight is missing.
+        ValueError: weights that are missing, or do not fit it.
     """
     config = FeatureDraftConfig.read(files)
     stored = SafetensorsCheckpoint(files.folder)
+    shape = _shape(config, max_model_len)
+    _check_tensors(config, shape, stored)
     token_ids = stored.dense(HEAD_ROW_IDS).numpy().astype(np.int64)
     embedding = stored.dense("embed_tokens.weight").float()  # [R + 1, hidden]
     fc = stored.dense("fc.weight").float()  # [hidden, 2 hidden]
-    _check(config, token_ids, embedding, fc)
+    _check_token_ids(config, token_ids)
     head = embedding[:-1] if config.tie_word_embeddings else stored.dense("lm_head.weight").float()
     split = TensorCheckpoint(
         {
@@ -119,7 +121,6 @@ def load_feature_draft(
             "head.weight": functional.pad(head, (0, 0, 0, -len(head) % _ROWS_TOGETHER)),
         }
     )
-    shape = _shape(config, max_model_len)
     layers, halves = (Parts(shape, each, number_format) for each in (stored, split))
     rows = np.full(config.vocab_size, config.draft_vocab_size)
     rows[token_ids] = np.arange(config.draft_vocab_size)
@@ -144,27 +145,32 @@ def load_feature_draft(
     return FeatureDecoder(shape, weights, features, FORMATS[number_format], backend)
 
 
-def _check(
-    config: FeatureDraftConfig,
-    token_ids: npt.NDArray[np.int64],
-    embedding: torch.Tensor,
-    fc: torch.Tensor,
+def _check_tensors(
+    config: FeatureDraftConfig, shape: LeanConfig, stored: SafetensorsCheckpoint
 ) -> None:
     size, num_rows = config.hidden_size, config.draft_vocab_size
-    if token_ids.shape != (num_rows,) or not num_rows:
-        raise ValueError(f"token_ids of shape {token_ids.shape}, where there are {num_rows} tokens")
+    if not num_rows:
+        raise ValueError("a draft that can guess no token")
+    head = {} if config.tie_word_embeddings else {"lm_head.weight": (num_rows, size)}
+    norms = {f"{name}.weight": (size,) for name in ("embed_norm", "feature_norm", "norm")}
+    own = {
+        HEAD_ROW_IDS: (num_rows,),
+        "embed_tokens.weight": (num_rows + 1, size),
+        "fc.weight": (size, 2 * size),
+    }
+    check_tensors(own | head | norms | layer_tensors(shape, "layers"), stored)
+
+
+def _check_token_ids(config: FeatureDraftConfig, token_ids: npt.NDArray[np.int64]) -> None:
     if (np.diff(token_ids) <= 0).any() or token_ids[0] < 0 or token_ids[-1] >= config.vocab_size:
         raise ValueError("token_ids that do not ascend within the target's vocabulary")
-    if embedding.shape != (num_rows + 1, size):
-        raise ValueError(f"an embedding of shape {tuple(embedding.shape)}")
-    if fc.shape != (size, 2 * size):
-        raise ValueError(f"fc of shape {tuple(fc.shape)}")
 
 
 def _shape(config: FeatureDraftConfig, max_model_len: int) -> LeanConfig:
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     return LeanConfig(
         vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
         max_model_len=max_model_len or config.max_position_embeddings,
         num_layers=config.num_hidden_layers,
         num_heads=config.num_attention_heads,
@@ -173,6 +179,8 @@ def _shape(config: FeatureDraftConfig, max_model_len: int) -> LeanConfig:
         intermediate_size=config.intermediate_size,
         rms_norm_eps=config.rms_norm_eps,
         ties_embeddings=config.tie_word_embeddings,
+        biased=frozenset(),
+        norms_heads=False,
         inv_freq=config.rope_theta**-exponents,
         rope_scale=1.0,
         windows=[None] * config.num_hidden_layers,

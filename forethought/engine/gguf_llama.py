@@ -66,6 +66,7 @@ def lean_config(file: GGUFFile) -> LeanConfig:
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     return LeanConfig(
         vocab_size=settings["vocab_size"],
+        hidden_size=settings["hidden_size"],
         max_model_len=settings["max_position_embeddings"],
         num_layers=num_layers,
         num_heads=settings["num_attention_heads"],
@@ -74,6 +75,8 @@ def lean_config(file: GGUFFile) -> LeanConfig:
         intermediate_size=settings["intermediate_size"],
         rms_norm_eps=settings["rms_norm_eps"],
         ties_embeddings=settings["tie_word_embeddings"],
+        biased=frozenset(),
+        norms_heads=False,
         inv_freq=1.0 / settings["rope_theta"] ** exponents,
         rope_scale=1.0,
         windows=[None] * num_layers,

@@ -17,16 +17,20 @@ from forethought.engine.lean_decoder import (
     LeanWeights,
     RMSNorm,
 )
+from forethought.engine.lean_tensors import (
+    EMBEDDING,
+    HEAD,
+    HEAD_ROW_IDS,
+    check_tensors,
+    decoder_tensors,
+    part_of,
+)
 from forethought.engine.linear import Int8Linear, Linear, dense_linear
 from forethought.engine.native_layers import NativeLayers
 from forethought.engine.native_steps import NativeSteps, is_native
 from forethought.engine.part_head import PartHead
 from forethought.engine.torch_steps import TorchSteps
 from forethought.engine.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
-
-EMBEDDING = "model.embed_tokens.weight"
-HEAD_ROW_IDS = "token_ids"
-"""Of a draft that can say a part of the vocabulary: which tokens the rows of its head are."""
 
 _NUMBERS = 4
 """Raised whenever the same weights give other numbers than before, so that tiers of different
@@ -56,9 +60,10 @@ def build_lean_decoder(
         max_model_len: longest sequence, tokens.
 
     Raises:
-        KeyError: the checkpoint lacks a weight.
+        ValueError: the checkpoint lacks weights, or has some of other shapes.
     """
     shape = replace(config, max_model_len=max_model_len)
+    check_tensors(decoder_tensors(config, checkpoint), checkpoint)
     parts = Parts(config, checkpoint, number_format)
     weights = LeanWeights(
         parts.embedding(),
@@ -110,9 +115,7 @@ class Parts:
         return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
 
     def head(self) -> Linear:
-        tied = self.config.ties_embeddings
-        name = "model.embed_tokens" if tied else "lm_head"
-        weight = f"{name}.weight"
+        weight = EMBEDDING if self.config.ties_embeddings else HEAD
         if HEAD_ROW_IDS in self.checkpoint:
             token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
             rows = self.checkpoint.dense(weight).to(self.dtype)
@@ -145,9 +148,8 @@ class Parts:
 
     def linear(self, names: Sequence[str]) -> Linear:
         """The product with the rows of all the named matrices."""
-        biases = [f"{name}.bias" for name in names]
-        has_bias = any(name in self.checkpoint for name in biases)
-        bias = torch.cat([self._dense(name) for name in biases]) if has_bias else None
+        has_bias = part_of(names[0]) in self.config.biased
+        bias = torch.cat([self._dense(f"{name}.bias") for name in names]) if has_bias else None
         weights = [f"{name}.weight" for name in names]
         if self.number_format == "int4":
             parts = [groups for name in weights if (groups := self._int4(name)) is not None]
@@ -180,7 +182,7 @@ class Parts:
         return Int8Groups.stacked(stored) if len(stored) == len(names) else None
 
     def _qk_norm(self, attention: str) -> RMSNorm | None:
-        if f"{attention}.q_norm.weight" not in self.checkpoint:
+        if not self.config.norms_heads:
             return None
         counts = (self.config.num_heads, self.config.num_kv_heads)
         rows = [

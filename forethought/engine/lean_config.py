@@ -20,6 +20,7 @@ class LeanConfig:
     """The shape of a model of the Llama family."""
 
     vocab_size: int
+    hidden_size: int
     max_model_len: int  # longest sequence it was made for, tokens
     num_layers: int
     num_heads: int
@@ -28,6 +29,8 @@ class LeanConfig:
     intermediate_size: int
     rms_norm_eps: float
     ties_embeddings: bool  # the head is the embedding
+    biased: frozenset[str]  # parts of a layer, such as "q" and "gate", whose products have a bias
+    norms_heads: bool  # each head of q and k on its own, before it is rotated
     inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position
     rope_scale: float  # length of a rotated unit vector; 1 but for YaRN
     windows: Sequence[int | None]  # of each layer: the latest tokens it sees, itself included
@@ -46,6 +49,7 @@ class LeanConfig:
         )
         return cls(
             vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
             max_model_len=config.max_position_embeddings,
             num_layers=config.num_hidden_layers,
             num_heads=config.num_attention_heads,
@@ -54,6 +58,8 @@ class LeanConfig:
             intermediate_size=config.intermediate_size,
             rms_norm_eps=config.rms_norm_eps,
             ties_embeddings=config.tie_word_embeddings,
+            biased=_biased(config),
+            norms_heads=config.model_type == "qwen3",
             inv_freq=rope.inv_freq.float(),
             rope_scale=float(rope.attention_scaling),
             windows=[window if kind == "sliding_attention" else None for kind in kinds],
@@ -73,6 +79,15 @@ def is_lean(config: Any) -> bool:
         and _head_dim(config) % 2 == 0
         and config.num_attention_heads % config.num_key_value_heads == 0
     )
+
+
+def _biased(config: Any) -> frozenset[str]:
+    """As transformers gives each family its biases."""
+    if config.model_type == "qwen2":
+        return frozenset("qkv")
+    attention = "qkvo" if getattr(config, "attention_bias", False) else ""
+    mlp = ("gate", "up", "down") if getattr(config, "mlp_bias", False) else ()
+    return frozenset((*attention, *mlp))
 
 
 def _head_dim(config: Any) -> int:

@@ -23,8 +23,9 @@ from forethought.engine.feature_draft import (
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
 from forethought.engine.gguf_llama import is_ordinary_llama, lean_config
-from forethought.engine.lean_builder import EMBEDDING, HEAD_ROW_IDS, build_lean_decoder
+from forethought.engine.lean_builder import build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
+from forethought.engine.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
@@ -152,7 +153,8 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
     dtype = settings.dtype or checkpoint.dense(EMBEDDING).dtype
     if dtype not in DTYPES.values():
         return None
-    return LeanConfig.from_transformers(settings), checkpoint, _name(dtype)
+    config = with_stored_head(LeanConfig.from_transformers(settings), checkpoint)
+    return config, checkpoint, _name(dtype)
 
 
 def _load_in_transformers(
