@@ -194,6 +194,12 @@ def refused_resumes(session_id: str) -> dict[str, pb.GenerateRequest]:
     }
 
 
+async def num_owners(deployment: Deployment, session_id: str) -> int:
+    """How many have had the lease of a session by now; clients hide that they lost their owner."""
+    store = deployment.orchestrators[0].sessions._patient_store
+    return (await store.load(TENANT, session_id)).summary.fence
+
+
 @pytest.mark.parametrize("kind", refused_resumes(""))
 async def test_a_request_that_is_refused_leaves_a_session_with_its_owner(
     deployment: Deployment, kind: str
@@ -208,6 +214,7 @@ async def test_a_request_that_is_refused_leaves_a_session_with_its_owner(
         deployment.gate.open()
         await reading.task
     assert [token.token_id for token in reading.tokens] == expected.token_ids
+    assert await num_owners(deployment, reading.session_id) == 1
 
 
 async def test_a_client_that_has_more_than_the_store_takes_an_adaptive_session_from_nobody(
@@ -224,6 +231,7 @@ async def test_a_client_that_has_more_than_the_store_takes_an_adaptive_session_f
         deployment.gate.open()
         await reading.task
     assert len(reading.tokens) == NUM_TOKENS
+    assert await num_owners(deployment, reading.session_id) == 1
 
 
 @asynccontextmanager
@@ -249,6 +257,7 @@ async def test_a_resume_that_the_target_has_no_room_for_leaves_the_session_with_
         deployment.gate.open()
         await reading.task
     assert len(reading.tokens) == NUM_TOKENS
+    assert await num_owners(deployment, reading.session_id) == 1
 
 
 async def test_a_next_turn_that_the_target_has_no_room_for_leaves_the_session_as_it_is(
