@@ -29,6 +29,7 @@ from forethought.errors import (
     TierUnavailableError,
     VocabularyMismatchError,
 )
+from forethought.rpc.evidence_check import check_evidence
 from forethought.rpc.tier_codec import (
     evidence_from_proto,
     open_to_proto,
@@ -256,10 +257,10 @@ class RemoteVerifier:
         await stream.send(VerifyRequest(round=verify_to_proto(request)))
         self._num_known_tokens = session.position
         response = await self._receive(stream, session.position + len(draft))
-        if response.evidence.round != session.round:
-            raise TierProtocolError("the target tier answered another round")
+        answer = evidence_from_proto(response.evidence)
+        check_evidence(answer, request, self._model, is_greedy=session.sampling.is_greedy)
         self._num_computed_tokens = session.position
-        return evidence_from_proto(response.evidence)
+        return answer
 
     async def _receive(self, stream: TierStream, num_tokens: int) -> VerifyResponse:
         """The answer to a round over so many tokens of context.

@@ -16,6 +16,7 @@ from forethought.rpc.enums import (
     MODE_FROM_PROTO,
     MODE_TO_PROTO,
 )
+from forethought.rpc.evidence_check import check_distribution
 from forethought.rpc.hidden_states_codec import (
     hidden_states_of_evidence,
     hidden_states_of_round,
@@ -386,7 +387,10 @@ def _position_to_proto(position: PositionEvidence) -> target_pb2.PositionEvidenc
 
 
 def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
-    """Raises TierProtocolError where an entry cannot be evidence of any distribution."""
+    """Raises TierProtocolError where an entry cannot be evidence of any distribution.
+
+    Whether it answers what was asked says `check_evidence`.
+    """
     states = None
     if message.HasField("hidden_states"):
         num_guesses = len(message.positions) - 1
@@ -402,13 +406,7 @@ def evidence_from_proto(message: target_pb2.EvidenceRound) -> EvidenceRound:
 
 def _position_from_proto(message: target_pb2.PositionEvidence) -> PositionEvidence:
     probs = list(message.target_probs)
-    # A comparison with NaN is false, so this finds those too.
-    if not (
-        min(probs, default=0) >= 0
-        and message.tail_mass >= 0
-        and 0 < sum(probs) + message.tail_mass < math.inf
-    ):
-        raise TierProtocolError("target probabilities that are no distribution")
+    check_distribution(probs, message.tail_mass)
     logprobs = None
     if message.HasField("logprobs"):
         logprobs = PositionLogprobs(

@@ -61,9 +61,8 @@ def opened_by(model: ModelInfo) -> draft_pb2.SpeculateResponse:
     return response
 
 
-def evidence_with(brought: HiddenStates, number: int, position: int, num_drafts: int = 0):
-    response = evidence(number, num_drafts)
-    response.evidence.position = position
+def evidence_with(brought: HiddenStates, number: int, position: int):
+    response = evidence(number, position)
     response.evidence.hidden_states.CopyFrom(hidden_states_to_proto(brought))
     return response
 
@@ -125,7 +124,7 @@ async def test_a_draft_that_needs_none_is_told_none():
 
 async def test_the_target_is_asked_for_the_tail_when_it_opens_and_for_each_round():
     tier = ScriptedTier([verify_opened(), evidence_with(states(0, 3), 0, 3)])
-    remote = verifier(tier, wanted=WANTED)
+    remote = verifier(tier, GIVING, wanted=WANTED)
     brought = (await remote.verify(SESSION, Draft())).hidden_states
     assert brought.rows[:, 0].tolist() == [0, 1, 2]
     opening, asked = tier.calls[0].sent
@@ -138,7 +137,7 @@ async def test_a_target_that_takes_over_is_asked_for_no_more_than_is_missing():
         [verify_opened(), evidence_with(states(0, 3), 0, 3), lost()],
         [verify_opened(), evidence_with(states(3, 4), 1, 4)],
     )
-    remote = verifier(tier, wanted=WANTED)
+    remote = verifier(tier, GIVING, wanted=WANTED)
     brought = (await remote.verify(SESSION, Draft())).hidden_states
     later = SESSION.commit(committing(0), brought)
     await remote.verify(later, Draft())
@@ -149,7 +148,7 @@ async def test_a_target_that_takes_over_is_asked_for_no_more_than_is_missing():
 async def test_states_of_other_positions_are_a_fault_of_the_target(brought: HiddenStates):
     tier = ScriptedTier([verify_opened(), evidence_with(brought, 0, 3)])
     with pytest.raises(TierProtocolError, match="hidden states"):
-        await verifier(tier, wanted=WANTED).verify(SESSION, Draft())
+        await verifier(tier, GIVING, wanted=WANTED).verify(SESSION, Draft())
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,19 @@ def verify_opened(fingerprint: str = "m") -> target_pb2.VerifyResponse:
     return target_pb2.VerifyResponse(opened=opened(fingerprint))
 
 
-def evidence(number: int, num_drafts: int = 0) -> target_pb2.VerifyResponse:
+def evidence(number: int, position: int, *support_sizes: int) -> target_pb2.VerifyResponse:
     positions = [
-        target_pb2.PositionEvidence(target_probs=[0.5], tail_mass=0.5, tail_token_id=1)
-        for _ in range(num_drafts)
+        target_pb2.PositionEvidence(
+            target_probs=[0.5 / size] * size, tail_mass=0.5, tail_token_id=1, tail_token_prob=0.25
+        )
+        for size in support_sizes
     ]
     positions.append(target_pb2.PositionEvidence(tail_mass=1, tail_token_id=2, tail_token_prob=0.1))
     answer = target_pb2.EvidenceRound(
-        round=number, positions=positions, timings=common_pb2.RoundTimings(forward_ns=7)
+        round=number,
+        position=position,
+        positions=positions,
+        timings=common_pb2.RoundTimings(forward_ns=7),
     )
     return target_pb2.VerifyResponse(evidence=answer)
 
@@ -142,8 +147,8 @@ def drafted(number: int, position: int, *token_ids: int) -> draft_pb2.SpeculateR
     return draft_pb2.SpeculateResponse(draft=answer)
 
 
-def verifier(tier: ScriptedTier, **options: Any) -> RemoteVerifier:
-    return RemoteVerifier(tier, TARGET, reopen=ReopenOptions(5.0, 0.001), **options)
+def verifier(tier: ScriptedTier, model: ModelInfo = TARGET, **options: Any) -> RemoteVerifier:
+    return RemoteVerifier(tier, model, reopen=ReopenOptions(5.0, 0.001), **options)
 
 
 def proposer(tier: ScriptedTier, **options: Any) -> RemoteProposer:
@@ -171,7 +176,7 @@ def speculate_round(number: int, position: int, committed: list[int], k: int) ->
 
 
 async def test_the_target_is_told_the_prompt_once_and_then_only_what_is_new():
-    tier = ScriptedTier([verify_opened(), evidence(0), evidence(1), evidence(2)])
+    tier = ScriptedTier([verify_opened(), evidence(0, 3), evidence(1, 5), evidence(2, 6)])
     remote = verifier(tier)
     await remote.start(SESSION)
     later = SESSION.commit(Outcome((ONE, TWO)))
@@ -187,7 +192,10 @@ async def test_the_target_is_told_the_prompt_once_and_then_only_what_is_new():
 
 
 async def test_the_target_gets_guesses_with_their_support_and_never_their_probabilities():
-    tier = ScriptedTier([verify_opened(), evidence(0, num_drafts=1)])
+    answer = evidence(0, 3, 2)
+    for entry, num_support in zip(answer.evidence.positions, (2, 0), strict=True):
+        entry.logprobs.support_logprobs.extend([-1] * num_support)
+    tier = ScriptedTier([verify_opened(), answer])
     guess = DraftedToken(30, [31, 30], as_probabilities([0.75, 0.25]))
     await verifier(tier, wanted=WantedEvidence(0)).verify(SESSION, Draft((guess,)))
     to_verify = target_pb2.DraftToVerify(token_id=30, support_token_ids=[31, 30])
@@ -196,9 +204,9 @@ async def test_the_target_gets_guesses_with_their_support_and_never_their_probab
 
 async def test_a_lost_target_is_opened_again_with_all_tokens_and_asked_the_same_round():
     tier = ScriptedTier(
-        [verify_opened(), evidence(0), lost()],
+        [verify_opened(), evidence(0, 3), lost()],
         [lost()],
-        [verify_opened(), evidence(1), evidence(2)],
+        [verify_opened(), evidence(1, 4), evidence(2, 5)],
     )
     remote = verifier(tier)
     later = SESSION.commit(Outcome((ONE,)))
@@ -263,7 +271,7 @@ async def test_patience_does_not_bound_a_round():
             call.read = read_slowly
             return call
 
-    tier = SlowTier([verify_opened(), evidence(0)])
+    tier = SlowTier([verify_opened(), evidence(0, 3)])
     remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(patience_s=0))
     await remote.verify(SESSION, Draft())
 
@@ -277,7 +285,7 @@ async def test_a_target_that_is_full_refuses_a_new_session_at_once():
 
 async def test_a_session_that_was_open_waits_for_room_when_it_is_opened_again():
     tier = ScriptedTier(
-        [verify_opened(), lost()], [full()], [full()], [verify_opened(), evidence(0)]
+        [verify_opened(), lost()], [full()], [full()], [verify_opened(), evidence(0, 3)]
     )
     remote = verifier(tier)
     await remote.start(SESSION)
@@ -296,7 +304,7 @@ async def test_a_session_that_was_open_waits_for_room_no_longer_than_patience():
 
 async def test_a_target_that_knows_fewer_tokens_is_told_all_of_them_again_at_once():
     mismatch = as_rpc_error(CachePositionMismatchError("knows less"))
-    tier = ScriptedTier([verify_opened(), mismatch], [verify_opened(), evidence(0)])
+    tier = ScriptedTier([verify_opened(), mismatch], [verify_opened(), evidence(0, 3)])
     # An interval between attempts that no test would survive.
     remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(600, 600))
     await remote.verify(SESSION, Draft())
@@ -304,7 +312,7 @@ async def test_a_target_that_knows_fewer_tokens_is_told_all_of_them_again_at_onc
 
 
 async def test_evidence_for_another_round_is_refused():
-    tier = ScriptedTier([verify_opened(), evidence(3)])
+    tier = ScriptedTier([verify_opened(), evidence(3, 3)])
     with pytest.raises(TierProtocolError):
         await verifier(tier).verify(SESSION, Draft())
 
