@@ -9,9 +9,11 @@
 With several addresses it needs none of them in particular: an answer whose orchestrator is lost
 goes on at another one (`forethought/resuming.py`).
 
-Leaving the iterator early cancels the call, which frees what every tier holds for it.
+Leaving the iterator early cancels the call, which frees what every tier holds for it. Whatever goes
+wrong is a leaf of `ForethoughtError`.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -19,7 +21,8 @@ from typing import Self, TypeVar
 
 import grpc
 
-from forethought.errors import ForethoughtError
+from forethought.addresses import split_addresses
+from forethought.errors import ClientClosedError, ForethoughtError
 from forethought.generation import (
     ChatMessage,
     GenerationEvent,
@@ -27,7 +30,14 @@ from forethought.generation import (
     SessionContent,
     SessionInfo,
 )
-from forethought.resuming import Progress, RetryOptions, is_lost, resuming
+from forethought.resuming import (
+    OnRetry,
+    Progress,
+    RetryOptions,
+    ignore_retry,
+    is_lost,
+    resuming,
+)
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
@@ -39,26 +49,35 @@ from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 
+__all__ = ["ForethoughtError", "GenerationClient", "RetryOptions"]
+
 Response = TypeVar("Response")
 
 
 class GenerationClient:
-    """A connection to a GenerationService. Safe for any number of concurrent calls.
+    """Connections to a GenerationService. Safe for any number of concurrent calls.
+
+    They are opened with the first call, and belong to the event loop of that call; a call from
+    another loop, such as that of a second `asyncio.run`, opens new ones.
 
     Args:
-        addresses: `host:port`, or any other gRPC target; or several, of orchestrators that share
-            a store and a model. The first is used for as long as it answers.
+        addresses: `host:port`, or any other gRPC target; or several, in a list or separated by
+            commas, of orchestrators that share a store and a model. The first is used for as long
+            as it answers.
         retry: how to go on without an orchestrator that was lost.
+
+    Raises:
+        InvalidArgumentError: an address is none.
     """
 
     def __init__(self, addresses: str | Sequence[str], retry: RetryOptions | None = None) -> None:
-        names = [addresses] if isinstance(addresses, str) else list(addresses)
-        if not names:
-            raise ValueError("a client needs an address")
-        self._channels = [open_channel(address) for address in names]
-        self._stubs = [GenerationServiceStub(channel) for channel in self._channels]
-        self._current = 0  # the one that answered last
+        self.addresses = split_addresses(addresses)
         self._retry = retry or RetryOptions()
+        self._loop: asyncio.AbstractEventLoop | None = None  # that the channels belong to
+        self._channels: list[grpc.aio.Channel] = []
+        self._opened: list[GenerationServiceStub] = []
+        self._current = 0  # the one that answered last
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,18 +91,43 @@ class GenerationClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; calls under way are cancelled."""
-        for channel in self._channels:
-            await channel.close()
+        """Closes the connections; calls under way are cancelled, and later ones refused."""
+        self._is_closed = True
+        channels, self._channels, self._opened = self._channels, [], []
+        if self._loop is asyncio.get_running_loop():
+            for channel in channels:
+                await channel.close()
+
+    @property
+    def address(self) -> str:
+        """Of the orchestrator that is used now."""
+        return self.addresses[self._current]
+
+    @property
+    def _stubs(self) -> list[GenerationServiceStub]:
+        """One for each address, on channels of the running event loop."""
+        if self._is_closed:
+            raise ClientClosedError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self._channels = [open_channel(address) for address in self.addresses]
+            self._opened = [GenerationServiceStub(channel) for channel in self._channels]
+        return self._opened
 
     async def generate(
-        self, request: GenerationRequest, *, timeout_s: float | None = None
+        self,
+        request: GenerationRequest,
+        *,
+        timeout_s: float | None = None,
+        on_retry: OnRetry = ignore_retry,
     ) -> AsyncGenerator[GenerationEvent]:
         """Streams the continuation of a prompt, each token once, from whichever orchestrator.
 
         Args:
             request: prompt and parameters.
             timeout_s: deadline of the whole call, seconds; None waits as long as it takes.
+            on_retry: told of each loss after which the call is made again.
 
         Yields:
             One Started, then Tokens (and Steps, if asked for), then one Finished.
@@ -92,8 +136,12 @@ class GenerationClient:
             ForethoughtError: the leaf that matches the server's reason; `RemoteError` otherwise.
             TierProtocolError: the server says what this client does not understand.
         """
-        progress = Progress(request, is_replicated=len(self._stubs) > 1)
-        events = resuming(self._attempt, progress, self._retry, timeout_s)
+        progress = Progress(
+            request,
+            is_replicated=len(self.addresses) > 1,
+            waits_until_loaded=self._retry.waits_until_loaded,
+        )
+        events = resuming(self._attempt, progress, self._retry, timeout_s, on_retry)
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -178,7 +226,7 @@ class GenerationClient:
 
     async def _call(self, send: Callable[[GenerationServiceStub], Awaitable[Response]]) -> Response:
         """Asks each orchestrator at most once, until one answers."""
-        for num_left in reversed(range(len(self._stubs))):
+        for num_left in reversed(range(len(self.addresses))):
             chosen = self._current
             try:
                 return await send(self._stubs[chosen])
@@ -192,4 +240,4 @@ class GenerationClient:
     def _leave(self, chosen: int, error: ForethoughtError) -> None:
         """Turns to the next orchestrator, unless another call has done so already."""
         if is_lost(error) and chosen == self._current:
-            self._current = (chosen + 1) % len(self._stubs)
+            self._current = (chosen + 1) % len(self.addresses)

@@ -192,6 +192,13 @@ class RoundMismatchError(ForethoughtError):
     reason = "ROUND_MISMATCH"
 
 
+class ClientClosedError(ForethoughtError):
+    """A call on a client that was closed before."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CLIENT_CLOSED"
+
+
 class RemoteError(ForethoughtError):
     """A call failed without saying why in our terms. `code` is the gRPC code's name."""
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from forethought.errors import (
     ForethoughtError,
     LeaseLostError,
+    LoadingError,
     SessionIncompleteError,
     SessionNotFoundError,
 )
@@ -46,6 +47,25 @@ class RetryOptions:
     max_backoff_s: float = 2.0
     patience_s: float = 60.0
     """Time without anything new after which the call fails, if its deadline is not sooner."""
+    waits_until_loaded: bool = False
+    """Whether a deployment that still loads its model is waited for, like a lost one. By default it
+    is LoadingError at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A loss after which a call is made again."""
+
+    error: ForethoughtError
+    left_s: float
+    """Time for which it is tried, if nothing new comes."""
+
+
+OnRetry = Callable[[Retry], None]
+
+
+def ignore_retry(_: Retry) -> None:
+    """Tells nobody."""
 
 
 def is_lost(error: ForethoughtError) -> bool:
@@ -59,6 +79,7 @@ class Progress:
 
     request: GenerationRequest
     is_replicated: bool = False  # there are other orchestrators
+    waits_until_loaded: bool = False
     started: Started | None = None
     token_ids: list[int] = field(default_factory=list)
     next_round: int = 0  # of the steps
@@ -116,6 +137,8 @@ class Progress:
             # A call of ours that was given up may have reached its orchestrator late.
             is_first, self.was_taken = not self.was_taken, True
             return is_first and self.is_kept
+        if isinstance(error, LoadingError) and self.waits_until_loaded:
+            return True  # it refused the call unread
         return is_lost(error) and self.is_kept
 
     @property
@@ -137,7 +160,11 @@ class Progress:
 
 
 async def resuming(
-    attempt: Attempt, progress: Progress, retry: RetryOptions, timeout_s: float | None
+    attempt: Attempt,
+    progress: Progress,
+    retry: RetryOptions,
+    timeout_s: float | None,
+    on_retry: OnRetry = ignore_retry,
 ) -> AsyncGenerator[GenerationEvent]:
     """The events of an answer, each once, over as many attempts as it takes.
 
@@ -156,9 +183,10 @@ async def resuming(
                         yield event
         except ForethoughtError as error:
             now = time.monotonic()
-            is_late = now + backoff_s > (give_up if deadline is None else min(give_up, deadline))
-            if is_late or not progress.can_mend(error):
+            end = give_up if deadline is None else min(give_up, deadline)
+            if now + backoff_s > end or not progress.can_mend(error):
                 raise
+            on_retry(Retry(error, end - now))
         else:
             return
         await asyncio.sleep(backoff_s)

@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import typer
 from rich.console import Console
 
 from forethought.cli import generate_options as options
+from forethought.cli.answering import PATIENT, Answering, View, show_answer
 from forethought.cli.failure import print_failed_call
 from forethought.cli.json_view import JsonView
 from forethought.cli.plan import DEFAULT_PORT, HOST
+from forethought.cli.prompt_input import read_prompt
+from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.statistics import Tally
 from forethought.cli.steps_view import StepsView
 from forethought.cli.text_view import TextView
@@ -20,36 +22,15 @@ from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.generation import (
     ChatMessage,
     FollowUp,
-    GenerationEvent,
     GenerationParams,
     GenerationRequest,
     Resume,
 )
 from forethought.prompts import messages_of
 
-_INTERRUPTED = 130  # what a shell reports after Ctrl-C
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Where to send a request, and how long to wait for all of the answer."""
-
-    address: str
-    timeout_s: float | None
-
-
-class View(Protocol):
-    """Shows events as they come."""
-
-    def show(self, event: GenerationEvent) -> None:
-        """Shows one event."""
-
-    def close(self) -> None:
-        """Shows what had to wait for the end, or for what ended it instead."""
-
 
 def generate(
-    prompt: options.Prompt,
+    prompt: options.Prompt = None,
     *,
     address: options.Address = f"{HOST}:{DEFAULT_PORT}",
     raw: options.Raw = False,
@@ -78,6 +59,9 @@ def generate(
     replaces the first rejected one, a **bonus** comes after a draft that was accepted as a whole.
     In a pipe, standard output carries the text alone.
 
+    Exits with 0 when the answer is complete, 1 when the call failed, 2 for a mistake on the command
+    line, and 130 after Ctrl-C, which shows what came.
+
     Examples:
 
     - `forethought generate --temperature 0 "Why is the sky blue?"`
@@ -86,7 +70,7 @@ def generate(
 
     - `forethought generate --mode coupled --seed 7 "Tell me a story."`
 
-    - `forethought generate --raw - < story.txt`
+    - `forethought generate --raw < story.txt`
     """
     params = GenerationParams(
         max_tokens=max_tokens,
@@ -109,36 +93,33 @@ def generate(
     out, errors = Console(), Console(stderr=True)
     # In a pipe, and with --json, stdout is for what the reader asked for alone.
     info = out if out.is_terminal and not as_json else errors
-    view: View
-    if as_json:
-        view = JsonView(sys.stdout)
-    else:
-        view = StepsView(out, info) if show_steps else TextView(out, info)
-    tally = Tally()
+    json_view = JsonView(sys.stdout) if as_json else None
+    view: View = json_view or (StepsView(out, info) if show_steps else TextView(out, info))
+    answering = Answering(view, Tally(), errors, is_quiet=as_json)
     failure: ForethoughtError | None = None
     code = 0
     try:
-        asyncio.run(_stream(request, Call(address, timeout), view, tally, errors))
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
+        code = asyncio.run(_stream(address, request, answering, timeout))
     except BrokenPipeError:
         out.on_broken_pipe()  # exits with 1
     except ForethoughtError as error:
         failure, code = error, 1
     view.close()
-    if tally.num_tokens and not (as_json and tally.is_complete):
+    tally = answering.tally
+    if json_view is not None:
+        json_view.end(failure, is_complete=tally.is_complete)
+        raise typer.Exit(code)
+    if tally.num_tokens:
         info.print(tally.line(), style="bold", highlight=False, soft_wrap=not info.is_terminal)
     if failure is not None:
         print_failed_call(errors, failure, address, began=tally.num_tokens > 0)
     raise typer.Exit(code)
 
 
-def _build_prompt(prompt: str, system: str | None, *, raw: bool) -> str | list[ChatMessage]:
+def _build_prompt(prompt: str | None, system: str | None, *, raw: bool) -> str | list[ChatMessage]:
     if raw and system is not None:
         raise typer.BadParameter("plain text has no system message: leave out --raw or --system")
-    text = sys.stdin.read() if prompt == "-" else prompt
-    if not text:
-        raise typer.BadParameter("it is empty", param_hint="PROMPT")
+    text = read_prompt(prompt)
     if raw:
         return text
     messages = [ChatMessage("user", text)]
@@ -146,30 +127,41 @@ def _build_prompt(prompt: str, system: str | None, *, raw: bool) -> str | list[C
 
 
 async def _stream(
-    request: GenerationRequest, call: Call, view: View, tally: Tally, errors: Console
-) -> None:
-    """Shows every event. Cancelling it cancels the call."""
-    async with GenerationClient(call.address) as client:
+    address: str, request: GenerationRequest, answering: Answering, timeout_s: float | None
+) -> int:
+    """Shows the answer; the exit code, which is not 0 where a signal ended it."""
+    with cancel_on_stop_signals() as stop:
         try:
-            await _show(client, request, call, view, tally)
-        except InvalidArgumentError as refusal:
-            if "prompt.conversation" not in refusal.violations or await client.has_chat_template():
+            async with GenerationClient(address, PATIENT) as client:
+                await _answer(client, request, answering, timeout_s)
+        except asyncio.CancelledError:
+            if stop.signal is None:
                 raise
-            errors.print(
+            return stop.exit_code
+    return 0
+
+
+async def _answer(
+    client: GenerationClient,
+    request: GenerationRequest,
+    answering: Answering,
+    timeout_s: float | None,
+) -> None:
+    """Shows the answer to a message, or the text's continuation where messages mean nothing."""
+    try:
+        await show_answer(client, request, answering, timeout_s)
+    except InvalidArgumentError as refusal:
+        if "prompt.conversation" not in refusal.violations or await client.has_chat_template():
+            raise
+        plain = replace(request, prompt=_only_text(request))
+        if not answering.is_quiet:
+            answering.errors.print(
                 "The model has no chat template: it continues the text as it stands (--raw).",
                 style="dim",
                 highlight=False,
                 soft_wrap=True,
             )
-            await _show(client, replace(request, prompt=_only_text(request)), call, view, tally)
-
-
-async def _show(
-    client: GenerationClient, request: GenerationRequest, call: Call, view: View, tally: Tally
-) -> None:
-    async for event in client.generate(request, timeout_s=call.timeout_s):
-        tally.add(event)
-        view.show(event)
+        await show_answer(client, plain, answering, timeout_s)
 
 
 def _only_text(request: GenerationRequest) -> str:
@@ -182,6 +174,9 @@ def _only_text(request: GenerationRequest) -> str:
     messages = [] if isinstance(prompt, str | FollowUp | Resume) else messages_of(prompt)
     if len(messages) > 1:
         raise InvalidArgumentError(
-            {"--system": "has no place in a plain text, and the model has no chat template"}
+            {
+                "--system": "has no place in a plain text, and the model has no chat template: "
+                "leave it out, and use --raw"
+            }
         )
     return messages[0].content

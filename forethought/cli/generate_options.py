@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forethought.addresses import split_addresses
+from forethought.errors import InvalidArgumentError
 from forethought.sampling.types import VerificationMode
 
 _UINT32_MAX = 2**32 - 1
@@ -28,11 +30,21 @@ def _unsigned(largest: int) -> Callable[[list[int] | int | None], list[int] | in
     return check
 
 
+def _addresses(value: str) -> str:
+    """Refuses what is no address, in words."""
+    try:
+        split_addresses(value)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter("; ".join(error.violations.values())) from error
+    return value
+
+
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="PROMPT",
-        help="What to answer, as a user's message; - reads it from standard input.",
+        metavar="[PROMPT]",
+        help="What to answer, as a user's message; without it, or with -, standard input.",
+        show_default=False,
     ),
 ]
 Address = Annotated[
@@ -40,7 +52,9 @@ Address = Annotated[
     typer.Option(
         envvar="FORETHOUGHT_ADDRESS",
         metavar="HOST:PORT",
-        help="The orchestrator.",
+        callback=_addresses,
+        help="The orchestrator; or several of one deployment, with commas between them: an answer "
+        "goes on at the next one when one is lost.",
         rich_help_panel=_PROMPT,
     ),
 ]
@@ -153,7 +167,8 @@ Seed = Annotated[
     typer.Option(
         callback=_unsigned(_UINT64_MAX),
         metavar="N",
-        help="The same seed gives the same text.",
+        help="Of the random draws. With --mode coupled, and at temperature 0, the same seed gives "
+        "the same text; otherwise only with a -k, and while drafts come in time.",
         show_default="random, and shown",
         rich_help_panel=_SAMPLING,
     ),
@@ -216,7 +231,7 @@ AsJson = Annotated[
     typer.Option(
         "--json",
         help="One JSON object a line and nothing else: started, tokens, steps (with "
-        "--show-steps), finished. Field names are those of GenerateResponse.",
+        "--show-steps), and finished or error. Field names are those of GenerateResponse.",
         rich_help_panel=_OUTPUT,
     ),
 ]

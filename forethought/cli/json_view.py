@@ -1,16 +1,26 @@
 """Events as one JSON object a line, for machines.
 
-`event` says which kind it is: started, token, step or finished. The other fields have the names
-of GenerateResponse and its parts; names of enums are lower case and without their prefix
-(`TOKEN_ORIGIN_ACCEPTED` is "accepted"). A field that is not set is null.
+`event` says which kind it is: started, token, step, finished or error. The other fields have the
+names of GenerateResponse and its parts; names of enums are lower case and without their prefix
+(`TOKEN_ORIGIN_ACCEPTED` is "accepted"). A field that is not set is null, and so is a number that
+JSON does not have. The last line is finished or error: gRPC code, reason and message, the fields
+that are wrong, and the seconds after which to try again. What a signal ended is CANCELLED.
 """
 
 import json
+import math
 from dataclasses import asdict
 from enum import Enum
 from functools import singledispatch
 from typing import Any, TextIO
 
+from forethought.cli.tokens import is_unicode
+from forethought.errors import (
+    ForethoughtError,
+    InvalidArgumentError,
+    OverloadedError,
+    RemoteError,
+)
 from forethought.generation import Finished, GenerationEvent, Started, Step, Token
 
 
@@ -22,17 +32,47 @@ class JsonView:
 
     def show(self, event: GenerationEvent) -> None:
         """Writes one line."""
-        json.dump(event_to_json(event), self._out, ensure_ascii=False, default=_enum_value)
-        self._out.write("\n")
-        self._out.flush()
+        self._write(event_to_json(event))
+
+    def pause(self) -> None:
+        """All lines are ended."""
 
     def close(self) -> None:
         """Nothing is left to write."""
+
+    def end(self, failure: ForethoughtError | None, *, is_complete: bool) -> None:
+        """Writes why the answer is not complete."""
+        if failure is not None:
+            self._write(error_to_json(failure))
+        elif not is_complete:
+            self._write(error_to_json(RemoteError("it was interrupted", code="CANCELLED")))
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        line = json.dumps(
+            _finite(fields),
+            allow_nan=False,
+            default=_enum_value,
+            ensure_ascii=not is_unicode(self._out),
+        )
+        self._out.write(line + "\n")
+        self._out.flush()
 
 
 def event_to_json(event: GenerationEvent) -> dict[str, Any]:
     """The object of an event."""
     return {"event": type(event).__name__.lower(), **_fields(event)}
+
+
+def error_to_json(error: ForethoughtError) -> dict[str, Any]:
+    """The object of a failure."""
+    return {
+        "event": "error",
+        "code": error.code,
+        "reason": error.reason,
+        "message": error.message,
+        "violations": error.violations if isinstance(error, InvalidArgumentError) else {},
+        "retry_after_s": error.retry_after_s if isinstance(error, OverloadedError) else None,
+    }
 
 
 @singledispatch
@@ -75,3 +115,16 @@ def _enum_value(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
     raise TypeError(f"no JSON for {value!r}")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null in place of infinities and of what is no number."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value

@@ -7,6 +7,8 @@
           │ ' red'          0.412 │ 0.031   0.08   │ rejected ' brown'        0.420
           │ ' fox'          0.730 │ 0.655   0.90   │ dropped
 
+Terminals of less than 79 columns get one with less in it (`narrow_steps.py`).
+
 By rejection sampling a drafted token is accepted with probability TP/DP, in block mode it is judged
 together with those before it. A coupled session has no DP: the draft's probabilities play no part.
 A line of its own says who drafts, when that changes. Lines are built by hand: a rich table can only
@@ -19,16 +21,12 @@ from rich.cells import set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from forethought.cli.text_view import end_line, facts, print_logprobs, print_piece
-from forethought.cli.tokens import ORIGIN_STYLES, harmless, probability, quoted
+from forethought.cli.narrow_steps import NarrowLayout
+from forethought.cli.text_view import end_line, print_facts, print_logprobs, print_piece
+from forethought.cli.tokens import ORIGIN_STYLES, VERDICT_STYLES, harmless, probability, quoted
 from forethought.generation import GenerationEvent, JudgedToken, Started, Step, Token, Verdict
 from forethought.sampling.types import TokenOrigin, VerificationMode
 
-_VERDICT_STYLES = {
-    Verdict.ACCEPTED: "green",
-    Verdict.REJECTED: "red",
-    Verdict.DROPPED: "dim",
-}
 _JUDGEMENTS = {
     VerificationMode.REJECTION: "3 rejection sampling",
     VerificationMode.BLOCK: "3 block verification",
@@ -37,6 +35,7 @@ _JUDGEMENTS = {
 _MAX_WIDTH = 100
 _FIXED_WIDTH = 35  # of a line, without its two tokens and step 2
 _MIN_TOKEN_WIDTH = 15
+_MIN_WIDTH = 79
 
 
 class StepsView:
@@ -52,7 +51,7 @@ class StepsView:
     def show(self, event: GenerationEvent) -> None:
         """Prints what the event adds."""
         if isinstance(event, Started):
-            self._info.print(facts(event, self._out), soft_wrap=True, highlight=False)
+            print_facts(self._info, event, self._out)
             self._layout = replace(self._layout, mode=event.verification_mode)
             self._print(self._layout.header())
         elif isinstance(event, Step):
@@ -62,6 +61,9 @@ class StepsView:
             self._print(self._layout.round(event))
         elif isinstance(event, Token):
             self._tokens.append(event)
+
+    def pause(self) -> None:
+        """All lines are ended."""
 
     def close(self) -> None:
         """Prints the text."""
@@ -116,8 +118,10 @@ class Layout:
     mode: VerificationMode = VerificationMode.REJECTION
 
     @classmethod
-    def for_width(cls, width: int) -> "Layout":
+    def for_width(cls, width: int) -> "Layout | NarrowLayout":
         """The layout that fills `width` columns, within reason."""
+        if width < _MIN_WIDTH:
+            return NarrowLayout.for_width(width)
         verification = "2 parallel verification" if width >= 96 else "2 verification"
         space = min(width, _MAX_WIDTH) - _FIXED_WIDTH - len(verification)
         return cls(max(_MIN_TOKEN_WIDTH, space // 2), verification)
@@ -153,7 +157,7 @@ class Layout:
             target_prob=probability(token.target_prob),
             ratio=_ratio(token),
             verdict=token.verdict.value,
-            verdict_style=_VERDICT_STYLES[token.verdict],
+            verdict_style=VERDICT_STYLES[token.verdict],
             style="dim" if token.verdict is Verdict.DROPPED else "",
         )
         row = self._without_draft_probs(row)

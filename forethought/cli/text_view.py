@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +14,7 @@ from forethought.generation import GenerationEvent, Started, Token
 from forethought.sampling.types import VerificationMode
 
 _TOKEN_WIDTH = 18
-_NUM_ALTERNATIVES_SHOWN = 3
+_LOGPROB_WIDTH = 14  # of its column, with what separates the three
 
 
 class TextView:
@@ -23,22 +24,31 @@ class TextView:
         self._out = out
         self._info = info
         self._tokens: list[Token] = []
+        self._is_paused = False  # the line that the text ended in was ended for it
 
     def show(self, event: GenerationEvent) -> None:
         """Prints what the event adds."""
         if isinstance(event, Started):
-            self._info.print(facts(event, self._out), soft_wrap=True, highlight=False)
+            print_facts(self._info, event, self._out)
         elif isinstance(event, Token):
             self._tokens.append(event)
+            self._is_paused = self._is_paused and not event.text
             print_piece(self._out, event)
+
+    def pause(self) -> None:
+        """On a terminal the text goes on in a new line."""
+        if self._out.is_terminal and not self._is_paused:
+            end_line(self._out, self._tokens)
+            self._is_paused = True
 
     def close(self) -> None:
         """Ends the last line, and shows log-probabilities if there are any."""
-        end_line(self._out, self._tokens)
+        if not self._is_paused:
+            end_line(self._out, self._tokens)
         print_logprobs(self._info, self._tokens)
 
 
-def facts(started: Started, out: Console) -> Text:
+def print_facts(info: Console, started: Started, out: Console) -> None:
     """How the request was understood, and what the colours mean where there are some."""
     words = [
         started.model,
@@ -50,7 +60,7 @@ def facts(started: Started, out: Console) -> Text:
     line = Text(" · ".join(words), "dim")
     if out.is_terminal and not out.no_color:
         line = Text.assemble(line, (" · ", "dim"), legend())
-    return line
+    info.print(line, soft_wrap=not info.is_terminal, highlight=False)
 
 
 def print_piece(out: Console, token: Token) -> None:
@@ -65,7 +75,8 @@ def print_piece(out: Console, token: Token) -> None:
 
 def end_line(out: Console, tokens: Sequence[Token]) -> None:
     """Ends the line that the text ended in, if it did not end it itself."""
-    if tokens and not tokens[-1].text.endswith("\n"):
+    last = next((token.text for token in reversed(tokens) if token.text), "\n")
+    if not last.endswith("\n"):
         out.print()
 
 
@@ -73,20 +84,31 @@ def print_logprobs(out: Console, tokens: Sequence[Token]) -> None:
     """A table of log-probabilities; nothing if none were asked for."""
     if not any(token.logprob is not None for token in tokens):
         return
+    width = _TOKEN_WIDTH if out.width >= 80 else _TOKEN_WIDTH // 2
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("token")
-    table.add_column("logprob", justify="right")
+    table.add_column("token", no_wrap=True)
+    table.add_column("logprob", justify="right", no_wrap=True)
     table.add_column("most likely (probability)")
     for token in tokens:
-        shown = token.top_logprobs[:_NUM_ALTERNATIVES_SHOWN]
-        likely = "  ".join(
-            f"{quoted(top.text, _TOKEN_WIDTH)} {probability(math.exp(top.logprob))}"
-            for top in shown
-        )
-        rest = len(token.top_logprobs) - len(shown)
+        likely = [
+            f"{quoted(top.text, width)} {probability(math.exp(top.logprob))}"
+            for top in token.top_logprobs
+        ]
         table.add_row(
-            Text(quoted(token.text, _TOKEN_WIDTH), ORIGIN_STYLES[token.origin]),
+            Text(quoted(token.text, width), ORIGIN_STYLES[token.origin]),
             "" if token.logprob is None else f"{token.logprob:.3f}",
-            Text(likely + (f"  and {rest} more" if rest else "")),
+            Text(_lines_of(likely, out.width - width - _LOGPROB_WIDTH)),
         )
     out.print(table)
+
+
+def _lines_of(parts: Sequence[str], width: int) -> str:
+    """The parts in as few lines as they fit into, none of them broken."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines else part
+        if lines and cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return "\n".join(lines)

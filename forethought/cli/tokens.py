@@ -1,10 +1,13 @@
 """How tokens look: a colour for each origin, and texts that keep a terminal in order."""
 
+import codecs
 import unicodedata
+from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from forethought.generation import Verdict
 from forethought.sampling.types import TokenOrigin
 
 ORIGIN_STYLES = {
@@ -12,6 +15,14 @@ ORIGIN_STYLES = {
     TokenOrigin.RECOVERED: "yellow",
     TokenOrigin.BONUS: "cyan",
 }
+VERDICT_STYLES = {
+    Verdict.ACCEPTED: "green",
+    Verdict.REJECTED: "red",
+    Verdict.DROPPED: "dim",
+}
+
+# Line and paragraph separators, and what turns the direction of all that follows.
+_TURNS_LINES = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def legend() -> Text:
@@ -28,6 +39,12 @@ def harmless(text: str) -> str:
         _visible(character) if _is_control(character) and character not in "\n\t" else character
         for character in text
     )
+
+
+def is_unicode(out: TextIO) -> bool:
+    """Whether any text can be written there, as it can where no encoding is needed."""
+    encoding = getattr(out, "encoding", None)
+    return encoding is None or codecs.lookup(encoding).name.startswith("utf")
 
 
 def quoted(text: str, width: int) -> str:
@@ -47,12 +64,13 @@ def probability(value: float) -> str:
 
 
 def _is_control(character: str) -> bool:
-    # Cc: control characters. Cf: invisible ones, some of which turn the direction of a line.
-    return unicodedata.category(character) == "Cc"
+    return unicodedata.category(character) == "Cc" or character in _TURNS_LINES
 
 
 def _visible(character: str) -> str:
     number = ord(character)
     if number < 0x20:
         return chr(0x2400 + number)  # the symbols for control characters, U+2400 to U+241F
-    return "␡" if number == 0x7F else f"\\x{number:02x}"
+    if number == 0x7F:
+        return "␡"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

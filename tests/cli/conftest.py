@@ -49,13 +49,13 @@ class CommandLine:
         self.logs = folder / ".forethought" / "logs"
 
     @contextlib.contextmanager
-    def start(self, *arguments, **environment):
+    def start(self, *arguments, stdin=subprocess.DEVNULL, **environment):
         """A running process; it and its children are gone afterwards."""
         process = psutil.Popen(
             [sys.executable, "-m", "forethought.cli", *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": f"{_FAKES}:{_ROOT}", "COLUMNS": "100", **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

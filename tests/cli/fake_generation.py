@@ -1,12 +1,18 @@
 """A GenerationService that replays a recorded generation, or does what the prompt says."""
 
+import math
 import time
 from dataclasses import replace
 from enum import StrEnum
 
 import grpc
 
-from forethought.errors import ForethoughtError, InvalidArgumentError, OverloadedError
+from forethought.errors import (
+    ForethoughtError,
+    InvalidArgumentError,
+    LoadingError,
+    OverloadedError,
+)
 from forethought.generation import Step
 from forethought.rpc.generation_codec import request_from_proto, response_to_proto
 from forethought.rpc.status import code_of, status_from_error
@@ -23,6 +29,15 @@ class Prompt(StrEnum):
     FULL = "have no room"
     BROKEN_OFF = "fail in the middle"
     UNTEMPLATED = "have no chat template"
+    LOADING = "be ready at the second time only"
+    ODD_NUMBERS = "answer with numbers that JSON does not have"
+
+
+_REFUSALS = {
+    Prompt.REFUSED: InvalidArgumentError({"params.top_p": "must be at most 1"}),
+    Prompt.FULL: OverloadedError("no room for a session", retry_after_s=1.5),
+    Prompt.UNTEMPLATED: InvalidArgumentError({"prompt.conversation": "no chat template"}),
+}
 
 
 class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
@@ -40,7 +55,10 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
     def Generate(self, message, context):  # noqa: N802 - the method's name in the proto
         request = request_from_proto(message)
         self.requests.append(request)
-        match request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content:
+        text = request.prompt if isinstance(request.prompt, str) else request.prompt[-1].content
+        if text in _REFUSALS and not (text == Prompt.UNTEMPLATED and text is request.prompt):
+            _abort(context, _REFUSALS[text])
+        match text:
             case Prompt.ENDLESS:
                 yield response_to_proto([recorded.STARTED])
                 index = 0
@@ -51,15 +69,16 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
             case Prompt.LATE:
                 while context.is_active():
                     time.sleep(0.02)
-            case Prompt.REFUSED:
-                _abort(context, InvalidArgumentError({"params.top_p": "must be at most 1"}))
-            case Prompt.FULL:
-                _abort(context, OverloadedError("no room for a session", retry_after_s=1.5))
-            case Prompt.UNTEMPLATED if not isinstance(request.prompt, str):
-                _abort(context, InvalidArgumentError({"prompt.conversation": "no chat template"}))
             case Prompt.BROKEN_OFF:
                 yield response_to_proto([recorded.STARTED, *recorded.TOKENS[:3]])
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            case Prompt.LOADING if self.requests.count(request) == 1:
+                _abort(context, LoadingError("the model is loading"))
+            case Prompt.ODD_NUMBERS:
+                odd = replace(recorded.WITH_LOGPROBS, logprob=-math.inf, target_prob=math.nan)
+                yield response_to_proto([recorded.STARTED])
+                yield response_to_proto([odd])
+                yield response_to_proto([recorded.FINISHED])
             case _:
                 for events in recorded.ROUNDS:
                     yield response_to_proto(

@@ -1,13 +1,17 @@
 """`forethought generate` against a service that replays a recorded generation."""
 
+import io
 import json
 import signal
 from concurrent import futures
+from dataclasses import replace
 
 import grpc
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from forethought.cli.json_view import JsonView
 from forethought.cli.main import app
 from forethought.generation import ChatMessage
 from forethought.sampling.types import VerificationMode
@@ -87,6 +91,7 @@ def test_a_system_message_without_a_chat_template_is_refused_by_its_flag(generat
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "--system: has no place" in result.stderr
+    assert "--raw" in result.stderr
 
 
 def test_every_parameter_reaches_the_service(generate, service):
@@ -149,10 +154,99 @@ def test_what_came_before_a_failure_is_shown_and_counted(generate):
     assert result.stderr.splitlines()[-1].startswith("error UNAVAILABLE: the connection to ")
 
 
+@pytest.mark.parametrize("prompt", [(), ("-",)])
+def test_a_text_in_a_pipe_is_the_prompt(generate, service, prompt):
+    result = generate("--raw", *prompt, input="Once upon\na tíme")
+    assert result.exit_code == 0
+    assert service.requests[-1].prompt == "Once upon\na tíme"
+
+
+def test_an_argument_goes_before_what_is_piped(generate, service):
+    generate("--raw", "Hello", input="ignored")
+    assert service.requests[-1].prompt == "Hello"
+
+
+def test_it_goes_on_at_the_next_address_when_the_first_is_not_there(generate, service):
+    result = generate("Hello", "--address", f"127.0.0.1:{free_port()},{service.address}")
+    assert result.exit_code == 0
+    assert result.stdout == recorded.TEXT
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("localhost", "has no port"),
+        ("http://localhost:50050", "leave out http://"),
+        ("localhost:99999", "from 1 to 65535"),
+        ("localhost:1,::1", "as in [::1]:50050"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_in_words(generate, address, problem):
+    result = generate("Hello", "--address", address)
+    assert result.exit_code == 2
+    assert problem in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_deployment_that_loads_is_waited_for_and_the_log_says_so(generate):
+    result = generate(Prompt.LOADING)
+    assert result.exit_code == 0
+    assert result.stdout == recorded.TEXT
+    assert "NOT READY, the model is loading: tried for 60 s more" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        (
+            Prompt.REFUSED,
+            {"code": "INVALID_ARGUMENT", "violations": {"params.top_p": "must be at most 1"}},
+        ),
+        (Prompt.FULL, {"code": "RESOURCE_EXHAUSTED", "retry_after_s": 1.5}),
+        (Prompt.BROKEN_OFF, {"code": "UNAVAILABLE", "reason": "REMOTE"}),
+    ],
+)
+def test_json_ends_with_an_error_where_the_call_fails(generate, prompt, expected):
+    result = generate(prompt, "--json")
+    *_, last = map(json.loads, result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert last["event"] == "error"
+    assert expected.items() <= last.items()
+    assert result.stderr == ""
+
+
+def test_a_server_that_is_not_there_is_an_error_in_json(generate):
+    result = generate("Hello", "--json", "--address", f"127.0.0.1:{free_port()}")
+    assert json.loads(result.stdout)["code"] == "UNAVAILABLE"
+
+
+def test_numbers_that_json_does_not_have_are_null(generate):
+    def refuse(name):
+        pytest.fail(f"{name} is no JSON")
+
+    result = generate(Prompt.ODD_NUMBERS, "--json")
+    lines = [json.loads(line, parse_constant=refuse) for line in result.stdout.splitlines()]
+    assert (lines[1]["logprob"], lines[1]["target_prob"]) == (None, None)
+
+
+def test_json_is_ascii_where_the_locale_is():
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    JsonView(out).show(replace(recorded.TOKENS[0], text="é"))
+    assert json.loads(out.buffer.getvalue())["text"] == "é"
+
+
+def test_the_help_promises_the_same_text_only_where_it_is_the_same():
+    command = get_command(app).commands["generate"].loaded
+    (seed,) = (each for each in command.params if each.name == "seed")
+    assert "--mode coupled" in seed.help
+    assert "at temperature 0" in seed.help
+    assert "otherwise only with a -k" in seed.help
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("",),
+        ("\udcff",),
         ("Hello", "--raw", "--system", "Be brief."),
         ("Hello", "--seed", "-1"),
         ("Hello", "--mode", "greedy"),
@@ -174,6 +268,31 @@ def test_ctrl_c_cancels_the_call_and_still_counts(service, command_line):
     assert stdout.endswith("\n")
     assert " so far · " in stderr
     assert "Traceback" not in stderr
+
+
+def test_ctrl_c_is_an_event_of_the_json(service, command_line):
+    with command_line.start(
+        "generate", "--json", "--address", service.address, Prompt.ENDLESS
+    ) as process:
+        assert '"started"' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    last = json.loads(stdout.splitlines()[-1])
+    assert (last["event"], last["code"]) == ("error", "CANCELLED")
+    assert stderr == ""
+
+
+def test_input_that_is_no_text_is_refused(service, command_line, tmp_path):
+    path = tmp_path / "prompt"
+    path.write_bytes(b"caf\xe9 au lait")
+    with (
+        path.open("rb") as file,
+        command_line.start("generate", "--address", service.address, stdin=file) as process,
+    ):
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "is not valid UTF-8, from byte 3 on" in " ".join(stderr.replace("│", " ").split())
 
 
 def test_a_reader_that_goes_away_is_no_crash(service, command_line):

@@ -2,17 +2,27 @@
 
 import io
 import json
+import unicodedata
 from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from forethought.cli.json_view import JsonView
 from forethought.cli.statistics import Tally, describe_finished
 from forethought.cli.steps_view import Layout, StepsView
 from forethought.cli.text_view import TextView
 from forethought.cli.tokens import harmless, probability, quoted
-from forethought.generation import ProposerStatistics, SpeculationStatistics, Token
+from forethought.generation import (
+    JudgedToken,
+    ProposerStatistics,
+    SpeculationStatistics,
+    Token,
+    TopLogprob,
+    Verdict,
+)
 from forethought.sampling.types import TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from tests.cli import recorded
@@ -279,3 +289,53 @@ def test_statistics_of_an_interrupted_first_round_do_not_divide_by_zero():
     tally = Tally()
     tally.add(Token(0, 504, "The", TokenOrigin.ACCEPTED, 0.5, 0.5))
     assert tally.line().endswith(" · 0 rounds")
+
+
+@pytest.mark.parametrize("width", [40, 53, 78, 79, 80, 96, 120])
+@pytest.mark.parametrize("mode", VerificationMode)
+def test_the_steps_fit_into_any_terminal_from_40_columns_on(width, mode):
+    terminal = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    texts = ("\x1b[31m\x00\x9b", "日本語の文字列" * 5, "👍🏽" * 20, "a\u202eb\u2028c", "\t\n", "")
+    wide = [
+        replace(
+            recorded.REJECTED,
+            drafted=(JudgedToken(1, text, 3e-5, 1e-9, Verdict.REJECTED),),
+            final_text=text,
+        )
+        for text in texts
+    ]
+    started = replace(recorded.STARTED, verification_mode=mode)
+    show(StepsView(terminal, Console(file=io.StringIO())), [started, *recorded.EVENTS[1:], *wide])
+    lines = output(terminal).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert not any(unicodedata.category(each) == "Cc" for line in lines for each in line)
+    assert sum("rejected" in line for line in lines) == 1 + len(texts)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_all_log_probabilities_are_shown_that_were_asked_for(width):
+    console = Console(file=io.StringIO(), width=width)
+    tops = tuple(TopLogprob(each, f"word {each}", -1.0) for each in range(20))
+    show(TextView(console, console), [replace(recorded.WITH_LOGPROBS, top_logprobs=tops)])
+    shown = output(console)
+    assert all(f"'word {each}' 0.368" in shown for each in range(20))
+    assert max(map(cell_len, shown.splitlines())) <= width
+
+
+def test_a_pause_ends_a_line_of_text_once(terminal):
+    view = TextView(terminal, terminal)
+    view.show(recorded.TOKENS[0])
+    view.pause()
+    view.pause()
+    view.show(recorded.TOKENS[1])
+    view.close()
+    lines = Text.from_ansi(output(terminal)).plain.splitlines()
+    assert lines == ["The", " quick"]
+
+
+def test_a_pause_puts_nothing_into_a_file(pipe):
+    view = TextView(pipe, pipe)
+    view.show(recorded.TOKENS[0])
+    view.pause()
+    view.show(recorded.TOKENS[1])
+    assert output(pipe) == "The quick"

@@ -39,6 +39,7 @@ PLAIN_LEAVES = [
     errors.VocabularyMismatchError,
 ]
 STAY_AT_HOME = {
+    errors.ClientClosedError,  # of a client, that asks nobody
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
     errors.ModelReferenceError,  # ends a process at its start
     errors.TierProtocolError,  # INTERNAL to clients, by an id

@@ -1,0 +1,104 @@
+"""Addresses as people write them: checked before a library gets to see them.
+
+gRPC takes nearly any text for a target, asks port 443 where there is none, and keeps the last 16
+bits of a port that is too large.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from forethought.errors import InvalidArgumentError
+
+MAX_PORT = 65535
+
+_GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+
+
+def check_address(text: str, field: str = "address", *, min_port: int = 1) -> str:
+    """An address to connect to or to listen on, without the spaces around it.
+
+    Args:
+        text: `host:port`, `[IPv6]:port`, or a target in gRPC's own notation (`dns:///name:port`,
+            `unix:/path`), which is left to gRPC.
+        field: what the caller calls it, for the error.
+        min_port: 0 where a free port may be asked for.
+
+    Raises:
+        InvalidArgumentError: says what is wrong with it, and what to write instead.
+    """
+    address = text.strip()
+    if address.startswith(_GRPC_SCHEMES):
+        return address
+    problem = _problem(address, min_port)
+    if problem:
+        raise InvalidArgumentError({field: f"{text!r} {problem}"})
+    return address
+
+
+def split_addresses(texts: str | Sequence[str], field: str = "address") -> list[str]:
+    """One or more addresses, each checked; a text may hold several, separated by commas.
+
+    Raises:
+        InvalidArgumentError: one of them is wrong, or there is none.
+    """
+    parts = [part for text in _as_texts(texts) for part in _parts(text)]
+    if not parts:
+        raise InvalidArgumentError({field: "is empty; it wants HOST:PORT"})
+    return [check_address(part, field) for part in parts]
+
+
+def _as_texts(texts: str | Sequence[str]) -> Sequence[str]:
+    return (texts,) if isinstance(texts, str) else texts
+
+
+def _parts(text: str) -> list[str]:
+    # gRPC's own lists (`ipv4:a:1,b:2`) stay whole.
+    whole = text.strip()
+    if whole.startswith(("ipv4:", "ipv6:")):
+        return [whole]
+    return [part.strip() for part in whole.split(",") if part.strip()]
+
+
+def _problem(address: str, min_port: int) -> str:
+    """What is wrong with an address; empty where nothing is."""
+    scheme, separator, rest = address.partition("://")
+    host, colon, port = address.rpartition(":")
+    whole = f"[{address}]" if _is_ipv6(address) else address or "HOST"
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    is_number = port.isascii() and port.isdecimal()
+    checks = (
+        (
+            separator,
+            f"has a scheme: leave out {scheme}://, as in {rest.rstrip('/') or 'HOST:PORT'}",
+        ),
+        (
+            "/" in address or any(map(str.isspace, address)),
+            "is no address: it wants HOST:PORT and nothing besides",
+        ),
+        (
+            not colon or address.endswith("]") or _is_ipv6(address),
+            f"has no port: it wants HOST:PORT, as in {whole}:50050",
+        ),
+        (not host, "has no host: it wants HOST:PORT"),
+        (
+            not is_bracketed and any(character in host for character in ":[]"),
+            f"is no address: IPv6 stands in brackets, as in [::1]:{port}",
+        ),
+        (
+            is_bracketed and not _is_ipv6(host[1:-1]),
+            "is no address: there is no IPv6 address between its brackets",
+        ),
+        (not is_number, f"has no port: {port!r} is no number"),
+        (
+            is_number and not min_port <= int(port[:9]) <= MAX_PORT,
+            f"has a port out of range: it goes from {min_port} to {MAX_PORT}",
+        ),
+    )
+    return next((text for is_wrong, text in checks if is_wrong), "")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).version == 6
+    except ValueError:
+        return False

@@ -1,0 +1,86 @@
+"""One answer on the screen: its events as they come, and what is waited for between them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+
+from forethought.cli.statistics import Tally
+from forethought.cli.waiting import WaitingView
+from forethought.client import GenerationClient, RetryOptions
+from forethought.errors import ForethoughtError, LoadingError, OverloadedError
+from forethought.generation import Finished, GenerationEvent, GenerationRequest
+from forethought.resuming import Retry
+
+PATIENT = RetryOptions(waits_until_loaded=True)
+"""Who sits before a screen sees what is waited for, and may press Ctrl-C."""
+
+_FIRST_PATIENCE_S = 1.0
+_NEXT_PATIENCE_S = 5.0
+
+
+class View(Protocol):
+    """Shows events as they come."""
+
+    def show(self, event: GenerationEvent) -> None:
+        """Shows one event."""
+
+    def pause(self) -> None:
+        """Ends a line that was begun, before something else is shown on the same terminal."""
+
+    def close(self) -> None:
+        """Shows what had to wait for the end, or for what ended it instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What an answer is shown with."""
+
+    view: View
+    tally: Tally
+    errors: Console
+    is_quiet: bool = False  # whether nothing is said of what is waited for
+
+
+async def show_answer(
+    client: GenerationClient,
+    request: GenerationRequest,
+    answering: Answering,
+    timeout_s: float | None,
+) -> None:
+    """Shows every event. Cancelling it cancels the call.
+
+    Raises:
+        ForethoughtError: as `GenerationClient.generate`.
+    """
+    waiting = WaitingView(answering.errors, answering.view.pause, is_quiet=answering.is_quiet)
+
+    def on_retry(retry: Retry) -> None:
+        waiting.tell(_describe(retry.error, client), f"tried for {retry.left_s:.0f} s more")
+
+    waiting.begin("waiting for the first token", _FIRST_PATIENCE_S)
+    try:
+        async for event in client.generate(request, timeout_s=timeout_s, on_retry=on_retry):
+            waiting.end()
+            answering.tally.add(event)
+            answering.view.show(event)
+            if not isinstance(event, Finished):
+                has_begun = answering.tally.num_tokens > 0
+                waiting.begin(
+                    "waiting for the next token" if has_begun else "waiting for the first token",
+                    _NEXT_PATIENCE_S if has_begun else _FIRST_PATIENCE_S,
+                )
+    finally:
+        waiting.end()
+
+
+def _describe(error: ForethoughtError, client: GenerationClient) -> str:
+    """What a call waits for that failed with `error` and is made again."""
+    where = ", ".join(client.addresses)
+    if isinstance(error, LoadingError):
+        return f"the orchestrator at {where} is NOT READY, {error.message}"
+    if isinstance(error, OverloadedError):
+        return f"{where} has no room"
+    if error.reason == "TIER_UNAVAILABLE":
+        return f"the target tier behind {where} is away ({error.message})"
+    return f"no orchestrator answers at {where} ({error.message})"
