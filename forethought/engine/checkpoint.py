@@ -4,7 +4,7 @@ Names are those of transformers. Of the files that it loads, safetensors are rea
 never twice in memory; of other kinds, transformers has made a model whose weights are taken over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,12 +92,10 @@ class TensorCheckpoint(_DenseCheckpoint):
 
 
 class SafetensorsCheckpoint(_DenseCheckpoint):
-    """The *.safetensors files of a folder."""
+    """Some *.safetensors files."""
 
-    def __init__(self, folder: Path) -> None:
-        files: list[Any] = [
-            safe_open(path, framework="pt") for path in sorted(folder.glob("*.safetensors"))
-        ]
+    def __init__(self, paths: Iterable[Path]) -> None:
+        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
         self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118
 
     def __contains__(self, name: str) -> bool:

@@ -107,7 +107,7 @@ def load_feature_draft(
         ValueError: weights that are missing, or do not fit it.
     """
     config = FeatureDraftConfig.read(files)
-    stored = SafetensorsCheckpoint(files.folder)
+    stored = SafetensorsCheckpoint(files.weight_files())
     shape = _shape(config, max_model_len)
     _check_tensors(config, shape, stored)
     token_ids = stored.dense(HEAD_ROW_IDS).numpy().astype(np.int64)

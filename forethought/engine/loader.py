@@ -3,9 +3,12 @@
 On a CPU the lean decoder runs what it knows. All else runs in transformers' own code.
 """
 
+from __future__ import annotations
+
 import ctypes
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,7 +32,12 @@ from forethought.engine.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
+from forethought.models.model_kind import check_kind, read_config
 from forethought.models.reference import ModelFiles
+from forethought.models.weight_files import check_weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 DTYPES = {
     "float32": torch.float32,
@@ -87,6 +95,7 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     try:
+        check_files(files)
         if is_feature_draft(files):
             return _load_feature_draft(files, options)
         device = choose_device(options.device)
@@ -98,6 +107,13 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
         raise ModelReferenceError(f"cannot load {files.reference}: {error}") from error
 
 
+def check_files(files: ModelFiles) -> None:
+    """Raises ModelReferenceError for files that are damaged, or hold another kind of model."""
+    check_weight_files(files.weight_files())
+    if files.gguf is None:
+        check_kind(files.folder)
+
+
 def open_checkpoint(files: ModelFiles) -> tuple[LeanConfig, Checkpoint]:
     """The configuration and the weights, still in their file, of a model of the Llama family.
 
@@ -105,6 +121,7 @@ def open_checkpoint(files: ModelFiles) -> tuple[LeanConfig, Checkpoint]:
         ModelReferenceError: it is of another family, or cannot be read.
     """
     try:
+        check_files(files)
         direct = _open_directly(files)
     # As above.
     except Exception as error:
@@ -142,12 +159,8 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
             return None
         dtype_name = _packed_format(file) or _name(gguf_dtype(file))
         return lean_config(file), GGUFCheckpoint(file), dtype_name
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    settings = AutoConfig.from_pretrained(
-        files.folder, trust_remote_code=False, local_files_only=True
-    )
-    checkpoint = SafetensorsCheckpoint(files.folder)
+    settings = read_settings(files.folder)
+    checkpoint = SafetensorsCheckpoint(files.weight_files())
     if not is_lean(settings) or EMBEDDING not in checkpoint:
         return None
     dtype = settings.dtype or checkpoint.dense(EMBEDDING).dtype
@@ -157,10 +170,30 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
     return config, checkpoint, _name(dtype)
 
 
+def read_settings(folder: Path) -> PreTrainedConfig:
+    """The configuration in a folder.
+
+    Raises:
+        ValueError: it is of a model that this transformers does not know.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig, __version__  # noqa: PLC0415
+
+    stored = read_config(folder)
+    model_type = stored.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        if "auto_map" in stored:
+            raise ValueError(
+                f"the model type {model_type!r} needs code of its own (auto_map), and code that "
+                "comes with a model is not run here"
+            )
+        raise ValueError(f"transformers {__version__} does not know the model type {model_type!r}")
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
 def _load_in_transformers(
     files: ModelFiles, options: EngineOptions, device: torch.device
 ) -> CausalModel:
-    if files.gguf is None and HEAD_ROW_IDS in SafetensorsCheckpoint(files.folder):
+    if files.gguf is None and HEAD_ROW_IDS in SafetensorsCheckpoint(files.weight_files()):
         raise ValueError(f"a draft with a part of the vocabulary runs on the CPU, not on {device}")
     from forethought.engine.transformers_loader import load_weights  # noqa: PLC0415
     from forethought.engine.transformers_model import TransformersModel  # noqa: PLC0415

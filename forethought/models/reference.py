@@ -14,6 +14,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from forethought.errors import ModelReferenceError
+from forethought.models.model_kind import adapter_base
+from forethought.models.weight_files import gguf_parts, ggufs_in, is_gguf, safetensors_of
 
 ACCEPTED_FORMS = (
     "accepted are: a folder with config.json, tokenizer.json and *.safetensors; "
@@ -29,6 +31,8 @@ _DRAFTS_OF = "draft_service"  # package whose folder `drafts` holds them
 _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?", re.ASCII)
 _TEXT_PATTERNS = ["*.json", "*.jinja"]
 _WEIGHT_PATTERNS = ["*.safetensors"]
+_INSIDE_FOLDERS = {".safetensors", ".json"}
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
 # Folders hold other formats of the same weights; consolidated files repeat the sharded ones.
 _IGNORED_PATTERNS = ["*/*", "consolidated*.safetensors"]
 
@@ -42,14 +46,12 @@ class ModelFiles:
     folder: Path
     """Where config.json and tokenizer.json are, or the folder of `gguf`."""
     gguf: Path | None
-    """The one file that holds everything, for GGUF models."""
+    """The file that holds everything, for GGUF models; the first where it is split into several."""
 
     def weight_files(self) -> tuple[Path, ...]:
-        """The GGUF file, or the safetensors files in order of their names; may be empty."""
-        if self.gguf is not None:
-            return (self.gguf,)
-        found = sorted(self.folder.glob("*.safetensors"))
-        return tuple(path for path in found if not path.name.startswith("consolidated"))
+        """The parts of the GGUF file, or the safetensors files in order of their names; may be
+        empty. Raises ModelReferenceError for an index that cannot be read."""
+        return safetensors_of(self.folder) if self.gguf is None else gguf_parts(self.gguf)
 
 
 def resolve(reference: str, *, with_weights: bool = True) -> ModelFiles:
@@ -81,8 +83,8 @@ def _from_package(reference: str) -> ModelFiles:
     except (metadata.PackageNotFoundError, ValueError) as error:
         raise _refusal(reference, f"no distribution {name!r} is installed here") from error
     located = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
-    gguf = _only([path for path in located if path.is_file()], reference, "the distribution")
-    return ModelFiles(reference, gguf.parent, gguf)
+    firsts = sorted({gguf_parts(path)[0] for path in located if path.is_file()})
+    return _from_gguf(reference, _only(firsts, reference, "the distribution"))
 
 
 def is_shipped(reference: str) -> bool:
@@ -104,21 +106,51 @@ def _from_shipped(reference: str, *, with_weights: bool) -> ModelFiles:
 
 def _from_path(reference: str, path: Path, *, with_weights: bool) -> ModelFiles:
     if path.is_file():
-        if path.suffix != ".gguf":
+        if path.suffix.lower() in _INSIDE_FOLDERS:
+            raise _refusal(reference, "the file is a part of a model: name its folder instead")
+        if not is_gguf(path):
             raise _refusal(reference, "the file is not a .gguf file")
-        return ModelFiles(reference, path.parent, path)
+        return _from_gguf(reference, path)
     has_config = (path / "config.json").exists()
-    ggufs = sorted(path.glob("*.gguf"))
+    ggufs = ggufs_in(path)
     if ggufs and not has_config:
-        return ModelFiles(reference, path, _only(ggufs, reference, "the folder"))
+        return _from_gguf(reference, _only(ggufs, reference, "the folder"))
     files = ModelFiles(reference, path, None)
-    if with_weights and not has_config:
-        raise _refusal(reference, "the folder has neither config.json nor a .gguf file")
-    if with_weights and not files.weight_files():
-        raise _refusal(reference, "the folder has no *.safetensors")
+    if with_weights:
+        missing = _missing(files, has_config=has_config)
+        if missing:
+            raise _refusal(reference, missing)
     if not has_config and not (path / "tokenizer.json").exists():
         raise _refusal(reference, "the folder has no config.json, tokenizer.json or .gguf file")
     return files
+
+
+def _from_gguf(reference: str, path: Path) -> ModelFiles:
+    """Whichever of its parts is named."""
+    return ModelFiles(reference, path.parent, gguf_parts(path)[0])
+
+
+def _missing(files: ModelFiles, *, has_config: bool) -> str | None:
+    """What a folder lacks to be a model; None if it lacks nothing."""
+    folder, weights = files.folder, files.weight_files()
+    base = adapter_base(folder)
+    if base is not None and not (has_config and weights):
+        return (
+            f"the folder holds an adapter of {base} (PEFT), not a model: merge it into that model "
+            "with merge_and_unload(), and save the result"
+        )
+    if not has_config and (folder / "snapshots").is_dir():
+        name = folder.name.removeprefix("models--").replace("--", "/")
+        return f"the folder is the hub's cache of a model: name {name} instead"
+    if not has_config:
+        return "the folder has neither config.json nor a .gguf file"
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
+    if not weights and pickles:
+        return (
+            f"the folder has no *.safetensors, but pickled weights, {pickles[0]}, which can run "
+            "anything when they are read: convert them, with save_pretrained() of transformers"
+        )
+    return None if weights else "the folder has no *.safetensors"
 
 
 def _from_hub(

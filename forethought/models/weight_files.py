@@ -1,0 +1,115 @@
+"""Which files hold a model's weights, and whether they are all there and whole.
+
+A download that broke off, a clone without Git LFS or a part that was forgotten looks like a model
+until its numbers are read. What is wrong with a file is said here, in the words of its owner.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from forethought.errors import ModelReferenceError
+
+_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE)
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+# Other formats of the same weights, and weights of something else, in the same folder.
+_OTHERS = ("consolidated", "adapter_")
+_LFS = b"version https://git-lfs.github.com/spec"
+_GGUF_MAGIC = b"GGUF"
+
+
+def safetensors_of(folder: Path) -> tuple[Path, ...]:
+    """The files that transformers takes, be they there or not; any others if those are not there.
+
+    Raises:
+        ModelReferenceError: the index cannot be read.
+    """
+    if (folder / _SINGLE).exists():
+        return (folder / _SINGLE,)
+    index = folder / _INDEX
+    if index.exists():
+        try:
+            names = set(json.loads(index.read_text())["weight_map"].values())
+            return tuple(folder / name for name in sorted(names))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelReferenceError(what_is_wrong(index) or f"{index}: {error!r}") from error
+    found = sorted(folder.glob("*.safetensors"))
+    return tuple(path for path in found if not path.name.startswith(_OTHERS))
+
+
+def gguf_parts(path: Path) -> tuple[Path, ...]:
+    """All files of the model that this one is a part of, in order, be they there or not."""
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return (path,)
+    count = int(match["count"])
+    stem, suffix = match["stem"], match["suffix"]
+    names = [f"{stem}-{number:05d}-of-{count:05d}{suffix}" for number in range(1, count + 1)]
+    return tuple(path.with_name(name) for name in names)
+
+
+def ggufs_in(folder: Path) -> list[Path]:
+    """The models that are GGUF files there, each by its first part. What encodes images for one of
+    them is none."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() == ".gguf"]
+    return sorted({gguf_parts(path)[0] for path in found if "mmproj" not in path.name.lower()})
+
+
+def is_gguf(path: Path) -> bool:
+    """By its name or by how it begins: Ollama names files by their digests."""
+    return path.suffix.lower() == ".gguf" or _begins(path, len(_GGUF_MAGIC)) == _GGUF_MAGIC
+
+
+def check_weight_files(paths: Sequence[Path]) -> None:
+    """Looks at the names, sizes and beginnings of files that should hold a model together.
+
+    Raises:
+        ModelReferenceError: one is missing, a Git LFS pointer, or cut short.
+    """
+    missing = [path.name for path in paths if not path.exists()]
+    if missing:
+        raise ModelReferenceError(
+            f"{paths[0].parent} lacks {', '.join(missing)}: the weights are in {len(paths)} files"
+        )
+    for path in paths:
+        if wrong := what_is_wrong(path):
+            raise ModelReferenceError(wrong)
+
+
+def what_is_wrong(path: Path) -> str | None:
+    """With any file of a model, as far as its size and beginning show; None if nothing."""
+    start = _begins(path, len(_LFS))
+    if start == _LFS:
+        return f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
+    if path.suffix != ".safetensors":
+        return None
+    size = path.stat().st_size
+    header_len = int.from_bytes(start[:8], "little")
+    if len(start) < 8 or 8 + header_len > size:
+        return _cut(path, size, 8 + header_len) if start[8:9] in {b"{", b""} else _foreign(path)
+    try:
+        with path.open("rb") as stream:
+            stream.seek(8)
+            header = json.loads(stream.read(header_len))
+        ends = [it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _foreign(path)
+    end = 8 + header_len + max(ends, default=0)
+    return _cut(path, size, end) if end > size else None
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} is not a safetensors file"
+
+
+def _cut(path: Path, size: int, end: int) -> str:
+    return f"{path} is cut short: it has {size} of {end} bytes; download or copy it again"
+
+
+def _begins(path: Path, num_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(num_bytes)
+    except OSError:
+        return b""
