@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from forethought.errors import StoreUnavailableError
 from forethought.store.block_codec import (
@@ -165,7 +165,7 @@ class BlockStore:
             while coming is not None:
                 values = await coming.values
                 asked, rest = coming.block_ids, coming.rest
-                coming = None if None in values else self._ask_for(rest)
+                coming = self._ask_for(rest) if all(values) else None
                 for block_id, value in zip(asked, values, strict=True):
                     numbers = await self._take(block_id, value)
                     if numbers is None:
@@ -191,11 +191,18 @@ class BlockStore:
         return _Piece(asked, block_ids[length:], asyncio.create_task(self._values(asked)))
 
     async def _values(self, block_ids: Sequence[BlockId]) -> list[bytes | None]:
-        """The values of some blocks; None for those that are not there, and all if a call fails."""
-        keys = list(map(self.key, block_ids))
+        """The values of some blocks, empty for those that are not there; None if a call fails.
 
-        async def call(client: Redis) -> list[bytes | None]:
-            return cast("list[bytes | None]", await client.mget(keys))
+        No more than a block's length comes of each, and one byte: a longer value is no block, and
+        is not waited for.
+        """
+
+        async def call(client: Redis) -> list[bytes]:
+            async with client.pipeline(transaction=False) as pipeline:
+                for block_id in block_ids:
+                    length = encoded_len(self.block_format, len(block_id.token_ids))
+                    pipeline.getrange(self.key(block_id), 0, length)
+                return list(map(_value, await pipeline.execute(raise_on_error=False)))
 
         began = time.perf_counter()
         try:
@@ -207,11 +214,11 @@ class BlockStore:
                 size = len(block_ids) * self.block_format.num_bytes
                 self.rate.transferred(size, time.perf_counter() - began)
             return [None] * len(block_ids)
-        num_bytes = sum(len(value) for value in values if value is not None)
+        num_bytes = sum(map(len, values))
         self.counters.num_bytes += num_bytes
         if num_bytes:
             self.rate.transferred(num_bytes, time.perf_counter() - began)
-        return values
+        return list(values)
 
     async def _take(self, block_id: BlockId, value: bytes | None) -> Numbers | None:
         """The numbers of a value, if it is what it should be."""
@@ -221,15 +228,17 @@ class BlockStore:
             self.known.add(block_id.block_hash)
             return numbers
         self.known.discard(block_id.block_hash)
-        if value is None:
-            self.counters.num_missing += 1
-        else:
+        if value:
             self.counters.num_refused += 1
+        else:
+            self.counters.num_missing += 1
+        if value is not None:
             await self._remove(block_id)
         return None
 
     async def _remove(self, block_id: BlockId) -> None:
-        """Makes room for a value that can be read: writers leave alone what is there."""
+        """Makes room for a value that can be read: writers leave alone what is there, and what is
+        there may be empty."""
         if self.settings.mode is not BlockMode.READ_WRITE:
             return
         key = self.key(block_id)
@@ -239,6 +248,15 @@ class BlockStore:
 
         with suppress(StoreUnavailableError):
             await self.connection.run(call)
+
+
+def _value(answer: bytes | Exception) -> bytes:
+    """What was found under a key: nothing if it is not there, one byte if it is no string."""
+    if isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer):
+        return b"?"
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

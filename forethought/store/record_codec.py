@@ -7,6 +7,7 @@ noticed, and the record is refused as a whole: half a session would go on with a
 """
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +29,13 @@ from forethought.store.sealed import seal, unseal
 STATE, HEAD = b"s", b"h"
 DELETED = "deleted"
 """Status of what is only kept so that nobody brings it back."""
+
+_STATUSES = {DELETED, *(status.value for status in SessionStatus)}
+_STATE = re.compile(
+    r"(?P<fence>\d+) (?P<owner>\S+) \d+ (?P<status>\w+) (?P<num_rounds>\d+) (?P<num_tokens>\d+) "
+    r"(?P<num_prompt_tokens>\d+) (?P<created_ms>\d+) (?P<updated_ms>\d+)",
+    re.ASCII,
+)
 
 _HEAD_KIND = b"FTH\x01"
 _ROUND_KIND = b"FTR\x01"
@@ -63,20 +71,21 @@ def unpack_summary(session_id: str, packed: bytes | None) -> SessionSummary:
     expected = sha1(session_id.encode() + b" " + body, usedforsecurity=False)
     if expected.hexdigest().encode() != checksum:
         raise _corrupt("state")
-    fence, owner, _, status, *numbers = body.decode().split()
-    if status == DELETED:
+    found = _STATE.fullmatch(body.decode(errors="replace"))
+    if found is None or found["status"] not in _STATUSES:  # of another version
+        raise _corrupt("state")
+    if found["status"] == DELETED:
         raise SessionNotFoundError("no such session")
-    num_rounds, num_tokens, num_prompt_tokens, created_ms, updated_ms = map(int, numbers)
     return SessionSummary(
         session_id=session_id,
-        status=SessionStatus(status),
-        owner=owner,
-        fence=int(fence),
-        num_rounds=num_rounds,
-        num_prompt_tokens=num_prompt_tokens,
-        num_tokens=num_tokens,
-        created_ms=created_ms,
-        updated_ms=updated_ms,
+        status=SessionStatus(found["status"]),
+        owner=found["owner"],
+        fence=int(found["fence"]),
+        num_rounds=int(found["num_rounds"]),
+        num_prompt_tokens=int(found["num_prompt_tokens"]),
+        num_tokens=int(found["num_tokens"]),
+        created_ms=int(found["created_ms"]),
+        updated_ms=int(found["updated_ms"]),
     )
 
 
@@ -139,4 +148,6 @@ def _pack_tokens(token_ids: Sequence[int]) -> bytes:
 
 
 def _unpack_tokens(packed: bytes) -> tuple[int, ...]:
+    if len(packed) % 4:
+        raise _corrupt("tokens")
     return struct.unpack(f"<{len(packed) // 4}I", packed)

@@ -6,13 +6,12 @@ where there is none. All keys of a tenant share a hash tag, which a Redis cluste
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
-from redis.asyncio import Redis
+import structlog
 
 from forethought.errors import InvalidArgumentError, SessionCorruptError
 from forethought.store.appending import Place, Tail, append_after
@@ -30,6 +29,8 @@ from forethought.store.records import (
     is_session_id,
 )
 from forethought.store.session_script import not_found, run_script
+
+_log = structlog.get_logger(__name__)
 
 _FIRST_FENCE = 1
 _NOBODY = "-"  # where the script wants an owner and does not look at it
@@ -122,8 +123,7 @@ class SessionStore:
         wish = Lease(session_id, tenant, owner, fence=0)
         fence, flat = await self._run("acquire", wish, self._times(), (int(take_over),))
         lease = replace(wish, fence=int(fence))
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return lease, unpack_record(session_id, tenant, fields)
+        return lease, unpack_record(session_id, tenant, _pairs(flat))
 
     async def append(
         self, lease: Lease, rounds: Sequence[CommittedRound], after: Tail | None = None
@@ -171,15 +171,9 @@ class SessionStore:
         Raises:
             SessionNotFoundError: there is none for this tenant.
         """
-        key, _ = self._keys(tenant, session_id)
-
-        async def call(client: Redis) -> dict[bytes, bytes]:
-            return cast("dict[bytes, bytes]", await client.hgetall(key))
-
-        fields = await self._connection.run(call)
-        if not fields:
-            raise not_found()
-        return unpack_record(session_id, tenant, fields)
+        wish = Lease(session_id, tenant, _NOBODY, fence=0)
+        (flat,) = await self._run("load", wish, self._times())
+        return unpack_record(session_id, tenant, _pairs(flat))
 
     async def delete(self, tenant: str, session_id: str) -> None:
         """Deletes a session, whoever owns it.
@@ -193,7 +187,7 @@ class SessionStore:
     async def list_page(
         self, tenant: str, *, page_size: int = 100, page_token: str | None = None
     ) -> SessionPage:
-        """Sessions of a tenant, newest first.
+        """Sessions of a tenant, newest first. One that cannot be read is left out, and logged.
 
         Raises:
             InvalidArgumentError: `page_size` is not from 1 to 1000, or `page_token` is not one
@@ -206,7 +200,12 @@ class SessionStore:
             raise InvalidArgumentError({"page_token": "not one of ours"})
         keys = self._tenant_keys(tenant)
         arguments = ("list", "", _NOBODY, 0, 0, 0, page_size, _MAX_SCAN, created, after_id)
-        found, last = await run_script(self._connection, keys, arguments)
+        while True:
+            found, last, num_junk = await run_script(self._connection, keys, arguments)
+            if num_junk:
+                _log.warning("session_index_cleaned", key=keys[1], num_junk=num_junk)
+            if last or found or not num_junk:
+                break  # else there was nothing but junk to look at, and behind it may be more
         return SessionPage(tuple(_readable(found)), b" ".join(last).decode() if last else None)
 
     async def _put(
@@ -280,6 +279,13 @@ def _packed(lease: Lease, rounds: Sequence[CommittedRound]) -> Iterator[Argument
 
 def _readable(found: Sequence[bytes]) -> Iterator[SessionSummary]:
     """Those that can be read, of session ids and states by turns."""
-    for session_id, state in zip(found[::2], found[1::2], strict=True):
-        with suppress(SessionCorruptError):
+    for session_id, state in _pairs(found).items():
+        try:
             yield unpack_summary(session_id.decode(), state)
+        except SessionCorruptError as error:
+            _log.warning("session_not_listed", session_id=session_id.decode(), why=error.message)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Names and values, which come by turns."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

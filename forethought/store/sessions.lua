@@ -8,7 +8,8 @@ State is one line: fence, owner, end of the lease, status, number of rounds, com
 prompt length, created, updated (times in ms), and the SHA-1 of the session id and all of it.
 
 KEYS: the record; the index of its tenant, a sorted set of session ids by time of creation. The
-index is a hint: records that are gone are cleaned out of it, and records bring themselves back.
+index is a hint: records that are gone are cleaned out of it, and records bring themselves back. What
+is no sorted set gives way to one.
 ARGV: operation, session id, owner, fence, lease in ms, time to live in ms, then what the operation
 takes. Answers begin with a word: OK, NOT_FOUND, LOST, IN_USE, MISMATCH, CORRUPT.
 
@@ -23,28 +24,57 @@ local fence, lease_ms, ttl_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(A
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
+local MAX_RECORD_BYTES = 2^28  -- a larger one is none of ours
+local MAX_STATE_BYTES = 1000
+
+local function kind(key)
+  return redis.call('TYPE', key).ok
+end
+
+-- A huge value must not hold the server up.
+local function remove(key)
+  redis.call('UNLINK', key)
+end
+
+if kind(index) ~= 'zset' then
+  remove(index)
+end
+
 local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- The line of a record's state; nil and why there is none.
+local function line_of(key)
+  local found = kind(key)
+  if found == 'none' then
+    return nil, 'NOT_FOUND'
+  elseif found ~= 'hash' or redis.call('HSTRLEN', key, 's') > MAX_STATE_BYTES then
+    return nil, 'CORRUPT'
+  end
+  local packed = redis.call('HGET', key, 's')
+  return packed, not packed and 'CORRUPT' or nil
+end
+
 -- The state; or nil and why there is none to work with.
 local function read()
-  local packed = redis.call('HGET', record, 's')
+  local packed, fault = line_of(record)
   if not packed then
-    return nil, redis.call('EXISTS', record) == 1 and 'CORRUPT' or 'NOT_FOUND'
+    return nil, fault
   end
   local body, sum = string.match(packed, '^(.*) (%x+)$')
   if not body or redis.sha1hex(id .. ' ' .. body) ~= sum then
     return nil, 'CORRUPT'
   end
-  local words = {}
-  for word in string.gmatch(body, '%S+') do
-    words[#words + 1] = word
+  local fence, who, lease, status, round, position, prompt, created = string.match(body,
+    '^(%d+) (%S+) (%d+) (%a+) (%d+) (%d+) (%d+) (%d+) %d+$')
+  if not fence then
+    return nil, 'CORRUPT'  -- of another version
   end
   return {
-    fence = tonumber(words[1]), owner = words[2], lease = tonumber(words[3]),
-    status = words[4], round = tonumber(words[5]), position = tonumber(words[6]),
-    prompt = tonumber(words[7]), created = tonumber(words[8]),
+    fence = tonumber(fence), owner = who, lease = tonumber(lease), status = status,
+    round = tonumber(round), position = tonumber(position), prompt = tonumber(prompt),
+    created = tonumber(created),
   }
 end
 
@@ -65,6 +95,18 @@ local function save(state)
   redis.call('ZADD', index, 'NX', whole(state.created), id)
   redis.call('PEXPIRE', index, ttl_ms)
   return packed
+end
+
+-- All fields of a record; nil if there are others than its state counts, or too much in them.
+local function contents(state)
+  if redis.call('HLEN', record) ~= state.round + 2 then
+    return nil
+  end
+  local size = redis.call('HSTRLEN', record, 'h')
+  for round = 0, state.round - 1 do
+    size = size + redis.call('HSTRLEN', record, 'r' .. whole(round))
+  end
+  return size <= MAX_RECORD_BYTES and redis.call('HGETALL', record) or nil
 end
 
 -- Why this owner may not write, or nil.
@@ -144,7 +186,7 @@ function operations.put()
   end
   target.round, target.position = round, position
   if not is_same then
-    redis.call('DEL', record)
+    remove(record)
     redis.call('HSET', record, 'h', head)
   end
   for _, field in ipairs(fields) do
@@ -183,6 +225,9 @@ function operations.acquire()
   if fault or state.status == 'deleted' then
     return {fault or 'NOT_FOUND'}
   end
+  if not contents(state) then
+    return {'CORRUPT'}
+  end
   if state.owner ~= owner then
     if state.lease > now and ARGV[7] ~= '1' then
       return {'IN_USE', whole(state.lease - now)}
@@ -193,6 +238,16 @@ function operations.acquire()
   return {'OK', whole(state.fence), redis.call('HGETALL', record)}
 end
 
+-- load: the record as it is
+function operations.load()
+  local state, fault = read()
+  if fault or state.status == 'deleted' then
+    return {fault or 'NOT_FOUND'}
+  end
+  local fields = contents(state)
+  return fields and {'OK', fields} or {'CORRUPT'}
+end
+
 -- delete: leaves a mark for as long as `ttl_ms`, so that its owner does not bring it back
 function operations.delete()
   local state, fault = read()
@@ -200,7 +255,7 @@ function operations.delete()
   if fault == 'NOT_FOUND' or (state and state.status == 'deleted') then
     return {'NOT_FOUND'}
   end
-  redis.call('DEL', record)
+  remove(record)
   if state then
     state.status, state.lease = 'deleted', 0
     write(state, ttl_ms)
@@ -208,34 +263,39 @@ function operations.delete()
   return {'OK'}
 end
 
+local function is_session_id(text)
+  return #text >= 22 and #text <= 64 and not string.find(text, '[^%w_-]')
+end
+
 -- list: record is the prefix of all records, id and owner mean nothing; most sessions to return,
--- most to look at, then the time and id after which to begin. Newest first.
+-- most to look at, then the time and id after which to begin. Newest first. Answers ids and states
+-- by turns, an empty state for a record that is none; where the next page begins; and how many
+-- entries were removed that no session of ours has.
 function operations.list()
   local most, scan, after, after_id = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[10]
-  local found, gone, last = {}, {}, nil
+  local found, last, num_junk = {}, nil, 0
   local entries = redis.call('ZREVRANGEBYSCORE', index, after, '-inf', 'WITHSCORES',
     'LIMIT', 0, scan)
-  for at = 1, #entries, 2 do
+  local at = 1
+  while at < #entries and #found < 2 * most do
     local other, created = entries[at], entries[at + 1]
-    if #found >= 2 * most then
-      break
-    end
-    if created ~= after or other < after_id then
-      local state = redis.call('HGET', record .. other, 's')
-      if not state or string.find(state, ' deleted ', 1, true) then
-        gone[#gone + 1] = other
+    if not is_session_id(other) or string.find(created, '%D') then
+      redis.call('ZREM', index, other)
+      num_junk = num_junk + 1
+    elseif created ~= after or other < after_id then
+      local state, fault = line_of(record .. other)
+      if fault == 'NOT_FOUND' or (state and string.find(state, ' deleted ', 1, true)) then
+        redis.call('ZREM', index, other)
       else
         found[#found + 1] = other
-        found[#found + 1] = state
+        found[#found + 1] = state or ''
       end
       last = {created, other}
     end
+    at = at + 2
   end
-  local is_end = #entries < 2 * scan and last and last[2] == entries[#entries - 1]
-  for _, other in ipairs(gone) do
-    redis.call('ZREM', index, other)
-  end
-  return {'OK', found, (last and not is_end) and last or {}}
+  local is_end = at > #entries and #entries < 2 * scan
+  return {'OK', found, (last and not is_end) and last or {}, num_junk}
 end
 
 return operations[operation]()
