@@ -10,6 +10,7 @@ import structlog
 
 from forethought.errors import InvalidArgumentError, NoStoreError, OverloadedError
 from forethought.generation import ChatMessage, FollowUp, Resume
+from forethought.rpc.call_log import note_call
 from forethought.rpc.enums import MODE_TO_PROTO
 from forethought.rpc.generation_codec import (
     conversation_from_proto,
@@ -20,10 +21,12 @@ from forethought.rpc.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.tier_codec import model_to_proto
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
+from orchestrator.call_facts import facts_of
 from orchestrator.economy import Economy
 from orchestrator.generator import Generation, Tiers, told
 from orchestrator.plan import (
     MAX_REQUEST_ID_CHARS,
+    MAX_TENANT_CHARS,
     Deployment,
     GenerationPlan,
     encode_prompt,
@@ -83,6 +86,7 @@ class GenerationServicer(GenerationServiceServicer):
         if request.request_id:
             name = request.request_id[:MAX_REQUEST_ID_CHARS]
             structlog.contextvars.bind_contextvars(request_id=name)
+        note_call(tenant=request.tenant[:MAX_TENANT_CHARS])
         self._num_requests += 1
         try:
             beginning, log = await self._begin(request)
@@ -98,6 +102,7 @@ class GenerationServicer(GenerationServiceServicer):
             try:
                 async with aclosing(told(generation.progress(), log, interval_s)) as groups:
                     async for events in groups:
+                        note_call(**facts_of(events))
                         if events:
                             yield response_to_proto(events)
             finally:
@@ -109,6 +114,7 @@ class GenerationServicer(GenerationServiceServicer):
         self, request: pb.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetSessionResponse:
         """A session of the caller's tenant, with its tokens."""
+        _note_session(request)
         return content_to_proto(
             await self._stored_sessions().get(request.tenant, request.session_id)
         )
@@ -117,6 +123,7 @@ class GenerationServicer(GenerationServiceServicer):
         self, request: pb.ListSessionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListSessionsResponse:
         """The sessions of a tenant, newest first, page by page."""
+        note_call(tenant=request.tenant[:MAX_TENANT_CHARS])
         found, next_page_token = await self._stored_sessions().list_page(
             request.tenant, request.page_size or DEFAULT_PAGE_SIZE, request.page_token
         )
@@ -128,6 +135,7 @@ class GenerationServicer(GenerationServiceServicer):
         self, request: pb.DeleteSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DeleteSessionResponse:
         """Forgets a session."""
+        _note_session(request)
         await self._stored_sessions().delete(request.tenant, request.session_id)
         return pb.DeleteSessionResponse()
 
@@ -213,3 +221,11 @@ class GenerationServicer(GenerationServiceServicer):
                 {"token_ids": f"must be below the vocabulary's size of {vocab_size}"}
             )
         return pb.DetokenizeResponse(text=self._deployment.tokenizer.decode(token_ids))
+
+
+def _note_session(request: pb.GetSessionRequest | pb.DeleteSessionRequest) -> None:
+    """For the log, no more of what the caller sent than names have characters."""
+    note_call(
+        tenant=request.tenant[:MAX_TENANT_CHARS],
+        session_id=request.session_id[:MAX_REQUEST_ID_CHARS],
+    )

@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from forethought.errors import ForethoughtError, InvalidArgumentError
+from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.status import abort
 
 _log = structlog.get_logger(__name__)
@@ -114,10 +115,11 @@ def _reader(handler: Any) -> Callable[[Any], Any]:
 
 def _wrap_unary(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
     async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        try:
-            return await behaviour(read(raw), context)
-        except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
-            await _abort_for(error, context, method)
+        with recorded_call(method) as record:
+            try:
+                return await behaviour(read(raw), context)
+            except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
+                await _abort_for(error, context, record)
 
     return wrapped
 
@@ -126,25 +128,26 @@ def _wrap_stream(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any
     # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
     # when a call is cancelled while it writes. This one is cancelled itself, and closes.
     async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        try:
-            async with aclosing(behaviour(read(raw), context)) as responses:
-                async for response in responses:
-                    await context.write(response)
-        except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
-            await _abort_for(error, context, method)
+        with recorded_call(method) as record:
+            try:
+                async with aclosing(behaviour(read(raw), context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+            except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
+                await _abort_for(error, context, record)
 
     return wrapped
 
 
 async def _abort_for(
-    error: Exception, context: grpc.aio.ServicerContext[Any, Any], method: str
+    error: Exception, context: grpc.aio.ServicerContext[Any, Any], record: CallRecord
 ) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, ForethoughtError) and error.code != "INTERNAL":
         detail = error.message[:_MAX_LOGGED_CHARS]
-        _log.info("call_refused", method=method, reason=error.reason, detail=detail)
+        _log.info("call_refused", reason=error.reason, detail=detail, **record.facts)
         await abort(context, error)
     error_id = uuid.uuid4().hex
-    _log.error("call_failed", method=method, error_id=error_id, exc_info=error)
+    _log.error("call_failed", error_id=error_id, exc_info=error, **record.facts)
     await abort(context, ForethoughtError(f"internal error {error_id}"))
