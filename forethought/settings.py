@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from forethought.telemetry import LogFormat, configure_logging
+from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 
 _log = structlog.get_logger(__name__)
 
@@ -142,7 +143,10 @@ class EngineSettings(ProcessSettings):
         0, ge=0, description="longest sequence in tokens; 0 is the model's own limit"
     )
     max_num_speculative_tokens: int = Field(
-        16, ge=1, le=128, description="most tokens drafted or verified in one round"
+        DEFAULT_MAX_SPECULATIVE_TOKENS,
+        ge=1,
+        le=LARGEST_MAX_SPECULATIVE_TOKENS,
+        description="most tokens drafted or verified in one round",
     )
     max_sessions: int = Field(256, ge=1, description="most sessions open at a time")
     max_waiting: int = Field(

@@ -11,6 +11,12 @@ from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, Evidence, VerificationMode
 
+DEFAULT_MAX_SPECULATIVE_TOKENS = 16
+"""Most tokens that a tier drafts or verifies in one round, unless it is told otherwise."""
+
+LARGEST_MAX_SPECULATIVE_TOKENS = 128
+"""Most that it can be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class PassCost:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from forethought.errors import TierProtocolError, VocabularyMismatchError
+from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.reference import resolve
@@ -182,17 +182,25 @@ def make_deployment(
 
     Raises:
         VocabularyMismatchError: the tokenizer is not the target's.
+        InvalidArgumentError: K was asked for, and is more than the target verifies in a round.
     """
     if tokenizer.fingerprint != target.vocabulary_fingerprint:
         raise VocabularyMismatchError(
             f"the tokenizer of {tokenizer.name} is not that of the target {target.name}: their "
             f"vocabularies differ ({tokenizer.fingerprint}, {target.vocabulary_fingerprint})"
         )
-    max_k = target.max_num_speculative_tokens
+    k, max_k = settings.num_speculative_tokens, target.max_num_speculative_tokens
+    if k > max_k and "num_speculative_tokens" in settings.model_fields_set:
+        raise InvalidArgumentError(
+            {
+                "num_speculative_tokens": f"is {k}, and the target verifies at most {max_k} tokens "
+                f"a round: lower it, or start the target with --max-num-speculative-tokens {k}"
+            }
+        )
     return Deployment(
         tokenizer=tokenizer,
         target=target,
-        default_num_speculative_tokens=min(settings.num_speculative_tokens, max_k),
+        default_num_speculative_tokens=min(k, max_k),
         max_num_speculative_tokens=max_k,
         default_mode=settings.verification_mode,
         policy=settings.policy,

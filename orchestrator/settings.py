@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
+from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
 from orchestrator.plan import PolicyKind
 
 
@@ -62,7 +63,10 @@ class OrchestratorSettings(LookupSettings):
         "adaptive takes what promises the most tokens a second, fixed always the same",
     )
     num_speculative_tokens: int = Field(
-        8, ge=0, le=128, description="K of the fixed policy, and the most of the adaptive one"
+        8,
+        ge=0,
+        le=LARGEST_MAX_SPECULATIVE_TOKENS,
+        description="K of the fixed policy, and the most of the adaptive one",
     )
     verification_mode: VerificationMode = Field(
         VerificationMode.REJECTION, description="how drafts are judged when a request does not say"

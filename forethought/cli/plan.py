@@ -14,6 +14,7 @@ from forethought.cli.local import Tier
 from forethought.cli.probes import probe_grpc_health, probe_redis
 from forethought.errors import ForethoughtError, ModelReferenceError
 from forethought.models.reference import is_shipped, resolve
+from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 50050
@@ -93,6 +94,7 @@ def make_plan(options: PlanOptions) -> Plan:
                 *("--model", options.model),
                 *_flags(dtype=options.dtype),
                 *engine_flags,
+                *_round_flags(options),
                 *cores_flags,
             ],
         ),
@@ -143,6 +145,7 @@ def _draft_tier(
             *_flags(min_prob=options.draft_min_prob),
             *_draft_engine_flags(options, engine_flags),
             *_lookahead_flags(options),
+            *_round_flags(options),
             *cores_flags,
         ],
     )
@@ -250,6 +253,12 @@ def shared_cores_flags(address: str) -> list[str]:
     port = urlsplit(f"//{address}").port
     file = Path(tempfile.gettempdir()) / f"forethought-{os.getuid()}-{port}.cores"
     return _flags(shared_cores=str(file))
+
+
+def _round_flags(options: PlanOptions) -> list[str]:
+    """Makes room in a round for the K that is asked for."""
+    k = options.num_speculative_tokens or 0
+    return _flags(max_num_speculative_tokens=k if k > DEFAULT_MAX_SPECULATIVE_TOKENS else None)
 
 
 def _lookahead_flags(options: PlanOptions) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from forethought.cli.plan import DEFAULT_PORT
 from forethought.sampling.types import VerificationMode
+from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 
 
 class ProposerName(StrEnum):
@@ -90,8 +91,10 @@ NumSpeculativeTokens = Annotated[
         "--num-speculative-tokens",
         "-k",
         min=0,
+        max=LARGEST_MAX_SPECULATIVE_TOKENS,
         metavar="K",
-        help="Tokens to draft a round where a request does not say.",
+        help="Tokens to draft a round where a request does not say. Above "
+        f"{DEFAULT_MAX_SPECULATIVE_TOKENS} it is also the most that a request may ask for.",
         show_default="the orchestrator's",
         rich_help_panel=_MODELS,
     ),

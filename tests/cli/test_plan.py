@@ -75,6 +75,24 @@ def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared):
     assert (None in files) != are_shared
 
 
+def test_a_large_k_makes_room_in_the_rounds_of_both_tiers():
+    plan = make_plan(PlanOptions(num_speculative_tokens=100))
+    assert value_of(command_of(plan, "orchestrator"), "--num-speculative-tokens") == "100"
+    for name in ("draft", "target"):
+        assert value_of(command_of(plan, name), "--max-num-speculative-tokens") == "100"
+
+
+def test_a_k_that_fits_leaves_the_tiers_as_they_are():
+    command = command_of(make_plan(PlanOptions(num_speculative_tokens=16)), "target")
+    assert "--max-num-speculative-tokens" not in command
+
+
+def test_a_k_that_no_tier_takes_is_refused_by_name():
+    result = CliRunner().invoke(app, ["up", "-k", "129"], env={"COLUMNS": "120"})
+    assert result.exit_code == 2
+    assert "128" in result.stderr
+
+
 def test_engine_flags_reach_both_models():
     plan = make_plan(PlanOptions(dtype="float32", device="cpu", num_threads=2))
     for name in ("draft", "target"):
