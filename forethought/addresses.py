@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from forethought.errors import InvalidArgumentError
 
 MAX_PORT = 65535
+DEFAULT_PORT = 50050  # the orchestrator's
 
-_GRPC_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+UNIX = "unix:"
+_GRPC_SCHEMES = ("ipv4:", "ipv6:", UNIX, "unix-abstract:", "vsock:", "xds:")
 
 
-def check_address(text: str, field: str = "address", *, min_port: int = 1) -> str:
+def check_address(
+    text: str, field: str = "address", *, min_port: int = 1, default_port: int = DEFAULT_PORT
+) -> str:
     """An address to connect to or to listen on, without the spaces around it.
 
     Args:
@@ -22,17 +26,35 @@ def check_address(text: str, field: str = "address", *, min_port: int = 1) -> st
             `unix:/path`), which is left to gRPC.
         field: what the caller calls it, for the error.
         min_port: 0 where a free port may be asked for.
+        default_port: what to write where there is none.
 
     Raises:
         InvalidArgumentError: says what is wrong with it, and what to write instead.
     """
     address = text.strip()
-    if address.startswith(_GRPC_SCHEMES):
-        return address
-    problem = _problem(address, min_port)
-    if problem:
+    if problem := describe_problem(address, min_port=min_port, default_port=default_port):
         raise InvalidArgumentError({field: f"{text!r} {problem}"})
     return address
+
+
+def describe_problem(address: str, *, min_port: int = 1, default_port: int = DEFAULT_PORT) -> str:
+    """What is wrong with an address; empty where nothing is. Arguments as of `check_address`."""
+    if address.startswith(_GRPC_SCHEMES):
+        return ""
+    if address.startswith("dns:"):  # dns://server/name:port, where gRPC asks port 443 without one
+        address = address.removeprefix("dns:").rpartition("/")[2]
+    return _problem(address, min_port, default_port)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of a checked `host:port`."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_addresses(texts: str | Sequence[str], field: str = "address") -> list[str]:
@@ -59,8 +81,7 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in whole.split(",") if part.strip()]
 
 
-def _problem(address: str, min_port: int) -> str:
-    """What is wrong with an address; empty where nothing is."""
+def _problem(address: str, min_port: int, default_port: int) -> str:
     scheme, separator, rest = address.partition("://")
     host, colon, port = address.rpartition(":")
     whole = f"[{address}]" if _is_ipv6(address) else address or "HOST"
@@ -77,9 +98,13 @@ def _problem(address: str, min_port: int) -> str:
         ),
         (
             not colon or address.endswith("]") or _is_ipv6(address),
-            f"has no port: it wants HOST:PORT, as in {whole}:50050",
+            f"has no port: it wants HOST:PORT, as in {whole}:{default_port}",
         ),
-        (not host, "has no host: it wants HOST:PORT"),
+        (
+            not host,
+            "has no host: it wants HOST:PORT"
+            + (f"; 0.0.0.0:{port} listens everywhere" if min_port == 0 else ""),
+        ),
         (
             not is_bracketed and any(character in host for character in ":[]"),
             f"is no address: IPv6 stands in brackets, as in [::1]:{port}",

@@ -90,6 +90,13 @@ class SessionIdleError(ForethoughtError):
     reason = "SESSION_IDLE"
 
 
+class ListenError(ForethoughtError):
+    """A server cannot listen at its address."""
+
+    code = "UNAVAILABLE"
+    reason = "LISTEN"
+
+
 class DrainingError(ForethoughtError):
     """The process is shutting down and takes no new work."""
 

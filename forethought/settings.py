@@ -2,31 +2,42 @@
 
 Each tier derives its own class and prefix, so that `--listen` of the target is also
 `FORETHOUGHT_TARGET_LISTEN` and `listen` under `[target]` in the file that `FORETHOUGHT_CONFIG`
-names. Unknown or malformed values are refused at start.
+names. Unknown or malformed values are refused at start, in one line each.
 """
 
 import os
+import re
 import sys
-import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import structlog
-from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
+from forethought.addresses import DEFAULT_PORT, describe_problem, split_address
+from forethought.configuration.complaints import Origin, complain, complain_of_command_line
+from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
+from forethought.configuration.variables import (
+    CONFIG_VARIABLE,
+    complain_of_variables,
+    without_service_links,
+)
 from forethought.telemetry import LogFormat, configure_logging
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 
 _log = structlog.get_logger(__name__)
 
-CONFIG_VARIABLE = "FORETHOUGHT_CONFIG"
+_REFUSED = 2  # exit code
 
 
 class ProcessSettings(BaseSettings):
@@ -35,6 +46,8 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
+        cli_exit_on_error=False,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
@@ -49,17 +62,26 @@ class ProcessSettings(BaseSettings):
 
     listen: str = Field(description="host:port to listen on; port 0 takes a free one")
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="how log lines look")
-    log_level: str = Field(
-        "info", pattern="^(debug|info|warning|error)$", description="least level that is logged"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged"
     )
     drain_grace_s: float = Field(
         30.0, ge=0, description="seconds that running calls get to finish after SIGTERM"
     )
 
+    @field_validator("listen")
+    @classmethod
+    def _refuse_to_listen_nowhere(cls, value: str) -> str:
+        default = cls.model_fields["listen"].default
+        port = split_address(default)[1] if isinstance(default, str) else DEFAULT_PORT
+        if problem := describe_problem(value, min_port=0, default_port=port):
+            raise ValueError(problem)
+        return value
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "section" in cls.__dict__:
-            cls.model_config["env_prefix"] = f"FORETHOUGHT_{cls.section.upper()}_"
+            cls.model_config["env_prefix"] = env_prefix(cls.section)
             cls.model_config["cli_prog_name"] = cls.program
 
     @classmethod
@@ -71,32 +93,10 @@ class ProcessSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (
-            init_settings,
-            env_settings,
-            InitSettingsSource(settings_cls, init_kwargs=cls._read_config_file()),
-        )
-
-    @classmethod
-    def _read_config_file(cls) -> dict[str, Any]:
-        """This process's table of the TOML file; the others belong to other tiers."""
-        path = os.environ.get(CONFIG_VARIABLE)
-        if not path:
-            return {}
-        try:
-            section: dict[str, Any] = tomllib.loads(Path(path).read_text()).get(cls.section, {})
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise SystemExit(f"{CONFIG_VARIABLE}: {path}: {error}") from error
-        return section
-
-    @classmethod
-    def _refuse_unknown_variables(cls) -> None:
-        """pydantic ignores variables it does not know; a typing error should not pass unseen."""
-        prefix = cls.model_config.get("env_prefix", "")
-        known = {f"{prefix}{name}".upper() for name in cls.model_fields}
-        for name in os.environ:
-            if name.startswith(prefix) and name not in known:
-                raise SystemExit(f"{cls.section}: unknown environment variable {name}")
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = without_service_links(env_settings.env_vars)
+        in_file = InitSettingsSource(settings_cls, init_kwargs=_read_section(cls.section))
+        return init_settings, env_settings, in_file
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> Self:
@@ -106,17 +106,53 @@ class ProcessSettings(BaseSettings):
             SystemExit: a value is unknown or malformed; stderr says which.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        cls._refuse_unknown_variables()
-        try:
-            settings = CliApp.run(cls, cli_args=arguments)
-        except ValidationError as error:
-            for problem in error.errors():
-                name = ".".join(str(part) for part in problem["loc"])
-                sys.stderr.write(f"{cls.section}: {name}: {problem['msg']}\n")
-            raise SystemExit(2) from error
+        settings = cls._parse(arguments)
         configure_logging(settings.log_format, settings.log_level)
         _log.info("settings", section=cls.section, **settings.model_dump(mode="json"))
         return settings
+
+    @classmethod
+    def _parse(cls, arguments: list[str]) -> Self:
+        prefix = env_prefix(cls.section)
+        others = [env_prefix(section) for section in SECTIONS if section != cls.section]
+        if complaints := complain_of_variables(os.environ, prefix, cls.model_fields, others):
+            _refuse(cls.section, complaints)
+        path = os.environ.get(CONFIG_VARIABLE)
+        try:
+            origin = Origin(
+                cls.section,
+                prefix,
+                cls.model_fields,
+                arguments,
+                os.environ,
+                Path(path) if path else None,
+                _read_section(cls.section),
+            )
+        except ConfigFileError as error:
+            _refuse(cls.section, [f"{CONFIG_VARIABLE}: {error}"])
+        try:
+            return CliApp.run(cls, cli_args=arguments)
+        except ValidationError as error:
+            _refuse(cls.section, [complain(problem, origin) for problem in error.errors()])
+        except SettingsError as error:
+            _refuse(cls.section, [complain_of_command_line(str(error), origin)])
+
+
+def env_prefix(section: str) -> str:
+    """How the environment variables of a process begin."""
+    return f"FORETHOUGHT_{section.upper()}_"
+
+
+def _read_section(section: str) -> dict[str, Any]:
+    """A process's section of the file that the environment names. Raises ConfigFileError."""
+    path = os.environ.get(CONFIG_VARIABLE)
+    return read_config_file(Path(path)).get(section, {}) if path else {}
+
+
+def _refuse(section: str, complaints: Iterable[str]) -> NoReturn:
+    for complaint in dict.fromkeys(complaints):
+        sys.stderr.write(f"{section}: {complaint}\n")
+    raise SystemExit(_REFUSED)
 
 
 class EngineSettings(ProcessSettings):
@@ -128,9 +164,7 @@ class EngineSettings(ProcessSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = Field(
         "auto", description="number format of the weights; int8 and int4 are for CPUs"
     )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
-    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     num_threads: int = Field(
         0, ge=0, description="CPU threads; 0 is the library's choice, and one for a feature draft"
     )
@@ -194,3 +228,10 @@ class EngineSettings(ProcessSettings):
         description="part of the memory of a server without eviction beyond which no blocks are "
         "written",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _refuse_unknown_devices(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError("must be auto, cpu, cuda, or cuda:N for the GPU with number N")
+        return value

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from forethought.addresses import describe_problem, split_address
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
@@ -18,9 +19,7 @@ def _split(value: Any) -> Any:
     return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
 
 
-Addresses = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_split)
-]
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Lookups = Annotated[
     tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(_split)
 ]
@@ -110,6 +109,16 @@ class OrchestratorSettings(LookupSettings):
         gt=0,
         description="seconds without a round after which a next turn may take a session over",
     )
+
+    @field_validator("draft", "target")
+    @classmethod
+    def _refuse_unsound_addresses(cls, value: Addresses, info: ValidationInfo) -> Addresses:
+        default = cls.model_fields[str(info.field_name)].default
+        _, port = split_address(default[0])
+        for address in value:
+            if problem := describe_problem(address, default_port=port):
+                raise ValueError(f"{address} {problem}" if len(value) > 1 else problem)
+        return value
 
     @field_validator("counts_file")
     @classmethod

@@ -24,10 +24,12 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from forethought.errors import DrainingError, ForethoughtError, LoadingError
+from forethought.errors import DrainingError, ForethoughtError, ListenError, LoadingError
+from forethought.extras import describe_missing
 from forethought.rpc.channels import MAX_MESSAGE_BYTES, KeepAlive, keep_alive_options
 from forethought.rpc.event_loop import new_event_loop
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
+from forethought.rpc.listening import check_listening
 
 _log = structlog.get_logger(__name__)
 
@@ -118,13 +120,17 @@ class Server:
         """Listens, with health NOT_SERVING.
 
         Raises:
-            RuntimeError: the address cannot be bound.
+            ListenError: the address cannot be bound.
         """
+        check_listening(self._options.listen)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*self._options.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._server.add_generic_rpc_handlers((self._services,))
-        self.port = self._server.add_insecure_port(self._options.listen)
+        try:
+            self.port = self._server.add_insecure_port(self._options.listen)
+        except RuntimeError as error:
+            raise ListenError(f"--listen {self._options.listen}: {error}") from error
         await self._report(_NOT_SERVING)
         await self._server.start()
         _log.info("listening", address=self._options.listen, port=self.port)
@@ -137,11 +143,13 @@ class Server:
         _log.info("serving", port=self.port)
 
     async def drain(self) -> None:
-        """Refuses new calls, waits for running ones up to the grace period, and stops."""
+        """Refuses new calls, waits for running ones up to the grace period, and stops. What never
+        served has none to wait for: health checks alone are under way."""
+        grace_s = 0.0 if isinstance(self._closed_by, LoadingError) else self._options.drain_grace_s
         self._closed_by = DrainingError("the server is shutting down")
         await self._report(_NOT_SERVING)
-        _log.info("draining", grace_s=self._options.drain_grace_s)
-        await self._server.stop(self._options.drain_grace_s)
+        _log.info("draining", grace_s=grace_s)
+        await self._server.stop(grace_s)
         _log.info("stopped")
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -238,4 +246,10 @@ def run_process(serve: Coroutine[Any, Any, None]) -> None:
             runner.run(serve)
     except ForethoughtError as error:
         _log.error("start_failed", reason=error.reason, detail=error.message)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        missing = describe_missing(error)
+        if missing is None:
+            raise
+        _log.error("start_failed", reason="NOT_INSTALLED", detail=missing)
         sys.exit(1)

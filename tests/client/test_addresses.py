@@ -24,6 +24,8 @@ def test_what_grpc_can_use_is_taken_as_it_stands(text):
         ("10.0.0.1", "has no port"),
         ("::1", "as in [::1]:50050"),
         ("[::1]", "as in [::1]:50050"),
+        ("dns:///host", "as in host:50050"),
+        ("dns://server/host:99999", "from 1 to 65535"),
         ("host:", "'' is no number"),
         ("host:grpc", "'grpc' is no number"),
         ("host:-1", "'-1' is no number"),

@@ -9,6 +9,7 @@ import grpc
 
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
+from forethought.errors import ListenError
 from forethought.rpc.channels import KeepAlive
 from forethought.rpc.server import Server, ServerOptions
 from forethought.v1.draft_pb2 import SpeculateRequest
@@ -34,7 +35,7 @@ async def serving_at(
         server = Server(ServerOptions(address, (), 1.0, keep_alive or KeepAlive()))
         try:
             await server.start()
-        except RuntimeError:  # the port is not free yet
+        except ListenError:  # the port is not free yet
             return None
         return server
 
