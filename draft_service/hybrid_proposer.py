@@ -9,6 +9,7 @@ The lookup sees every round. The model is asked only when it has to guess, and i
 committed since it was asked last, with the target's hidden states if it needs them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter_ns
 
@@ -16,6 +17,7 @@ from draft_service.proposer import Proposer, SessionProposer
 from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft
+from forethought.supervision import Failure
 from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
@@ -61,6 +63,11 @@ class HybridProposer:
             model.close()
             raise
         return HybridSession(lookup, model, len(opening.token_ids))
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The model's."""
+        return self.model.failures
 
     def load(self) -> TierLoad:
         return self.model.load()

@@ -16,6 +16,7 @@ from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.filters import shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome
+from forethought.supervision import Failure
 from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
@@ -95,6 +96,11 @@ class ModelProposer:
             counts.num_misses + (outcome is LookaheadOutcome.MISS),
             counts.num_wasted_tokens + num_wasted_tokens,
         )
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The engine's."""
+        return (self.engine.failure,)
 
     def load(self) -> TierLoad:
         return self.engine.load()

@@ -1,8 +1,10 @@
 """The seam behind which drafts are made."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from forethought.sampling.types import Draft
+from forethought.supervision import Failure
 from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
@@ -59,6 +61,11 @@ class Proposer(Protocol):
             OverloadedError: there is no room for another.
             InvalidArgumentError: tokens that the model does not have, or too many.
         """
+        ...
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Of the parts that it cannot do without."""
         ...
 
     def load(self) -> TierLoad:

@@ -24,6 +24,7 @@ from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
 from forethought.rpc.status import error_from_rpc
 from forethought.store.breaker import Breaker, BreakerState
+from forethought.supervision import keep_running, start
 from orchestrator.addresses import is_name, resolve_all
 from orchestrator.replica import EJECTION, Replica, Standing, StubT, TierKind
 from orchestrator.replicas import Refusal, ReplicaSet, anything
@@ -61,7 +62,7 @@ async def watching(
     """The replicas of a tier, watched for as long as the context is open."""
     crew = _Crew(kind, addresses, ReplicaSet(kind.name, refusal=refusal), options or WatchOptions())
     await crew.follow(await resolve_all(addresses, frozenset()))
-    resolving = asyncio.create_task(crew.keep_resolving())
+    resolving = keep_running(f"resolver of {kind.name} tiers", crew.keep_resolving)
     try:
         yield crew.replicas
     finally:
@@ -102,8 +103,9 @@ class _Crew(Generic[StubT]):
         for address in self._known - known:
             watch = self._watches.pop(address)
             self.replicas.remove(watch.replica)
-            leaving = asyncio.create_task(
-                watch.stop(self._options.leaving_grace_s if grace_s is None else grace_s)
+            leaving = start(
+                f"farewell to {address}",
+                watch.stop(self._options.leaving_grace_s if grace_s is None else grace_s),
             )
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
@@ -144,8 +146,8 @@ class _Watch(Generic[StubT]):
         self._pause_s = options.first_pause_s
         replicas.add(self.replica)
         self._tasks = (
-            asyncio.create_task(self._follow_health()),
-            asyncio.create_task(self._keep_asking()),
+            keep_running(f"health watch of {address}", self._follow_health),
+            keep_running(f"poll of {address}", self._keep_asking),
         )
 
     async def stop(self, grace_s: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from forethought import supervision
 from forethought.errors import (
     ForethoughtError,
     RoundMismatchError,
@@ -109,9 +110,17 @@ class Background:
         self.num_recovered = 0
         """Those of them that are durable again."""
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs `work` in a task."""
-        task = asyncio.create_task(work)
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs `work` in a task, once."""
+        return self._hold(supervision.start(name, work))
+
+    def keep_running(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
+        """Runs `work` in a task, until it returns."""
+        return self._hold(supervision.keep_running(name, work))
+
+    def _hold(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -183,13 +192,13 @@ class StoredSession:
         except StoreUnavailableError as error:
             self._background.num_not_durable += 1
             _log.warning("session_not_durable", session_id=self._head.session_id, why=error.message)
-            self._recovery = self._background.start(self._recover())
+            self._recovery = self._background.keep_running("recovery of a session", self._recover)
 
     def close(self) -> None:
         """Lets others have a session that was broken off. Storing what is missing goes on."""
         self._closed_at = time.monotonic()
         if self._recovery is None and not self._is_ended and self._lease and not self._error:
-            self._background.start(self._release(self._lease))
+            self._background.start("release of a session", self._release(self._lease))
 
     async def _write(self) -> None:
         """Stores what is not stored yet."""

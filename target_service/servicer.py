@@ -1,6 +1,6 @@
 """TargetService over gRPC: sessions as streams, verification in the engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from forethought.rpc.tier_codec import (
     verify_from_proto,
 )
 from forethought.sampling.types import Evidence
+from forethought.supervision import Failure
 from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
@@ -37,6 +38,11 @@ class TargetServicer(TargetServiceServicer):
     ) -> None:
         self.engine: VerificationEngine = Engine(model, limits, verify, next_plain_round)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The engine's."""
+        return (self.engine.failure,)
 
     async def close(self) -> None:
         """Fails what is under way, and returns when nothing is computed any more."""

@@ -102,6 +102,13 @@ class BlockPool:
                 self._on_publish(block_id, name)
         return key
 
+    def withdraw(self, block_ids: Sequence[int]) -> None:
+        """Lets nobody take over blocks any more. Those who own them keep them."""
+        for block_id in block_ids:
+            key = self._keys.pop(block_id, None)
+            if key is not None:
+                del self._published[key]
+
     def take_prefix(self, token_ids: Sequence[int], salt: bytes) -> tuple[list[int], list[bytes]]:
         """The published blocks that the tokens begin with, now owned by the caller too.
 

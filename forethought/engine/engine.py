@@ -3,6 +3,12 @@
 The thread takes what has arrived, lets the scheduler put together a pass, runs it, and hands the
 logits of all finished jobs to the tier in one go. The model, the pool and the sequences are touched
 by this thread alone and need no locks. The event loop sends messages and gets futures.
+
+A pass that fails is repeated for each of its sessions alone: one of them may be at fault, and the
+others shall not suffer for it. Where all fail, the replica is at fault as far as anyone can tell,
+and its callers may ask another one. When passes fail again and again, when the books of the cache
+contradict each other, or when anything else goes wrong that belongs to no session, the thread ends:
+all that waits fails at once, and `failure` tells the process.
 """
 
 import asyncio
@@ -18,9 +24,10 @@ import structlog
 import torch
 
 from forethought.engine.block_archive import BlockArchive, ComputeRate
-from forethought.engine.block_pool import BlockName, BlockPool, IntegrityError
+from forethought.engine.block_pool import BlockName, BlockPool
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.cores import bind_threads
+from forethought.engine.failed_passes import FailedPasses, Outcome, is_by_replica, of_replica
 from forethought.engine.following import Follow, FollowingWork, ResultT, WorkT, nothing_follows
 from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.kv_layout import KVLayout
@@ -28,7 +35,8 @@ from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
 from forethought.engine.sequence import CachedSequence, num_blocks_for
-from forethought.errors import DrainingError, OverloadedError
+from forethought.errors import DrainingError, OverloadedError, ReplicaFailedError
+from forethought.supervision import Failure
 from forethought.tier import RoundTimings, TierLoad
 
 _log = structlog.get_logger(__name__)
@@ -37,9 +45,6 @@ Finish = Callable[[Sequence[WorkT], torch.Tensor], Sequence[ResultT | None]]
 """What a tier makes of logits: work whose tokens are computed, and [R, V] float32 with the
 `num_logits` rows of each, in order -> a result for each, or None if its log has grown and it wants
 another pass. Must change nothing if it raises."""
-
-Outcome = tuple[Job, Any, Exception | None]
-"""A job with its result, or what went wrong, or neither if it wants another pass."""
 
 _BLOCKED_S = 0.05  # between two looks whether there is room
 _MEASURED_TOKENS = 128  # of a prompt, to know what computing takes before there is any
@@ -91,6 +96,10 @@ class Engine(Generic[WorkT, ResultT]):
         self.restorer: Restorer | None = None
         """Restores sessions, if there is an archive."""
         self._is_closed = False
+        self.failure = Failure("engine")
+        """Why its thread has ended, if it has for no good reason."""
+        self._failed_passes = FailedPasses(self._can_compute)
+        self._asked: set[Job] = set()  # that somebody waits for, in the event loop's hands
         self._untold: list[Outcome] = []  # told when the next pass is under way, or there is none
         self._num_running = 0  # jobs in the pass that is under way
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -107,6 +116,7 @@ class Engine(Generic[WorkT, ResultT]):
             archive: to be closed after the engine.
             rate: of computing. It is measured here, once, and then with every prompt.
         """
+        self._loop = asyncio.get_running_loop()
         self.restorer = Restorer(self._model, archive, rate, self._send, self._compute_prompt)
         self._send(lambda: self._measure_prompt(rate))
 
@@ -132,9 +142,10 @@ class Engine(Generic[WorkT, ResultT]):
         Raises:
             OverloadedError: there is no room for another session.
             InvalidArgumentError: tokens that the model does not have, or too many.
+            DrainingError: the engine is closed.
+            ReplicaFailedError: it has failed.
         """
-        if self._is_closed:
-            raise DrainingError("the engine is closed")
+        self._check_open()
         self._loop = asyncio.get_running_loop()
         if len(self._open) >= self._limits.max_sessions:
             raise OverloadedError(
@@ -183,26 +194,28 @@ class Engine(Generic[WorkT, ResultT]):
 
         Raises:
             DrainingError: the engine is closed, or was before the work was done.
-            Exception: whatever beginning, computing or finishing it raises.
+            ReplicaFailedError: computing it failed, for a reason that is not its own.
+            Exception: whatever beginning or finishing it raises.
         """
-        if self._is_closed:
-            raise DrainingError("the engine is closed")
+        self._check_open()
         arrived_ns = perf_counter_ns()
         if self.restorer is not None:
             await self.restorer.wait(work.sequence)
-            if self._is_closed:
-                raise DrainingError("the engine is closed")
+            self._check_open()
         job = self._following.take(work)
         if job is None:
             job = self._new_job(work, arrived_ns)
             self._send(lambda: self._begin(job))
         elif job.future.done() and not job.future.exception():
             self._follow_late(job, job.future.result())
+        self._asked.add(job)
         try:
             result: ResultT = await job.future
         except asyncio.CancelledError:
             self._send(lambda: self._scheduler.finish(job))
             raise
+        finally:
+            self._asked.discard(job)
         return result, RoundTimings(
             queue_ns=job.started_ns - job.arrived_ns,
             forward_ns=job.forward_ns,
@@ -243,6 +256,8 @@ class Engine(Generic[WorkT, ResultT]):
 
     def load(self) -> TierLoad:
         """What is held now."""
+        if self.failure.error is not None:
+            return TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
         return TierLoad(
             num_sessions=len(self._open),
             num_cached_tokens=sum(sequence.num_cached_tokens for sequence in self._open),
@@ -253,14 +268,18 @@ class Engine(Generic[WorkT, ResultT]):
 
     async def close(self) -> None:
         """Fails the work that is left, and returns when the running pass has ended."""
-        if self._is_closed:
-            return
         self._is_closed = True
         self._messages.put(self._fail_all)
         if self.restorer is not None:
             await self.restorer.close()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
+
+    def _check_open(self) -> None:
+        if self.failure.error is not None:
+            raise ReplicaFailedError("the engine of this replica has failed")
+        if self._is_closed:
+            raise DrainingError("the engine is closed")
 
     def _begin_restore(
         self, sequence: CachedSequence, token_ids: Sequence[int], salt: bytes | None
@@ -279,12 +298,40 @@ class Engine(Generic[WorkT, ResultT]):
 
     def _send(self, message: Callable[[], None]) -> None:
         self._messages.put(message)
-        if not self._thread.is_alive() and not self._is_closed:
+        if self._thread.is_alive() or self._is_closed:
+            return
+        try:
             self._thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._end(error)
+
+    def _give_all_back(self) -> None:
+        """Fails all that waits, and forgets all sessions: there is nobody who could serve them."""
+        for job in self._asked:
+            if not job.future.done():
+                job.future.set_exception(ReplicaFailedError("the engine of this replica failed"))
+        if self.restorer is not None:
+            self.restorer.abandon_all()
+        for sequence in list(self._open):
+            self._forget(sequence)
 
     # In the engine's thread.
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - the last guard; MemoryError is the likeliest
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        """The thread cannot go on."""
+        self._is_closed = True
+        try:
+            self.failure.happened(error)
+        finally:
+            self._call_loop(self._give_all_back)
+
+    def _work(self) -> None:
         # OpenMP counts threads for each thread that computes, and this one is new to it.
         torch.set_num_threads(torch.get_num_threads())
         if self._device.type == "cpu":
@@ -301,7 +348,7 @@ class Engine(Generic[WorkT, ResultT]):
             elif self._scheduler.num_jobs:
                 self._take_messages(_BLOCKED_S)
             elif not is_checked and self._messages.empty():
-                self._check_books()
+                self.check()
                 is_checked = True
         self._tell()
         self._take_messages(0)
@@ -369,11 +416,7 @@ class Engine(Generic[WorkT, ResultT]):
                 logits = self._forward(packed, turns)
         except Exception as error:  # noqa: BLE001 - told to the callers
             _log.exception("pass_failed", num_sequences=len(turns))
-            for turn in turns:
-                # Some layers may be filled and others not.
-                turn.job.sequence.release()
-                self._scheduler.finish(turn.job)
-            self._settle([(turn.job, None, error) for turn in turns])
+            self._mend(turns, error)
             return
         finally:
             self._num_running = 0
@@ -382,7 +425,7 @@ class Engine(Generic[WorkT, ResultT]):
             turn.job.sequence.computed(len(turn.part.token_ids))
         done = [turn.job for turn in turns if turn.part.num_logits]
         modelled_ns = perf_counter_ns()
-        outcomes = self._outcomes(done, logits)
+        outcomes = self._failed_passes.judge(self._outcomes(done, logits))
         ended_ns = perf_counter_ns()
         elapsed_ns = ended_ns - started_ns
         num_tokens = sum(len(turn.part.token_ids) for turn in turns)
@@ -398,11 +441,40 @@ class Engine(Generic[WorkT, ResultT]):
         if self.restorer is not None and self._device.type == "cpu":
             self.restorer.rate.passed(num_tokens, elapsed_ns / 1e9)
         settled = [each for each in outcomes if each[1] is not None or each[2] is not None]
-        for job, result, _ in settled:
+        for job, result, fault in settled:
             self._scheduler.finish(job)
+            if is_by_replica(fault):
+                job.sequence.withdraw()
             if job.is_asked_for and result is not None:
                 self._begin_following(job, result)
         self._untold = settled
+
+    def _mend(self, turns: list[Turn], error: Exception) -> None:
+        """Computes those of a pass that failed one by one, and gives up on one that is alone."""
+        if len(turns) > 1:
+            for turn in turns:
+                self._compute([turn])
+            return
+        job = turns[0].job
+        # Some layers may be filled and others not.
+        job.sequence.release()
+        self._scheduler.finish(job)
+        self._settle([(job, None, of_replica(error))])
+        self._failed_passes.failed(error)
+
+    def _can_compute(self) -> bool:
+        """Whether the model computes numbers from a token that nobody asked for."""
+        blocks = self._pool.allocate(1)
+        if blocks is None:
+            return False
+        try:
+            packed = pack([SequencePart([0], 0, blocks, 1)], self._device)
+            with self._limits.turns or nullcontext():
+                return bool(self._model.forward(packed).isfinite().any())
+        except Exception:  # noqa: BLE001 - that is the answer
+            return False
+        finally:
+            self._pool.release(blocks)
 
     def _tell(self) -> None:
         """Tells the callers of the last pass. What they do then needs the interpreter, as the next
@@ -469,12 +541,6 @@ class Engine(Generic[WorkT, ResultT]):
         # The event loop may have ended with its process.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)
-
-    def _check_books(self) -> None:
-        try:
-            self.check()
-        except IntegrityError:
-            _log.exception("kv_cache_inconsistent")
 
     def _fail_all(self) -> None:
         for sequence in list(self._scheduler.sequences):

@@ -23,7 +23,7 @@ import torch
 
 from forethought.engine import native_rows, torch_rows
 from forethought.engine.sequence import CachedSequence
-from forethought.errors import ForethoughtError
+from forethought.errors import ReplicaFailedError
 from forethought.sampling.params import SamplingParams
 
 
@@ -59,14 +59,15 @@ def shape_rows(logits: torch.Tensor, sessions: Sequence[ShapedRows]) -> torch.Te
         [R, V] float32; rows sum to 1 up to rounding, or are one-hot where temperature is 0.
 
     Raises:
-        ForethoughtError: a row has logits that are not numbers.
+        ReplicaFailedError: a row has a logit that is not a number or is infinite, or it has minus
+            infinity alone. Single tokens may have minus infinity: they are not possible.
     """
     logits = _penalised(logits, sessions)
     params = [session.params for session in sessions for _ in range(session.num_rows)]
     shape = native_rows.shape if native_rows.takes(logits) else torch_rows.shape
     probs = shape(logits, params)
     if probs is None:
-        raise ForethoughtError("the model computed logits that are not numbers")
+        raise ReplicaFailedError("the model computed logits that are not numbers")
     return probs
 
 

@@ -8,8 +8,12 @@ from that is only begun when somebody has. Whoever asks for something else gets 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from forethought.engine.scheduler import Job, Work
 from forethought.engine.sequence import CachedSequence
+
+_log = structlog.get_logger(__name__)
 
 WorkT = TypeVar("WorkT", bound=Work)
 ResultT = TypeVar("ResultT")
@@ -38,7 +42,11 @@ class FollowingWork(Generic[WorkT, ResultT]):
         """What follows from a job that is done and was asked for. For any thread."""
         job.is_followed = True
         work: Any = job.work
-        return self._follow(work, result)
+        try:
+            return self._follow(work, result)
+        except Exception:  # noqa: BLE001 - whoever asks next has it computed then
+            _log.exception("following_failed")
+            return None
 
     def expect(self, begun: Job) -> None:
         """It may be asked for."""

@@ -25,6 +25,7 @@ from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName
 from forethought.engine.kv_layout import Numbers
 from forethought.engine.packed import BLOCK_LEN
+from forethought.supervision import start
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ class Restore:
         self._timer: asyncio.TimerHandle | None = None
         counters.num_asked += 1
         self._arm()
-        self.task = asyncio.create_task(self._run())
+        self.task = start("restore", self._run())
         """Ends some time after the restore, when the archive has answered."""
 
     async def wait(self) -> None:

@@ -106,11 +106,15 @@ class Restorer:
             restore.abandon()
             self._send(lambda: self._waiting.discard(sequence))
 
-    async def close(self) -> None:
-        """Ends all restores."""
+    def abandon_all(self) -> None:
+        """There is nobody to put blocks in any more."""
         self._is_closed = True
         for sequence in list(self._restores):
             self.abandon(sequence)
+
+    async def close(self) -> None:
+        """Ends all restores."""
+        self.abandon_all()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

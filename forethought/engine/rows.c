@@ -268,7 +268,7 @@ static int cut(float *probs, long n, const Shape *shape) {
 static int shape_row(const float *logits, float *probs, long n, const Shape *shape) {
     if (shape->temperature == 0) {
         float largest = most_of_logits(logits, n);
-        if (isnan(largest)) return 1;
+        if (!isfinite(largest)) return 1;
         memset(probs, 0, sizeof(float) * (size_t)n);
         probs[first_equal(logits, n, largest)] = 1;
         return 0;

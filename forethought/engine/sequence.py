@@ -242,6 +242,12 @@ class CachedSequence:
         self._keys = []
         self._num_computed = 0
 
+    def withdraw(self) -> None:
+        """Gives up all blocks, of which no other sequence shall begin with any: what they hold may
+        not be what it should."""
+        self._pool.withdraw(self._block_ids)
+        self.release()
+
     def swap(self, other: "CachedSequence") -> None:
         """Exchanges all that two sequences of a pool and salt hold."""
         for name in ("_log", "_num_tokens", "_num_computed", "_block_ids", "_keys", "_seen"):

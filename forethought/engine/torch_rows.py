@@ -124,7 +124,7 @@ def _shape_alike(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor |
     # One logit that is not a number spoils a whole softmax, and wins every maximum.
     if params.is_greedy:
         greedy_ids = argmax_in_blocks(in_blocks(logits, -torch.inf))[:, None]  # [n, 1]
-        if bool(logits.gather(1, greedy_ids).isnan().any()):
+        if not bool(logits.gather(1, greedy_ids).isfinite().all()):
             return None
         return torch.zeros_like(logits).scatter_(1, greedy_ids, 1.0)
     # [n, V]; the largest is 0, so that a temperature near 0 cannot overflow.

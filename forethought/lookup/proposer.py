@@ -20,6 +20,7 @@ from forethought.sampling.types import (
     as_probabilities,
     coupled_guess,
 )
+from forethought.supervision import Failure
 from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
@@ -60,6 +61,11 @@ class LookupProposer(ABC):
     @abstractmethod
     def new_session(self, opening: SessionOpen) -> "LookupSession":
         """A session of this kind."""
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Nothing that could end."""
+        return ()
 
     def load(self) -> TierLoad:
         return TierLoad(len(self._sessions), num_cached_tokens=0, num_queued_jobs=0)

@@ -4,6 +4,7 @@ where exceptions become gRPC status.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -51,12 +52,40 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
+class RunningCalls:
+    """Counts the calls that are under way, health and reflection apart."""
+
+    def __init__(self) -> None:
+        self._num = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    def __enter__(self) -> None:
+        self._num += 1
+        self._is_idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._num -= 1
+        if not self._num:
+            self._is_idle.set()
+
+    async def all_ended(self) -> None:
+        """Returns when there is none."""
+        await self._is_idle.wait()
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Maps exceptions of handlers to status. Unknown ones become INTERNAL with an id that the log
     holds too; cancellation passes untouched.
 
     Requests are deserialised here, since gRPC would answer UNKNOWN to bytes that are no message.
+
+    Args:
+        running: counts the calls.
     """
+
+    def __init__(self, running: RunningCalls) -> None:
+        self._running = running
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -66,16 +95,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if found is None or method.startswith(_ALWAYS_OPEN):
             return found
         handler: Any = found
-        read = _reader(handler)
+        read, running = _reader(handler), self._running
         if handler.response_streaming:
-            wrapped = _wrap_stream(handler.stream_stream or handler.unary_stream, read, method)
+            wrapped = _wrap_stream(
+                handler.stream_stream or handler.unary_stream, read, method, running
+            )
             kind = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = _wrap_unary(handler.stream_unary or handler.unary_unary, read, method)
+            wrapped = _wrap_unary(
+                handler.stream_unary or handler.unary_unary, read, method, running
+            )
             kind = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -113,9 +146,11 @@ def _reader(handler: Any) -> Callable[[Any], Any]:
     return parse
 
 
-def _wrap_unary(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+def _wrap_unary(
+    behaviour: Any, read: Callable[[Any], Any], method: str, running: RunningCalls
+) -> Any:
     async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with recorded_call(method) as record:
+        with running, recorded_call(method) as record:
             try:
                 return await behaviour(read(raw), context)
             except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
@@ -124,11 +159,13 @@ def _wrap_unary(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
     return wrapped
 
 
-def _wrap_stream(behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+def _wrap_stream(
+    behaviour: Any, read: Callable[[Any], Any], method: str, running: RunningCalls
+) -> Any:
     # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
     # when a call is cancelled while it writes. This one is cancelled itself, and closes.
     async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        with recorded_call(method) as record:
+        with running, recorded_call(method) as record:
             try:
                 async with aclosing(behaviour(read(raw), context)) as responses:
                     async for response in responses:

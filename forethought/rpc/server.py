@@ -3,6 +3,7 @@
 The server listens before its model is loaded, so that health checks can tell "loading" from
 "gone". Until the model is warm, and again while draining, health says NOT_SERVING and calls are
 refused with UNAVAILABLE. SIGTERM and SIGINT drain: running calls get `drain_grace_s` to finish.
+A part that fails for good (`supervision.py`) ends the process too, with a code other than 0.
 
 A client that vanishes without a word is found out by pings, and its calls end as if cancelled.
 """
@@ -14,28 +15,43 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from forethought.errors import DrainingError, ForethoughtError, ListenError, LoadingError
+from forethought.errors import (
+    DrainingError,
+    ForethoughtError,
+    ListenError,
+    LoadingError,
+    ReplicaFailedError,
+)
 from forethought.extras import describe_missing
 from forethought.rpc.channels import MAX_MESSAGE_BYTES, KeepAlive, keep_alive_options
 from forethought.rpc.event_loop import new_event_loop
-from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor
+from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection, Status
+from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
+from forethought.supervision import Failure, log_threads_that_fail
 
 _log = structlog.get_logger(__name__)
 
 
 class Loaded(Protocol):
     """What a tier computes with."""
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Of the parts that it cannot do without."""
+        ...
 
     async def close(self) -> None:
         """Fails what is under way, and returns when nothing is computed any more."""
@@ -45,8 +61,12 @@ class Loaded(Protocol):
 LoadedT = TypeVar("LoadedT", bound=Loaded)
 T = TypeVar("T")
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_LAST_WORDS_S = 0.5
+"""For what ends by itself when nothing else is under way: statuses on their way to clients."""
+_FAILED_GRACE_S = 1.0
+"""For running calls of a process that cannot serve any more."""
+_LAST_RESORT_S = 10.0
+"""After a failure the process is gone, whatever its threads do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +91,8 @@ class LateServices(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self._handlers: list[grpc.GenericRpcHandler] = []
+        self.failures: list[Failure] = []
+        """Of the parts that these services cannot do without."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._handlers.extend(handlers)
@@ -95,10 +117,19 @@ class Server:
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
         self._closed_by: ForethoughtError | None = LoadingError("the model is loading")
-        self._health = health.aio.HealthServicer()
+        names = (*options.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        self._health = Health(options.service_names)
+        self._reflection = Reflection(names)
         self._services = LateServices()
+        self._running = RunningCalls()
+        self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[Failure] = self._loop.create_future()
+        """Done when a part has failed that its services cannot do without."""
         self._server = grpc.aio.server(
-            interceptors=[GateInterceptor(lambda: self._closed_by), ErrorInterceptor()],
+            interceptors=[
+                GateInterceptor(lambda: self._closed_by),
+                ErrorInterceptor(self._running),
+            ],
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -124,14 +155,12 @@ class Server:
         """
         check_listening(self._options.listen)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*self._options.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
         self._server.add_generic_rpc_handlers((self._services,))
         try:
             self.port = self._server.add_insecure_port(self._options.listen)
         except RuntimeError as error:
             raise ListenError(f"--listen {self._options.listen}: {error}") from error
-        await self._report(_NOT_SERVING)
         await self._server.start()
         _log.info("listening", address=self._options.listen, port=self.port)
 
@@ -139,22 +168,46 @@ class Server:
         """Loads and warms the services, then opens the gate."""
         await load(self._services)
         self._closed_by = None
-        await self._report(_SERVING)
+        await self._report(SERVING)
         _log.info("serving", port=self.port)
+        for failure in self._services.failures:
+            failure.listen(self._notice)
 
     async def drain(self) -> None:
-        """Refuses new calls, waits for running ones up to the grace period, and stops. What never
-        served has none to wait for: health checks alone are under way."""
-        grace_s = 0.0 if isinstance(self._closed_by, LoadingError) else self._options.drain_grace_s
-        self._closed_by = DrainingError("the server is shutting down")
-        await self._report(_NOT_SERVING)
+        """Refuses new calls, waits for running ones up to the grace period, and stops.
+
+        Health and reflection do not count as running: their streams end now.
+        """
+        grace_s = self._options.drain_grace_s
+        if self.failed.done():
+            grace_s = min(grace_s, _FAILED_GRACE_S)
+        else:
+            self._closed_by = DrainingError("the server is shutting down")
+        self._health.end()
+        self._reflection.end()
         _log.info("draining", grace_s=grace_s)
-        await self._server.stop(grace_s)
+        last_words_s: float | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._running.all_ended()
+                last_words_s = _LAST_WORDS_S
+        await self._server.stop(last_words_s)
         _log.info("stopped")
 
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *self._options.service_names):
-            await self._health.set(name, status)
+    async def _report(self, status: Status) -> None:
+        self._health.set(status)
+
+    def _notice(self, failure: Failure) -> None:
+        """A part has failed. In any thread."""
+        # The event loop may have ended with its process.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fail, failure)
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.failed.done():
+            self._closed_by = ReplicaFailedError(f"the {failure.part} of this replica has failed")
+            self._health.set(NOT_SERVING)
+            self.failed.set_result(failure)
 
 
 async def run_server(options: ServerOptions, load: Load) -> None:
@@ -164,6 +217,7 @@ async def run_server(options: ServerOptions, load: Load) -> None:
     cannot be stopped, and Python would wait for it.
 
     Raises:
+        ReplicaFailedError: a part has failed that the services cannot do without.
         ForethoughtError: loading failed.
     """
     stop = asyncio.Event()
@@ -178,14 +232,19 @@ async def run_server(options: ServerOptions, load: Load) -> None:
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             await loading
-            await stopping
+            await asyncio.wait((stopping, server.failed), return_when=asyncio.FIRST_COMPLETED)
     finally:
+        if server.failed.done():
+            _leave_later()
         was_loading = not loading.done()
         for task in (loading, stopping):
             task.cancel()
         await server.drain()
     if was_loading:
-        _leave()
+        _leave(0)
+    if server.failed.done():
+        failure = server.failed.result()
+        raise ReplicaFailedError(f"the {failure.part} has failed") from failure.error
 
 
 async def serve_loaded(
@@ -201,13 +260,14 @@ async def serve_loaded(
         add: adds the services of what was loaded.
 
     Raises:
-        ForethoughtError: loading failed.
+        ForethoughtError: as `run_server` does.
     """
     loaded: list[LoadedT] = []
 
     async def add_services(services: LateServices) -> None:
         what = await load_in_thread(load)
         loaded.append(what)
+        services.failures += what.failures
         add(what, services)
 
     try:
@@ -231,19 +291,30 @@ async def load_in_thread(load: Callable[[], T]) -> T:
         executor.shutdown(wait=False)
 
 
-def _leave() -> NoReturn:
-    """Ends the process with 0, whatever its other threads do."""
+def _leave(code: int) -> NoReturn:
+    """Ends the process, whatever its other threads do."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
+
+
+def _leave_later() -> None:
+    """Has the process end with 1 even if closing what has failed never returns."""
+    timer = threading.Timer(_LAST_RESORT_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def run_process(serve: Coroutine[Any, Any, None]) -> None:
     """Runs a tier as a process. A failure that has a name is logged by it, and exits with 1."""
+    log_threads_that_fail()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve)
+    except ReplicaFailedError as error:
+        _log.error("failed", detail=error.message)
+        _leave(1)
     except ForethoughtError as error:
         _log.error("start_failed", reason=error.reason, detail=error.message)
         sys.exit(1)

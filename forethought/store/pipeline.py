@@ -19,6 +19,8 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from forethought.supervision import start
+
 RETRY_S = 1.0
 """Between two attempts to connect."""
 
@@ -45,7 +47,7 @@ class Pipeline:
         is_wanted = self._line is None or self._line.is_lost
         if is_wanted and self._connecting is None and time.monotonic() >= self._retry_at:
             self._retry_at = time.monotonic() + RETRY_S
-            self._connecting = asyncio.create_task(self._connect())
+            self._connecting = start("connection to the store", self._connect())
 
     def send(self, command: bytes) -> asyncio.Future[Any] | None:
         """The answer to come, a `hiredis.ReplyError` if the server refuses; None without a

@@ -20,6 +20,7 @@ from forethought.store.block_store import BlockMode, BlockStore
 from forethought.store.breaker import Breaker, BreakerSettings
 from forethought.store.memory_share import MemoryShare
 from forethought.store.transfer_rate import TransferRate
+from forethought.supervision import keep_running
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class WriteBehind:
         self.rate = TransferRate()
         """Of writes."""
         self.counters = WriteCounters()
-        self._task = asyncio.create_task(self._run())
+        self._task = keep_running("writer of blocks", self._run)
 
     @property
     def num_queued_bytes(self) -> int:

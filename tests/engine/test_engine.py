@@ -21,6 +21,7 @@ from forethought.errors import (
     DrainingError,
     InvalidArgumentError,
     OverloadedError,
+    ReplicaFailedError,
 )
 from tests.engine.ledger import MAX_LEN, LedgerModel, ledger_row
 from tests.engine.scoring import Rows, Scoring, rows_of
@@ -247,7 +248,7 @@ async def test_a_pass_that_breaks_off_leaves_its_sessions_usable():
         sequence = engine.open([1] * 20)
         await until(lambda: sequence.num_cached_tokens == 19)
         model.fails = True
-        with pytest.raises(RuntimeError, match="broken off"):
+        with pytest.raises(ReplicaFailedError):
             await engine.run(Scoring(sequence, 20, (), [3]))
         assert sequence.num_cached_tokens == 0
         model.fails = False

@@ -94,9 +94,8 @@ def test_a_nucleus_that_rounding_pushed_far_into_the_tail_is_found():
 
 @settings(max_examples=100, deadline=None)
 @given(logits=logit_rows())
-@example(torch.full((2, 300), -torch.inf))
 @example(torch.tensor([[-0.0, 0.0], [0.0, -0.0]]))
-@example(torch.tensor([[1.0, torch.inf, torch.inf]]))
+@example(torch.tensor([[1.0, -torch.inf, 1.0]]))
 def test_greedy_rows_are_the_same(logits):
     greedy = SamplingParams(temperature=0)
     probs = shape_logits(logits, greedy)
@@ -111,7 +110,7 @@ def test_greedy_rows_are_the_same(logits):
 def test_what_is_not_a_number_is_found_wherever_it_is(temperature, vocab_size, place):
     logits = torch.zeros(3, vocab_size)
     params = [SamplingParams(temperature=temperature)] * 3
-    for value in (torch.nan, -torch.nan, *([torch.inf] if temperature else [])):
+    for value in (torch.nan, -torch.nan, torch.inf):
         logits[1, place] = value
         assert native_rows.shape(logits, params) is None
         assert torch_rows.shape(logits, params) is None
