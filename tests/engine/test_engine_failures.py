@@ -1,4 +1,4 @@
-"""What the engine does when something goes wrong that nobody has foreseen: nobody waits for ever."""
+"""When something goes wrong that nobody has foreseen, nobody waits for ever."""
 
 import asyncio
 from contextlib import asynccontextmanager
