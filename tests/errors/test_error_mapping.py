@@ -41,6 +41,7 @@ PLAIN_LEAVES = [
 STAY_AT_HOME = {
     errors.ClientClosedError,  # of a client, that asks nobody
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
+    errors.ListenError,  # ends a process at its start
     errors.ModelReferenceError,  # ends a process at its start
     errors.TierProtocolError,  # INTERNAL to clients, by an id
 }
