@@ -22,10 +22,8 @@ from dataclasses import dataclass
 import structlog
 
 from forethought.errors import (
-    DrainingError,
     ForethoughtError,
     HiddenStatesMismatchError,
-    LoadingError,
     TierProtocolError,
     TierUnavailableError,
     VocabularyMismatchError,
@@ -54,7 +52,12 @@ from orchestrator.replica import Replica, Standing
 from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round import Ask
 from orchestrator.session import Session
-from orchestrator.tier_stream import TierStream, is_lost
+from orchestrator.tier_stream import (
+    TierStream,
+    is_broken_off,
+    is_own_fault,
+    is_surely_own_fault,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -90,6 +93,7 @@ class RemoteProposer:
         self._replicas = as_replicas(drafts)
         self._replica: Replica[DraftServiceStub] | None = None  # of the stream
         self._tried: set[Replica[DraftServiceStub]] = set()  # and failed since the last draft
+        self._suspects: set[Replica[DraftServiceStub]] = set()  # of them, those not blamed yet
         self._key: bytes | None = None  # the session's beginning, for its placement
         self._vocabulary_fingerprint = vocabulary_fingerprint
         self._target = target  # None is not checked
@@ -232,6 +236,11 @@ class RemoteProposer:
         response = await self._receive(stream, max(give_up - time.monotonic(), 0))
         answer = draft_from_proto(response.draft)
         self._check(answer, request, session.mode)
+        if self._replica is not None:
+            self._replicas.served(self._replica)
+        for suspect in self._suspects - {self._replica}:
+            self._replicas.misserved(suspect, "another replica answers what it failed")
+        self._suspects.clear()
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
         self._tried.clear()
@@ -372,9 +381,12 @@ class RemoteProposer:
         """Lets other sessions know."""
         if isinstance(error, VocabularyMismatchError | HiddenStatesMismatchError):
             self._replicas.stands(replica, Standing.REFUSED, error.message)
-        elif is_lost(error) and not isinstance(error, DrainingError | LoadingError):
-            self._replicas.failed(replica, error.message)
-            replica.look.set()
+        elif is_surely_own_fault(error):
+            self._replicas.misserved(replica, error.message)
+        elif is_own_fault(error):
+            self._suspects.add(replica)
+        elif is_broken_off(error):
+            self._replicas.lost(replica, error.message)
 
     def _go_without(self, event: str, session: Session, **why: object) -> None:
         """Notes why rounds go on without drafts; in the log where that is news."""

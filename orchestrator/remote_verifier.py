@@ -3,6 +3,11 @@
 A stream that is lost is opened on another replica at once, and between two rounds sessions leave a
 replica that drains. Where there is no other, patience begins.
 
+A replica may also fail a round by a fault of its own: its pass fails, or its answer is nonsense.
+Then every other replica is asked the round, with the same draws, before the client is told. Such a
+failure counts against the replica if it is surely its fault, or once another one has answered:
+whoever makes requests must not be able to have all replicas ejected.
+
 Three things bound a target that does not answer. *Patience* bounds the search for a target once it
 is lost, and the answer to an opening, which comes before the prompt is computed. A *round* may take
 long, since it waits for that computation; only the deadline of the caller bounds it, or, where
@@ -20,11 +25,12 @@ import structlog
 
 from forethought.errors import (
     CachePositionMismatchError,
-    DrainingError,
     ForethoughtError,
-    LoadingError,
     ModelMismatchError,
+    OpeningTimeoutError,
     OverloadedError,
+    ReplicaFailedError,
+    SessionIdleError,
     TierProtocolError,
     TierUnavailableError,
     VocabularyMismatchError,
@@ -51,7 +57,13 @@ from orchestrator.replica import Replica, Standing
 from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round_limit import RoundLimit, expected_pass_s
 from orchestrator.session import Session
-from orchestrator.tier_stream import TierStream, is_lost
+from orchestrator.tier_stream import (
+    TierStream,
+    is_broken_off,
+    is_lost,
+    is_own_fault,
+    is_surely_own_fault,
+)
 
 Result = TypeVar("Result")
 
@@ -125,7 +137,10 @@ class RemoteVerifier:
         self._stream: TierStream | None = None
         self._replica: Replica[TargetServiceStub] | None = None  # of that stream
         self._tried: set[Replica[TargetServiceStub]] = set()  # and failed, in this search
+        self._broken: set[Replica[TargetServiceStub]] = set()  # and failed the round by their fault
+        self._suspects: set[Replica[TargetServiceStub]] = set()  # of them, those not blamed yet
         self._num_moves = 0  # rounds given up on in this search
+        self._last_round_s = 0.0  # by our own clock
         self._key: bytes | None = None  # the session's beginning, for its placement
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._num_computed_tokens = 0  # of them, those that the replica had computed or found
@@ -158,11 +173,12 @@ class RemoteVerifier:
     async def _insist(self, session: Session, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Tries until it works, for as long as trying again can help."""
         self._give_up = None
-        self._tried.clear()
+        for failed in (self._tried, self._broken, self._suspects):
+            failed.clear()
         self._num_moves = 0
         while True:
             try:
-                return await attempt()
+                result = await attempt()
             except TimeoutError as error:
                 self.close()
                 raise TierUnavailableError("target tier: an opening goes unanswered") from error
@@ -181,6 +197,15 @@ class RemoteVerifier:
                     why=error.message,
                 )
                 await self._before_next_attempt(error)
+            else:
+                for suspect in self._suspects:
+                    self._replicas.misserved(suspect, "another replica answers what it failed")
+                return result
+
+    @property
+    def _avoided(self) -> set[Replica[TargetServiceStub]]:
+        """Replicas that are not worth the next attempt."""
+        return self._tried | self._broken
 
     def _fail(self, error: ForethoughtError) -> str:
         """Leaves the replica that failed; its address."""
@@ -188,21 +213,26 @@ class RemoteVerifier:
         self.close()
         if replica is None:
             return ""
-        if isinstance(error, CachePositionMismatchError):
+        if isinstance(error, CachePositionMismatchError | OpeningTimeoutError | SessionIdleError):
             # It is well, and has the beginning of the session.
             return replica.address
         self._tried.add(replica)
         if isinstance(error, ModelMismatchError | VocabularyMismatchError):
             self._replicas.stands(replica, Standing.REFUSED, error.message)
-        elif is_lost(error) and not isinstance(error, DrainingError | LoadingError):
-            self._replicas.failed(replica, error.message)
-            replica.look.set()
+        elif is_own_fault(error):
+            self._broken.add(replica)
+            if is_surely_own_fault(error):
+                self._replicas.misserved(replica, error.message)
+            else:
+                self._suspects.add(replica)
+        elif is_broken_off(error):
+            self._replicas.lost(replica, error.message)
         return replica.address
 
     async def _before_next_attempt(self, error: ForethoughtError) -> None:
         """Returns at once where another replica is worth an attempt, else a little later."""
-        is_first = len(self._tried) == 1
-        if self._replicas.has_other(self._tried) and (is_first or self._replicas.budget.take()):
+        is_first = len(self._avoided) == 1
+        if self._replicas.has_other(self._avoided) and (is_first or self._replicas.budget.take()):
             return
         left_s = max(self._patience_left_s(), 0)
         if isinstance(error, _NobodyThereError):
@@ -215,7 +245,10 @@ class RemoteVerifier:
 
     def _can_mend(self, error: ForethoughtError) -> bool:
         """Whether opening the stream again, now or a little later, can help."""
-        has_other = self._replicas.has_other(self._tried)
+        if is_own_fault(error):
+            # One that is not there now may come back within patience.
+            return self._replicas.may_have_other(self._broken)
+        has_other = self._replicas.has_other(self._avoided)
         if isinstance(error, OverloadedError):
             # A new request is the caller's to repeat. One that has begun would be lost.
             return self._was_open or has_other
@@ -254,12 +287,16 @@ class RemoteVerifier:
             wants_hidden_states=self._wanted.hidden_states(),
             next_is_plain=next_is_plain,
         )
+        asked_at = time.monotonic()
         await stream.send(VerifyRequest(round=verify_to_proto(request)))
         self._num_known_tokens = session.position
         response = await self._receive(stream, session.position + len(draft))
         answer = evidence_from_proto(response.evidence)
         check_evidence(answer, request, self._model, is_greedy=session.sampling.is_greedy)
         self._num_computed_tokens = session.position
+        self._last_round_s = time.monotonic() - asked_at
+        if self._replica is not None:
+            self._replicas.served(self._replica)
         return answer
 
     async def _receive(self, stream: TierStream, num_tokens: int) -> VerifyResponse:
@@ -273,14 +310,14 @@ class RemoteVerifier:
             return lone
         num_new_tokens = num_tokens - self._num_computed_tokens
         expected_s = max(
-            expected_pass_s(self._model.pass_costs, num_new_tokens), self.timings.total_ns / 1e9
+            expected_pass_s(self._model.pass_costs, num_new_tokens), self._last_round_s
         )
         limit_s = self._reopen.round_limit.seconds(expected_s, self._num_moves)
         while True:
             try:
                 response: VerifyResponse = await stream.receive(limit_s)
             except TimeoutError:
-                if self._replicas.has_other(self._tried | {self._replica}):
+                if self._replicas.has_other(self._avoided | {self._replica}):
                     self._num_moves += 1
                     raise TierUnavailableError(f"no evidence within {limit_s:.1f} s") from None
             else:
@@ -305,7 +342,10 @@ class RemoteVerifier:
         self._num_known_tokens = session.position
         if not response.HasField("opened"):
             raise TierProtocolError("the target tier did not answer the opening")
-        self._num_computed_tokens = self.num_cached_tokens = response.opened.num_cached_tokens
+        num_cached = response.opened.num_cached_tokens
+        if num_cached > session.position:
+            raise TierProtocolError("the target tier has more tokens cached than the session has")
+        self._num_computed_tokens = self.num_cached_tokens = num_cached
         self._was_open = True
         self._replicas.budget.succeeded()
         return stream
@@ -323,7 +363,7 @@ class RemoteVerifier:
         if self._key is None:
             # Of the beginning, once: a session that grows stays where it is at home.
             self._key = placement_key(session.token_ids, session.tenant)
-        replica = self._replicas.choose(self._key, self._tried)
+        replica = self._replicas.choose(self._key, self._avoided)
         if replica is None:
             raise _NobodyThereError("no replica is there")
         return replica
@@ -336,7 +376,7 @@ class RemoteVerifier:
             TierUnavailableError: there is no answer from this replica.
         """
         limit_s = max(self._patience_left_s(), MIN_OPENING_S)
-        has_other = self._replicas.has_other(self._tried | {self._replica})
+        has_other = self._replicas.has_other(self._avoided | {self._replica})
         if has_other:
             limit_s = min(limit_s, self._reopen.opening_s)
         try:
@@ -361,4 +401,6 @@ def _refuse(error: ForethoughtError) -> NoReturn:
             f"started; start the orchestrator again: {error.message}",
             metadata=error.metadata,
         ) from error
+    if is_own_fault(error) and not isinstance(error, TierProtocolError):
+        raise ReplicaFailedError(f"every target replica failed: {error.message}") from error
     raise error

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import grpc
 
+from forethought.errors import TierProtocolError
 from forethought.rpc.tier_codec import load_from_proto, model_from_proto
 from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
 from forethought.tier import ModelInfo, TierLoad
@@ -15,6 +17,7 @@ from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2 import TargetServiceGetModelInfoRequest
 from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.ejection import Ejection
 
 StubT = TypeVar("StubT")
 
@@ -54,6 +57,8 @@ class Replica(Generic[StubT]):
     """The same when it was asked last."""
     num_ejections: int = 0
     num_refusals: int = 0
+    ejection: Ejection = field(default_factory=Ejection)
+    """Whether its rounds succeed, whatever it answers to questions."""
     look: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to have it looked at now rather than later."""
 
@@ -66,6 +71,11 @@ class Replica(Generic[StubT]):
     @property
     def is_healthy(self) -> bool:
         """Whether new sessions may go there."""
+        return self.is_reachable and not self.ejection.is_out
+
+    @property
+    def is_reachable(self) -> bool:
+        """The same, whatever becomes of their rounds."""
         return self.is_answering and self.breaker.state is BreakerState.CLOSED
 
     @property
@@ -78,6 +88,11 @@ class Replica(Generic[StubT]):
         """Whether sessions should leave in their own time."""
         return self.standing is Standing.CLOSED or self.is_leaving
 
+    @property
+    def wants_probe(self) -> bool:
+        """Whether a session should find out if its rounds succeed again."""
+        return self.is_reachable and self.ejection.wants_probe
+
 
 @dataclass(frozen=True, slots=True)
 class TierKind(Generic[StubT]):
@@ -88,12 +103,28 @@ class TierKind(Generic[StubT]):
     asker: Callable[[StubT], Ask]
 
 
+MAX_MODEL_K = 1024
+"""Most tokens a round that a tier may offer. What a policy weighs grows with it."""
+
+
+def _checked(model: ModelInfo) -> ModelInfo:
+    """Raises TierProtocolError where a tier says of its model what cannot be."""
+    sizes = [cost.num_tokens for cost in model.pass_costs]
+    if not all(size < larger for size, larger in pairwise((0, *sizes))):
+        raise TierProtocolError("the tier measured passes of sizes that do not grow")
+    if not all(0 < cost.forward_ns < 1e13 for cost in model.pass_costs):
+        raise TierProtocolError("the tier measured passes that take no time, or hours")
+    if model.max_num_speculative_tokens > MAX_MODEL_K:
+        raise TierProtocolError(f"the tier offers more than {MAX_MODEL_K} tokens a round")
+    return model
+
+
 def _asks_draft(stub: DraftServiceStub) -> Ask:
     async def ask(timeout_s: float) -> tuple[ModelInfo, TierLoad]:
         response: Any = await stub.GetModelInfo(
             DraftServiceGetModelInfoRequest(), timeout=timeout_s
         )
-        return model_from_proto(response.model), load_from_proto(response.load)
+        return _checked(model_from_proto(response.model)), load_from_proto(response.load)
 
     return ask
 
@@ -103,7 +134,7 @@ def _asks_target(stub: TargetServiceStub) -> Ask:
         response: Any = await stub.GetModelInfo(
             TargetServiceGetModelInfoRequest(), timeout=timeout_s
         )
-        return model_from_proto(response.model), load_from_proto(response.load)
+        return _checked(model_from_proto(response.model)), load_from_proto(response.load)
 
     return ask
 
@@ -111,8 +142,8 @@ def _asks_target(stub: TargetServiceStub) -> Ask:
 DRAFT = TierKind("draft", DraftServiceStub, _asks_draft)
 TARGET = TierKind("target", TargetServiceStub, _asks_target)
 
-EJECTION = BreakerSettings(max_failures=3, first_pause_s=0.25, max_pause_s=3.0)
-"""When a replica that fails is left alone, and for how long before it is probed."""
+SILENCE = BreakerSettings(max_failures=3, first_pause_s=0.25, max_pause_s=3.0)
+"""When a replica that answers no questions is left alone, and for how long before it is probed."""
 
 NEVER = BreakerSettings(max_failures=2**62)
 """For a replica that nobody watches, so that nobody would notice its return."""

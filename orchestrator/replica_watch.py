@@ -26,7 +26,7 @@ from forethought.rpc.status import error_from_rpc
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.supervision import keep_running, start
 from orchestrator.addresses import is_name, resolve_all
-from orchestrator.replica import EJECTION, Replica, Standing, StubT, TierKind
+from orchestrator.replica import SILENCE, Replica, Standing, StubT, TierKind
 from orchestrator.replicas import Refusal, ReplicaSet, anything
 
 _log = structlog.get_logger(__name__)
@@ -138,7 +138,7 @@ class _Watch(Generic[StubT]):
     ) -> None:
         self._channel = open_channel(address, options.keep_alive)
         stub = kind.make_stub(self._channel)
-        self.replica = Replica(address, stub, Breaker(EJECTION))
+        self.replica = Replica(address, stub, Breaker(SILENCE))
         self._ask = kind.asker(stub)
         self._replicas = replicas
         self._options = options
@@ -203,6 +203,8 @@ class _Watch(Generic[StubT]):
             model, load = await self._ask(self._options.poll_timeout_s)
         except grpc.aio.AioRpcError as rpc_error:
             self._take_failure(error_from_rpc(rpc_error))
+        except ForethoughtError as error:
+            self._take_failure(error)
         except asyncio.CancelledError:
             replica.breaker.given_up()
             raise

@@ -5,6 +5,10 @@ beginning and on the replicas' load (`placement.py`), among those that are healt
 replica (`replica_watch.py`) tells which are; a set of one without a watch stands for a tier that is
 asked directly.
 
+A replica is healthy if it answers questions, and if the rounds of its sessions succeed
+(`ejection.py`): the one says nothing of the other. An ejected one is probed by a session now and
+then.
+
 What else is there is asked in order: replicas that were ejected though they answer health checks,
 rather than none; and when all that are left serve the wrong model, one of them, since its
 refusal says why.
@@ -18,6 +22,7 @@ import structlog
 
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.tier import ModelInfo, TierLoad
+from orchestrator.ejection import NO_EJECTION, Ejection
 from orchestrator.placement import place, ranking
 from orchestrator.replica import NEVER, Replica, Standing, StubT
 from orchestrator.retry_budget import RetryBudget
@@ -74,9 +79,14 @@ class ReplicaSet(Generic[StubT]):
         candidates = self._candidates(tried)
         if not candidates:
             return None
-        by_address = {replica.address: replica for replica in candidates}
-        ranked = ranking(key, tuple(by_address))
-        chosen = by_address[place(ranked, [by_address[address].load for address in ranked])]
+        probed = next((replica for replica in candidates if replica.wants_probe), None)
+        if probed is not None:
+            probed.ejection.probe()
+            chosen = probed
+        else:
+            by_address = {replica.address: replica for replica in candidates}
+            ranked = ranking(key, tuple(by_address))
+            chosen = by_address[place(ranked, [by_address[address].load for address in ranked])]
         chosen.num_ours += 1
         return chosen
 
@@ -84,24 +94,51 @@ class ReplicaSet(Generic[StubT]):
         """Whether a session could go to a healthy replica that is none of these."""
         return any(replica.is_healthy and replica not in tried for replica in self.all)
 
+    def may_have_other(self, tried: Collection[Replica[StubT]]) -> bool:
+        """Whether there is a replica that is none of these, though it may be away just now."""
+        return any(
+            replica.standing is not Standing.REFUSED and replica not in tried
+            for replica in self.all
+        )
+
     def should_leave(self, replica: Replica[StubT]) -> bool:
         """Whether a session should move on between two rounds."""
-        return replica.is_draining and self.has_other((replica,))
+        is_bad = replica.is_draining or replica.ejection.is_resting
+        return is_bad and self.has_other((replica,))
 
     def leave(self, replica: Replica[StubT]) -> None:
         """A session that chose a replica has gone."""
         replica.num_ours -= 1
+        replica.ejection.given_up()
+
+    def served(self, replica: Replica[StubT]) -> None:
+        """A replica has answered a round of a session."""
+        was_out = replica.ejection.is_out
+        replica.ejection.answered()
+        if was_out:
+            _log.info("replica_back", tier=self.tier, address=replica.address)
+            self.notify()
+
+    def misserved(self, replica: Replica[StubT], why: str) -> None:
+        """A replica has failed a round of a session, by its own fault. So many eject it."""
+        if replica.ejection.failed():
+            self._note_ejection(replica, why)
+
+    def lost(self, replica: Replica[StubT], why: str) -> None:
+        """A session's stream to a replica broke, or goes unanswered."""
+        self.failed(replica, why)
+        self.misserved(replica, why)
+        replica.look.set()
 
     def failed(self, replica: Replica[StubT], why: str) -> None:
-        """A call to a replica failed. So many in a row eject it."""
+        """A call to a replica got no answer. So many in a row eject it."""
         before = replica.breaker.state
         replica.breaker.failed()
         if (before, replica.breaker.state) == (BreakerState.CLOSED, BreakerState.OPEN):
-            replica.num_ejections += 1
-            _log.warning("replica_ejected", tier=self.tier, address=replica.address, why=why)
+            self._note_ejection(replica, why)
 
     def answered(self, replica: Replica[StubT], load: TierLoad) -> None:
-        """A replica says what it holds. If it was ejected, it is back."""
+        """A replica says what it holds. If it was ejected for its silence, it is back."""
         was_out = replica.breaker.state is not BreakerState.CLOSED
         replica.breaker.succeeded()
         replica.num_reported, replica.num_ours_reported = load.num_sessions, replica.num_ours
@@ -150,10 +187,18 @@ class ReplicaSet(Generic[StubT]):
         except TimeoutError:
             pass
 
+    def _note_ejection(self, replica: Replica[StubT], why: str) -> None:
+        replica.num_ejections += 1
+        _log.warning("replica_ejected", tier=self.tier, address=replica.address, why=why)
+        self.notify()
+
     def _candidates(self, tried: Collection[Replica[StubT]]) -> list[Replica[StubT]]:
         left = [replica for replica in self.all if replica not in tried]
         answering = [replica for replica in left if replica.is_answering]
-        healthy = [replica for replica in answering if replica.is_healthy]
+        # A session that has just lost one replica is no probe of another.
+        healthy = [
+            each for each in answering if each.is_healthy or (each.wants_probe and not tried)
+        ]
         if answering:
             return healthy or answering
         is_hopeless = all(replica.standing is Standing.REFUSED for replica in self.all)
@@ -162,7 +207,7 @@ class ReplicaSet(Generic[StubT]):
 
 def alone(stub: StubT) -> ReplicaSet[StubT]:
     """A tier of one replica that nobody watches."""
-    return ReplicaSet("", [Replica("", stub, Breaker(NEVER))])
+    return ReplicaSet("", [Replica("", stub, Breaker(NEVER), ejection=Ejection(NO_EJECTION))])
 
 
 def as_replicas(tier: ReplicaSet[StubT] | StubT) -> ReplicaSet[StubT]:

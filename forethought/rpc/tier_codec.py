@@ -51,6 +51,8 @@ from forethought.v1 import common_pb2, draft_pb2, target_pb2
 
 MAX_SESSION_ID_CHARS = 128
 MAX_TENANT_CHARS = 128
+MAX_PROPOSER_CHARS = 128
+"""Statistics are kept by this name, and clients are told it."""
 _GIVES_NONE = "must not be set: this tier gives no hidden states"
 
 
@@ -265,6 +267,8 @@ def _drafted_to_proto(token: DraftedToken) -> draft_pb2.DraftedToken:
 
 def draft_from_proto(message: draft_pb2.DraftRound) -> DraftRound:
     """Raises TierProtocolError where a draft is not a draw from the distribution it names."""
+    if len(message.proposer) > MAX_PROPOSER_CHARS:
+        raise TierProtocolError("a proposer's name that is too long")
     return DraftRound(
         round=message.round,
         position=message.position,

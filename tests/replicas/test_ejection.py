@@ -1,0 +1,317 @@
+"""A replica whose rounds fail is done without, whatever it answers to questions."""
+
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from forethought.errors import (
+    ForethoughtError,
+    InvalidArgumentError,
+    OverloadedError,
+    ReplicaFailedError,
+    TierProtocolError,
+)
+from forethought.sampling.types import Draft
+from forethought.store.breaker import Breaker
+from orchestrator.ejection import Ejection, EjectionSettings
+from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.replica import SILENCE, Replica, Standing
+from orchestrator.replicas import ReplicaSet
+from tests.errors.test_error_mapping import as_rpc_error
+from tests.lifecycle.requests import asking
+from tests.orchestrator.test_remote_tiers import (
+    SESSION,
+    TARGET,
+    ScriptedTier,
+    evidence,
+    verify_opened,
+)
+from tests.replicas.tiers import a_fleet
+from tests.stack import generate
+from tests.waiting import until
+
+NUM_REQUESTS = 12
+FOREVER = EjectionSettings(first_pause_s=600)
+
+
+class Clock:
+    """Stands still unless it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ejection(clock: Clock) -> Ejection:
+    return Ejection(EjectionSettings(3, 1.0, 8.0, num_rounds_to_trust=5), clock)
+
+
+def failing(ejection: Ejection, times: int) -> list[bool]:
+    return [ejection.failed() for _ in range(times)]
+
+
+def test_so_many_failed_rounds_in_a_row_eject_a_replica(ejection):
+    assert failing(ejection, 2) == [False, False]
+    ejection.answered()
+    assert failing(ejection, 3) == [False, False, True]
+    assert ejection.is_out
+    assert failing(ejection, 3) == [False, False, False]  # those that were under way
+
+
+def test_an_ejected_replica_has_one_probe_once_its_pause_is_over(ejection, clock):
+    failing(ejection, 3)
+    clock.now = 0.9
+    assert not ejection.wants_probe
+    clock.now = 1.0
+    assert ejection.wants_probe
+    ejection.probe()
+    assert not ejection.wants_probe
+    ejection.given_up()
+    assert ejection.wants_probe
+    ejection.probe()
+    ejection.answered()
+    assert not ejection.is_out
+
+
+def test_pauses_grow_as_long_as_probes_fail(ejection, clock):
+    failing(ejection, 3)
+    for pause_s in (1, 2, 4, 8, 8):
+        clock.now += pause_s - 0.5
+        assert not ejection.wants_probe
+        clock.now += 0.5
+        ejection.probe()
+        assert ejection.failed()
+
+
+def test_a_replica_that_fails_again_soon_after_it_was_taken_back_is_ejected_for_longer(
+    ejection, clock
+):
+    failing(ejection, 3)
+    clock.now = 1.0
+    ejection.probe()
+    ejection.answered()
+    assert ejection.failed()
+    clock.now = 2.9
+    assert not ejection.wants_probe
+    clock.now = 3.0
+    assert ejection.wants_probe
+
+
+def test_a_replica_that_answers_many_rounds_is_trusted_again(ejection, clock):
+    failing(ejection, 3)
+    clock.now = 1.0
+    ejection.probe()
+    for _ in range(5):
+        ejection.answered()
+    assert failing(ejection, 3) == [False, False, True]
+    clock.now = 2.0
+    assert ejection.wants_probe
+
+
+def break_passes(member, error: Exception) -> None:
+    """Lets every pass of a target fail, while it answers all questions."""
+
+    async def run(*_):
+        raise error
+
+    member.tier.engine.run = run
+
+
+def forge_evidence(member) -> None:
+    """Lets a target answer with tokens that it does not have."""
+    run = member.tier.engine.run
+
+    async def forged(work):
+        evidence, timings = await run(work)
+        bonus = replace(evidence.positions[-1], tail_token_id=2**31)
+        return replace(evidence, positions=(*evidence.positions[:-1], bonus)), timings
+
+    member.tier.engine.run = forged
+
+
+FAULTS = {
+    "a bug": lambda member: break_passes(member, RuntimeError("a bug")),
+    "INTERNAL": lambda member: break_passes(member, ForethoughtError("not numbers")),
+    "REPLICA_FAILED": lambda member: break_passes(member, ReplicaFailedError("a broken GPU")),
+    "forged evidence": forge_evidence,
+}
+
+
+async def home_of(fleet):
+    """The target that sessions go to, once a session has shown it."""
+    expected = await generate(fleet.client, asking())
+    [home] = [each for each in fleet.targets.values() if each.gate.num_passes]
+    return home, expected
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_no_request_hears_of_a_target_whose_rounds_fail_beside_a_good_one(
+    long_target, long_draft, fault
+):
+    async with a_fleet(long_target, long_draft) as fleet:
+        bad, expected = await home_of(fleet)
+        known = fleet.known(bad)
+        known.ejection = Ejection(FOREVER)
+        FAULTS[fault](bad)
+        for _ in range(NUM_REQUESTS):
+            assert (await generate(fleet.client, asking())).token_ids == expected.token_ids
+        assert known.ejection.is_out
+        assert known.num_ejections == 1
+        # It answers questions all the time, and that is not enough.
+        assert known.is_reachable
+        assert not known.is_healthy
+
+
+async def test_questions_that_are_answered_take_no_target_back_and_a_good_round_does(
+    long_target, long_draft
+):
+    async with a_fleet(long_target, long_draft) as fleet:
+        bad, expected = await home_of(fleet)
+        known, run = fleet.known(bad), bad.tier.engine.run
+        known.ejection = Ejection(FOREVER)
+        break_passes(bad, ReplicaFailedError("a broken GPU"))
+        while not known.ejection.is_out:
+            await generate(fleet.client, asking())
+        answered = fleet.known_targets.answered
+        questions = []
+
+        def count(replica, load):
+            questions.append(replica)
+            answered(replica, load)
+
+        fleet.known_targets.answered = count
+        await until(lambda: questions.count(known) >= 3)
+        assert not known.is_healthy
+
+        known.ejection = Ejection(EjectionSettings(max_failures=1, first_pause_s=0.0))
+        known.ejection.failed()
+        bad.tier.engine.run = run
+        num_passes = bad.gate.num_passes
+        assert (await generate(fleet.client, asking())).token_ids == expected.token_ids
+        assert known.is_healthy
+        assert bad.gate.num_passes > num_passes
+
+
+async def test_a_session_whose_target_begins_to_fail_goes_on_with_the_same_text(
+    long_target, long_draft
+):
+    async with a_fleet(long_target, long_draft) as fleet:
+        bad, expected = await home_of(fleet)
+        run, rounds = bad.tier.engine.run, []
+
+        async def fail_later(work):
+            rounds.append(work)
+            if len(rounds) > 5:
+                raise ReplicaFailedError("a broken GPU")
+            return await run(work)
+
+        bad.tier.engine.run = fail_later
+        answer = await generate(fleet.client, asking())
+    assert answer.token_ids == expected.token_ids
+    assert len(rounds) > 5
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ReplicaFailedError("a broken GPU")])
+async def test_a_draft_whose_rounds_fail_is_left_for_another(long_target, long_draft, error):
+    async with a_fleet(long_target, long_draft) as fleet:
+        expected = await generate(fleet.client, asking())
+        [bad] = [each for each in fleet.drafts.values() if each.gate.num_passes]
+        known = fleet.known(bad)
+        known.ejection = Ejection(FOREVER)
+
+        async def run(*_):
+            raise error
+
+        bad.tier.engine.run = run
+        for _ in range(4):
+            answer = await generate(fleet.client, asking())
+            assert answer.token_ids == expected.token_ids
+            assert answer.finished.speculation.num_draft_tokens > 0
+        assert known.ejection.is_out
+
+
+def some_targets(*stubs: ScriptedTier) -> ReplicaSet:
+    """Replicas that are what they say."""
+    return ReplicaSet(
+        "target",
+        [
+            Replica(str(place), stub, Breaker(SILENCE), Standing.SERVING)
+            for place, stub in enumerate(stubs)
+        ],
+    )
+
+
+def remote(targets: ReplicaSet) -> RemoteVerifier:
+    return RemoteVerifier(targets, TARGET, reopen=ReopenOptions(5.0, 0.001))
+
+
+def answering_with(error: Exception, times: int = 9) -> ScriptedTier:
+    return ScriptedTier(*[[verify_opened(), error] for _ in range(times)])
+
+
+def status(code: str) -> grpc.aio.AioRpcError:
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode[code], nothing, nothing, "why")
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"])
+async def test_only_when_all_targets_have_failed_a_round_is_the_client_told(code):
+    tiers = [answering_with(status(code)) for _ in range(3)]
+    with pytest.raises(ReplicaFailedError, match="every target replica failed: why"):
+        await remote(some_targets(*tiers)).verify(SESSION, Draft())
+    assert [len(tier.calls) for tier in tiers] == [1, 1, 1]
+
+
+async def test_nonsense_from_all_targets_is_told_as_such():
+    tiers = [ScriptedTier([verify_opened(), evidence(7, 3)]) for _ in range(2)]
+    with pytest.raises(TierProtocolError):
+        await remote(some_targets(*tiers)).verify(SESSION, Draft())
+
+
+async def test_a_request_that_every_target_fails_ejects_none():
+    """Else whoever finds one could eject them all."""
+    targets = some_targets(*(answering_with(status("INTERNAL")) for _ in range(2)))
+    for _ in range(5):
+        with pytest.raises(ReplicaFailedError):
+            await remote(targets).verify(SESSION, Draft())
+    assert all(each.is_healthy for each in targets.all)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        status("INVALID_ARGUMENT"),
+        as_rpc_error(InvalidArgumentError({"round": "no"})),
+        as_rpc_error(OverloadedError("full")),
+        status("RESOURCE_EXHAUSTED"),
+        status("DEADLINE_EXCEEDED"),
+        status("FAILED_PRECONDITION"),
+    ],
+    ids=lambda error: error.code().name,
+)
+async def test_what_a_request_is_to_blame_for_never_ejects_a_target(error):
+    targets = some_targets(*(ScriptedTier(*[[error] for _ in range(9)]) for _ in range(2)))
+    for _ in range(4):
+        with pytest.raises(ForethoughtError):
+            await remote(targets).start(SESSION)
+    assert all(each.is_healthy for each in targets.all)
+
+
+async def test_evidence_that_is_refused_at_one_target_is_asked_of_another():
+    forged = evidence(0, 3)
+    forged.evidence.positions[0].tail_token_id = 2**31
+    targets = some_targets(
+        ScriptedTier(*[[verify_opened(), forged] for _ in range(9)]),
+        ScriptedTier(*[[verify_opened(), evidence(0, 3)] for _ in range(9)]),
+    )
+    for _ in range(9):
+        await remote(targets).verify(SESSION, Draft())
