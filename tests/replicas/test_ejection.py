@@ -31,7 +31,7 @@ from tests.replicas.tiers import a_fleet
 from tests.stack import generate
 from tests.waiting import until
 
-NUM_REQUESTS = 12
+NUM_REQUESTS = 5
 FOREVER = EjectionSettings(first_pause_s=600)
 
 
@@ -148,7 +148,7 @@ FAULTS = {
 
 async def home_of(fleet):
     """The target that sessions go to, once a session has shown it."""
-    expected = await generate(fleet.client, asking())
+    expected = await generate(fleet.client, asking(max_tokens=12))
     [home] = [each for each in fleet.targets.values() if each.gate.num_passes]
     return home, expected
 
@@ -163,7 +163,9 @@ async def test_no_request_hears_of_a_target_whose_rounds_fail_beside_a_good_one(
         known.ejection = Ejection(FOREVER)
         FAULTS[fault](bad)
         for _ in range(NUM_REQUESTS):
-            assert (await generate(fleet.client, asking())).token_ids == expected.token_ids
+            assert (
+                await generate(fleet.client, asking(max_tokens=12))
+            ).token_ids == expected.token_ids
         assert known.ejection.is_out
         assert known.num_ejections == 1
         # It answers questions all the time, and that is not enough.
@@ -180,7 +182,7 @@ async def test_questions_that_are_answered_take_no_target_back_and_a_good_round_
         known.ejection = Ejection(FOREVER)
         break_passes(bad, ReplicaFailedError("a broken GPU"))
         while not known.ejection.is_out:
-            await generate(fleet.client, asking())
+            await generate(fleet.client, asking(max_tokens=12))
         answered = fleet.known_targets.answered
         questions = []
 
@@ -196,7 +198,7 @@ async def test_questions_that_are_answered_take_no_target_back_and_a_good_round_
         known.ejection.failed()
         bad.tier.engine.run = run
         num_passes = bad.gate.num_passes
-        assert (await generate(fleet.client, asking())).token_ids == expected.token_ids
+        assert (await generate(fleet.client, asking(max_tokens=12))).token_ids == expected.token_ids
         assert known.is_healthy
         assert bad.gate.num_passes > num_passes
 
@@ -215,7 +217,7 @@ async def test_a_session_whose_target_begins_to_fail_goes_on_with_the_same_text(
             return await run(work)
 
         bad.tier.engine.run = fail_later
-        answer = await generate(fleet.client, asking())
+        answer = await generate(fleet.client, asking(max_tokens=12))
     assert answer.token_ids == expected.token_ids
     assert len(rounds) > 5
 
@@ -223,7 +225,7 @@ async def test_a_session_whose_target_begins_to_fail_goes_on_with_the_same_text(
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ReplicaFailedError("a broken GPU")])
 async def test_a_draft_whose_rounds_fail_is_left_for_another(long_target, long_draft, error):
     async with a_fleet(long_target, long_draft) as fleet:
-        expected = await generate(fleet.client, asking())
+        expected = await generate(fleet.client, asking(max_tokens=12))
         [bad] = [each for each in fleet.drafts.values() if each.gate.num_passes]
         known = fleet.known(bad)
         known.ejection = Ejection(FOREVER)
@@ -233,7 +235,7 @@ async def test_a_draft_whose_rounds_fail_is_left_for_another(long_target, long_d
 
         bad.tier.engine.run = run
         for _ in range(4):
-            answer = await generate(fleet.client, asking())
+            answer = await generate(fleet.client, asking(max_tokens=12))
             assert answer.token_ids == expected.token_ids
             assert answer.finished.speculation.num_draft_tokens > 0
         assert known.ejection.is_out
