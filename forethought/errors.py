@@ -122,6 +122,20 @@ class OverloadedError(ForethoughtError):
         self.retry_after_s = retry_after_s
 
 
+class DurationExceededError(ForethoughtError):
+    """A request takes longer than its deployment allows. A stored session can be resumed."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "DURATION_EXCEEDED"
+
+
+class UnreadStreamError(ForethoughtError):
+    """An answer is not read by its client, and was ended. A stored session can be resumed."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "STREAM_UNREAD"
+
+
 class ModelReferenceError(ForethoughtError):
     """A model reference cannot be resolved, or what it names cannot be loaded."""
 

@@ -12,12 +12,14 @@ from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.rpc.channels import CallerLimits
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.store.session_store import SessionStoreSettings
 from forethought.tier import ModelInfo
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
 from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.plan import Deployment
@@ -60,12 +62,20 @@ async def serve(settings: OrchestratorSettings) -> None:
             targets.require(lambda other: another_model(other, model))
             drafts.require(lambda other: unusable_draft(other, model))
             lookups = await asyncio.to_thread(make_lookups, settings, tokenizer, model)
+            limits = AdmissionLimits(
+                settings.max_requests, settings.max_duration_s, settings.unread_timeout_s
+            )
             servicer = GenerationServicer(
-                deployment, replace(tiers, lookups=lookups), settings.max_requests, sessions
+                deployment, replace(tiers, lookups=lookups), limits, sessions
             )
             add_GenerationServiceServicer_to_server(servicer, services)
 
-        options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
+        options = ServerOptions(
+            settings.listen,
+            (SERVICE_NAME,),
+            settings.drain_grace_s,
+            callers=CallerLimits(max_message_bytes=settings.max_request_size),
+        )
         sessions = open_sessions(settings)
         async with AsyncExitStack() as cleanup:
             if sessions is not None:

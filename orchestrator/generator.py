@@ -4,6 +4,7 @@ A turn that was broken off is gone through again up to where it is stored, which
 tiers: text pieces and the end follow from the tokens. Then the loop goes on with the next round.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -153,7 +154,7 @@ class Generation:
             SessionCorruptError: what is stored of the turn cannot be read.
         """
         stored = self._beginning.rounds
-        again = self._all_told_again(stored)
+        again = await self._all_told_again(stored)
         if self._output.ending:
             if self._beginning.claim is not None:
                 await self._beginning.claim()
@@ -171,7 +172,7 @@ class Generation:
             if self._beginning.claim is not None:
                 # Its owner went on until now.
                 stored = await self._beginning.claim()
-                again += self._all_told_again(stored[len(again) :])
+                again += await self._all_told_again(stored[len(again) :])
                 session = self._session(stored)
             for told in (Progress([self._started()]), *again):
                 yield told
@@ -238,9 +239,13 @@ class Generation:
             metadata=names,
         ) from mismatch
 
-    def _all_told_again(self, stored: Sequence[CommittedRound]) -> list[Progress]:
+    async def _all_told_again(self, stored: Sequence[CommittedRound]) -> list[Progress]:
         """Each round by itself, since a message has room for one step."""
-        return [Progress(list(self._tell_again(each))) for each in stored]
+        again = []
+        for each in stored:
+            again.append(Progress(list(self._tell_again(each))))
+            await asyncio.sleep(0)  # a long answer takes some tenths of a second
+        return again
 
     def _tell_again(self, stored: CommittedRound) -> Iterator[GenerationEvent]:
         """What a client is told of a stored round, from the token that it wants on."""

@@ -23,6 +23,7 @@ from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
 from forethought.sampling.types import VerificationMode
 from forethought.tier import ModelInfo
+from orchestrator.bounds import RequestBounds
 
 DEFAULT_MAX_TOKENS = 256
 MAX_STOPS = 16
@@ -133,6 +134,7 @@ def encode_prompt(
     elif messages := messages_of(prompt):
         field = "prompt.conversation"
         text = tokenizer.render_chat([(turn.role, turn.content) for turn in messages])
+        RequestBounds(deployment.target.max_model_len).check_text(field, text)
         _check_length(field, text, deployment)
         token_ids = tokenizer.encode(text, add_special_tokens=False)
     else:

@@ -1,14 +1,14 @@
 """GenerationService over gRPC."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from functools import cache
 from typing import Any
 
 import grpc
 import structlog
 
-from forethought.errors import InvalidArgumentError, NoStoreError, OverloadedError
+from forethought.errors import InvalidArgumentError, NoStoreError
 from forethought.generation import ChatMessage, FollowUp, Resume
 from forethought.rpc.call_log import note_call
 from forethought.rpc.enums import MODE_TO_PROTO
@@ -21,6 +21,8 @@ from forethought.rpc.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.tier_codec import model_to_proto
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
+from orchestrator.admission import Admission, AdmissionLimits
+from orchestrator.bounds import RequestBounds
 from orchestrator.call_facts import facts_of
 from orchestrator.economy import Economy
 from orchestrator.generator import Generation, Tiers, told
@@ -35,13 +37,12 @@ from orchestrator.plan import (
 from orchestrator.policy import Experience
 from orchestrator.session_log import SessionLog
 from orchestrator.sessions import Beginning, Sessions, unstored
+from orchestrator.text_pool import TextPool, TextQueue
 
 DEFAULT_PAGE_SIZE = 100
 """Sessions in a list that does not say how many."""
 
-MAX_INLINE_BYTES = 1000
-"""Requests up to this size are tokenized in the event loop: it takes 0.2 ms at most, and a thread
-would delay the first token by 0.1 ms. Longer ones would hold up everybody else's tokens."""
+MAX_PAGE_TOKEN_CHARS = 128
 
 
 class GenerationServicer(GenerationServiceServicer):
@@ -50,7 +51,7 @@ class GenerationServicer(GenerationServiceServicer):
     Args:
         deployment: what is served.
         tiers: where the steps are done.
-        max_requests: most requests under way at a time.
+        limits: of the requests under way.
         sessions: the store of sessions; None keeps none.
     """
 
@@ -58,13 +59,15 @@ class GenerationServicer(GenerationServiceServicer):
         self,
         deployment: Deployment,
         tiers: Tiers,
-        max_requests: int,
+        limits: AdmissionLimits,
         sessions: Sessions | None = None,
     ) -> None:
         self._deployment = deployment
         self._sessions = sessions
         self._tiers = tiers
-        self._max_requests = max_requests
+        self._admission = Admission(limits)
+        self._bounds = RequestBounds(deployment.target.max_model_len)
+        self._texts = TextPool()
         self._experience = Experience(
             Economy(
                 deployment.default_num_speculative_tokens,
@@ -72,24 +75,19 @@ class GenerationServicer(GenerationServiceServicer):
                 drafts_are_free=tiers.draft is None,
             )
         )
-        self._num_requests = 0
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[pb.GenerateResponse]:
+    ) -> None:
         """Streams the continuation of a prompt."""
-        if self._num_requests >= self._max_requests:
-            raise OverloadedError(
-                f"{self._max_requests} requests are under way, the most this orchestrator takes"
-            )
         # Each call runs in a task of its own, and so do the logs of its tiers' streams.
         if request.request_id:
             name = request.request_id[:MAX_REQUEST_ID_CHARS]
             structlog.contextvars.bind_contextvars(request_id=name)
-        note_call(tenant=request.tenant[:MAX_TENANT_CHARS])
-        self._num_requests += 1
-        try:
-            beginning, log = await self._begin(request)
+        tenant = request.tenant[:MAX_TENANT_CHARS]
+        note_call(tenant=tenant)
+        async with self._admission.place(tenant) as place:
+            beginning, log = await self._begin(request, self._queue(context, tenant))
             structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
             generation = Generation(
                 beginning,
@@ -104,11 +102,9 @@ class GenerationServicer(GenerationServiceServicer):
                     async for events in groups:
                         note_call(**facts_of(events))
                         if events:
-                            yield response_to_proto(events)
+                            await place.deliver(context.write(response_to_proto(events)))
             finally:
                 log.close()
-        finally:
-            self._num_requests -= 1
 
     async def GetSession(
         self, request: pb.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -116,7 +112,7 @@ class GenerationServicer(GenerationServiceServicer):
         """A session of the caller's tenant, with its tokens."""
         _note_session(request)
         return content_to_proto(
-            await self._stored_sessions().get(request.tenant, request.session_id)
+            await self._stored_sessions().get(_named(request.tenant), request.session_id)
         )
 
     async def ListSessions(
@@ -124,8 +120,10 @@ class GenerationServicer(GenerationServiceServicer):
     ) -> pb.ListSessionsResponse:
         """The sessions of a tenant, newest first, page by page."""
         note_call(tenant=request.tenant[:MAX_TENANT_CHARS])
+        if len(request.page_token) > MAX_PAGE_TOKEN_CHARS:
+            raise InvalidArgumentError({"page_token": "not one of ours"})
         found, next_page_token = await self._stored_sessions().list_page(
-            request.tenant, request.page_size or DEFAULT_PAGE_SIZE, request.page_token
+            _named(request.tenant), request.page_size or DEFAULT_PAGE_SIZE, request.page_token
         )
         return pb.ListSessionsResponse(
             sessions=map(session_to_proto, found), next_page_token=next_page_token
@@ -136,20 +134,26 @@ class GenerationServicer(GenerationServiceServicer):
     ) -> pb.DeleteSessionResponse:
         """Forgets a session."""
         _note_session(request)
-        await self._stored_sessions().delete(request.tenant, request.session_id)
+        await self._stored_sessions().delete(_named(request.tenant), request.session_id)
         return pb.DeleteSessionResponse()
 
     async def Tokenize(
         self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.TokenizeResponse:
         """Text or a conversation to token ids."""
-        return await asyncio.to_thread(self._tokenized, request)
+        with self._bounded():
+            self._bounds.check_input(request)
+        texts = self._queue(context)
+        return await texts.run(request.ByteSize(), lambda: self._tokenized(request))
 
     async def Detokenize(
         self, request: pb.DetokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DetokenizeResponse:
         """Token ids to text."""
-        return await asyncio.to_thread(self._detokenized, request)
+        with self._bounded():
+            self._bounds.check_detokenize(request)
+        texts = self._queue(context)
+        return await texts.run(request.ByteSize(), lambda: self._detokenized(request))
 
     async def GetModelInfo(
         self,
@@ -166,20 +170,38 @@ class GenerationServicer(GenerationServiceServicer):
             has_chat_template=self._deployment.tokenizer.has_chat_template,
         )
 
-    async def _begin(self, message: pb.GenerateRequest) -> tuple[Beginning, SessionLog]:
+    async def _begin(
+        self, message: pb.GenerateRequest, texts: TextQueue
+    ) -> tuple[Beginning, SessionLog]:
         """What to generate, from where on, and where to write it down."""
-        match message.WhichOneof("prompt"):
-            case "resume" | "follow_up":
-                sessions = self._stored_sessions()
-                request = request_from_proto(message)
-                if isinstance(request.prompt, Resume):
-                    return await sessions.resume(request.tenant, request.prompt, self._deployment)
-                if isinstance(request.prompt, FollowUp):
-                    return await sessions.follow_up(request, request.prompt, self._deployment)
-        plan = await self._plan(message)
+        with self._bounded():
+            self._bounds.check_prompt(message)
+        kind = message.WhichOneof("prompt")
+        if kind in {"resume", "follow_up"}:
+            sessions = self._stored_sessions()
+            request = request_from_proto(message)
+            _named(request.tenant)
+            if isinstance(request.prompt, Resume):
+                return await sessions.resume(request.tenant, request.prompt, self._deployment)
+            if isinstance(request.prompt, FollowUp):
+                return await sessions.follow_up(request, request.prompt, self._deployment, texts)
+        plan = await texts.run(message.ByteSize(), lambda: self._plan(message))
         if self._sessions is None:
             return unstored(plan)
         return self._sessions.begin(plan, self._deployment)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Refuses what is too large, and gives the memory back that it came in."""
+        try:
+            yield
+        except InvalidArgumentError:
+            self._texts.give_back_memory_soon()
+            raise
+
+    def _queue(self, context: grpc.aio.ServicerContext[Any, Any], tenant: str = "") -> TextQueue:
+        """Where texts wait: with others of the tenant, or of the connection where none is named."""
+        return self._texts.queue(f"tenant {tenant}" if tenant else f"peer {context.peer()}")
 
     def _stored_sessions(self) -> Sessions:
         if self._sessions is None:
@@ -188,15 +210,8 @@ class GenerationServicer(GenerationServiceServicer):
             )
         return self._sessions
 
-    async def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:
-        """The plan for a request, made in a thread unless it is small."""
-
-        def plan() -> GenerationPlan:
-            return plan_generation(request_from_proto(request), self._deployment)
-
-        if request.ByteSize() <= MAX_INLINE_BYTES:
-            return plan()
-        return await asyncio.to_thread(plan)
+    def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:
+        return plan_generation(request_from_proto(request), self._deployment)
 
     def _tokenized(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
         prompt: str | tuple[ChatMessage, ...]
@@ -208,10 +223,8 @@ class GenerationServicer(GenerationServiceServicer):
             case _:
                 raise InvalidArgumentError({"input": "must be text or a conversation"})
         token_ids = encode_prompt(prompt, self._deployment)
-        token_text = self._deployment.tokenizer.token_text
-        return pb.TokenizeResponse(
-            token_ids=token_ids, texts=[token_text(token_id) for token_id in token_ids]
-        )
+        token_text = cache(self._deployment.tokenizer.token_text)
+        return pb.TokenizeResponse(token_ids=token_ids, texts=map(token_text, token_ids))
 
     def _detokenized(self, request: pb.DetokenizeRequest) -> pb.DetokenizeResponse:
         token_ids = request.token_ids
@@ -229,3 +242,14 @@ def _note_session(request: pb.GetSessionRequest | pb.DeleteSessionRequest) -> No
         tenant=request.tenant[:MAX_TENANT_CHARS],
         session_id=request.session_id[:MAX_REQUEST_ID_CHARS],
     )
+
+
+def _named(tenant: str) -> str:
+    """A tenant whose sessions are asked for.
+
+    Raises:
+        InvalidArgumentError: no tenant has such a name.
+    """
+    if len(tenant) > MAX_TENANT_CHARS:
+        raise InvalidArgumentError({"tenant": f"must have at most {MAX_TENANT_CHARS} characters"})
+    return tenant

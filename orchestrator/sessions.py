@@ -53,6 +53,7 @@ from orchestrator.session_log import (
     StoredSession,
 )
 from orchestrator.stored_plan import head_of, is_reproducible, plan_of
+from orchestrator.text_pool import TextQueue
 
 WRITE_TIMEOUT_S = 0.3
 """For calls that bring some rounds."""
@@ -154,9 +155,19 @@ class Sessions:
         return replace(beginning, claim=log.claim), log
 
     async def follow_up(
-        self, request: GenerationRequest, wish: FollowUp, deployment: Deployment
+        self,
+        request: GenerationRequest,
+        wish: FollowUp,
+        deployment: Deployment,
+        texts: TextQueue,
     ) -> tuple[Beginning, SessionLog]:
         """The next turn of a session, whose last one is finished.
+
+        Args:
+            request: with the parameters of the turn.
+            wish: which session, and what is said next.
+            deployment: that it was begun with.
+            texts: where the work on its texts waits.
 
         Raises:
             SessionNotFoundError: there is none for this tenant.
@@ -168,9 +179,10 @@ class Sessions:
         record = await self._load(request.tenant, wish.session_id, deployment)
         if record.summary.status is not records.SessionStatus.FINISHED:
             raise SessionUnfinishedError("the session's last turn is not finished: resume it first")
-        said = record.head.prompt_token_ids + _output_of(record, deployment)
-        prompt = next_turn(deployment.tokenizer, said, wish.messages)
-        plan = plan_generation(replace(request, prompt=prompt), deployment)
+        num_bytes = 4 * record.summary.num_tokens + sum(len(each.content) for each in wish.messages)
+        plan = await texts.run(
+            num_bytes, lambda: _plan_next_turn(request, wish, record, deployment)
+        )
         head = head_of(plan, wish.session_id, deployment.target.model_fingerprint)
 
         async def claim() -> StoredSession:
@@ -238,6 +250,14 @@ def _check_next_index(next_index: int, plan: GenerationPlan, record: SessionReco
         raise SessionIncompleteError(
             f"the store has {num_stored} tokens of the session, and the client {next_index}"
         )
+
+
+def _plan_next_turn(
+    request: GenerationRequest, wish: FollowUp, record: SessionRecord, deployment: Deployment
+) -> GenerationPlan:
+    said = record.head.prompt_token_ids + _output_of(record, deployment)
+    prompt = next_turn(deployment.tokenizer, said, wish.messages)
+    return plan_generation(replace(request, prompt=prompt), deployment)
 
 
 def _output_of(record: SessionRecord, deployment: Deployment) -> tuple[int, ...]:

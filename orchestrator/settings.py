@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from forethought.addresses import describe_problem, split_address
@@ -70,7 +70,25 @@ class OrchestratorSettings(LookupSettings):
     verification_mode: VerificationMode = Field(
         VerificationMode.REJECTION, description="how drafts are judged when a request does not say"
     )
-    max_requests: int = Field(256, ge=1, description="most requests under way at a time")
+    max_requests: int = Field(
+        256,
+        ge=1,
+        description="most requests under way at a time; of more than three, the last ones are for "
+        "tenants that have fewer than others",
+    )
+    max_duration_s: float = Field(
+        3600.0, gt=0, description="seconds after which a request is ended, whatever it has brought"
+    )
+    unread_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="seconds after which a stream is ended that its client does not read",
+    )
+    max_request_size: ByteSize = Field(
+        ByteSize(2**20),
+        ge=2**12,
+        description="largest message that a client may send, such as 4MiB",
+    )
     draft_open_timeout_s: float = Field(
         0.25,
         gt=0,

@@ -43,6 +43,7 @@ from forethought.tier import HiddenStatesNeed, ModelInfo
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
+from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
@@ -202,6 +203,7 @@ async def running_stack(
     judge: Judge | None = None,
     limits: EngineLimits = LIMITS,
     max_requests: int = 64,
+    admission: AdmissionLimits | None = None,
     draft_patience: DraftPatience | None = None,
     reopen: ReopenOptions | None = None,
     policy: PolicyKind = PolicyKind.FIXED,
@@ -214,6 +216,7 @@ async def running_stack(
 
     Args:
         judge: replaces all real ones.
+        admission: all limits of the orchestrator's requests, instead of `max_requests`.
         draft_address: of another draft tier that sessions go to, instead of the one here.
         store_url: of the store of sessions; without one there is none.
         lookups: of the orchestrator.
@@ -252,7 +255,9 @@ async def running_stack(
         sessions = Sessions(store_url, "here") if store_url else None
         if sessions is not None:
             cleanup.push_async_callback(sessions.close)
-        servicer = GenerationServicer(deployment, tiers, max_requests, sessions)
+        servicer = GenerationServicer(
+            deployment, tiers, admission or AdmissionLimits(max_requests=max_requests), sessions
+        )
         server = await cleanup.enter_async_context(
             running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
         )

@@ -29,6 +29,36 @@ class KeepAlive:
     end: at most 2 * interval_s + timeout_s after the peer fell silent, and a little."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """What a server takes from callers that it does not know."""
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    """Largest message. A larger one is refused as soon as its length is read."""
+    max_calls_per_connection: int = 1024
+    """Further calls wait at the client."""
+    handshake_s: float = 10.0
+    """Time that a connection gets to say that it speaks HTTP/2."""
+    max_idle_s: float = 300.0
+    """A connection without calls is closed after this time; gRPC opens another one when needed."""
+
+
+def caller_limit_options(limits: CallerLimits) -> list[tuple[str, int]]:
+    """gRPC's options for a server.
+
+    A message is received piece by piece, and no piece is asked for before the server wants it: a
+    window that grows with the connection's speed would hold many megabytes of every connection.
+    """
+    return [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 64 * 2**10),
+        ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
+        ("grpc.server_handshake_timeout_ms", round(limits.handshake_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(limits.max_idle_s * 1000)),
+    ]
+
+
 def keep_alive_options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
     """gRPC's options for either end of a connection."""
     timeout_ms = round(keep_alive.timeout_s * 1000)

@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from inspect import isawaitable
 from typing import Any, Self, TypeAlias
 
 import grpc
@@ -162,12 +163,18 @@ def _wrap_unary(
 def _wrap_stream(
     behaviour: Any, read: Callable[[Any], Any], method: str, running: RunningCalls
 ) -> Any:
+    """The handler yields its responses, or writes them itself and is awaited."""
+
     # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
     # when a call is cancelled while it writes. This one is cancelled itself, and closes.
     async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         with running, recorded_call(method) as record:
             try:
-                async with aclosing(behaviour(read(raw), context)) as responses:
+                responses = behaviour(read(raw), context)
+                if isawaitable(responses):
+                    await responses
+                    return
+                async with aclosing(responses):
                     async for response in responses:
                         await context.write(response)
             except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own

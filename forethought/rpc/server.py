@@ -35,7 +35,13 @@ from forethought.errors import (
     ReplicaFailedError,
 )
 from forethought.extras import describe_missing
-from forethought.rpc.channels import MAX_MESSAGE_BYTES, KeepAlive, keep_alive_options
+from forethought.rpc.channels import (
+    MAX_MESSAGE_BYTES,
+    CallerLimits,
+    KeepAlive,
+    caller_limit_options,
+    keep_alive_options,
+)
 from forethought.rpc.event_loop import new_event_loop
 from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection, Status
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
@@ -81,6 +87,8 @@ class ServerOptions:
     """Time that running calls get to finish after SIGTERM."""
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     """How clients that vanished are found out. Clients may ping twice as often as the server."""
+    callers: CallerLimits | None = None
+    """Of a server whose callers are strangers. The tiers' are orchestrators."""
 
 
 class LateServices(grpc.GenericRpcHandler):
@@ -132,7 +140,7 @@ class Server:
             ],
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                *_receive_options(options.callers),
                 # A taken port is an error, not a second server on the same port.
                 ("grpc.so_reuseport", 0),
                 *keep_alive_options(options.keep_alive),
@@ -208,6 +216,12 @@ class Server:
             self._closed_by = ReplicaFailedError(f"the {failure.part} of this replica has failed")
             self._health.set(NOT_SERVING)
             self.failed.set_result(failure)
+
+
+def _receive_options(callers: CallerLimits | None) -> list[tuple[str, int]]:
+    if callers is None:
+        return [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+    return caller_limit_options(callers)
 
 
 async def run_server(options: ServerOptions, load: Load) -> None:

@@ -31,6 +31,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
     for leaf in (
         errors.CachePositionMismatchError,
         errors.DrainingError,
+        errors.DurationExceededError,
         errors.LeaseLostError,
         errors.LoadingError,
         errors.ModelMismatchError,
@@ -46,6 +47,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
         errors.SessionUnfinishedError,
         errors.StoreUnavailableError,
         errors.TierUnavailableError,
+        errors.UnreadStreamError,
         errors.VocabularyMismatchError,
     )
 }

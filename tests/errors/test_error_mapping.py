@@ -21,6 +21,7 @@ from tests.stack import running_server
 PLAIN_LEAVES = [
     errors.CachePositionMismatchError,
     errors.DrainingError,
+    errors.DurationExceededError,
     errors.LeaseLostError,
     errors.LoadingError,
     errors.ModelMismatchError,
@@ -36,6 +37,7 @@ PLAIN_LEAVES = [
     errors.SessionUnfinishedError,
     errors.StoreUnavailableError,
     errors.TierUnavailableError,
+    errors.UnreadStreamError,
     errors.VocabularyMismatchError,
 ]
 STAY_AT_HOME = {

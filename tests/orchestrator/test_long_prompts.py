@@ -11,7 +11,7 @@ from forethought.generation import GenerationParams, GenerationRequest
 from forethought.models.tokenizer import TextTokenizer
 from orchestrator import servicer
 from orchestrator.plan import Deployment, plan_generation
-from orchestrator.servicer import MAX_INLINE_BYTES
+from orchestrator.text_pool import MAX_INLINE_BYTES
 from tests.stack import LoadedModel, generate, running_stack
 
 LONG = "ab" * MAX_INLINE_BYTES

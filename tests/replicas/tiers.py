@@ -17,6 +17,7 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServ
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.__main__ import another_model, find_target, unusable_draft
+from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment
 from orchestrator.remote_proposer import DraftPatience
@@ -171,7 +172,7 @@ async def a_fleet(
         known_drafts.require(lambda other: unusable_draft(other, model))
         tiers = Tiers(known_drafts, known_targets, patience, reopen)
         servicer = GenerationServicer(
-            Deployment(target.tokenizer, model, DEFAULT_K, MAX_K), tiers, 64
+            Deployment(target.tokenizer, model, DEFAULT_K, MAX_K), tiers, AdmissionLimits()
         )
         address = f"127.0.0.1:{free_port()}"
         await enter(

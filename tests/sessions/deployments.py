@@ -10,6 +10,7 @@ from forethought.generation import GenerationParams, GenerationRequest, Token
 from forethought.rpc.server import Server
 from forethought.sampling.types import VerificationMode
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
+from orchestrator.admission import AdmissionLimits
 from orchestrator.plan import PolicyKind
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
@@ -71,7 +72,7 @@ async def orchestrator_beside(
     """One more orchestrator before the tiers of a stack."""
     sessions = Sessions(url, "beside", timeout_s=timeout_s)
     deployment = replace(stack.deployment, policy=policy)
-    servicer = GenerationServicer(deployment, stack.tiers, 64, sessions)
+    servicer = GenerationServicer(deployment, stack.tiers, AdmissionLimits(), sessions)
     async with running_server(
         lambda services: add_GenerationServiceServicer_to_server(servicer, services)
     ) as server:

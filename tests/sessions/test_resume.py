@@ -34,6 +34,7 @@ from forethought.v1.generation_pb2_grpc import (
     GenerationServiceStub,
     add_GenerationServiceServicer_to_server,
 )
+from orchestrator.admission import AdmissionLimits
 from orchestrator.plan import PolicyKind
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
@@ -133,7 +134,9 @@ async def test_a_client_of_one_address_waits_for_its_orchestrator_to_come_back(
 ):
     first = deployment.orchestrators[0]
     sessions = Sessions(shared_server.url, "back", timeout_s=PATIENT_S)
-    servicer = GenerationServicer(deployment.stack.deployment, deployment.stack.tiers, 64, sessions)
+    servicer = GenerationServicer(
+        deployment.stack.deployment, deployment.stack.tiers, AdmissionLimits(), sessions
+    )
     async with GenerationClient(first.address) as client:
         expected = await generate(client, asking())
         deployment.gate.allow(4)

@@ -1,0 +1,160 @@
+"""Who may generate: places for requests under way, shared out between tenants.
+
+A tenant's requests hold the places that `orchestrator.shares` grants, so that the tenant which
+holds most is refused first. A request gives its place back when it ends, at the latest when
+
+- it has taken the deployment's longest duration,
+- its client has read nothing for so long that nobody seems to read, or
+- its client reads nothing for a short while, and another request needs the place.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from forethought.errors import (
+    DurationExceededError,
+    ForethoughtError,
+    OverloadedError,
+    UnreadStreamError,
+)
+from orchestrator.shares import Shares
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """How many requests, and for how long."""
+
+    max_requests: int = 256
+    """Most requests under way at a time."""
+    max_duration_s: float = 3600.0
+    """A request that takes longer is ended."""
+    unread_timeout_s: float = 30.0
+    """A stream of which nothing is read for so long is ended."""
+    yield_after_s: float = 5.0
+    """A stream of which nothing is read for so long gives way where a place is missing."""
+
+
+class Place:
+    """The place of one request, which has begun."""
+
+    def __init__(self, tenant: str, limits: AdmissionLimits) -> None:
+        self.tenant = tenant
+        self.unread_since_s: float | None = None
+        """When the message was written that the client does not take; by the loop's clock."""
+        self._limits = limits
+        self._end_s = asyncio.get_running_loop().time() + limits.max_duration_s
+        self._scope = asyncio.timeout_at(self._end_s)
+        self._is_needed = False
+
+    async def deliver(self, write: Awaitable[None]) -> None:
+        """Waits until the client has taken a message, and ends the request if it does not."""
+        now_s = asyncio.get_running_loop().time()
+        self.unread_since_s = now_s
+        self._end_at(min(self._end_s, now_s + self._limits.unread_timeout_s))
+        await write
+        self.unread_since_s = None
+        self._end_at(self._end_s)
+
+    def leave(self) -> None:
+        """Ends the request, whose place another one needs."""
+        self._is_needed = True
+        self._end_at(0)
+
+    @asynccontextmanager
+    async def limited(self) -> AsyncGenerator[None]:
+        """The request's work, in time.
+
+        Raises:
+            DurationExceededError: it takes too long.
+            UnreadStreamError: nobody reads what it brings.
+        """
+        try:
+            async with self._scope:
+                yield
+        except TimeoutError:
+            if self._scope.expired():
+                raise self._reason() from None
+            raise
+
+    def _end_at(self, when_s: float) -> None:
+        if not self._scope.expired():
+            self._scope.reschedule(when_s)
+
+    def _reason(self) -> ForethoughtError:
+        limits = self._limits
+        if self._is_needed:
+            return UnreadStreamError(
+                f"nothing of the answer was read for {limits.yield_after_s:g} s, and other "
+                "requests wait for its place"
+            )
+        if self.unread_since_s is not None and asyncio.get_running_loop().time() < self._end_s:
+            return UnreadStreamError(
+                f"nothing of the answer was read for {limits.unread_timeout_s:g} s"
+            )
+        return DurationExceededError(
+            f"the request took longer than {limits.max_duration_s:g} s, the most that this "
+            "deployment allows"
+        )
+
+
+class Admission:
+    """The places of one orchestrator."""
+
+    def __init__(self, limits: AdmissionLimits) -> None:
+        self._limits = limits
+        self._shares = Shares(limits.max_requests)
+        self._places: set[Place] = set()
+
+    @asynccontextmanager
+    async def place(self, tenant: str) -> AsyncGenerator[Place]:
+        """A place for one request of a tenant, until the block is left.
+
+        Raises:
+            OverloadedError: there is none.
+            DurationExceededError: the block takes too long.
+            UnreadStreamError: nobody reads what it brings.
+        """
+        if not self._shares.has_room(tenant):
+            self._make_room(tenant)
+        place = Place(tenant, self._limits)
+        self._shares.take(tenant)
+        self._places.add(place)
+        try:
+            async with place.limited():
+                yield place
+        finally:
+            self._give_back(place)
+
+    def _make_room(self, tenant: str) -> None:
+        """Ends a request that nobody reads: of the tenant, or else of who has most places."""
+        now_s = asyncio.get_running_loop().time()
+        unread = [
+            (place.tenant == tenant, self._shares.held_by(place.tenant), now_s - since_s, place)
+            for place in self._places
+            if (since_s := place.unread_since_s) is not None
+            and now_s - since_s >= self._limits.yield_after_s
+        ]
+        for *_, place in sorted(unread, key=lambda each: each[:3], reverse=True):
+            self._shares.give_back(place.tenant)
+            if self._shares.has_room(tenant):
+                self._places.remove(place)
+                place.leave()
+                return
+            self._shares.take(place.tenant)
+        raise OverloadedError(self._refusal(tenant))
+
+    def _give_back(self, place: Place) -> None:
+        if place in self._places:
+            self._places.remove(place)
+            self._shares.give_back(place.tenant)
+
+    def _refusal(self, tenant: str) -> str:
+        total, held = self._shares.total, self._shares.held_by(tenant)
+        if self._shares.num_taken >= total:
+            return f"{total} requests are under way, the most this orchestrator takes"
+        return (
+            f"{held} of {total} places are taken by requests of the same tenant; "
+            "the rest is for other tenants"
+        )

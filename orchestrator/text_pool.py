@@ -1,0 +1,196 @@
+"""Work on texts, in threads, with a queue for each who asks.
+
+Tokenizing takes a time that grows with the text, and once begun it cannot be stopped. So few texts
+are worked on at a time, and who waits is served in an order that a flood of long texts does not
+change: by work done, as fair queueing does with packets (self-clocked fair queueing: Golestani,
+INFOCOM 1994). The next text is that with the least sum of the bytes that its flow was served, and
+its own. Of one flow, and among newcomers, the shortest comes first. One thread takes short texts
+only, so that they never wait for a long one to end.
+
+Who no longer waits, since its call was cancelled, is forgotten. What waits is bounded in bytes, and
+shared out between flows.
+"""
+
+import asyncio
+import bisect
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from forethought.errors import OverloadedError
+from forethought.memory import give_back_memory
+from orchestrator.shares import Shares
+
+Result = TypeVar("Result")
+
+MAX_INLINE_BYTES = 1000
+"""Texts up to this size are worked on in the event loop: it takes 0.2 ms at most, and a thread
+would delay the first token by 0.1 ms. Longer ones would hold up everybody else's tokens."""
+
+MAX_SHORT_BYTES = 16 * 2**10
+"""Texts up to this size are worked on in some milliseconds."""
+
+MAX_WAITING_BYTES = 16 * 2**20
+"""Of requests that wait. Each takes about four times its bytes: as it came, and as values."""
+
+CALL_BYTES = 8 * 2**10
+"""What a call takes that waits, besides its text."""
+
+TRIM_DELAY_S = 1.0
+"""From a long text to when its memory is given back, together with that of others."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    num_bytes: int
+    work: Callable[[], Any]
+    result: asyncio.Future[Any]
+
+
+class _Flow:
+    """What one asker waits for, the shortest first."""
+
+    def __init__(self, served_bytes: int) -> None:
+        self.served_bytes = served_bytes
+        """Of all its jobs that were begun, and of those of others before it came."""
+        self._waiting: list[_Job] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, job: _Job) -> None:
+        bisect.insort(self._waiting, job, key=lambda each: each.num_bytes)
+
+    def drop(self, job: _Job) -> None:
+        """Forgets a job, if it still waits."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    def next_of(self, max_bytes: int) -> _Job | None:
+        """The job to do next."""
+        if self._waiting and self._waiting[0].num_bytes <= max_bytes:
+            return self._waiting[0]
+        return None
+
+
+class _Lane:
+    """A thread that does one job at a time."""
+
+    def __init__(self, name: str, max_bytes: int) -> None:
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self.max_bytes = max_bytes
+        self.is_busy = False
+
+
+class TextPool:
+    """Threads that work on texts. Belongs to one event loop.
+
+    Args:
+        max_waiting_bytes: most bytes of texts that wait.
+    """
+
+    def __init__(self, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._lanes = (
+            _Lane("short-texts", MAX_SHORT_BYTES),
+            _Lane("texts", max_waiting_bytes),
+        )
+        self._shares = Shares(max_waiting_bytes)
+        self._flows: dict[Hashable, _Flow] = {}
+        self._clock = 0  # served bytes of the flow that was served last, that job included
+        self._trim: asyncio.TimerHandle | None = None
+
+    async def run(self, flow: Hashable, num_bytes: int, work: Callable[[], Result]) -> Result:
+        """The result of `work`, which runs in a thread.
+
+        Args:
+            flow: who asks.
+            num_bytes: what the work is on, and grows with.
+            work: what to do.
+
+        Raises:
+            OverloadedError: too much waits, and too much of that for the same flow.
+        """
+        charge = num_bytes + CALL_BYTES
+        if not self._shares.has_room(flow, charge):
+            raise OverloadedError("too many texts wait to be tokenized")
+        job = _Job(num_bytes, work, asyncio.get_running_loop().create_future())
+        self._shares.take(flow, charge)
+        self._flows.setdefault(flow, _Flow(self._clock)).add(job)
+        try:
+            self._begin_jobs()
+            result: Result = await job.result
+            return result
+        finally:
+            self._shares.give_back(flow, charge)
+            self._drop(flow, job)
+
+    def queue(self, flow: Hashable) -> "TextQueue":
+        """The queue of one asker."""
+        return TextQueue(self, flow)
+
+    def give_back_memory_soon(self) -> None:
+        """Gives memory back in a while, since something large was freed or will be."""
+        if self._trim is None:
+            loop = asyncio.get_running_loop()
+            self._trim = loop.call_later(TRIM_DELAY_S, self._give_back_memory)
+
+    def _begin_jobs(self) -> None:
+        for lane in self._lanes:
+            if not lane.is_busy and (job := self._take_next(lane.max_bytes)) is not None:
+                self._begin(job, lane)
+
+    def _take_next(self, max_bytes: int) -> _Job | None:
+        candidates = [
+            (flow.served_bytes + job.num_bytes, name, job)
+            for name, flow in self._flows.items()
+            if (job := flow.next_of(max_bytes)) is not None
+        ]
+        if not candidates:
+            return None
+        self._clock, name, job = min(candidates, key=lambda each: each[0])
+        self._flows[name].served_bytes = self._clock
+        self._drop(name, job)
+        return job
+
+    def _drop(self, name: Hashable, job: _Job) -> None:
+        flow = self._flows.get(name)
+        if flow is not None:
+            flow.drop(job)
+            if not flow:
+                del self._flows[name]
+
+    def _begin(self, job: _Job, lane: _Lane) -> None:
+        def take_result(done: asyncio.Future[Any]) -> None:
+            lane.is_busy = False
+            error = done.exception()
+            if not job.result.done():  # else nobody waits for it any more
+                if error is None:
+                    job.result.set_result(done.result())
+                else:
+                    job.result.set_exception(error)
+            self._begin_jobs()
+
+        lane.is_busy = True
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(lane.executor, job.work).add_done_callback(take_result)
+        if job.num_bytes > MAX_SHORT_BYTES:
+            self.give_back_memory_soon()
+
+    def _give_back_memory(self) -> None:
+        self._trim = None
+        asyncio.get_running_loop().run_in_executor(self._lanes[0].executor, give_back_memory)
+
+
+@dataclass(frozen=True, slots=True)
+class TextQueue:
+    """Where one asker waits for work on its texts."""
+
+    pool: TextPool
+    flow: Hashable
+
+    async def run(self, num_bytes: int, work: Callable[[], Result]) -> Result:
+        """As of the pool, but for work on few bytes, which is done at once."""
+        if num_bytes <= MAX_INLINE_BYTES:
+            return work()
+        return await self.pool.run(self.flow, num_bytes, work)

@@ -1,0 +1,1 @@
+"""One client does not starve the others."""

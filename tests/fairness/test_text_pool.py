@@ -1,0 +1,142 @@
+"""In which order texts are worked on, and what becomes of those that nobody waits for."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from forethought.errors import OverloadedError
+from orchestrator import text_pool
+from orchestrator.text_pool import MAX_SHORT_BYTES, TextPool
+from tests.waiting import until
+
+LONG = 4 * MAX_SHORT_BYTES
+
+
+class Worked:
+    """A pool whose thread for long texts is held until a test lets it go."""
+
+    def __init__(self) -> None:
+        self.pool = TextPool(1000 * LONG)
+        self.order: list[str] = []
+        self.gate = threading.Event()
+        self._tasks: set[asyncio.Task[str]] = set()
+
+    def ask(self, flow: str, name: str, num_bytes: int = LONG) -> "asyncio.Task[str]":
+        def work() -> str:
+            self.order.append(name)
+            return name
+
+        return self._start(flow, num_bytes, work)
+
+    async def hold(self, flow: str = "held", num_bytes: int = LONG) -> None:
+        """Returns when a text of `flow` is being worked on, until `gate` is set."""
+        begun = threading.Event()
+
+        def work() -> str:
+            begun.set()
+            assert self.gate.wait(20)
+            return "held"
+
+        self._start(flow, num_bytes, work)
+        await until(begun.is_set)
+
+    async def settle(self) -> list[str]:
+        """The order in which all was done."""
+        self.gate.set()
+        await asyncio.wait(self._tasks)
+        return self.order
+
+    def _start(self, flow, num_bytes, work):
+        task = asyncio.create_task(self.pool.run(flow, num_bytes, work))
+        self._tasks.add(task)
+        return task
+
+
+@pytest.fixture
+async def worked() -> AsyncIterator[Worked]:
+    made = Worked()
+    yield made
+    await made.settle()
+
+
+async def test_tenants_are_served_by_turns(worked):
+    await worked.hold()
+    for number in range(3):
+        worked.ask("flood", f"flood {number}")
+    worked.ask("other", "other")
+    await asyncio.sleep(0)
+    assert (await worked.settle()).index("other") <= 1
+
+
+async def test_a_shorter_text_of_the_same_tenant_comes_first(worked):
+    await worked.hold()
+    worked.ask("one", "long")
+    worked.ask("one", "shorter", LONG // 2)
+    await asyncio.sleep(0)
+    assert await worked.settle() == ["shorter", "long"]
+
+
+async def test_a_shorter_text_comes_before_those_of_any_number_of_tenants(worked):
+    await worked.hold()
+    for number in range(30):
+        worked.ask(f"tenant {number}", "long")
+    worked.ask("new", "shorter", LONG // 2)
+    await asyncio.sleep(0)
+    assert (await worked.settle())[0] == "shorter"
+
+
+async def test_short_texts_of_newcomers_do_not_keep_a_long_one_waiting_for_ever(worked):
+    await worked.hold()
+    worked.ask("patient", "long", 3 * LONG)
+    for number in range(20):
+        worked.ask("flood", f"flood {number}")
+    await asyncio.sleep(0)
+    assert (await worked.settle()).index("long") <= 4
+
+
+async def test_a_short_text_does_not_wait_for_a_long_one_to_end(worked):
+    await worked.hold("same")
+    worked.ask("same", "long")
+    assert await worked.ask("same", "short", MAX_SHORT_BYTES) == "short"
+    assert worked.order == ["short"]
+
+
+async def test_a_text_that_nobody_waits_for_is_not_worked_on(worked):
+    await worked.hold()
+    left = worked.ask("one", "left")
+    worked.ask("two", "kept")
+    await asyncio.sleep(0)
+    left.cancel()
+    assert await worked.settle() == ["kept"]
+
+
+async def test_an_error_reaches_whoever_asked_and_the_next_text_is_worked_on(worked):
+    def fail() -> None:
+        raise ValueError("no text")
+
+    with pytest.raises(ValueError, match="no text"):
+        await worked.pool.run("one", LONG, fail)
+    assert await worked.ask("one", "next") == "next"
+
+
+async def test_a_tenant_that_waits_with_too_much_is_refused_and_others_are_not():
+    worked = Worked()
+    worked.pool = TextPool(10 * LONG)
+    await worked.hold("greedy")
+    for number in range(6):
+        worked.ask("greedy", f"greedy {number}")
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await worked.pool.run("greedy", LONG, lambda: None)
+    worked.ask("other", "other")
+    assert "other" in await worked.settle()
+
+
+async def test_memory_is_given_back_some_time_after_a_long_text(worked, monkeypatch):
+    given_back = threading.Event()
+    monkeypatch.setattr(text_pool, "TRIM_DELAY_S", 0.0)
+    monkeypatch.setattr(text_pool, "give_back_memory", given_back.set)
+    await worked.ask("one", "long")
+    await until(given_back.is_set)
