@@ -1,31 +1,36 @@
 """Chat templates: Jinja programs that come with a model and turn messages into its prompt.
 
-They are rendered as transformers does, whose environment the templates are written for: blocks
-trimmed, loop controls, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, and a
-`generation` block that only marks text for training. Templates are foreign code, so the
-environment is the immutable sandbox.
+They are rendered as transformers does, in `forethought/models/chat_sandbox.py`. Most take a
+message's content as a text. Some, of guards and of models that see, take a list of parts and find
+no text in a text, so that what the user said is left out without a word. Which of the two a
+template takes is found by trying: the form that shows more of a known conversation, the text where
+both show all.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from forethought.errors import InvalidArgumentError
+from forethought.models.chat_sandbox import compile_template, render
 
 Message = tuple[str, str]
 """Role and content."""
 
 CONVERSATION_FIELD = "prompt.conversation"
 """The request's field that template errors are about."""
+
+_MARKS = "\ue000", "\ue001", "\ue002", "\ue003"  # private use: in no template, changed by no filter
+_TRIED_ROLES = (
+    ("system", "user", "assistant", "user"),
+    ("user", "assistant", "user"),
+    ("system", "user"),
+    ("user",),
+)
+"""From the one that tells most to the one that most templates take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,9 @@ class ChatTemplate:
         InvalidArgumentError when the template refuses the messages or fails on them.
         """
         try:
-            return _compile(self.source).render(
-                messages=[{"role": role, "content": content} for role, content in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self.special_tokens,
-            )
+            template = _compile(self.source)
+            form = _parts if _takes_parts(template) else _text
+            return _rendered(template, messages, form, self.special_tokens)
         except Exception as error:
             # Foreign code: whatever it raises says that these messages do not fit the template.
             raise InvalidArgumentError(
@@ -56,49 +57,51 @@ class ChatTemplate:
             ) from error
 
 
-class _GenerationBlock(jinja2.ext.Extension):
-    """Renders what is between `{% generation %}` and `{% endgeneration %}` as it is."""
-
-    tags = {"generation"}  # noqa: RUF012 - declared as an instance variable by the base class
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.Scope(body, lineno=line)
+_compile = lru_cache(maxsize=8)(compile_template)
 
 
 @lru_cache(maxsize=8)
-def _compile(source: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_GenerationBlock, jinja2.ext.loopcontrols],
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment.from_string(source)
+def _takes_parts(template: jinja2.Template) -> bool:
+    """Whether a template shows more of what is said when it comes as a list of parts."""
+    for roles in _TRIED_ROLES:
+        messages = list(zip(roles, _MARKS, strict=False))
+        num_as_text = _num_shown(template, messages, _text)
+        num_as_parts = _num_shown(template, messages, _parts)
+        if num_as_text or num_as_parts:
+            return num_as_parts > num_as_text
+    return False
 
 
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - templates pass it as they do in transformers
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002
+def _num_shown(
+    template: jinja2.Template, messages: Sequence[Message], form: Callable[[str], object]
+) -> int:
+    """Of the messages' contents; none where the template refuses them."""
+    try:
+        shown = _rendered(template, messages, form, {})
+    except Exception:  # as in `render`
+        return 0
+    return sum(content in shown for _role, content in messages)
+
+
+def _text(content: str) -> str:
+    return content
+
+
+def _parts(content: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}]
+
+
+def _rendered(
+    template: jinja2.Template,
+    messages: Sequence[Message],
+    form: Callable[[str], object],
+    special_tokens: Mapping[str, str],
 ) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().astimezone().strftime(form)
+    variables: dict[str, Any] = {
+        **special_tokens,
+        "messages": [{"role": role, "content": form(content)} for role, content in messages],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    return render(template, variables)

@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from forethought.errors import InvalidArgumentError
+from forethought.models import chat_sandbox
 from forethought.models.chat import ChatTemplate
 
 HELLO = [("user", "Hello")]
@@ -60,3 +61,69 @@ def test_a_template_that_refuses_or_fails_is_an_error_of_the_conversation(source
     with pytest.raises(InvalidArgumentError, match=complaint) as caught:
         ChatTemplate(source).render(HELLO)
     assert list(caught.value.violations) == ["prompt.conversation"]
+
+
+PARTS_ONLY = (
+    "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}",
+    "{{ m['content'][0]['text'] }}",
+    "{{ m.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join }}",
+    "{% set c = m.content %}{% for p in c %}{{ p['text'] | trim | upper }}{% endfor %}",
+    "{% if m.content is string %}{% else %}{{ m.content[0].text }}{% endif %}",
+)
+
+
+@pytest.mark.parametrize("body", PARTS_ONLY)
+@pytest.mark.parametrize("refusal", ["", "{{ raise_exception('no system') if m.role == 'system' }}"])
+def test_a_template_that_takes_parts_is_given_parts(body, refusal):
+    source = "{% for m in messages %}" + refusal + "[{{ m.role }}]" + body + "{% endfor %}"
+    rendered = ChatTemplate(source).render([("user", "SAID"), ("assistant", "HEARD")])
+    assert rendered == "[user]SAID[assistant]HEARD"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ m.content }}",
+        "{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}?{% endif %}",
+        "{{ m.content | trim }}",
+        "{{ m.content.split('|')[-1] }}",
+    ],
+)
+def test_a_template_that_takes_texts_is_given_texts(body):
+    source = "{% for m in messages %}" + body + "{% endfor %}"
+    assert ChatTemplate(source).render([("user", "said")]) == "said"
+
+
+def test_parts_in_a_macro_are_found():
+    source = (
+        "{% macro show(c) %}{% for p in c %}{{ p.text }}{% endfor %}{% endmacro %}"
+        "{% for m in messages %}{{ show(m.content) }}{% endfor %}"
+    )
+    assert ChatTemplate(source).render([("user", "said")]) == "said"
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "seconds"),
+        (
+            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+            "{{ f(60) }}",
+            "seconds",
+        ),
+        ("{% for a in range(9999) %}{{ 'a' * 9999 }}{% endfor %}", "characters"),
+        ("{{ 'a' * 10**9 }}", "size"),
+        ("{{ ['a'] * 100000000 }}", "size"),
+        ("{{ 9 ** 9 ** 9 }}", "size"),
+        ("{{ 'a'.ljust(1000000000) }}", "size"),
+        ("{{ '%1000000000d' % 1 }}", "million"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+    ],
+)
+def test_a_template_that_never_ends_or_writes_without_end_is_refused(
+    monkeypatch, source, complaint
+):
+    monkeypatch.setattr(chat_sandbox, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(chat_sandbox, "MAX_CHARS", 1_000_000)
+    with pytest.raises(InvalidArgumentError, match=complaint):
+        ChatTemplate(source).render(HELLO)
