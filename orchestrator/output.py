@@ -37,7 +37,7 @@ class Output:
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = StreamingDetokenizer(tokenizer, prompt_token_ids)
-        self._matcher = StopMatcher(stops)
+        self._matcher = StopMatcher(stops, tokenizer.special_token_ids)
         self._max_tokens = max_tokens
         self._stop_token_ids = stop_token_ids
         self.num_tokens = 0
@@ -60,7 +60,8 @@ class Output:
         if ending:
             # Nothing will complete a character that is still open.
             text += self._detokenizer.flush()
-        visible = self._matcher.push(self._as_shown(token, text))
+        is_special = not self._tokenizer.has_text(token.token_id)
+        visible = self._matcher.push(self._as_shown(token, text), is_special=is_special)
         self.num_tokens += 1
         if self._matcher.matched:
             self.ending = Ending(FinishReason.STOP, matched_stop=self._matcher.matched)

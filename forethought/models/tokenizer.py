@@ -4,7 +4,7 @@ Tokenizers run in the orchestrator, so this stands on the `tokenizers` library a
 loader would bring torch with it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class TextTokenizer:
         """One token on its own, for showing: special tokens by name, unknown ids as `<id>`."""
         if not self._is_known(token_id):
             return f"<{token_id}>"
-        if token_id in self._special_token_ids:
+        if token_id in self._special_ids:
             return str(self._backend.id_to_token(token_id))
         # Some decoders drop the space that begins a text: the second of two keeps it.
         once, twice = self.decode([token_id]), self.decode([token_id, token_id])
@@ -78,7 +78,7 @@ class TextTokenizer:
 
     def has_text(self, token_id: int) -> bool:
         """Whether `decode` shows the token: special and unknown ones it does not."""
-        return token_id not in self._special_token_ids and self._is_known(token_id)
+        return token_id not in self._special_ids and self._is_known(token_id)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -123,9 +123,14 @@ class TextTokenizer:
         return text_lengths(self._backend)
 
     @cached_property
-    def _special_token_ids(self) -> frozenset[int]:
+    def special_token_ids(self) -> Mapping[str, int]:
+        """The tokens that are no text, such as the ends of turns, by their names."""
         added = self._backend.get_added_tokens_decoder()
-        return frozenset(token_id for token_id, token in added.items() if token.special)
+        return {token.content: token_id for token_id, token in added.items() if token.special}
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self.special_token_ids.values())
 
     def _is_known(self, token_id: int) -> bool:
         return 0 <= token_id <= _MAX_ID and self._backend.id_to_token(token_id) is not None

@@ -135,6 +135,47 @@ def test_what_almost_was_a_stop_text_is_given_out_at_the_end():
     assert matcher.matched == ""
 
 
+SPECIAL = {"<e>": 900, "<e>x": 901, "<f>": 902}
+
+
+def shown_with_specials(stops: Sequence[str], pieces: Sequence[str | int]) -> tuple[list, str]:
+    """Numbers are special tokens. Returns what is shown, ids for special ones, and what matched."""
+    matcher = StopMatcher(stops, SPECIAL)
+    shown: list[Token] = []
+    for index, piece in enumerate(pieces):
+        text, token_id = (piece, index) if isinstance(piece, str) else ("", piece)
+        token = Token(index, token_id, text, TokenOrigin.BONUS, None, 0.5)
+        shown += matcher.push(token, is_special=not isinstance(piece, str))
+        if matcher.matched:
+            break
+    else:
+        shown += matcher.flush()
+    return [token.text or token.token_id for token in shown], matcher.matched
+
+
+@pytest.mark.parametrize(
+    ("stops", "pieces", "expected", "matched"),
+    [
+        (["<e>"], ["a", 900, "b"], ["a"], "<e>"),
+        (["<e>"], ["a", "<e", ">b"], ["a"], "<e>"),
+        (["<e>"], ["a", 902, "b"], ["a", 902, "b"], ""),
+        (["b<e>"], ["ab", 900], ["a"], "b<e>"),
+        (["b<e>"], ["ab", 902, 900], ["ab", 902, 900], ""),
+        (["<e>\n"], ["a", 900, "\nb"], ["a"], "<e>\n"),
+        (["<e>\n"], ["a", 900, "b"], ["a", 900, "b"], ""),
+        (["<e><f>"], ["a", 900, 900, 902], ["a", 900], "<e><f>"),
+        (["<e>x"], ["a", 901], ["a"], "<e>x"),
+        (["e>"], ["a", 900, "b"], ["a", 900, "b"], ""),
+        (["ab"], ["a", 900, "b"], [], "ab"),
+        (["b<e>", "a"], ["ab", 900], [], "a"),
+    ],
+)
+def test_a_stop_text_that_names_a_special_token_is_found_as_that_token(
+    stops, pieces, expected, matched
+):
+    assert shown_with_specials(stops, pieces) == (expected, matched)
+
+
 class MatcherThatHoldsNothing(StopMatcher):
     """Broken on purpose: looks at each token alone."""
 
