@@ -78,7 +78,7 @@ def _num_shown(
     """Of the messages' contents; none where the template refuses them."""
     try:
         shown = _rendered(template, messages, form, {})
-    except Exception:  # as in `render`
+    except Exception:  # noqa: BLE001 - foreign code, as in `render`
         return 0
     return sum(content in shown for _role, content in messages)
 

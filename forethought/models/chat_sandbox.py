@@ -9,7 +9,7 @@ makes one value huge ("a" * n, a field width) is refused.
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NoReturn

@@ -73,7 +73,9 @@ PARTS_ONLY = (
 
 
 @pytest.mark.parametrize("body", PARTS_ONLY)
-@pytest.mark.parametrize("refusal", ["", "{{ raise_exception('no system') if m.role == 'system' }}"])
+@pytest.mark.parametrize(
+    "refusal", ["", "{{ raise_exception('no system') if m.role == 'system' }}"]
+)
 def test_a_template_that_takes_parts_is_given_parts(body, refusal):
     source = "{% for m in messages %}" + refusal + "[{{ m.role }}]" + body + "{% endfor %}"
     rendered = ChatTemplate(source).render([("user", "SAID"), ("assistant", "HEARD")])
@@ -107,8 +109,7 @@ def test_parts_in_a_macro_are_found():
     [
         ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "seconds"),
         (
-            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
-            "{{ f(60) }}",
+            "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60)}}",
             "seconds",
         ),
         ("{% for a in range(9999) %}{{ 'a' * 9999 }}{% endfor %}", "characters"),
