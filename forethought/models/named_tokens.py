@@ -21,6 +21,7 @@ from forethought.models.json_file import read_json
 _log = structlog.get_logger(__name__)
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_ORDER = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in which new ids are given
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
 
 
@@ -134,8 +135,9 @@ def _with_ids(backend: Tokenizer, missing: Mapping[int, AddedToken], folder: Pat
     return Tokenizer.from_str(json.dumps(written))
 
 
-def _names(settings: Mapping[str, Any]) -> dict[str, str]:
-    named = {name: value for name, value in settings.items() if name.endswith("_token")}
+def _names(settings: dict[str, Any]) -> dict[str, str]:
+    ordered = {f"{name}_token": settings.get(f"{name}_token") for name in _ORDER} | settings
+    named = {name: value for name, value in ordered.items() if name.endswith("_token")}
     extra = settings.get("extra_special_tokens")
     named |= extra if isinstance(extra, dict) else {}
     contents = {name: _content(value) for name, value in named.items()}
