@@ -121,6 +121,26 @@ def test_it_does_not_matter_how_a_context_came_to_be(pair, data):
         assert reader.token_ids == translated(between, log)
 
 
+@every_pair
+def test_a_piece_is_given_up_when_the_token_that_ended_it_is(pair):
+    """It ended because a word began behind it, and after a rollback to its end none may."""
+    target, _ = PAIRS[pair]
+    between = translator(pair)
+    log = target.encode(TEXT, add_special_tokens=False)
+    ends = [piece.end for piece in DraftContext(between, log)._pieces[1:]]
+    within_a_word = log[ends[0] + 1]
+    num_changed = 0
+    for end in ends:
+        for replacement in (within_a_word, *log[end + 1 : end + 4]):
+            reader = Reader(between, log)
+            reader.commit(end + 1, [replacement])
+            expected = DraftContext(between, [*log[:end], replacement])
+            assert reader.token_ids == list(expected.translation().token_ids)
+            assert reader.context._pieces == expected._pieces
+            num_changed += expected._pieces[-1].end < end
+    assert num_changed
+
+
 def test_the_pieces_of_a_character_go_over_where_both_have_them():
     target, draft = PAIRS["sentencepiece to byte level"]
     between = translator("sentencepiece to byte level")

@@ -106,6 +106,27 @@ def test_the_key_of_a_block_stands_for_all_before_it():
     assert len(first) == 16
 
 
+@pytest.mark.parametrize("place", range(BLOCK_LEN))
+def test_the_key_of_a_block_stands_for_each_of_its_tokens(place: int):
+    other = tokens(1)
+    other[place] += 1
+    assert block_key(root_key(SALT), other) != block_key(root_key(SALT), tokens(1))
+
+
+@pytest.mark.parametrize("place", [0, BLOCK_LEN - 1, BLOCK_LEN, 2 * BLOCK_LEN - 1])
+def test_a_chain_that_differs_in_one_token_is_another_from_there_on(place: int):
+    pool = BlockPool(8)
+    block_ids = published(pool, tokens(3))
+    other = tokens(3)
+    other[place] = 99
+    assert pool.take_prefix(other, SALT)[0] == block_ids[: place // BLOCK_LEN]
+    other_ids = published(pool, other)
+    assert (
+        pool.take_prefix(other, SALT)[0][place // BLOCK_LEN :] == (other_ids[place // BLOCK_LEN :])
+    )
+    assert pool.take_prefix(tokens(3), SALT)[0] == block_ids
+
+
 class Sharing(RuleBasedStateMachine):
     """Sequences over a few tokens and one small pool, doing whatever sessions do."""
 

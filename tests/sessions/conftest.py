@@ -20,3 +20,12 @@ async def deployment(
     """Two orchestrators with one store."""
     async with deployed(tiny_target, tiny_draft, shared_server.url) as deployment:
         yield deployment
+
+
+@pytest.fixture
+async def right_deployment(
+    tiny_target: LoadedModel, shared_server: ValkeyServer, redis: Redis
+) -> AsyncGenerator[Deployment]:
+    """The same with a draft that is always right: each round brings K + 1 tokens."""
+    async with deployed(tiny_target, tiny_target, shared_server.url) as deployment:
+        yield deployment

@@ -23,7 +23,13 @@ _COMMON = {"max_tokens": NUM_TOKENS, "ignore_eos": True, "num_speculative_tokens
 GREEDY = GenerationParams(temperature=0, **_COMMON)
 COUPLED = GenerationParams(seed=2**64 - 1, verification_mode=VerificationMode.COUPLED, **_COMMON)
 SEEDED = GenerationParams(seed=2**64 - 1, **_COMMON)
-ALL_MODES = {"greedy": GREEDY, "coupled": COUPLED, "seeded rejection": SEEDED}
+BLOCK = replace(SEEDED, verification_mode=VerificationMode.BLOCK)
+ALL_MODES = {
+    "greedy": GREEDY,
+    "coupled": COUPLED,
+    "seeded rejection": SEEDED,
+    "seeded block": BLOCK,
+}
 TENANT = "a tenant"
 PATIENT_S = 10.0  # of the store: the machine may be busy, and most tests are not about time
 

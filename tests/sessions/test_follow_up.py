@@ -12,7 +12,15 @@ from forethought.errors import (
     SessionUnfinishedError,
 )
 from forethought.generation import ChatMessage, FollowUp, GenerationRequest, SessionStatus
-from tests.sessions.deployments import GREEDY, PROMPT, TENANT, Deployment, Reading, asking
+from tests.sessions.deployments import (
+    ALL_MODES,
+    GREEDY,
+    PROMPT,
+    TENANT,
+    Deployment,
+    Reading,
+    asking,
+)
 from tests.stack import generate
 from tests.tiny import EOS_ID
 
@@ -43,6 +51,31 @@ async def test_its_prompt_is_all_that_was_said_and_the_new_message(deployment: D
     assert second.started.session_id == session_id
     assert second.token_ids == direct.token_ids
     assert [token.index for token in second.tokens] == list(range(24))
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+async def test_what_a_last_round_put_behind_the_end_is_not_said(
+    right_deployment: Deployment, mode: str
+):
+    """An answer stops at each of its first tokens in turn, most of them inside of a round."""
+    params = replace(ALL_MODES[mode], max_tokens=16)
+    num_inside = 0
+    async with GenerationClient(right_deployment.addresses[0]) as client:
+        free = (await generate(client, asking(params))).token_ids
+        for index in range(9):
+            if free[index] in free[:index]:
+                continue
+            stopping = replace(params, stop_token_ids=(free[index],))
+            first = await generate(client, asking(stopping))
+            assert first.token_ids == free[: index + 1]
+            session_id = first.started.session_id
+            stored = (await client.get_session(session_id, TENANT)).output_token_ids
+            num_inside += len(stored) > len(first.token_ids)
+            await generate(client, following(session_id, max_tokens=1))
+            prompt = (await client.get_session(session_id, TENANT)).prompt_token_ids
+            end = () if free[index] == EOS_ID else (EOS_ID,)
+            assert prompt == (*PROMPT, *first.token_ids, *end, 3, 4, EOS_ID)
+    assert num_inside
 
 
 async def test_the_target_need_not_compute_the_earlier_turns_again(deployment: Deployment):

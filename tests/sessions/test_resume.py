@@ -53,7 +53,7 @@ from tests.sessions.deployments import (
     asking,
     orchestrator_beside,
 )
-from tests.stack import generate
+from tests.stack import Answer, generate
 from tests.waiting import until
 
 modes = pytest.mark.parametrize("params", ALL_MODES.values(), ids=ALL_MODES.keys())
@@ -78,6 +78,30 @@ async def broken_off(deployment: Deployment, params, num_passes: int = 6) -> Rea
 async def test_a_client_goes_on_with_the_same_text_when_its_orchestrator_dies(
     deployment: Deployment, params, num_passes
 ):
+    await goes_on_elsewhere(deployment, params, num_passes)
+
+
+@pytest.mark.parametrize("num_passes", [2, 3, 7], ids="after {} passes".format)
+@modes
+async def test_a_client_goes_on_with_the_same_text_when_all_guesses_are_right(
+    right_deployment: Deployment, params, num_passes
+):
+    expected = await goes_on_elsewhere(right_deployment, params, num_passes)
+    assert max(expected.finished.speculation.num_accepted_tokens_per_position) > 3
+
+
+@modes
+async def test_every_token_of_long_rounds_is_told_again(right_deployment: Deployment, params):
+    async with GenerationClient(right_deployment.addresses[0]) as client:
+        first = await generate(client, asking(params))
+        for next_index in range(10):
+            again = await generate(client, resuming(first.started.session_id, next_index))
+            assert again.token_ids == first.token_ids[next_index:]
+            assert again.text == "".join(token.text for token in first.tokens[next_index:])
+
+
+async def goes_on_elsewhere(deployment: Deployment, params, num_passes: int) -> Answer:
+    """An answer whose orchestrator dies some passes on is what it would have been; returns that."""
     async with GenerationClient(deployment.addresses) as client:
         expected = await generate(client, asking(replace(params, logprobs=2), include_steps=True))
         deployment.gate.allow(num_passes)
@@ -104,6 +128,7 @@ async def test_a_client_goes_on_with_the_same_text_when_its_orchestrator_dies(
     counts = ("num_rounds", "num_draft_tokens", "num_accepted_tokens_per_position")
     for name in counts:
         assert getattr(finished.speculation, name) == getattr(expected.finished.speculation, name)
+    return expected
 
 
 async def test_every_step_of_a_finished_answer_is_told_again(deployment: Deployment):
