@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -293,13 +294,39 @@ async def test_a_session_that_was_open_waits_for_room_when_it_is_opened_again():
     assert len(tier.calls) == 4
 
 
-async def test_a_session_that_was_open_waits_for_room_no_longer_than_patience():
-    tier = ScriptedTier([verify_opened(), lost()], [full(60)], [full(60)])
-    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(0.05, 0.001))
+class SimulatedTime:
+    """Passes when somebody sleeps, and at no other moment."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def simulated(monkeypatch) -> SimulatedTime:
+    """The time of `remote_verifier`."""
+    simulated = SimulatedTime()
+    monkeypatch.setattr(remote_verifier, "time", simulated)
+    asyncio_there = SimpleNamespace(sleep=simulated.sleep, timeout=asyncio.timeout)
+    monkeypatch.setattr(remote_verifier, "asyncio", asyncio_there)
+    return simulated
+
+
+async def test_a_session_that_was_open_waits_for_room_no_longer_than_patience(simulated):
+    tier = ScriptedTier([verify_opened(), lost()], [full(3)], [full(60)], [full(60)])
+    remote = RemoteVerifier(tier, TARGET, reopen=ReopenOptions(5.0, 0.25))
     await remote.start(SESSION)
     with pytest.raises(TierUnavailableError, match="full"):
         await remote.verify(SESSION, Draft())
-    assert len(tier.calls) == 3
+    assert simulated.slept == [0.25, 3.0, 1.75]
+    assert len(tier.calls) == 4
 
 
 async def test_a_target_that_knows_fewer_tokens_is_told_all_of_them_again_at_once():
