@@ -15,6 +15,7 @@ from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import CallerLimits
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.store.session_store import SessionStoreSettings
+from forethought.supervision import keep_running
 from forethought.tier import ModelInfo
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
@@ -23,6 +24,7 @@ from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
 from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.plan import Deployment
+from orchestrator.readiness import follow as follow_readiness
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replica import DRAFT, TARGET, Standing
@@ -69,6 +71,13 @@ async def serve(settings: OrchestratorSettings) -> None:
                 deployment, replace(tiers, lookups=lookups), limits, sessions
             )
             add_GenerationServiceServicer_to_server(servicer, services)
+            following = keep_running(
+                "readiness",
+                lambda: follow_readiness(
+                    targets, services.set_ready, settings.target_patience_s, time.monotonic
+                ),
+            )
+            cleanup.callback(following.cancel)
 
         options = ServerOptions(
             settings.listen,

@@ -12,7 +12,7 @@ import grpc
 from forethought.errors import TierProtocolError
 from forethought.rpc.tier_codec import load_from_proto, model_from_proto
 from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
-from forethought.tier import ModelInfo, TierLoad
+from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS, ModelInfo, TierLoad
 from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2 import TargetServiceGetModelInfoRequest
@@ -103,10 +103,6 @@ class TierKind(Generic[StubT]):
     asker: Callable[[StubT], Ask]
 
 
-MAX_MODEL_K = 1024
-"""Most tokens a round that a tier may offer. What a policy weighs grows with it."""
-
-
 def _checked(model: ModelInfo) -> ModelInfo:
     """Raises TierProtocolError where a tier says of its model what cannot be."""
     sizes = [cost.num_tokens for cost in model.pass_costs]
@@ -114,8 +110,10 @@ def _checked(model: ModelInfo) -> ModelInfo:
         raise TierProtocolError("the tier measured passes of sizes that do not grow")
     if not all(0 < cost.forward_ns < 1e13 for cost in model.pass_costs):
         raise TierProtocolError("the tier measured passes that take no time, or hours")
-    if model.max_num_speculative_tokens > MAX_MODEL_K:
-        raise TierProtocolError(f"the tier offers more than {MAX_MODEL_K} tokens a round")
+    if model.max_num_speculative_tokens > LARGEST_MAX_SPECULATIVE_TOKENS:
+        raise TierProtocolError(
+            f"the tier offers more than {LARGEST_MAX_SPECULATIVE_TOKENS} tokens a round"
+        )
     return model
 
 

@@ -60,6 +60,18 @@ class ReplicaSet(Generic[StubT]):
         """Every replica that there is an address of."""
         return tuple(self._replicas.values())
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether a session has a replica to go to that is known to serve."""
+        return any(
+            replica.standing is Standing.SERVING and (replica.is_healthy or replica.wants_probe)
+            for replica in self.all
+        )
+
+    def describe(self) -> dict[str, str]:
+        """How each replica does, by its address; for the log."""
+        return {each.address: each.why or each.standing.value for each in self.all}
+
     def add(self, replica: Replica[StubT]) -> None:
         """One more, or another one at an address."""
         self._replicas[replica.address] = replica

@@ -95,9 +95,14 @@ class LateServices(grpc.GenericRpcHandler):
     """Services that are added after the server has started, once their model is loaded.
 
     It stands in for a server in the generated `add_…Servicer_to_server` functions.
+
+    Args:
+        set_ready: says by health whether what these services stand on is there. They are called all
+            the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, set_ready: Callable[[bool], None]) -> None:
+        self.set_ready = set_ready
         self._handlers: list[grpc.GenericRpcHandler] = []
         self.failures: list[Failure] = []
         """Of the parts that these services cannot do without."""
@@ -128,7 +133,8 @@ class Server:
         names = (*options.service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         self._health = Health(options.service_names)
         self._reflection = Reflection(names)
-        self._services = LateServices()
+        self._services = LateServices(self.set_ready)
+        self._is_ready = True
         self._running = RunningCalls()
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[Failure] = self._loop.create_future()
@@ -176,7 +182,7 @@ class Server:
         """Loads and warms the services, then opens the gate."""
         await load(self._services)
         self._closed_by = None
-        await self._report(SERVING)
+        await self._report(SERVING if self._is_ready else NOT_SERVING)
         _log.info("serving", port=self.port)
         for failure in self._services.failures:
             failure.listen(self._notice)
@@ -204,6 +210,13 @@ class Server:
 
     async def _report(self, status: Status) -> None:
         self._health.set(status)
+
+    def set_ready(self, is_ready: bool) -> None:  # noqa: FBT001 - a setter
+        """Says by health whether calls can be served, from when the services are loaded until the
+        server drains or has failed."""
+        self._is_ready = is_ready
+        if self._closed_by is None:
+            self._health.set(SERVING if is_ready else NOT_SERVING)
 
     def _notice(self, failure: Failure) -> None:
         """A part has failed. In any thread."""
