@@ -128,13 +128,16 @@ class Admission:
             self._give_back(place)
 
     def _make_room(self, tenant: str) -> None:
-        """Ends a request that nobody reads: of the tenant, or else of who has most places."""
+        """Ends a request that nobody reads: of the tenant, or else of one with more places, of
+        whoever has most."""
         now_s = asyncio.get_running_loop().time()
+        held = self._shares.held_by
         unread = [
-            (place.tenant == tenant, self._shares.held_by(place.tenant), now_s - since_s, place)
+            (place.tenant == tenant, held(place.tenant), now_s - since_s, place)
             for place in self._places
             if (since_s := place.unread_since_s) is not None
             and now_s - since_s >= self._limits.yield_after_s
+            and (place.tenant == tenant or held(place.tenant) > held(tenant))
         ]
         for *_, place in sorted(unread, key=lambda each: each[:3], reverse=True):
             self._shares.give_back(place.tenant)
