@@ -144,6 +144,7 @@ class Stack:
     target_server: Server
     deployment: Deployment
     tiers: Tiers
+    server: Server
 
 
 @dataclass
@@ -276,4 +277,5 @@ async def running_stack(
             target_server,
             deployment,
             tiers,
+            server,
         )

@@ -4,6 +4,7 @@ Servers send `ErrorInfo` (reason, domain, metadata) always, `BadRequest` for fie
 `RetryInfo` where waiting helps. Clients get the same leaf of the error tree back.
 """
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -20,6 +21,9 @@ from forethought.errors import (
 
 DOMAIN = "forethought"
 _DETAILS_KEY = "grpc-status-details-bin"
+
+STATUS_TIMEOUT_S = 10.0
+"""Time in which a client that does not read may begin to, and still be told why its call ended."""
 
 # Status travels in HTTP/2 trailers, and gRPC drops a call whose trailers exceed 8 KiB. Messages may
 # quote what a caller sent.
@@ -59,10 +63,18 @@ def code_of(error: ForethoughtError) -> grpc.StatusCode:
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ForethoughtError) -> None:
-    """Ends the call with the status of `error`. Never returns."""
+    """Ends the call with the status of `error`. Never returns.
+
+    The status comes after all that the client has not read yet. If it does not come to that for a
+    while, or if it has left, the call is cancelled.
+    """
     details = status_from_error(error).SerializeToString()
     message = _clipped(error.message, _MAX_MESSAGE_BYTES)
-    await context.abort(code_of(error), message, ((_DETAILS_KEY, details),))
+    try:
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            await context.abort(code_of(error), message, ((_DETAILS_KEY, details),))
+    except (TimeoutError, grpc.aio.InternalError):
+        raise asyncio.CancelledError from None
 
 
 def status_from_error(error: ForethoughtError) -> status_pb2.Status:

@@ -10,7 +10,13 @@ import grpc
 import pytest
 
 from forethought.client import GenerationClient
-from forethought.errors import DurationExceededError, OverloadedError, UnreadStreamError
+from forethought.errors import (
+    DurationExceededError,
+    ForethoughtError,
+    OverloadedError,
+    UnreadStreamError,
+)
+from forethought.rpc import status
 from forethought.rpc.generation_codec import request_to_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
@@ -196,3 +202,12 @@ async def test_a_prompt_that_takes_longer_than_the_deployment_allows_is_ended(lo
 async def read_on(events: Any) -> None:
     async for _ in events:
         pass
+
+
+async def test_a_call_that_ends_unread_does_not_wait_for_its_client_for_ever(
+    long_target, monkeypatch
+):
+    monkeypatch.setattr(status, "STATUS_TIMEOUT_S", 0.1)
+    async with a_stack(long_target, unread_timeout_s=0.1) as stack, unread(stack, 1) as [call]:
+        await asyncio.wait_for(stack.server._running.all_ended(), 20)
+        assert isinstance(await end_of(call), ForethoughtError)
