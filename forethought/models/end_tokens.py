@@ -29,6 +29,15 @@ _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 """Where the configuration of a model that also sees or hears keeps that of its text."""
 
 
+FILE_ENDS = frozenset(
+    {
+        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
+        "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+    }
+)  # fmt: skip
+"""Names of tokens that begin another file, which llama.cpp takes for ends too."""
+
+
 def well_known_ends(names: Collection[str]) -> set[str]:
     """Those of a vocabulary's `names` that end an answer."""
     ends = set(_NAMES.intersection(names))

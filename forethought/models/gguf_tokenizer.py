@@ -9,19 +9,21 @@ Each is built as the tokenizer.json of such models has it, which is what they we
 src/llama-vocab.cpp in llama.cpp says what the metadata means and what a missing key stands for.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from forethought.errors import ModelReferenceError
 from forethought.models.chat import ChatTemplate
+from forethought.models.end_tokens import FILE_ENDS, well_known_ends
 from forethought.models.gguf_pretokenizer import pretokenizer_named
 from forethought.models.gguf_vocabulary import GgufVocabulary, TokenType, read_gguf_vocabulary
 from forethought.models.parts import TokenizerParts
 
 _SPACE = "\u2581"
 _JOINABLE = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
-_ENDS = ("eos_token", "eot_token", "eom_token")
+_ENDS = ("eos_token", "eot_token", "eom_token", "fim_pad_token", "fim_rep_token", "fim_sep_token")
 
 
 def read_gguf_tokenizer(path: Path) -> TokenizerParts:
@@ -34,23 +36,28 @@ def read_gguf_tokenizer(path: Path) -> TokenizerParts:
             f"The tokenizer of {path} is of the kind {vocabulary.model!r}, which is not one of "
             f"{sorted(builders)}: use a folder with the model's tokenizer.json."
         )
+    ends = well_known_ends(vocabulary.tokens) | FILE_ENDS.intersection(vocabulary.tokens)
     try:
         backend = builder(vocabulary)
-        _add_tokens(backend, vocabulary)
+        _add_tokens(backend, vocabulary, ends)
+        _add_bos_and_eos(backend, vocabulary)
     except Exception as error:
         # The Rust library raises bare exceptions for a vocabulary that does not fit together.
         raise ModelReferenceError(f"Cannot build the tokenizer of {path}: {error}") from error
     ids = vocabulary.special_token_ids
     names = {name: vocabulary.tokens[token_id] for name, token_id in ids.items()}
     template = vocabulary.chat_template
+    end_ids = {ids[name] for name in _ENDS if name in ids} | set(map(backend.token_to_id, ends))
     return TokenizerParts(
         backend=backend,
-        eos_token_ids=frozenset(ids[name] for name in _ENDS if name in ids),
+        eos_token_ids=frozenset(token_id for token_id in end_ids if token_id is not None),
         chat_template=None if template is None else ChatTemplate(template, names),
     )
 
 
 def _byte_level(vocabulary: GgufVocabulary) -> Tokenizer:
+    if vocabulary.add_space_prefix:
+        raise ValueError("tokenizer.ggml.add_space_prefix is set, which is not supported")
     pretokenizer = pretokenizer_named(vocabulary.pre)
     backend = Tokenizer(
         models.BPE(
@@ -63,8 +70,6 @@ def _byte_level(vocabulary: GgufVocabulary) -> Tokenizer:
         backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pretokenizer.build()
     backend.decoder = decoders.ByteLevel()
-    if pretokenizer.add_bos if vocabulary.add_bos is None else vocabulary.add_bos:
-        _add_bos(backend, vocabulary)
     return backend
 
 
@@ -89,8 +94,6 @@ def _sentencepiece(vocabulary: GgufVocabulary) -> Tokenizer:
         decode.append(decoders.Strip(" ", 1, 0))
     backend.normalizer = normalizers.Sequence(normalize)
     backend.decoder = decoders.Sequence(decode)
-    if vocabulary.add_bos is not False:
-        _add_bos(backend, vocabulary)
     return backend
 
 
@@ -126,19 +129,40 @@ def _merges_by_score(vocabulary: GgufVocabulary) -> list[tuple[str, str]]:
     return [(left, right) for _score, left, right in merges]
 
 
-def _add_tokens(backend: Tokenizer, vocabulary: GgufVocabulary) -> None:
-    """Tokens that are looked for in the text as they are, before it is cut."""
-    special = vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN)
-    plain = vocabulary.of_type(TokenType.USER_DEFINED)
+def _add_tokens(backend: Tokenizer, vocabulary: GgufVocabulary, ends: Collection[str]) -> None:
+    """Tokens that are looked for in the text as they are, before it is cut. Ends of an answer are
+    special whatever their type says."""
+    special = {*vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN), *ends}
+    plain = [token for token in vocabulary.of_type(TokenType.USER_DEFINED) if token not in special]
     backend.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
     backend.add_tokens([AddedToken(t, normalized=False, special=False) for t in plain])
 
 
-def _add_bos(backend: Tokenizer, vocabulary: GgufVocabulary) -> None:
-    token_id = vocabulary.special_token_ids.get("bos_token")
+def _add_bos_and_eos(backend: Tokenizer, vocabulary: GgufVocabulary) -> None:
+    """Around a text that is no rendered chat."""
+    add_bos = vocabulary.add_bos
+    if add_bos is None:
+        add_bos = vocabulary.model == "llama" or pretokenizer_named(vocabulary.pre).add_bos
+    bos = _around(vocabulary, "bos", is_wanted=add_bos, is_stated=vocabulary.add_bos is not None)
+    eos = _around(vocabulary, "eos", is_wanted=vocabulary.add_eos, is_stated=True)
+    if bos or eos:
+        ids = vocabulary.special_token_ids
+        backend.post_processor = processors.TemplateProcessing(
+            single=[*bos, "$A", *eos],
+            special_tokens=[(token, ids["bos_token"]) for token in bos]
+            + [(token, ids["eos_token"]) for token in eos],
+        )
+
+
+def _around(
+    vocabulary: GgufVocabulary, name: str, *, is_wanted: bool, is_stated: bool
+) -> list[str]:
+    """The token to add, or none."""
+    token_id = vocabulary.special_token_ids.get(f"{name}_token")
+    if not is_wanted or (token_id is None and not is_stated):
+        return []
     if token_id is None:
-        return
-    token = vocabulary.tokens[token_id]
-    backend.post_processor = processors.TemplateProcessing(
-        single=[token, "$A"], special_tokens=[(token, token_id)]
-    )
+        raise ValueError(
+            f"tokenizer.ggml.add_{name}_token is set, and tokenizer.ggml.{name}_token_id is not"
+        )
+    return [vocabulary.tokens[token_id]]

@@ -1,5 +1,6 @@
 """Tokenizers from small GGUF files written for the purpose."""
 
+import unicodedata
 from itertools import pairwise
 
 import gguf
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.errors import ModelReferenceError
+from forethought.models import gguf_pretokenizer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 
@@ -193,17 +195,120 @@ def test_rows_that_only_fill_the_embedding_matrix_are_not_part_of_the_vocabulary
     assert plain.fingerprint == padded.fingerprint
 
 
-@pytest.mark.parametrize("pre", [None, "from-the-future"])
-def test_an_unknown_pretokenizer_is_logged_and_gpt2_used(tmp_path, pre):
+def test_an_unknown_pretokenizer_is_refused_by_its_name(tmp_path):
+    with pytest.raises(ModelReferenceError, match=r"a\.gguf.*'from-the-future'.*llama-bpe"):
+        byte_level_file(tmp_path / "a.gguf", "from-the-future")
+
+
+def test_a_file_without_a_pretokenizer_gets_the_default_and_the_log_says_so(tmp_path):
     with structlog.testing.capture_logs() as logs:
-        tokenizer = byte_level_file(tmp_path / "a.gguf", pre, merges=["1 2"])
-    assert [(log["event"], log["pre"]) for log in logs] == [("gguf_pretokenizer_unknown", pre)]
-    assert pieces(tokenizer, "12") == ["12"]
+        tokenizer = byte_level_file(tmp_path / "a.gguf", None, merges=["1 2", "12 3", "123 4"])
+    assert "gguf_pretokenizer_missing" in [log["event"] for log in logs]
+    assert pieces(tokenizer, "1234") == ["123", "4"]
+
+
+NAMES = [name for names in gguf_pretokenizer._BY_NAME for name in names.split()]
+
+
+@pytest.mark.parametrize("pre", NAMES)
+def test_every_pretokenizer_brings_every_text_back(tmp_path, pre):
+    tokenizer = byte_level_file(tmp_path / "a.gguf", pre)
+    for text in (
+        "It's 12345 o'clock,\n\n\tTEXTandText  !!  ",
+        "日本語 e\u0301 テキスト",
+        "(a|b) … \u06d4x",
+    ):
+        token_ids = tokenizer.encode(text, add_special_tokens=False)
+        assert tokenizer.decode(token_ids) in (text, unicodedata.normalize("NFC", text))
+
+
+CUTS = {
+    "gpt-2": ["It", "'s", " 12345", " TEXTandText", ",", "\n\n", " 日本語カナ"],
+    "default": ["It", "'", "s", " ", "123", "45", " TEXTandText", ",", "\n\n", " 日本語カナ"],
+    "falcon": ["It", "'", "s", " ", "123", "45", " TEXTandText", ",", "\n\n", " 日本語カナ"],
+    "smollm": ["It", "'s", " ", *"12345", " TEXTandText", ",", "\n\n", " 日本語カナ"],
+    "llama-bpe": ["It", "'s", " ", "123", "45", " TEXTandText", ",\n\n", " 日本語カナ"],
+    "qwen2": ["It", "'s", " ", *"12345", " TEXTandText", ",\n\n", " 日本語カナ"],
+    "gpt-4o": ["It's", " ", "123", "45", " TEXTand", "Text", ",\n\n", " 日本語カナ"],
+    "tekken": ["It", "'s", " ", *"12345", " TEXTand", "Text", ",\n\n", " 日本語カナ"],
+    "kimi-k2": ["It's", " ", "123", "45", " TEXTand", "Text", ",\n\n", " ", "日本語", "カナ"],
+    "deepseek-v3": ["It", "'s", " ", "123", "45", " TEXTandText", ",\n\n", " ", "日本語カナ"],
+    "deepseek-coder": [
+        "It",
+        "'",
+        "s",
+        " ",
+        *"12345",
+        " TEXTandText",
+        ",",
+        "\n",
+        "\n",
+        " ",
+        "日本語カナ",
+    ],
+    "superbpe": ["It's ", "12", "345", " TEXTandText,\n\n 日本語カナ"],
+    "tiny_aya": ["It's", " ", "12", "345", " TEXTand", "Text", ",\n\n", " 日本語カナ"],
+    "seed-coder": ["It", "'s", " ", *"12345", " TEXTandText", ",", "\n\n", " 日本語カナ"],
+    "bloom": ["It's", " 12345", " TEXTandText", ",\n\n", " 日本語カナ"],
+    "viking": ["It's", " ", *"12345", " TEXTandText", ",\n\n", " 日本語カナ"],
+}
+
+
+@pytest.mark.parametrize(("pre", "expected"), CUTS.items(), ids=CUTS)
+def test_text_is_cut_as_the_name_says(pre, expected):
+    cut = gguf_pretokenizer.pretokenizer_named(pre).build()
+    text = "It's 12345 TEXTandText,\n\n 日本語カナ"
+    assert [text[start:end] for _piece, (start, end) in cut.pre_tokenize_str(text)] == expected
 
 
 def test_all_tokens_that_end_an_answer_count(tmp_path):
-    ends = {"eos_token_id": 1, "eot_token_id": 2, "eom_token_id": 999}
-    assert byte_level_file(tmp_path / "a.gguf", "gpt-2", **ends).eos_token_ids == {1, 2}
+    ends = {"eos_token_id": 1, "eot_token_id": 2, "fim_rep_token_id": 3, "eom_token_id": 999}
+    with structlog.testing.capture_logs() as logs:
+        tokenizer = byte_level_file(tmp_path / "a.gguf", "gpt-2", **ends)
+    assert tokenizer.eos_token_ids == {1, 2, 3}
+    assert [log["tokens"] for log in logs] == [{"eom_token": 999}]
+
+
+@pytest.mark.parametrize("kind", [TokenType.CONTROL, TokenType.NORMAL, TokenType.USER_DEFINED])
+def test_a_token_with_the_name_of_an_end_ends_an_answer_and_is_no_text(tmp_path, kind):
+    names = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>", "<|fim_pad|>"]
+    extra = [(name, kind) for name in names]
+    tokenizer = byte_level_file(tmp_path / "a.gguf", "gpt-2", extra=extra, eos_token_id=1)
+    assert tokenizer.eos_token_ids == {1, *range(256, 256 + len(names))}
+    assert tokenizer.encode("<EOT>", add_special_tokens=False) == [260]
+    assert not tokenizer.has_text(260)
+
+
+def test_the_end_of_a_part_of_an_answer_does_not_end_it(tmp_path):
+    extra = [(name, TokenType.CONTROL) for name in ("<|end|>", "<|return|>", "<|call|>")]
+    tokenizer = byte_level_file(tmp_path / "a.gguf", "gpt-4o", extra=extra)
+    assert tokenizer.eos_token_ids == {257, 258}
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_end_goes_behind_a_text_where_the_file_says_so(tmp_path, stated):
+    settings = {"add_bos_token": True, "add_eos_token": stated}
+    tokenizer = SentencePieceFile().write(tmp_path / "a.gguf", **settings)
+    token_ids = tokenizer.encode("the", add_special_tokens=True)
+    assert token_ids == [1, 259, 2][: 2 + stated]
+
+
+@pytest.mark.parametrize("name", ["bos", "eos"])
+def test_a_token_to_add_that_the_file_does_not_name_is_refused(tmp_path, name):
+    with pytest.raises(ModelReferenceError, match=rf"add_{name}_token is set.*{name}_token_id"):
+        byte_level_file(tmp_path / "a.gguf", "gpt-2", **{f"add_{name}_token": True})
+
+
+@pytest.mark.parametrize("name", ["remove_extra_whitespaces", "add_sep_token"])
+def test_a_setting_that_changes_tokens_and_is_not_computed_is_refused_by_its_name(tmp_path, name):
+    with pytest.raises(ModelReferenceError, match=rf"tokenizer\.ggml\.{name} is set"):
+        SentencePieceFile().write(tmp_path / "a.gguf", **{name: True})
+    SentencePieceFile().write(tmp_path / "b.gguf", **{name: False})
+
+
+def test_a_space_in_front_of_byte_level_text_is_refused(tmp_path):
+    with pytest.raises(ModelReferenceError, match=r"tokenizer\.ggml\.add_space_prefix"):
+        byte_level_file(tmp_path / "a.gguf", "gpt-2", add_space_prefix=True)
 
 
 def minimal(path, *, model="gpt2", tokens=("a", "b"), merges=("a b",), types=(1, 1)):
@@ -225,6 +330,9 @@ def minimal(path, *, model="gpt2", tokens=("a", "b"), merges=("a b",), types=(1,
     [
         ({"model": "t5"}, r"'t5'.*\['gpt2', 'llama'\].*tokenizer\.json"),
         ({"tokens": ()}, r"tokenizer\.ggml\.tokens is missing"),
+        ({"tokens": ("a", "a")}, "the token 'a' twice"),
+        ({"model": "bert"}, "'bert'"),
+        ({"model": "rwkv"}, "'rwkv'"),
         ({"tokens": (1, 2)}, r"tokenizer\.ggml\.tokens is not an array of str"),
         ({"types": (1, 1, 1)}, "differ in length"),
         ({"merges": ("a c",)}, "Cannot build the tokenizer"),
