@@ -1,10 +1,14 @@
 """Structured logs: constant event names, ids as fields, no prompts or tokens above debug."""
 
 import logging
-import sys
 from enum import StrEnum
+from typing import TextIO
 
 import structlog
+
+from forethought.log_output import DroppingOutput, standard_error
+
+_log = structlog.get_logger(__name__)
 
 
 class LogFormat(StrEnum):
@@ -14,8 +18,25 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class _Handler(logging.StreamHandler[TextIO | DroppingOutput]):
+    """To standard error, all of which is written when logging ends."""
+
+    def close(self) -> None:
+        if isinstance(self.stream, DroppingOutput):
+            self.stream.drain()
+        super().close()
+
+
+def _report_dropped(num_lines: int) -> None:
+    _log.warning("log_lines_dropped", num_lines=num_lines)
+
+
 def configure_logging(log_format: LogFormat, level: str = "info") -> None:
-    """Sends all logs, those of libraries included, to stderr in one format."""
+    """Sends all logs, those of libraries included, to stderr in one format.
+
+    Where nobody reads it, lines are dropped; who logs never waits.
+    """
+    output = standard_error(_report_dropped)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -25,7 +46,7 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
         structlog.processors.JSONRenderer()
         if log_format is LogFormat.JSON
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
+            colors=output.isatty(),
             # The default shows local variables, prompts among them.
             exception_formatter=structlog.dev.plain_traceback,
         )
@@ -39,7 +60,7 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -1,0 +1,144 @@
+"""Whoever logs never waits for a reader."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+import grpc
+import pytest
+
+from forethought.log_output import MAX_QUEUED, DroppingOutput
+from forethought.rpc.channels import open_channel
+from tests.lifecycle.processes import PATIENCE_S
+from tests.lifecycle.test_processes import health_of
+from tests.ports import free_port
+from tests.waiting import until
+
+NUM_LINES = 20 * MAX_QUEUED
+LOGS_A_LOT = f"""
+import sys, structlog
+from forethought.telemetry import LogFormat, configure_logging
+configure_logging(LogFormat.JSON)
+log = structlog.get_logger()
+for number in range({NUM_LINES}):
+    log.info("line", number=number)
+print("done", flush=True)
+sys.stdin.read()
+raise SystemExit("last words")
+"""
+
+
+@pytest.fixture
+def pipe():
+    reading, writing = os.pipe()
+    yield reading, writing
+    for end in (reading, writing):
+        with suppress(OSError):
+            os.close(end)
+
+
+def read_all(reading):
+    while os.read(reading, 65536):
+        pass
+
+
+def logging_process():
+    return subprocess.Popen(
+        [sys.executable, "-c", LOGS_A_LOT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_process_whose_log_nobody_reads_goes_on_and_ends():
+    with logging_process() as process:
+        assert process.stdout.readline() == b"done\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 1
+        process.stderr.read()
+
+
+def test_lines_that_were_dropped_are_counted_and_the_last_words_are_not():
+    with logging_process() as process:
+        assert process.stdout.readline() == b"done\n"
+        first = [process.stderr.readline() for _ in range(MAX_QUEUED // 2)]
+        process.stdin.close()
+        *rest, last = process.stderr.read().decode().splitlines()
+        assert process.wait(PATIENCE_S) == 1
+    assert last == "last words"
+    lines = [json.loads(line) for line in (*first, *rest)]
+    num_dropped = sum(each["num_lines"] for each in lines if each["event"] == "log_lines_dropped")
+    numbers = [each["number"] for each in lines if each["event"] == "line"]
+    assert num_dropped > 0
+    assert len(numbers) + num_dropped == NUM_LINES
+    assert numbers == sorted(numbers)
+
+
+def test_what_comes_after_a_gap_is_written_when_it_flows_again(pipe):
+    reading, writing = pipe
+    has_reported = threading.Event()
+    output = DroppingOutput(writing, lambda _: has_reported.set())
+    # Twice what the queue and the pipe hold.
+    for _ in range(2 * MAX_QUEUED):
+        output.write("x" * 100 + "\n")
+    reader = threading.Thread(target=read_all, args=(reading,))
+    reader.start()
+    assert has_reported.wait(PATIENCE_S)
+    output.drain()
+    os.close(writing)
+    reader.join()
+
+
+def test_a_reader_that_is_gone_is_no_error(pipe):
+    reading, writing = pipe
+    os.close(reading)
+    output = DroppingOutput(writing, lambda _: None)
+    output.write("to nobody\n")
+    output.drain()
+
+
+@pytest.fixture
+def unread_tier(tiny_target_folder):
+    """A process whose standard error is a pipe that nobody reads."""
+    address = f"127.0.0.1:{free_port()}"
+    words = ["-m", "draft_service", "--proposer", "ngram", "--model", str(tiny_target_folder)]
+    process = subprocess.Popen(
+        [sys.executable, *words, "--listen", address], stderr=subprocess.PIPE
+    )
+    process.address = address
+    yield process
+    process.kill()
+    process.stderr.close()
+    process.wait()
+
+
+async def test_a_tier_whose_log_nobody_reads_serves_and_ends(unread_tier):
+    process = unread_tier
+
+    async def is_serving():
+        assert process.poll() is None, process.stderr.read()
+        return await health_of(process) == "SERVING"
+
+    await until(is_serving, PATIENCE_S)
+    async with open_channel(process.address) as channel:
+        # Each is refused, and has a line of 200 characters in the log.
+        call = channel.stream_stream("/forethought.v1.DraftService/Speculate")
+        for _ in range(100):
+            await asyncio.gather(*(refused(call) for _ in range(20)))
+    assert await health_of(process) == "SERVING"
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+
+
+async def refused(call):
+    stream = call(timeout=PATIENCE_S)
+    with suppress(grpc.aio.AioRpcError):
+        await stream.write(b"\xff")
+        await stream.done_writing()
+    assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
