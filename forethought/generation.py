@@ -164,6 +164,19 @@ class ProposerStatistics:
     num_accepted_tokens: int = 0
 
 
+class NoDraftReason(Enum):
+    """Why nothing was drafted for a request."""
+
+    NOT_ASKED = "not_asked"  # K is 0
+    NOT_CONFIGURED = "not_configured"  # no draft tier, and nothing is looked up
+    DID_NOT_PAY = "did_not_pay"  # drafts are expected to cost more than they bring
+    REFUSED = "refused"  # the draft does not fit the target
+    DOWN = "down"  # the draft tier is away or fails
+    LATE = "late"  # it did not answer in time
+    NOTHING_FOUND = "nothing_found"  # whoever drafts had no guess
+    TOO_SHORT = "too_short"  # the output ended before drafts begin
+
+
 @dataclass(frozen=True, slots=True)
 class SpeculationStatistics:
     """Counts and times of speculation over a request."""
@@ -178,6 +191,8 @@ class SpeculationStatistics:
     rejection_ns: int = 0
     proposers: tuple[ProposerStatistics, ...] = ()
     lookahead: LookaheadCounts = field(default_factory=LookaheadCounts)
+    no_draft_reason: NoDraftReason | None = None  # of a request that has ended
+    no_draft_detail: str = ""
 
     @property
     def acceptance_rate(self) -> float | None:

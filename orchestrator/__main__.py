@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import structlog
 
+from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
@@ -22,7 +23,6 @@ from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
-from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.plan import Deployment
 from orchestrator.readiness import follow as follow_readiness
 from orchestrator.remote_proposer import DraftPatience
@@ -176,21 +176,6 @@ def another_model(model: ModelInfo, expected: ModelInfo) -> str:
     return (
         f"{model.name} ({model.model_fingerprint}) is not {expected.name} "
         f"({expected.model_fingerprint})"
-    )
-
-
-def unusable_draft(draft: ModelInfo, target: ModelInfo) -> str:
-    """Why a draft replica may not take part. Which model drafts does not matter otherwise."""
-    return another_vocabulary(draft, target) or foreign_hidden_states(draft, target)
-
-
-def another_vocabulary(model: ModelInfo, expected: ModelInfo) -> str:
-    """Why a replica may not take part: its tokens would mean something else."""
-    if model.vocabulary_fingerprint in {"", expected.vocabulary_fingerprint}:
-        return ""
-    return (
-        f"{model.name} has another vocabulary ({model.vocabulary_fingerprint}) than the target "
-        f"({expected.vocabulary_fingerprint})"
     )
 
 

@@ -14,6 +14,7 @@ from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
     Finished,
     GenerationEvent,
+    NoDraftReason,
     SpeculationStatistics,
     Started,
 )
@@ -25,7 +26,7 @@ from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.decode_loop import DecodingStrategy, decode
-from orchestrator.lookup_first import DraftTier, LookupFirst, NoDraftTier
+from orchestrator.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
 from orchestrator.plan import Deployment
 from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
@@ -99,7 +100,7 @@ async def told(
 def _draft_tier(tiers: Tiers, deployment: Deployment, deadline_s: float | None) -> DraftTier:
     """The draft tier for one session."""
     if tiers.draft is None:
-        return NoDraftTier()
+        return NoDraftTier(None if tiers.lookups else Absence(NoDraftReason.NOT_CONFIGURED))
     return RemoteProposer(
         tiers.draft,
         deployment.tokenizer.fingerprint,
@@ -140,6 +141,7 @@ class Generation:
         )
         self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
+        self._has_asked = False  # for a draft
         self._num_earlier_failures = 0  # of drafts, before the turn was broken off
 
     async def progress(self) -> AsyncGenerator[Progress]:
@@ -264,6 +266,10 @@ class Generation:
         step = as_step(judged, self._deployment.tokenizer) if self._plan.include_steps else None
         told = ToldRound(tokens, step, self._statistics)
         events = list(self._wanted(told))
+        self._has_asked = self._has_asked or judged.ask.num_speculative_tokens > 0
+        if self._output.ending and not self._statistics.num_draft_tokens:
+            told = replace(told, statistics=self._explained())
+            self._statistics = told.statistics
         committed = None
         if self._beginning.is_stored:
             token_ids = tuple(token.token_id for token in tokens)
@@ -273,6 +279,21 @@ class Generation:
         if self._output.ending:
             return Progress([*events, self._finished()], committed, is_end=True)
         return Progress(events, committed)
+
+    def _explained(self) -> SpeculationStatistics:
+        """The statistics of an answer for which nothing was drafted, with the reason."""
+        found = self._absence()
+        return replace(self._statistics, no_draft_reason=found.reason, no_draft_detail=found.detail)
+
+    def _absence(self) -> Absence:
+        if not self._plan.num_speculative_tokens:
+            return Absence(NoDraftReason.NOT_ASKED)
+        if self._draft_tier.absence is not None:
+            return self._draft_tier.absence
+        if self._has_asked:
+            return Absence(NoDraftReason.NOTHING_FOUND)
+        is_short = self._statistics.num_rounds <= 1
+        return Absence(NoDraftReason.TOO_SHORT if is_short else NoDraftReason.DID_NOT_PAY)
 
     def _wanted(self, told: ToldRound) -> Iterator[GenerationEvent]:
         """The events of a round that the client does not have yet."""

@@ -6,15 +6,25 @@ that is not, unless there is a draft tier to ask then.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from forethought.errors import VocabularyMismatchError
+from forethought.generation import NoDraftReason
 from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.types import Draft
 from forethought.tier import PassCost, RoundTimings, SessionOpen, SpeculateRound
 from orchestrator.decode_loop import Proposer
 from orchestrator.round import Ask
 from orchestrator.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why there was no draft."""
+
+    reason: NoDraftReason
+    detail: str = ""  # for the client
 
 
 class DraftTier(Proposer, Protocol):
@@ -24,6 +34,11 @@ class DraftTier(Proposer, Protocol):
     """Rounds that wanted a draft and got none because of the tier."""
     mismatch: VocabularyMismatchError | None
     """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def absence(self) -> "Absence | None":
+        """Why no draft is to be had of the tier, as far as is known by now."""
+        ...
 
     @property
     def pass_costs(self) -> tuple[PassCost, ...]:
@@ -45,7 +60,11 @@ class DraftTier(Proposer, Protocol):
 
 
 class NoDraftTier:
-    """Where there is none. That it drafts nothing is no failure."""
+    """Where there is none. That it drafts nothing is no failure.
+
+    Args:
+        absence: what that means to a client; None where guesses are looked up.
+    """
 
     num_failures = 0
     has_failed = False
@@ -53,6 +72,9 @@ class NoDraftTier:
     timings = RoundTimings()
     pass_costs: tuple[PassCost, ...] = ()
     mismatch: VocabularyMismatchError | None = None
+
+    def __init__(self, absence: Absence | None = None) -> None:
+        self.absence = absence
 
     def start(self, session: Session) -> None:
         """Nobody gets ready."""

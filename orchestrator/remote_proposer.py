@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from forethought.compatibility import foreign_hidden_states
 from forethought.errors import (
     ForethoughtError,
     HiddenStatesMismatchError,
@@ -28,6 +29,7 @@ from forethought.errors import (
     TierUnavailableError,
     VocabularyMismatchError,
 )
+from forethought.generation import NoDraftReason
 from forethought.rpc.tier_codec import (
     draft_from_proto,
     open_to_proto,
@@ -46,7 +48,7 @@ from forethought.tier import (
 )
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
-from orchestrator.hidden_states import foreign_hidden_states
+from orchestrator.lookup_first import Absence
 from orchestrator.placement import placement_key
 from orchestrator.replica import Replica, Standing
 from orchestrator.replicas import ReplicaSet, as_replicas
@@ -105,6 +107,7 @@ class RemoteProposer:
         self._known_states_end = 0  # and where the target's hidden states end that it was given
         self._is_answer_due = False  # a round is not answered yet
         self._due_since = 0.0
+        self._absence: Absence | None = None  # why the last draft that failed did
         self._trouble = ""  # why rounds go without a draft, and wait for no opening
         self._backoff_s = self._patience.first_backoff_s
         self._retry_at = 0.0
@@ -118,6 +121,18 @@ class RemoteProposer:
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
         """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def absence(self) -> Absence | None:
+        """Why no draft is to be had of the tier, as far as is known by now."""
+        if self._absence is not None:
+            return self._absence
+        replicas = self._replicas.all
+        refused = [each.why for each in replicas if each.standing is Standing.REFUSED]
+        if refused and len(refused) == len(replicas):
+            return Absence(NoDraftReason.REFUSED, "; ".join(dict.fromkeys(refused)))
+        is_there = any(each.is_answering for each in replicas)
+        return None if is_there else Absence(NoDraftReason.DOWN)
 
     @property
     def pass_costs(self) -> tuple[PassCost, ...]:
@@ -182,6 +197,7 @@ class RemoteProposer:
                 num_wanted = self._num_wanted(session, k)
                 return await self._ask(stream, session, num_wanted, give_up)
         except TimeoutError:
+            self._absence = Absence(NoDraftReason.LATE)
             self._go_without("draft_late", session, round=session.round)
         except ForethoughtError as error:
             self._lose(session, error)
@@ -358,6 +374,7 @@ class RemoteProposer:
     def _lose(self, session: Session, error: ForethoughtError) -> None:
         replica = self._replica
         self.close()
+        self._absence = _absence_by(error)
         self._retry_at = time.monotonic() + self._backoff_s
         if replica is not None:
             self._tried.add(replica)
@@ -393,3 +410,12 @@ class RemoteProposer:
         if event != self._trouble:
             _log.warning(event, session_id=session.session_id, **why)
         self._trouble = event
+
+
+def _absence_by(error: ForethoughtError) -> Absence:
+    """What the loss of a draft means to a client. Where its replicas are is not for clients."""
+    if isinstance(error, VocabularyMismatchError | HiddenStatesMismatchError):
+        return Absence(NoDraftReason.REFUSED, error.message)
+    if error.code == "INVALID_ARGUMENT":
+        return Absence(NoDraftReason.REFUSED)
+    return Absence(NoDraftReason.DOWN)

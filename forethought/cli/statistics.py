@@ -3,7 +3,13 @@
 from time import perf_counter
 
 from forethought.cli.tokens import harmless
-from forethought.generation import Finished, GenerationEvent, SpeculationStatistics, Token
+from forethought.generation import (
+    Finished,
+    GenerationEvent,
+    NoDraftReason,
+    SpeculationStatistics,
+    Token,
+)
 from forethought.sampling.types import TokenOrigin
 
 
@@ -66,10 +72,30 @@ def describe_finished(finished: Finished) -> str:
         _count(speculation.num_rounds, "round"),
         f"acceptance rate {rate:.0%}{_by_proposer(speculation)}"
         if rate is not None
-        else "nothing drafted",
+        else _why_nothing(speculation),
         f"mean acceptance length {length:.2f}" if length is not None else None,
         f"{_count(failures, 'round')} without a draft" if failures else None,
     )
+
+
+_REASONS = {
+    NoDraftReason.NOT_ASKED: "K is 0",
+    NoDraftReason.NOT_CONFIGURED: "there is no draft",
+    NoDraftReason.DID_NOT_PAY: "drafts do not pay",
+    NoDraftReason.REFUSED: "the draft is refused",
+    NoDraftReason.DOWN: "the draft tier is down",
+    NoDraftReason.LATE: "drafts come too late",
+    NoDraftReason.NOTHING_FOUND: "nobody had a guess",
+    NoDraftReason.TOO_SHORT: "the answer ended before the second round",
+}
+
+
+def _why_nothing(speculation: SpeculationStatistics) -> str:
+    """That nothing was drafted, and why as far as the server says."""
+    reason, detail = speculation.no_draft_reason, harmless(speculation.no_draft_detail)
+    if reason is None:
+        return "nothing drafted"
+    return f"nothing drafted: {_REASONS[reason]}" + (f" ({detail})" if detail else "")
 
 
 def _by_proposer(speculation: SpeculationStatistics) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from forethought.cli import up_options as options
+from forethought.cli.draft_check import check_draft
 from forethought.cli.failure import print_failure
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
 from forethought.cli.plan import (
@@ -228,6 +229,7 @@ async def _use(
 ) -> int:
     with view.progress(deployment):
         await deployment.wait_until_ready()
+        await check_draft(plan.tiers)
     view.show_ready(deployment, run.command)
     if not run.command:
         await deployment.watch()

@@ -13,6 +13,7 @@ from forethought.generation import (
     GenerationParams,
     GenerationRequest,
     JudgedToken,
+    NoDraftReason,
     ProposerStatistics,
     Resume,
     SpeculationStatistics,
@@ -55,9 +56,22 @@ _REASON_TO_PROTO = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
 }
+_NO_DRAFT_TO_PROTO = {
+    None: pb.NO_DRAFT_REASON_UNSPECIFIED,
+    NoDraftReason.NOT_ASKED: pb.NO_DRAFT_REASON_NOT_ASKED,
+    NoDraftReason.NOT_CONFIGURED: pb.NO_DRAFT_REASON_NOT_CONFIGURED,
+    NoDraftReason.DID_NOT_PAY: pb.NO_DRAFT_REASON_DID_NOT_PAY,
+    NoDraftReason.REFUSED: pb.NO_DRAFT_REASON_REFUSED,
+    NoDraftReason.DOWN: pb.NO_DRAFT_REASON_DOWN,
+    NoDraftReason.LATE: pb.NO_DRAFT_REASON_LATE,
+    NoDraftReason.NOTHING_FOUND: pb.NO_DRAFT_REASON_NOTHING_FOUND,
+    NoDraftReason.TOO_SHORT: pb.NO_DRAFT_REASON_TOO_SHORT,
+}
 _ORIGIN_FROM_PROTO = {number: value for value, number in _ORIGIN_TO_PROTO.items()}
 _VERDICT_FROM_PROTO = {number: value for value, number in _VERDICT_TO_PROTO.items()}
 _REASON_FROM_PROTO = {number: value for value, number in _REASON_TO_PROTO.items()}
+_NO_DRAFT_FROM_PROTO = {number: value for value, number in _NO_DRAFT_TO_PROTO.items()}
+"""A reason that is not known here says nothing."""
 
 
 def conversation_to_proto(messages: Sequence[ChatMessage]) -> pb.Conversation:
@@ -375,6 +389,8 @@ def statistics_to_proto(speculation: SpeculationStatistics) -> pb.SpeculationSta
             for each in speculation.proposers
         ],
         lookahead=lookahead_to_proto(speculation.lookahead),
+        no_draft_reason=_NO_DRAFT_TO_PROTO[speculation.no_draft_reason],
+        no_draft_detail=speculation.no_draft_detail,
     )
 
 
@@ -395,6 +411,8 @@ def statistics_from_proto(speculation: pb.SpeculationStatistics) -> SpeculationS
             for each in speculation.proposers
         ),
         lookahead=lookahead_from_proto(speculation.lookahead),
+        no_draft_reason=_NO_DRAFT_FROM_PROTO.get(speculation.no_draft_reason),
+        no_draft_detail=speculation.no_draft_detail,
     )
 
 

@@ -29,6 +29,18 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_STOP: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
 
+class NoDraftReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NO_DRAFT_REASON_UNSPECIFIED: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_NOT_ASKED: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_NOT_CONFIGURED: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_DID_NOT_PAY: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_REFUSED: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_DOWN: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_LATE: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_NOTHING_FOUND: _ClassVar[NoDraftReason]
+    NO_DRAFT_REASON_TOO_SHORT: _ClassVar[NoDraftReason]
+
 class SessionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SESSION_STATUS_UNSPECIFIED: _ClassVar[SessionStatus]
@@ -45,6 +57,15 @@ VERDICT_DROPPED: Verdict
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
+NO_DRAFT_REASON_UNSPECIFIED: NoDraftReason
+NO_DRAFT_REASON_NOT_ASKED: NoDraftReason
+NO_DRAFT_REASON_NOT_CONFIGURED: NoDraftReason
+NO_DRAFT_REASON_DID_NOT_PAY: NoDraftReason
+NO_DRAFT_REASON_REFUSED: NoDraftReason
+NO_DRAFT_REASON_DOWN: NoDraftReason
+NO_DRAFT_REASON_LATE: NoDraftReason
+NO_DRAFT_REASON_NOTHING_FOUND: NoDraftReason
+NO_DRAFT_REASON_TOO_SHORT: NoDraftReason
 SESSION_STATUS_UNSPECIFIED: SessionStatus
 SESSION_STATUS_ACTIVE: SessionStatus
 SESSION_STATUS_FINISHED: SessionStatus
@@ -266,7 +287,7 @@ class GenerationFinished(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., matched_stop: _Optional[str] = ..., matched_stop_token_id: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., num_output_tokens: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationStatistics, _Mapping]] = ..., time_to_first_token_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., is_durable: _Optional[bool] = ...) -> None: ...
 
 class SpeculationStatistics(_message.Message):
-    __slots__ = ("num_rounds", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_position", "num_draft_failures", "speculation_ns", "verification_ns", "rejection_ns", "proposers", "lookahead")
+    __slots__ = ("num_rounds", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_position", "num_draft_failures", "speculation_ns", "verification_ns", "rejection_ns", "proposers", "lookahead", "no_draft_reason", "no_draft_detail")
     NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +298,8 @@ class SpeculationStatistics(_message.Message):
     REJECTION_NS_FIELD_NUMBER: _ClassVar[int]
     PROPOSERS_FIELD_NUMBER: _ClassVar[int]
     LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
+    NO_DRAFT_REASON_FIELD_NUMBER: _ClassVar[int]
+    NO_DRAFT_DETAIL_FIELD_NUMBER: _ClassVar[int]
     num_rounds: int
     num_draft_tokens: int
     num_accepted_tokens: int
@@ -287,7 +310,9 @@ class SpeculationStatistics(_message.Message):
     rejection_ns: int
     proposers: _containers.RepeatedCompositeFieldContainer[ProposerStatistics]
     lookahead: _draft_pb2.LookaheadCounts
-    def __init__(self, num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., num_accepted_tokens_per_position: _Optional[_Iterable[int]] = ..., num_draft_failures: _Optional[int] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposers: _Optional[_Iterable[_Union[ProposerStatistics, _Mapping]]] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadCounts, _Mapping]] = ...) -> None: ...
+    no_draft_reason: NoDraftReason
+    no_draft_detail: str
+    def __init__(self, num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., num_accepted_tokens_per_position: _Optional[_Iterable[int]] = ..., num_draft_failures: _Optional[int] = ..., speculation_ns: _Optional[int] = ..., verification_ns: _Optional[int] = ..., rejection_ns: _Optional[int] = ..., proposers: _Optional[_Iterable[_Union[ProposerStatistics, _Mapping]]] = ..., lookahead: _Optional[_Union[_draft_pb2.LookaheadCounts, _Mapping]] = ..., no_draft_reason: _Optional[_Union[NoDraftReason, str]] = ..., no_draft_detail: _Optional[str] = ...) -> None: ...
 
 class ProposerStatistics(_message.Message):
     __slots__ = ("proposer", "num_rounds", "num_draft_tokens", "num_accepted_tokens")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import unicodedata
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from forethought.cli.text_view import TextView
 from forethought.cli.tokens import harmless, probability, quoted
 from forethought.generation import (
     JudgedToken,
+    NoDraftReason,
     ProposerStatistics,
     SpeculationStatistics,
     Token,
@@ -267,6 +269,15 @@ def test_statistics_tell_several_proposers_apart():
 def test_statistics_say_when_nothing_was_drafted():
     plain = replace(recorded.FINISHED, speculation=SpeculationStatistics(num_rounds=5))
     assert "nothing drafted · mean acceptance length 1.00" in describe_finished(plain)
+
+
+@pytest.mark.parametrize("reason", NoDraftReason)
+def test_statistics_say_why_nothing_was_drafted(reason: NoDraftReason):
+    speculation = SpeculationStatistics(
+        num_rounds=5, no_draft_reason=reason, no_draft_detail="x and y"
+    )
+    line = describe_finished(replace(recorded.FINISHED, speculation=speculation))
+    assert re.search(r"nothing drafted: [^·()]+ \(x and y\) ·", line)
 
 
 def test_statistics_count_rounds_that_missed_their_draft():

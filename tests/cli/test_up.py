@@ -73,6 +73,20 @@ def test_a_tier_that_dies_is_reported_and_everything_is_stopped(command_line):
     assert are_gone(children)
 
 
+def test_a_draft_that_does_not_fit_ends_it_with_both_models_by_name(command_line):
+    models = ("--model", "a-target", "--draft-model", "a-draft")
+    with command_line.up("--no-store", *models, FAKE_DRAFT="foreign") as process:
+        children = wait_until(lambda: children_of(process))
+        stdout, stderr = process.communicate(timeout=20)
+    shown = " ".join((stdout + stderr).split())
+    assert process.returncode == 1
+    assert "draft model a-draft does not fit model a-target" in shown
+    assert "another vocabulary" in shown
+    assert "--translate-draft" in shown
+    assert "Ctrl-C" not in shown
+    assert are_gone(children)
+
+
 def test_a_command_runs_against_the_deployment_and_then_all_is_stopped(command_line):
     command = (*FORETHOUGHT, "generate", "Hello")
     with command_line.up("--no-store", "--", *command) as process:

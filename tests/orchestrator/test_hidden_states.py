@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from draft_service.feature_proposer import FeatureSession
+from forethought.compatibility import foreign_hidden_states
 from forethought.errors import TierProtocolError
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.rpc.hidden_states_codec import hidden_states_to_proto
@@ -21,7 +22,6 @@ from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft, Outcome, OutputToken, TokenOrigin
 from forethought.tier import HiddenStatesNeed, ModelInfo
 from forethought.v1 import draft_pb2
-from orchestrator.hidden_states import foreign_hidden_states
 from orchestrator.remote_verifier import WantedEvidence
 from orchestrator.round import Ask
 from tests.orchestrator.test_remote_tiers import (

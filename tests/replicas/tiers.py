@@ -19,7 +19,7 @@ from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceS
 from orchestrator.__main__ import another_model, find_target, unusable_draft
 from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
-from orchestrator.plan import Deployment
+from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replica import DRAFT, TARGET, Replica, Standing
@@ -156,6 +156,7 @@ async def a_fleet(
     reopen: ReopenOptions = PATIENT,
     draft_patience: DraftPatience | None = None,
     watch: WatchOptions = SOON,
+    policy: PolicyKind = PolicyKind.FIXED,
 ) -> AsyncIterator[Fleet]:
     """A deployment over these replicas, and over more addresses that a test looks after."""
     patience = draft_patience or DraftPatience(open_s=5, round_s=20, first_backoff_s=0.05)
@@ -172,7 +173,9 @@ async def a_fleet(
         known_drafts.require(lambda other: unusable_draft(other, model))
         tiers = Tiers(known_drafts, known_targets, patience, reopen)
         servicer = GenerationServicer(
-            Deployment(target.tokenizer, model, DEFAULT_K, MAX_K), tiers, AdmissionLimits()
+            Deployment(target.tokenizer, model, DEFAULT_K, MAX_K, policy=policy),
+            tiers,
+            AdmissionLimits(),
         )
         address = f"127.0.0.1:{free_port()}"
         await enter(

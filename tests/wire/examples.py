@@ -10,6 +10,7 @@ from forethought.generation import (
     GenerationParams,
     GenerationRequest,
     JudgedToken,
+    NoDraftReason,
     ProposerStatistics,
     Resume,
     SessionContent,
@@ -206,6 +207,8 @@ FINISHED = [
             2**43,
             (ProposerStatistics("one", 1, 2, 3), ProposerStatistics("two", 4, 5, 6)),
             LOOKAHEAD,
+            no_draft_reason,
+            "detail",
         ),
         time_to_first_token_ns=2**44,
         total_ns=2**45,
@@ -214,6 +217,7 @@ FINISHED = [
         is_durable=True,
     )
     for reason in FinishReason
+    for no_draft_reason in NoDraftReason
 ]
 
 SESSIONS = [

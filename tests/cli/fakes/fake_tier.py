@@ -6,6 +6,7 @@
     fails     says why and exits with 3 while it loads
     loads     never gets ready
     stubborn  serves, and ignores SIGTERM
+    foreign   serves a model with another vocabulary
 """
 
 import argparse
@@ -37,6 +38,20 @@ def say(text):
     sys.stderr.write(f"{text}\n")
 
 
+def add_model_info(server, name, model, vocabulary):
+    """Lets a tier say what it serves."""
+    from forethought.v1 import common_pb2, draft_pb2, draft_pb2_grpc, target_pb2, target_pb2_grpc  # noqa: PLC0415 - the same  # noqa: PLC0415 - the same
+
+    messages, services = {
+        "draft": (draft_pb2.DraftServiceGetModelInfoResponse, draft_pb2_grpc),
+        "target": (target_pb2.TargetServiceGetModelInfoResponse, target_pb2_grpc),
+    }[name]
+    base = getattr(services, f"{name.title()}ServiceServicer")
+    info = common_pb2.ModelInfo(name=model, vocabulary_fingerprint=vocabulary)
+    servicer = type("Says", (base,), {"GetModelInfo": lambda *_: messages(model=info)})()
+    getattr(services, f"add_{name.title()}ServiceServicer_to_server")(servicer, server)
+
+
 def main(name):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for flag in ("--listen", "--model"):
@@ -61,6 +76,10 @@ def main(name):
         from tests.cli.fake_generation import add_fake_generation  # noqa: PLC0415 - slow to import
 
         add_fake_generation(server)
+    elif behaviour == "foreign":
+        add_model_info(server, name, arguments.model, f"of the {name}")
+    else:
+        add_model_info(server, name, arguments.model, "of both")
     server.add_insecure_port(arguments.listen)
     server.start()
     if behaviour == "fails":

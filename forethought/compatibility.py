@@ -1,6 +1,22 @@
-"""Whether the target can give what a draft guesses from."""
+"""Whether a draft fits a target, by what both say of themselves."""
 
 from forethought.tier import ModelInfo
+
+
+def unusable_draft(draft: ModelInfo, target: ModelInfo) -> str:
+    """Why a draft cannot serve a target; empty where it can. Which model drafts does not matter
+    otherwise."""
+    return another_vocabulary(draft, target) or foreign_hidden_states(draft, target)
+
+
+def another_vocabulary(model: ModelInfo, target: ModelInfo) -> str:
+    """Why the tokens of a model mean something else to a target; empty where they do not."""
+    if model.vocabulary_fingerprint in {"", target.vocabulary_fingerprint}:
+        return ""
+    return (
+        f"{model.name} has another vocabulary ({model.vocabulary_fingerprint}) than the target "
+        f"{target.name} ({target.vocabulary_fingerprint})"
+    )
 
 
 def foreign_hidden_states(draft: ModelInfo, target: ModelInfo) -> str:
