@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from dataclasses import replace
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -90,6 +91,22 @@ def generate(
     request = GenerationRequest(
         _build_prompt(prompt, system, raw=raw), params, include_steps=show_steps, tenant=tenant
     )
+    run_request(address, request, timeout, as_json=as_json, show_steps=show_steps)
+
+
+def run_request(
+    address: str,
+    request: GenerationRequest,
+    timeout_s: float | None,
+    *,
+    as_json: bool,
+    show_steps: bool,
+) -> NoReturn:
+    """Shows the answer to a request, and ends the command with its exit code.
+
+    Raises:
+        typer.Exit: always.
+    """
     out, errors = Console(), Console(stderr=True)
     # In a pipe, and with --json, stdout is for what the reader asked for alone.
     info = out if out.is_terminal and not as_json else errors
@@ -99,7 +116,7 @@ def generate(
     failure: ForethoughtError | None = None
     code = 0
     try:
-        code = asyncio.run(_stream(address, request, answering, timeout))
+        code = asyncio.run(_stream(address, request, answering, timeout_s))
     except BrokenPipeError:
         out.on_broken_pipe()  # exits with 1
     except ForethoughtError as error:

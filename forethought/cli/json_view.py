@@ -32,7 +32,7 @@ class JsonView:
 
     def show(self, event: GenerationEvent) -> None:
         """Writes one line."""
-        self._write(event_to_json(event))
+        self.write(event_to_json(event))
 
     def pause(self) -> None:
         """All lines are ended."""
@@ -43,11 +43,12 @@ class JsonView:
     def end(self, failure: ForethoughtError | None, *, is_complete: bool) -> None:
         """Writes why the answer is not complete."""
         if failure is not None:
-            self._write(error_to_json(failure))
+            self.write(error_to_json(failure))
         elif not is_complete:
-            self._write(error_to_json(RemoteError("it was interrupted", code="CANCELLED")))
+            self.write(error_to_json(RemoteError("it was interrupted", code="CANCELLED")))
 
-    def _write(self, fields: dict[str, Any]) -> None:
+    def write(self, fields: dict[str, Any]) -> None:
+        """Writes one line."""
         line = json.dumps(
             _finite(fields),
             allow_nan=False,

@@ -16,6 +16,14 @@ COMMANDS = {
         "forethought.cli.generate:generate",
         "Answer a prompt: stream the text, and end with a line of statistics.",
     ),
+    "chat": CommandSource(
+        "forethought.cli.chat.command:chat",
+        "Talk with a deployment, and come back to it later.",
+    ),
+    "sessions": CommandSource(
+        "forethought.cli.sessions.app:app",
+        "List, show, finish and delete the sessions that a deployment has stored.",
+    ),
     "probe": CommandSource(
         "forethought.cli.probe.command:probe",
         "Check that a running deployment samples what it samples without speculation.",

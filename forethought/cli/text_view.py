@@ -20,15 +20,16 @@ _LOGPROB_WIDTH = 14  # of its column, with what separates the three
 class TextView:
     """Streams the text to `out`; facts go to `info`, which is stderr where `out` is a file."""
 
-    def __init__(self, out: Console, info: Console) -> None:
+    def __init__(self, out: Console, info: Console, *, shows_facts: bool = True) -> None:
         self._out = out
         self._info = info
+        self._shows_facts = shows_facts
         self._tokens: list[Token] = []
         self._is_paused = False  # the line that the text ended in was ended for it
 
     def show(self, event: GenerationEvent) -> None:
         """Prints what the event adds."""
-        if isinstance(event, Started):
+        if isinstance(event, Started) and self._shows_facts:
             print_facts(self._info, event, self._out)
         elif isinstance(event, Token):
             self._tokens.append(event)

@@ -1,0 +1,1 @@
+"""`forethought chat`: a conversation in a terminal, or from a pipe."""

@@ -1,0 +1,1 @@
+"""`forethought sessions`: what a deployment has stored of its conversations."""
