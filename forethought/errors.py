@@ -143,6 +143,13 @@ class ModelReferenceError(ForethoughtError):
     reason = "MODEL_REFERENCE"
 
 
+class NotEnoughMemoryError(ForethoughtError):
+    """There is too little memory for what a process is to hold."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NOT_ENOUGH_MEMORY"
+
+
 class TierProtocolError(ForethoughtError):
     """A tier answered with something that its protocol does not allow."""
 

@@ -31,6 +31,7 @@ from forethought.engine.failed_passes import FailedPasses, Outcome, is_by_replic
 from forethought.engine.following import Follow, FollowingWork, ResultT, WorkT, nothing_follows
 from forethought.engine.hidden_tail import SequenceStates
 from forethought.engine.kv_layout import KVLayout
+from forethought.engine.kv_memory import allocate_blocks
 from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
@@ -74,6 +75,9 @@ class Engine(Generic[WorkT, ResultT]):
         limits: what to take on.
         finish: the tier's part.
         follow: what is sure enough to be asked for next; see `following.py`.
+
+    Raises:
+        NotEnoughMemoryError: there is no memory for so many blocks.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class Engine(Generic[WorkT, ResultT]):
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.max_model_len = min(model.max_model_len, limits.num_blocks * BLOCK_LEN)
         """Longest sequence that model and cache take, tokens."""
-        model.allocate(limits.num_blocks)
+        allocate_blocks(model, limits.num_blocks)
 
     # In the event loop.
 

@@ -1,23 +1,21 @@
 """Loads a model the way a tier serves it: named, measured, and warm."""
 
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
-import torch
 
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.engine import EngineLimits
 from forethought.engine.feature_draft import FeatureDecoder
+from forethought.engine.kv_memory import num_kv_blocks
 from forethought.engine.loader import EngineOptions, choose_device, load_model
 from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
 from forethought.engine.pass_costs import measure_pass_costs
 from forethought.engine.pass_turns import PassTurns
 from forethought.engine.scheduler import SchedulerOptions
 from forethought.engine.taking_turns import taking_turns
-from forethought.errors import ModelReferenceError
 from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -26,8 +24,6 @@ from forethought.tier import HiddenStatesNeed, ModelInfo, PassCost
 
 _log = structlog.get_logger(__name__)
 
-_GPU_SHARE = 0.85  # of the memory that the weights leave; the rest is for activations
-_CPU_MEMORY = 2 * 2**30  # bytes; what is not used is not taken from the system
 _FEATURE_DRAFT_THREADS = 1
 """Where nobody says. Its products are so small that waking another thread takes as long as they do:
 three passes in a row took 1.2 ms with one thread, and 1.7 with two."""
@@ -57,8 +53,9 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
     """Everything that the settings of a tier name.
 
     Raises:
-        ModelReferenceError: the model cannot be loaded, or the memory for its keys and values holds
-            not even one block.
+        ModelReferenceError: the model cannot be loaded.
+        NotEnoughMemoryError: the memory for its keys and values is not there, or holds not even one
+            block.
     """
     files = resolve(settings.model)
     model, pass_costs = _load_warm(files, settings)
@@ -130,14 +127,12 @@ def _load_and_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
 
 def _engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits:
     """What a tier with these settings takes on."""
-    memory = settings.kv_memory or _memory_for_kv(model)
-    num_blocks = int(memory) // model.kv_bytes_per_block
-    if not num_blocks:
-        raise ModelReferenceError(
-            f"kv_memory of {int(memory)} bytes, where {BLOCK_LEN} tokens of this model take "
-            f"{model.kv_bytes_per_block}"
-        )
-    _log.info("kv_cache", num_tokens=num_blocks * BLOCK_LEN, bytes=int(memory))
+    num_blocks = num_kv_blocks(model, settings.kv_memory)
+    _log.info(
+        "kv_cache",
+        num_tokens=num_blocks * BLOCK_LEN,
+        bytes=num_blocks * model.kv_bytes_per_block,
+    )
     beside_rounds = settings.max_prefill_beside_rounds or (
         _CPU_PREFILL_BESIDE_ROUNDS if model.device_name == "cpu" else settings.max_tokens_per_pass
     )
@@ -146,15 +141,6 @@ def _engine_limits(model: CausalModel, settings: EngineSettings) -> EngineLimits
     if settings.shared_cores is not None and model.device_name == "cpu":
         limits = replace(limits, turns=PassTurns(settings.shared_cores))
     return limits
-
-
-def _memory_for_kv(model: CausalModel) -> int:
-    """Bytes that keys and values may take where nobody says."""
-    device = device_of(model)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * _GPU_SHARE)
-    return min(_CPU_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 
 
 def describe(
