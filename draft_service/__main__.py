@@ -39,14 +39,20 @@ async def serve(settings: DraftSettings) -> None:
     spin_briefly()  # before anything imports torch
     load = LOADERS[settings.proposer]
 
-    options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
+    options = ServerOptions(
+        settings.listen,
+        (SERVICE_NAME,),
+        settings.drain_grace_s,
+        unread_timeout_s=settings.session_idle_timeout_s,
+    )
     async with AsyncExitStack() as cleanup:
 
         def add(proposer: Proposer, services: LateServices) -> None:
             archive = attach(proposer, settings)
             if archive is not None:
                 cleanup.push_async_callback(archive.close)
-            add_DraftServiceServicer_to_server(DraftServicer(proposer), services)
+            servicer = DraftServicer(proposer, idle_timeout_s=settings.session_idle_timeout_s)
+            add_DraftServiceServicer_to_server(servicer, services)
 
         await serve_loaded(options, lambda: load(settings), add)
 

@@ -16,7 +16,7 @@ from forethought.rpc.tier_codec import (
     opened_to_proto,
     speculate_from_proto,
 )
-from forethought.tier import DraftRound, ModelInfo, SessionOpened
+from forethought.tier import SESSION_IDLE_TIMEOUT_S, DraftRound, ModelInfo, SessionOpened
 from forethought.v1 import common_pb2, draft_pb2
 from forethought.v1.draft_pb2_grpc import DraftServiceServicer
 
@@ -24,8 +24,11 @@ from forethought.v1.draft_pb2_grpc import DraftServiceServicer
 class DraftServicer(DraftServiceServicer):
     """Serves one proposer to any number of sessions."""
 
-    def __init__(self, proposer: Proposer) -> None:
+    def __init__(
+        self, proposer: Proposer, *, idle_timeout_s: float = SESSION_IDLE_TIMEOUT_S
+    ) -> None:
         self._proposer = proposer
+        self._idle_timeout_s = idle_timeout_s
 
     async def Speculate(
         self,
@@ -33,7 +36,9 @@ class DraftServicer(DraftServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[draft_pb2.SpeculateResponse]:
         """One session: opening, then rounds."""
-        async for response in serve_session(request_iterator, self._open):
+        async for response in serve_session(
+            request_iterator, self._open, idle_timeout_s=self._idle_timeout_s
+        ):
             yield response
 
     async def GetModelInfo(

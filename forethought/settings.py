@@ -33,7 +33,11 @@ from forethought.configuration.variables import (
     without_service_links,
 )
 from forethought.telemetry import LogFormat, configure_logging
-from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
+from forethought.tier import (
+    DEFAULT_MAX_SPECULATIVE_TOKENS,
+    LARGEST_MAX_SPECULATIVE_TOKENS,
+    SESSION_IDLE_TIMEOUT_S,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -183,6 +187,12 @@ class EngineSettings(ProcessSettings):
         description="most tokens drafted or verified in one round",
     )
     max_sessions: int = Field(256, ge=1, description="most sessions open at a time")
+    session_idle_timeout_s: float = Field(
+        SESSION_IDLE_TIMEOUT_S,
+        gt=0,
+        description="seconds after which a session ends that asks for nothing, or whose answers "
+        "nobody reads; who has it opens it again",
+    )
     max_waiting: int = Field(
         256, ge=1, description="most sessions that wait for memory; beyond that none is taken in"
     )

@@ -18,6 +18,10 @@ LARGEST_MAX_SPECULATIVE_TOKENS = 128
 """Most that it can be told."""
 
 
+SESSION_IDLE_TIMEOUT_S = 60.0
+"""Time after which a tier ends a session that asks for nothing, or whose answers nobody reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class PassCost:
     """How long a forward pass takes, by its size."""

@@ -25,6 +25,7 @@ from forethought.compatibility import foreign_hidden_states
 from forethought.errors import (
     ForethoughtError,
     HiddenStatesMismatchError,
+    SessionIdleError,
     TierProtocolError,
     TierUnavailableError,
     VocabularyMismatchError,
@@ -192,10 +193,9 @@ class RemoteProposer:
                     self._begin(session)
                 return Draft()
             self._leave_if_better(session)
-            stream = await self._open_stream(session, give_up)
-            if stream is not None:
-                num_wanted = self._num_wanted(session, k)
-                return await self._ask(stream, session, num_wanted, give_up)
+            draft = await self._draft_of_tier(session, k, give_up)
+            if draft is not None:
+                return draft
         except TimeoutError:
             self._absence = Absence(NoDraftReason.LATE)
             self._go_without("draft_late", session, round=session.round)
@@ -204,6 +204,21 @@ class RemoteProposer:
         self.num_failures += 1
         self.has_failed = True
         return Draft()
+
+    async def _draft_of_tier(self, session: Session, k: int, give_up: float) -> Draft | None:
+        """The tier's draft; None where a round shall not wait for its stream to open."""
+        stream = await self._open_stream(session, give_up)
+        if stream is None:
+            return None
+        try:
+            return await self._ask(stream, session, self._num_wanted(session, k), give_up)
+        except SessionIdleError:
+            # The tier is well: it had not been asked for long.
+            self.close()
+        stream = await self._open_stream(session, give_up)
+        if stream is None:
+            return None
+        return await self._ask(stream, session, self._num_wanted(session, k), give_up)
 
     def close(self) -> None:
         """Ends the stream."""

@@ -162,13 +162,15 @@ class _Watch(Generic[StubT]):
         while True:
             try:
                 async for answer in health.Watch(health_pb2.HealthCheckRequest()):
-                    self._pause_s = self._options.first_pause_s
                     self._hear(is_open=answer.status == _SERVING)
                 why = "the health check ended"
             except grpc.aio.AioRpcError as error:
                 why = error_from_rpc(error).message
+            else:
+                if self.replica.standing is Standing.CLOSED:
+                    why = ""  # it drains: its sessions go on, and leave in their own time
             self._is_open = False
-            if not self.replica.is_leaving:
+            if why and not self.replica.is_leaving:
                 self._replicas.stands(self.replica, Standing.LOST, why)
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(2 * self._pause_s, self._options.max_pause_s)
@@ -176,6 +178,7 @@ class _Watch(Generic[StubT]):
     def _hear(self, *, is_open: bool) -> None:
         self._is_open = is_open
         if is_open:
+            self._pause_s = self._options.first_pause_s
             # It may have been started again with another model: sessions wait for its name.
             self.replica.look.set()
         else:

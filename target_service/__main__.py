@@ -19,7 +19,12 @@ SERVICE_NAME = DESCRIPTOR.services_by_name["TargetService"].full_name
 
 async def serve(settings: TargetSettings) -> None:
     """Loads the model and serves it."""
-    options = ServerOptions(settings.listen, (SERVICE_NAME,), settings.drain_grace_s)
+    options = ServerOptions(
+        settings.listen,
+        (SERVICE_NAME,),
+        settings.drain_grace_s,
+        unread_timeout_s=settings.session_idle_timeout_s,
+    )
     async with AsyncExitStack() as cleanup:
 
         def add(servicer: TargetServicer, services: LateServices) -> None:
@@ -42,7 +47,12 @@ def load(settings: TargetSettings) -> TargetServicer:
     from target_service.servicer import TargetServicer  # noqa: PLC0415
 
     loaded = load_for_tier(settings)
-    return TargetServicer(loaded.model, loaded.info, loaded.limits)
+    return TargetServicer(
+        loaded.model,
+        loaded.info,
+        loaded.limits,
+        idle_timeout_s=settings.session_idle_timeout_s,
+    )
 
 
 if __name__ == "__main__":

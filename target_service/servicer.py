@@ -21,7 +21,13 @@ from forethought.rpc.tier_codec import (
 )
 from forethought.sampling.types import Evidence
 from forethought.supervision import Failure
-from forethought.tier import EvidenceRound, ModelInfo, SessionOpen, SessionOpened
+from forethought.tier import (
+    SESSION_IDLE_TIMEOUT_S,
+    EvidenceRound,
+    ModelInfo,
+    SessionOpen,
+    SessionOpened,
+)
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceServicer
 from target_service.next_plain_round import next_plain_round
@@ -34,8 +40,15 @@ class TargetServicer(TargetServiceServicer):
     """Serves one target model to any number of sessions."""
 
     def __init__(
-        self, model: CausalModel, info: ModelInfo, limits: EngineLimits, verify: Verify = verify
+        self,
+        model: CausalModel,
+        info: ModelInfo,
+        limits: EngineLimits,
+        verify: Verify = verify,
+        *,
+        idle_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
     ) -> None:
+        self._idle_timeout_s = idle_timeout_s
         self.engine: VerificationEngine = Engine(model, limits, verify, next_plain_round)
         self.info = replace(info, max_model_len=self.engine.max_model_len)
 
@@ -54,7 +67,9 @@ class TargetServicer(TargetServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[target_pb2.VerifyResponse]:
         """One session: opening, then rounds."""
-        async for response in serve_session(request_iterator, self._open):
+        async for response in serve_session(
+            request_iterator, self._open, idle_timeout_s=self._idle_timeout_s
+        ):
             yield response
 
     async def GetModelInfo(

@@ -15,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from forethought.errors import ForethoughtError, InvalidArgumentError
+from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
 from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.status import abort
 
@@ -83,10 +83,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         running: counts the calls.
+        unread_timeout_s: time that a client has to take a response of a stream.
     """
 
-    def __init__(self, running: RunningCalls) -> None:
+    def __init__(self, running: RunningCalls, unread_timeout_s: float) -> None:
         self._running = running
+        self._unread_timeout_s = unread_timeout_s
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -99,7 +101,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         read, running = _reader(handler), self._running
         if handler.response_streaming:
             wrapped = _wrap_stream(
-                handler.stream_stream or handler.unary_stream, read, method, running
+                handler.stream_stream or handler.unary_stream,
+                read,
+                method,
+                running,
+                self._unread_timeout_s,
             )
             kind = (
                 grpc.stream_stream_rpc_method_handler
@@ -161,7 +167,11 @@ def _wrap_unary(
 
 
 def _wrap_stream(
-    behaviour: Any, read: Callable[[Any], Any], method: str, running: RunningCalls
+    behaviour: Any,
+    read: Callable[[Any], Any],
+    method: str,
+    running: RunningCalls,
+    unread_timeout_s: float,
 ) -> Any:
     """The handler yields its responses, or writes them itself and is awaited."""
 
@@ -176,11 +186,21 @@ def _wrap_stream(
                     return
                 async with aclosing(responses):
                     async for response in responses:
-                        await context.write(response)
+                        await _write(context, response, unread_timeout_s)
             except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
                 await _abort_for(error, context, record)
 
     return wrapped
+
+
+async def _write(
+    context: grpc.aio.ServicerContext[Any, Any], response: Any, timeout_s: float
+) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await context.write(response)
+    except TimeoutError:
+        raise SessionIdleError(f"nobody read a response within {timeout_s:g} s") from None
 
 
 async def _abort_for(

@@ -47,6 +47,7 @@ from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection, Sta
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
 from forethought.supervision import Failure, log_threads_that_fail
+from forethought.tier import SESSION_IDLE_TIMEOUT_S
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +88,8 @@ class ServerOptions:
     """Time that running calls get to finish after SIGTERM."""
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     """How clients that vanished are found out. Clients may ping twice as often as the server."""
+    unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S
+    """Time after which a call ends whose client does not read what it is sent."""
     callers: CallerLimits | None = None
     """Of a server whose callers are strangers. The tiers' are orchestrators."""
 
@@ -142,7 +145,7 @@ class Server:
         self._server = grpc.aio.server(
             interceptors=[
                 GateInterceptor(lambda: self._closed_by),
-                ErrorInterceptor(self._running),
+                ErrorInterceptor(self._running, options.unread_timeout_s),
             ],
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

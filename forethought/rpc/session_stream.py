@@ -3,9 +3,9 @@
 Opening, rounds in order, and an end that frees everything: when the client closes the stream or
 vanishes, when a deadline passes, or when a round is refused.
 
-Only the opening has to come within a time. Between two rounds there is no limit: a client may take
-as long as it likes, or wait for a reader of its own, and one that vanished is found out by the
-connection's pings (`KeepAlive`), which end the stream.
+The opening has to come within a time, and so has each round: a session has a place, and others may
+want it. A client that has waited for a reader of its own opens again, with all that is committed by
+then. One that vanished is found out by the connection's pings (`KeepAlive`), which end the stream.
 """
 
 import asyncio
@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from forethought.errors import (
+    ForethoughtError,
     InvalidArgumentError,
     ModelMismatchError,
     OpeningTimeoutError,
+    SessionIdleError,
     VocabularyMismatchError,
 )
-from forethought.tier import ModelInfo, SessionOpen
+from forethought.tier import SESSION_IDLE_TIMEOUT_S, ModelInfo, SessionOpen
 
 OPENING_TIMEOUT_S = 30.0
 """Time that a stream gets to send its first message."""
@@ -45,6 +47,7 @@ async def serve_session(
     open_session: Callable[[Any], TierSession],
     *,
     opening_timeout_s: float = OPENING_TIMEOUT_S,
+    idle_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
 ) -> AsyncIterator[Any]:
     """Answers the messages of one stream.
 
@@ -53,17 +56,24 @@ async def serve_session(
     Args:
         requests: messages with a oneof `message` of `open` and `round`.
         open_session: makes the session from the `open` message.
-        opening_timeout_s: time that the first message may take; later ones may take any.
+        opening_timeout_s: time that the first message may take.
+        idle_timeout_s: time that each later one may take.
 
     Raises:
         InvalidArgumentError: a message out of turn.
         OpeningTimeoutError: the first message did not come in time.
+        SessionIdleError: a later one did not.
     """
     messages = aiter(requests)
     session: TierSession | None = None
     last_round = last_answer = None
+    idle = SessionIdleError(f"no round was asked for within {idle_timeout_s:g} s")
     try:
-        request = await _first(messages, opening_timeout_s)
+        request = await _next(
+            messages,
+            opening_timeout_s,
+            OpeningTimeoutError(f"no session was opened within {opening_timeout_s:g} s"),
+        )
         while request is not None:
             match request.WhichOneof("message"):
                 case "open" if session is None:
@@ -78,19 +88,19 @@ async def serve_session(
                     raise InvalidArgumentError(
                         {"message": "a stream is one `open`, then any number of `round`"}
                     )
-            request = await anext(messages, None)
+            request = await _next(messages, idle_timeout_s, idle)
     finally:
         if session is not None:
             session.close()
 
 
-async def _first(messages: AsyncIterator[Any], timeout_s: float) -> Any:
-    """The first message; None if there is none."""
+async def _next(messages: AsyncIterator[Any], timeout_s: float, late: ForethoughtError) -> Any:
+    """The next message; None if there is none. Raises `late` if it does not come in time."""
     try:
         async with asyncio.timeout(timeout_s):
             return await anext(messages, None)
     except TimeoutError:
-        raise OpeningTimeoutError(f"no session was opened within {timeout_s:g} s") from None
+        raise late from None
 
 
 def check_models(opening: SessionOpen, model: ModelInfo) -> None:

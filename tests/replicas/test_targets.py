@@ -119,6 +119,20 @@ async def test_sessions_leave_a_replica_that_drains_between_two_rounds(
     assert [token.token_id for token in reader.tokens] == expected.token_ids
 
 
+async def test_a_drain_ends_as_soon_as_the_sessions_have_left(long_target, long_draft):
+    async with a_fleet(long_target, long_draft) as fleet:
+        async with held_midway(fleet, asking()) as (reader, task, held):
+            held.server._options = replace(held.server._options, drain_grace_s=600)
+            draining = asyncio.create_task(held.server.drain())
+            await until(lambda: fleet.known(held).standing is Standing.CLOSED)
+            held.gate.allow(1)
+            await asyncio.wait_for(draining, 60)
+            assert not held.gate.is_holding
+            await task
+            await until(lambda: fleet.known(held).standing is Standing.LOST)
+        assert reader.finished
+
+
 async def test_a_replica_that_drains_keeps_its_session_where_there_is_no_other(
     long_target, long_draft
 ):
