@@ -164,6 +164,13 @@ class StoreUnavailableError(ForethoughtError):
     reason = "STORE_UNAVAILABLE"
 
 
+class StoreRefusedError(ForethoughtError):
+    """The store cannot be used as it is configured: a process that needs it does not start."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "STORE_REFUSED"
+
+
 class SessionNotFoundError(ForethoughtError):
     """There is no such session, or none of this tenant: who asks cannot tell which."""
 

@@ -98,7 +98,7 @@ class Started:
     num_prompt_tokens: int
     model: str
     verification_mode: VerificationMode = VerificationMode.REJECTION
-    is_stored: bool = False  # whether there is a store, to resume and continue it from
+    is_stored: bool = False  # in a store, so that it can be resumed and continued
     num_cached_tokens: int = 0  # of the prompt, which the target need not compute again
 
 

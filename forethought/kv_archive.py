@@ -95,11 +95,9 @@ def attach_archive(
         InvalidArgumentError: the URL is none.
     """
     mode = BlockMode(settings.kv_store)
-    if settings.redis_url is None or mode is BlockMode.OFF:
+    if settings.store_url is None or mode is BlockMode.OFF:
         return None
-    connection = StoreConnection(
-        ConnectionSettings(settings.redis_url.get_secret_value(), timeout_s=_TIMEOUT_S)
-    )
+    connection = StoreConnection(ConnectionSettings(settings.store_url, timeout_s=_TIMEOUT_S))
     archive = KVArchive(
         connection,
         block_format_of(engine.kv_layout, info),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import structlog
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -27,6 +27,7 @@ from pydantic_settings import (
 from forethought.addresses import DEFAULT_PORT, describe_problem, split_address
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
+from forethought.configuration.store_settings import StoreSettings, shows_password
 from forethought.configuration.variables import (
     CONFIG_VARIABLE,
     complain_of_variables,
@@ -112,6 +113,12 @@ class ProcessSettings(BaseSettings):
         arguments = sys.argv[1:] if arguments is None else arguments
         settings = cls._parse(arguments)
         configure_logging(settings.log_format, settings.log_level)
+        if shows_password(arguments):
+            _log.warning(
+                "password_on_command_line",
+                detail="everybody on this machine can read it there: give it by the variable "
+                f"{env_prefix(cls.section)}REDIS_URL, --redis-url-file or --redis-password-file",
+            )
         _log.info("settings", section=cls.section, **settings.model_dump(mode="json"))
         return settings
 
@@ -159,7 +166,7 @@ def _refuse(section: str, complaints: Iterable[str]) -> NoReturn:
     raise SystemExit(_REFUSED)
 
 
-class EngineSettings(ProcessSettings):
+class EngineSettings(StoreSettings, ProcessSettings):
     """What a tier that runs a model can be told."""
 
     model: str = Field(
@@ -209,11 +216,6 @@ class EngineSettings(ProcessSettings):
         ge=0,
         description="most tokens of prompts in a pass that answers rounds too, so that running "
         "sessions keep their pace; 0 is 64 on a CPU and all that fit on a GPU",
-    )
-    redis_url: SecretStr | None = Field(
-        None,
-        description="Redis or Valkey that keeps keys and values beyond this process: "
-        "redis://user:password@host:port/db, or rediss:// for TLS",
     )
     kv_store: Literal["off", "read-only", "read-write"] = Field(
         "read-write",

@@ -16,6 +16,7 @@ from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import CallerLimits
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.store.session_store import SessionStoreSettings
+from forethought.store.start_check import require_store, sessions_are_kept
 from forethought.supervision import keep_running
 from forethought.tier import ModelInfo
 from forethought.v1.generation_pb2 import DESCRIPTOR
@@ -44,6 +45,8 @@ WARNING_INTERVAL_S = 5.0
 
 async def serve(settings: OrchestratorSettings) -> None:
     """Loads the tokenizer, finds the tiers, and serves."""
+    if settings.store_url is not None:
+        await require_store(settings.store_url, sessions_are_kept)
     async with (
         watching(DRAFT, settings.draft) as drafts,
         watching(TARGET, settings.target) as targets,
@@ -93,16 +96,16 @@ async def serve(settings: OrchestratorSettings) -> None:
 
 
 def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
-    """The store of sessions, if there is one. It is connected to when first used.
+    """The store of sessions, if there is one.
 
     Raises:
         InvalidArgumentError: its URL is none.
     """
-    if settings.redis_url is None:
+    if settings.store_url is None:
         return None
     times = SessionStoreSettings(ttl_s=settings.session_ttl_s, lease_s=settings.session_lease_s)
     return Sessions(
-        settings.redis_url.get_secret_value(),
+        settings.store_url,
         settings.listen,
         times,
         commit_interval_s=settings.commit_interval_s,

@@ -89,12 +89,18 @@ async def told(
             rounds = [each.committed for each in batch if each.committed is not None]
             await log.add(rounds, is_end=batch[-1].is_end)
             for each in batch:
-                yield [
-                    replace(event, is_durable=log.is_durable)
-                    if isinstance(event, Finished)
-                    else event
-                    for event in each.events
-                ]
+                yield [_as_stored(event, log) for event in each.events]
+
+
+def _as_stored(event: GenerationEvent, log: SessionLog) -> GenerationEvent:
+    """The event with what the log knows."""
+    match event:
+        case Started():
+            return replace(event, is_stored=log.is_stored)
+        case Finished():
+            return replace(event, is_durable=log.is_durable)
+        case _:
+            return event
 
 
 def _draft_tier(tiers: Tiers, deployment: Deployment, deadline_s: float | None) -> DraftTier:
@@ -223,8 +229,7 @@ class Generation:
             len(self._plan.prompt_token_ids),
             self._deployment.target.name,
             self._plan.mode,
-            self._beginning.is_stored,
-            self._verifier.num_cached_tokens,
+            num_cached_tokens=self._verifier.num_cached_tokens,
         )
 
     def _refuse_foreign_draft(self) -> None:
@@ -271,7 +276,7 @@ class Generation:
             told = replace(told, statistics=self._explained())
             self._statistics = told.statistics
         committed = None
-        if self._beginning.is_stored:
+        if self._beginning.is_logged:
             token_ids = tuple(token.token_id for token in tokens)
             committed = CommittedRound(
                 judged.session.round, judged.session.position, token_ids, pack_round(told)

@@ -39,6 +39,11 @@ class SessionLog(Protocol):
     """Takes the rounds of one session."""
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the session is in the store, so that it can be resumed and continued."""
+        ...
+
+    @property
     def is_durable(self) -> bool:
         """Whether all that it took is stored."""
         ...
@@ -62,6 +67,11 @@ class NothingToStore:
 
     is_durable: bool = False
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is stored already."""
+        return self.is_durable
+
     async def add(self, rounds: Sequence[CommittedRound], *, is_end: bool) -> None:
         """Forgets them."""
 
@@ -79,6 +89,11 @@ class ClaimedLog:
     def __init__(self, claim: "Callable[[], Awaitable[StoredSession]]") -> None:
         self._claim = claim
         self._log: SessionLog = NothingToStore()
+
+    @property
+    def is_stored(self) -> bool:
+        """It is: that is where it was found."""
+        return True
 
     @property
     def is_durable(self) -> bool:
@@ -167,6 +182,11 @@ class StoredSession:
         self._recovery: asyncio.Task[None] | None = None
         self._error: ForethoughtError | None = None  # why it cannot be stored ever
         self._closed_at: float | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the session is in the store, with its head at least."""
+        return self._lease is not None
 
     @property
     def rounds(self) -> tuple[CommittedRound, ...]:

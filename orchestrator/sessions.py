@@ -70,7 +70,7 @@ class Beginning:
     plan: GenerationPlan
     rounds: tuple[CommittedRound, ...] = ()  # of the turn, committed before
     next_index: int = 0  # of the first token that the client is to get
-    is_stored: bool = False
+    is_logged: bool = False  # rounds go to a store
     claim: Callable[[], Awaitable[tuple[CommittedRound, ...]]] | None = None
     """Takes the session from whoever has it, and returns its rounds by then; None where it is ours,
     or only told again."""
@@ -125,7 +125,7 @@ class Sessions:
         head = head_of(plan, session_id, deployment.target.model_fingerprint)
         holding = Holding(head, new_owner(self._address))
         log = StoredSession(self._store, holding, self.background)
-        return Beginning(session_id, plan, is_stored=True), log
+        return Beginning(session_id, plan, is_logged=True), log
 
     async def resume(
         self, tenant: str, wish: Resume, deployment: Deployment
@@ -142,7 +142,7 @@ class Sessions:
         record = await self._load(tenant, wish.session_id, deployment)
         plan = plan_of(record.head)
         _check_next_index(wish.next_index, plan, record)
-        beginning = Beginning(wish.session_id, plan, record.rounds, wish.next_index, is_stored=True)
+        beginning = Beginning(wish.session_id, plan, record.rounds, wish.next_index, is_logged=True)
         if record.summary.status is records.SessionStatus.FINISHED:
             return beginning, NothingToStore(is_durable=True)
 
@@ -191,7 +191,7 @@ class Sessions:
             return StoredSession(self._store, Holding(head, lease.owner, lease), self.background)
 
         log = ClaimedLog(claim)
-        return Beginning(wish.session_id, plan, is_stored=True, claim=log.claim), log
+        return Beginning(wish.session_id, plan, is_logged=True, claim=log.claim), log
 
     async def _acquire(
         self, tenant: str, known: SessionRecord, *, take_over: bool

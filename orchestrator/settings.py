@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from forethought.addresses import describe_problem, split_address
+from forethought.configuration.store_settings import StoreSettings
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
@@ -25,7 +26,7 @@ Lookups = Annotated[
 ]
 
 
-class OrchestratorSettings(LookupSettings):
+class OrchestratorSettings(StoreSettings, LookupSettings):
     """Command line, `FORETHOUGHT_ORCHESTRATOR_…`, or `[orchestrator]`."""
 
     section: ClassVar[str] = "orchestrator"
@@ -106,11 +107,6 @@ class OrchestratorSettings(LookupSettings):
     )
     target_patience_s: float = Field(
         10.0, ge=0, description="seconds a target may stay lost before its requests fail"
-    )
-    redis_url: SecretStr | None = Field(
-        None,
-        description="Redis or Valkey that keeps sessions, redis:// or rediss:// with the user of "
-        "an ACL; without one, sessions end with their request",
     )
     commit_interval_s: float = Field(
         0.05,

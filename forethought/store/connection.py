@@ -1,22 +1,27 @@
-"""A client of one Redis or Valkey server whose troubles are short.
+"""A client of one Redis or Valkey server, or of a cluster of them, whose troubles are short.
 
 redis-py by default waits 5 seconds for an answer and tries again for most of a minute. Here a call
 ends within its time limit, whatever it waits for: a free connection, the network, the server. Only
 what is refused or cut off at once, as by a server that was started again meanwhile, is tried a
 second time: all our commands may be repeated. A breaker stands before all of it.
 
+A server says itself whether it is one of a cluster. Then redis-py's client for clusters takes over,
+which follows slots wherever they go; the connection that calls share is for single servers.
+
 An answer belongs to its call: redis-py closes a connection whose call is cancelled before its
 answer was read.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 import hiredis
+import structlog
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -24,6 +29,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from forethought.errors import InvalidArgumentError, StoreUnavailableError
 from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
 from forethought.store.pipeline import Pipeline
+from forethought.store.refusals import describe
+
+_log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
@@ -31,6 +39,13 @@ Argument: TypeAlias = bytes | str | int
 """Of a command."""
 
 _PROTOCOL = 2  # all servers speak it, and nothing here needs more
+_CLUSTER_RETRIES = 3
+"""Of a call whose slot moved, or whose server was lost, within the call's time limit."""
+_SAID_AGAIN_S = 60.0
+_NO_URL = (
+    "no URL of a store: expected redis://, rediss:// or unix://, and characters of a password that "
+    "mean something in URLs written as %2F for /, %40 for @, %23 for # and so on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,8 @@ class ConnectionSettings:
 
     url: str = field(repr=False)
     """`redis://user:password@host:port/db`, `rediss://` for TLS, `unix://` for a socket. What
-    redis-py takes in the query works here, such as `?ssl_ca_certs=/path/ca.pem`."""
+    redis-py takes in the query works here, such as `?ssl_ca_certs=/path/ca.pem`. Of a cluster, any
+    of its servers."""
     connect_timeout_s: float = 0.2
     timeout_s: float = 0.3
     """For a whole call, connecting included."""
@@ -58,23 +74,33 @@ class StoreConnection:
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        self._url = settings.url
         self._timeout_s = settings.timeout_s
         self._breaker = Breaker(settings.breaker)
+        self._complaints = Complaints()
+        self._places = asyncio.Semaphore(settings.max_connections)
+        self._options: dict[str, Any] = {
+            # One more than calls, for a cluster's map.
+            "max_connections": settings.max_connections + 1,
+            "socket_connect_timeout": settings.connect_timeout_s,
+            "socket_timeout": settings.timeout_s,
+            "socket_read_size": 2**20,
+            "protocol": _PROTOCOL,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
         try:
             pool = BlockingConnectionPool.from_url(
                 settings.url,
-                max_connections=settings.max_connections,
                 timeout=settings.timeout_s,
-                socket_connect_timeout=settings.connect_timeout_s,
-                socket_timeout=settings.timeout_s,
-                socket_read_size=2**20,
                 retry=Retry(NoBackoff(), 1, (exceptions.ConnectionError,)),
-                protocol=_PROTOCOL,
-                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+                **self._options,
             )
         except ValueError as error:
-            raise InvalidArgumentError({"redis_url": str(error)}) from error
-        self._client = Redis.from_pool(pool)
+            # Not its message, which may quote the password.
+            raise InvalidArgumentError({"redis_url": _NO_URL}) from error
+        self._server = Redis.from_pool(pool)  # that the URL names
+        self._client: Redis | None = None  # of that server, or of its cluster; None: not known yet
+        self._choosing = asyncio.Lock()
         self._pipeline = Pipeline(pool.make_connection, settings.timeout_s)
 
     @property
@@ -92,20 +118,42 @@ class StoreConnection:
         if not self._breaker.admits():
             raise StoreUnavailableError("the store failed just now and is left alone for a while")
         try:
-            async with asyncio.timeout(self._timeout_s):
-                result = await call(self._client)
+            async with asyncio.timeout(self._timeout_s), self._places:
+                result = await call(self._client or await self._choose())
         except exceptions.ResponseError as error:
             # It is there, and refuses: out of memory, read-only, no permission.
             self._breaker.succeeded()
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         except (OSError, exceptions.RedisError) as error:  # a TimeoutError is an OSError
             self._breaker.failed()
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         except BaseException:
             self._breaker.given_up()
             raise
         self._breaker.succeeded()
         return result
+
+    async def _choose(self) -> Redis:
+        """The client for the server that the URL names, or for its cluster."""
+        async with self._choosing:
+            if self._client is None:
+                self._client = (
+                    await self._join_cluster()
+                    if await _is_clustered(self._server)
+                    else self._server
+                )
+        return self._client
+
+    async def _join_cluster(self) -> Redis:
+        cluster = RedisCluster.from_url(
+            self._url,
+            retry=Retry(NoBackoff(), _CLUSTER_RETRIES),
+            reinitialize_steps=0,  # a slot that moved is looked up alone
+            **self._options,
+        )
+        await cluster.initialize()
+        # It has the same commands, for all that is asked here.
+        return cast("Redis", cluster)
 
     async def pipelined(self, command: Sequence[Argument]) -> Any:
         """The answer to a command on the connection that all such calls share: the cheap way.
@@ -116,7 +164,7 @@ class StoreConnection:
         Raises:
             StoreUnavailableError: the server is late.
         """
-        if self._breaker.state is not BreakerState.CLOSED:
+        if self._breaker.state is not BreakerState.CLOSED or self._client is not self._server:
             return None
         answer = self._pipeline.send(_pack(tuple(command)))
         if answer is None:
@@ -126,7 +174,7 @@ class StoreConnection:
             reply = await answer
         except TimeoutError as error:
             self._breaker.failed()
-            raise _unavailable(error) from error
+            raise self._unavailable(error) from error
         except ConnectionError:
             return None
         self._breaker.succeeded()
@@ -135,14 +183,40 @@ class StoreConnection:
     async def close(self) -> None:
         """Closes all connections."""
         await self._pipeline.close()
-        await self._client.aclose(close_connection_pool=True)
+        if self._client is not None and self._client is not self._server:
+            await self._client.aclose()
+        await self._server.aclose(close_connection_pool=True)
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        why = describe(error)
+        self._complaints.hear(why)
+        return StoreUnavailableError(
+            f"the store failed: {why}", metadata={"cause": type(error).__name__}
+        )
+
+
+class Complaints:
+    """Says in the log what is wrong with a store: once a minute, as long as it is the same."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, float] = {}  # until when
+
+    def hear(self, why: str) -> None:
+        now = self._clock()
+        if self._said.get(why, now) <= now:
+            self._said[why] = now + _SAID_AGAIN_S
+            _log.warning("store_failed", why=why)
+
+
+async def _is_clustered(server: Redis) -> bool:
+    """Whether it is one of a cluster. Users that may not ask use single servers."""
+    try:
+        facts = await server.info("cluster")
+    except exceptions.NoPermissionError:
+        return False
+    return bool(facts.get("cluster_enabled"))
 
 
 # Its declaration takes tuples of one argument only.
 _pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
-
-
-def _unavailable(error: Exception) -> StoreUnavailableError:
-    """Names the cause, and not redis-py's message, which may quote what was sent."""
-    cause = type(error).__name__
-    return StoreUnavailableError(f"the store failed: {cause}", metadata={"cause": cause})

@@ -49,6 +49,36 @@ async def test_a_store_that_ends_in_the_middle_costs_no_token(own_deployment, ow
     assert not reading.events[-1].is_durable
 
 
+async def test_a_session_that_could_not_be_stored_says_so_from_the_start(
+    own_deployment, own_server
+):
+    async with GenerationClient(own_deployment.addresses) as client:
+        assert (await generate(client, asking())).started.is_stored
+        own_server.kill()
+        for _ in range(2):
+            answer = await generate(client, asking())
+            assert not answer.started.is_stored
+            assert not answer.finished.is_durable
+        own_server.start()
+
+        async def is_stored_again() -> bool:
+            return (await generate(client, asking())).started.is_stored
+
+        await until(is_stored_again)
+
+
+async def test_a_session_whose_start_was_told_is_in_the_store(own_deployment, own_server):
+    async with GenerationClient(own_deployment.addresses) as client:
+        own_deployment.gate.allow(0)
+        reading = Reading(client, asking())
+        await until(lambda: reading.events)
+        assert reading.events[0].is_stored
+        with own_server.client() as redis:
+            assert list(redis.scan_iter(f"*:session:{reading.session_id}"))
+        own_deployment.gate.open()
+        await reading.task
+
+
 async def test_a_session_is_durable_again_when_the_store_is_back_and_empty(
     own_deployment, own_server
 ):

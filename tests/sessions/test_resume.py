@@ -418,6 +418,7 @@ async def test_an_adaptive_session_of_which_the_client_has_more_than_the_store_i
         request = asking(replace(SEEDED, num_speculative_tokens=None))
         reading = Reading(client, request)
         await deployment.gate.until_holding()
+        await until(lambda: reading.events)
         reading.task.cancel()
         deployment.gate.open()
         with pytest.raises(SessionIncompleteError):

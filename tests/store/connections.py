@@ -22,6 +22,8 @@ async def until_back(connection: StoreConnection) -> None:
 async def until_open(connection: StoreConnection) -> None:
     """Returns when the way that calls share is open."""
 
+    await connection.run(lambda client: client.ping())
+
     async def is_open() -> bool:
         return await connection.pipelined(("PING",)) == b"PONG"
 

@@ -23,16 +23,9 @@ class ValkeyServer:
         self.url = f"redis://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Starts it, empty, and returns when it answers. It ends with the test process."""
-        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
-        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        self._process = subprocess.Popen(
-            [*launcher, str(_valkey_binary()), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.start_soon(*options)
         with self.client() as client:
             for _ in range(PATIENCE_S * 100):
                 try:
@@ -45,6 +38,17 @@ class ValkeyServer:
                     raise
                 return
         raise AssertionError("the server does not answer")
+
+    def start_soon(self, *options: str) -> None:
+        """Starts it and does not wait."""
+        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
+        common = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
+        self._process = subprocess.Popen(
+            [*launcher, str(_valkey_binary()), *common, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def client(self) -> Redis:
         """A client that blocks, to look and to meddle."""
