@@ -1,9 +1,8 @@
 """Llama-family GGUF files, read faster than transformers reads them.
 
 Its reader walks the vocabulary twice, one small array a token, and builds the table of tensor
-names anew for each of the model's modules: 14 s for SmolLM2-135M, against 1.3 here. Only files
-that hold an ordinary Llama and nothing else are taken; a single setting or tensor that is not
-known here leaves the file to transformers.
+names anew for each of the model's modules: 14 s for SmolLM2-135M, against 1.3 here. A setting or
+tensor that is not known here is refused by its name: what it changes would be missing in the text.
 """
 
 from __future__ import annotations
@@ -14,23 +13,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from forethought.engine.gguf_file import GGUFFile
+from forethought.engine.gguf_rope import ROPE_TENSORS, rope_scaling
 from forethought.engine.lean_config import LeanConfig
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
-_SETTINGS = {
-    "llama.block_count": "num_hidden_layers",
-    "llama.context_length": "max_position_embeddings",
-    "llama.embedding_length": "hidden_size",
-    "llama.feed_forward_length": "intermediate_size",
-    "llama.attention.head_count": "num_attention_heads",
-    "llama.attention.head_count_kv": "num_key_value_heads",
-    "llama.attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "llama.vocab_size": "vocab_size",
-    "llama.rope.dimension_count": "head_dim",
-    "llama.rope.freq_base": "rope_theta",
+ARCHITECTURE = "llama"
+_NEEDED = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
+_FREE = frozenset({"attention.head_count_kv", "attention.key_length", "rope.freq_base"})
+_SAID_TWICE = frozenset({"attention.value_length", "rope.dimension_count", "vocab_size"})
+_OF_NO_EFFECT = frozenset({"tensor_data_layout"})  # where its weights came from
+_NEUTRAL = {
+    "attention.causal": True,
+    "attention.sliding_window": 0,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "pooling_type": 0,
+}
+"""Known at these values alone."""
 _TENSORS = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -45,23 +53,24 @@ _TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_TENSOR_NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<part>\w+)\.weight")
+_BIASED = frozenset({"attn_q", "attn_k", "attn_v", "attn_output"})
+_TENSOR_NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<part>\w+)\.(?P<kind>weight|bias)")
 
 
-def is_ordinary_llama(file: GGUFFile) -> bool:
-    """Whether `llama_config` and `llama_weights` cover all that the file says."""
-    settings = {key for key in file.metadata if key.startswith("llama.")}
-    return (
-        file.metadata.get("general.architecture") == "llama"
-        and file.metadata.get("general.name") != "mistral"  # transformers adds a sliding window
-        and settings == _SETTINGS.keys()
-        and all(_parameter_name(name) for name in file.tensors)
-    )
+def is_llama(file: GGUFFile) -> bool:
+    """Whether the other functions are for this file."""
+    return file.metadata.get("general.architecture") == ARCHITECTURE
 
 
 def lean_config(file: GGUFFile) -> LeanConfig:
-    """The model's configuration, for the lean decoder."""
+    """The model's configuration, for the lean decoder.
+
+    Raises:
+        ValueError: the file says something that is not known here, which is named.
+    """
     settings = _settings(file)
+    if settings["rope_parameters"]["rope_type"] != "default":
+        return LeanConfig.from_transformers(llama_config(file))
     head_dim, num_layers = settings["head_dim"], settings["num_hidden_layers"]
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     return LeanConfig(
@@ -75,48 +84,94 @@ def lean_config(file: GGUFFile) -> LeanConfig:
         intermediate_size=settings["intermediate_size"],
         rms_norm_eps=settings["rms_norm_eps"],
         ties_embeddings=settings["tie_word_embeddings"],
-        biased=frozenset(),
+        biased=frozenset("qkvo") if settings["attention_bias"] else frozenset(),
         norms_heads=False,
-        inv_freq=1.0 / settings["rope_theta"] ** exponents,
+        inv_freq=1.0 / settings["rope_parameters"]["rope_theta"] ** exponents,
         rope_scale=1.0,
         windows=[None] * num_layers,
     )
 
 
 def llama_config(file: GGUFFile) -> LlamaConfig:
-    """The model's configuration, for transformers."""
+    """The model's configuration, for transformers. Raises as `lean_config` does."""
     from transformers import LlamaConfig  # noqa: PLC0415
 
-    settings = _settings(file)
-    rope_parameters = {"rope_type": "default", "rope_theta": settings.pop("rope_theta")}
-    return LlamaConfig(**settings, rope_parameters=rope_parameters)
+    return LlamaConfig(**_settings(file))
 
 
 def _settings(file: GGUFFile) -> dict[str, Any]:
     """What the file says of the model, by transformers' names."""
-    settings = {name: file.metadata[key] for key, name in _SETTINGS.items()}
-    return {**settings, "tie_word_embeddings": "output.weight" not in file.tensors}
+    prefix = f"{ARCHITECTURE}."
+    own = {
+        key.removeprefix(prefix): value
+        for key, value in file.metadata.items()
+        if key.startswith(prefix) and not key.startswith(f"{prefix}rope.scal")
+    }
+    known = {*_NEEDED, *_FREE, *_SAID_TWICE, *_OF_NO_EFFECT}
+    unknown = [
+        f"{prefix}{key}"
+        for key, value in own.items()
+        if key not in known and (key not in _NEUTRAL or value != _NEUTRAL[key])
+    ]
+    unknown += [name for name in file.tensors if not _is_known(name)]
+    if unknown:
+        raise ValueError(f"the file has what is not known here: {_listed(unknown)}")
+    missing = [f"{prefix}{key}" for key in _NEEDED if key not in own]
+    missing += [name for name in ("token_embd.weight",) if name not in file.tensors]
+    if missing:
+        raise ValueError(f"the file lacks {', '.join(missing)}")
+    settings = {name: own[key] for key, name in _NEEDED.items()}
+    num_heads = settings["num_attention_heads"]
+    lists = [key for key in _NEEDED if isinstance(own[key], list)]
+    if lists:
+        raise ValueError(f"layers that differ in {prefix}{lists[0]} are not known here")
+    head_dim = own.get("attention.key_length", settings["hidden_size"] // num_heads)
+    vocab_size = file.tensors["token_embd.weight"].shape[0]
+    said = {"vocab_size": vocab_size}
+    for key in _SAID_TWICE & own.keys():
+        if own[key] != said.get(key, head_dim):
+            raise ValueError(f"{prefix}{key} is {own[key]}, not {said.get(key, head_dim)}")
+    scaling = rope_scaling(file, ARCHITECTURE) or {"rope_type": "default"}
+    theta = float(own.get("rope.freq_base", 10_000.0))
+    return {
+        **settings,
+        "num_key_value_heads": own.get("attention.head_count_kv", num_heads),
+        "head_dim": head_dim,
+        "vocab_size": vocab_size,
+        "rope_parameters": {"rope_theta": theta, **scaling},
+        "attention_bias": any(name.endswith("attn_q.bias") for name in file.tensors),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+    }
+
+
+def _is_known(name: str) -> bool:
+    return bool(_parameter_name(name)) or name in ROPE_TENSORS
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def llama_weights(file: GGUFFile, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The dequantised weights under transformers' names."""
+    settings = _settings(file)
     num_heads = {
-        "attn_q": file.metadata["llama.attention.head_count"],
-        "attn_k": file.metadata["llama.attention.head_count_kv"],
+        "attn_q": settings["num_attention_heads"],
+        "attn_k": settings["num_key_value_heads"],
     }
     weights = {}
-    for name, tensor in file.tensors.items():
+    for name, parameter in llama_tensor_names(file).items():
         part = name.split(".")[-2]
-        weight = torch.from_numpy(tensor.dequantized()).to(dtype)
+        weight = torch.from_numpy(file.tensors[name].dequantized()).to(dtype)
         if part in num_heads:
             weight = _halves(weight, num_heads[part])
-        weights[_parameter_name(name)] = weight
+        weights[parameter] = weight
     return weights
 
 
 def llama_tensor_names(file: GGUFFile) -> dict[str, str]:
-    """What transformers calls each of the file's tensors."""
-    return {name: _parameter_name(name) for name in file.tensors}
+    """What transformers calls each of the file's tensors, but for those of positions."""
+    return {name: _parameter_name(name) for name in file.tensors if name not in ROPE_TENSORS}
 
 
 def _parameter_name(name: str) -> str:
@@ -124,14 +179,16 @@ def _parameter_name(name: str) -> str:
     match = _TENSOR_NAME.fullmatch(name)
     if match is None or match["part"] not in _TENSORS:
         return ""
+    if match["kind"] == "bias" and match["part"] not in _BIASED:
+        return ""
     prefix = "" if match["layer"] is None else f"model.layers.{match['layer']}."
-    return f"{prefix}{_TENSORS[match['part']]}.weight"
+    return f"{prefix}{_TENSORS[match['part']]}.{match['kind']}"
 
 
 def _halves(weight: torch.Tensor, num_heads: int) -> torch.Tensor:
     """Rows of each head reordered: ggml rotates neighbouring pairs, transformers the two halves.
 
-    [heads * size, hidden] -> the same shape; rows 0, 2, 4, ... of a head, then rows 1, 3, 5, ...
+    [heads * size, ...] -> the same shape; rows 0, 2, 4, ... of a head, then rows 1, 3, 5, ...
     """
-    by_pair = weight.view(num_heads, -1, 2, weight.shape[-1])  # [heads, size / 2, 2, hidden]
+    by_pair = weight.view(num_heads, -1, 2, *weight.shape[1:])  # [heads, size / 2, 2, ...]
     return by_pair.transpose(1, 2).reshape(weight.shape)

@@ -11,8 +11,10 @@ from typing import Any, Self
 
 import torch
 
+from forethought.engine.positions import longest_sequence
+
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})  # the same at all lengths
+_ROPE_TYPES = frozenset({"default", "linear", "llama3", "longrope", "yarn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class LeanConfig:
 
     vocab_size: int
     hidden_size: int
-    max_model_len: int  # longest sequence it was made for, tokens
+    max_model_len: int  # longest sequence it was made for, tokens; 0 if it does not say
     num_layers: int
     num_heads: int
     num_kv_heads: int
@@ -50,7 +52,7 @@ class LeanConfig:
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
-            max_model_len=config.max_position_embeddings,
+            max_model_len=longest_sequence(config) or 0,
             num_layers=config.num_hidden_layers,
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,

@@ -25,10 +25,14 @@ from forethought.engine.feature_draft import (
     load_feature_draft,
 )
 from forethought.engine.gguf_file import GGUFFile, read_gguf
-from forethought.engine.gguf_llama import is_ordinary_llama, lean_config
+from forethought.engine.gguf_llama import is_llama, lean_config
 from forethought.engine.lean_builder import build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
+from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
+from forethought.engine.numbers import refuse_what_is_no_number
+from forethought.engine.packed import SequencePart, pack
+from forethought.engine.positions import longest_sequence, refuse_unknown_scaling
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
@@ -45,6 +49,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 _PACKED = ("int8", "int4")
+_SOME_LENGTH = 512  # tokens: that of the trial of a model that does not say how many it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,9 @@ def _load_feature_draft(files: ModelFiles, options: EngineOptions) -> FeatureDec
     if options.device not in {"auto", "cpu"}:
         raise ValueError(f"a feature draft runs on the CPU, not on {options.device}")
     number_format = DEFAULT_FORMAT if options.dtype == "auto" else options.dtype
-    return load_feature_draft(files, number_format, options.max_model_len)
+    draft = load_feature_draft(files, number_format, options.max_model_len)
+    _try_out(draft)
+    return draft
 
 
 def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | None:
@@ -155,7 +162,7 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
     """
     if files.gguf is not None:
         file = read_gguf(files.gguf)
-        if not is_ordinary_llama(file):
+        if not is_llama(file):
             return None
         dtype_name = _packed_format(file) or _name(gguf_dtype(file))
         return lean_config(file), GGUFCheckpoint(file), dtype_name
@@ -187,7 +194,9 @@ def read_settings(folder: Path) -> PreTrainedConfig:
                 "comes with a model is not run here"
             )
         raise ValueError(f"transformers {__version__} does not know the model type {model_type!r}")
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    refuse_unknown_scaling(settings)
+    return settings
 
 
 def _load_in_transformers(
@@ -209,8 +218,11 @@ def _load_in_transformers(
     if options.dtype == "auto" and device.type == "cpu" and dtype is torch.float16:
         dtype = torch.bfloat16
     model = model.to(device=device, dtype=dtype).eval()
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return TransformersModel(model, _max_model_len(limit, options.max_model_len))
+    limit = longest_sequence(model.config)
+    # A model that cannot be run says so before one that does not say its length.
+    runner = TransformersModel(model, limit or options.max_model_len or _SOME_LENGTH)
+    runner.max_model_len = _max_model_len(limit, options.max_model_len)
+    return runner
 
 
 def _build(
@@ -224,7 +236,15 @@ def _build(
     decoder = build_lean_decoder(config, checkpoint, dtype_name, max_model_len)
     checkpoint.close()
     _return_memory()
+    _try_out(decoder)
     return decoder
+
+
+def _try_out(decoder: LeanDecoder) -> None:
+    """Raises ValueError if what it says is no numbers."""
+    decoder.allocate(1)
+    logits = decoder.forward(pack([SequencePart([0, 1], 0, (0,), 2)]))
+    refuse_what_is_no_number(logits, decoder.dtype_name)
 
 
 def _return_memory() -> None:

@@ -1,23 +1,32 @@
 """Weights by way of transformers, for all that is not read directly."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from forethought.engine.gguf_file import read_gguf
-from forethought.engine.gguf_llama import is_ordinary_llama, llama_config, llama_weights
+from forethought.engine.gguf_llama import is_llama, llama_config, llama_weights
+from forethought.engine.gguf_transformers import gguf_config, gguf_weights
 from forethought.engine.lean_tensors import (
     listed,
     refuse_misshaped,
     refuse_missing,
     warn_of_unused,
 )
-from forethought.engine.loader import gguf_dtype
+from forethought.engine.loader import gguf_dtype, read_settings
+from forethought.engine.transformers_model import refuse_other_state
+from forethought.models.model_kind import read_config
 from forethought.models.reference import ModelFiles
 
 transformers.logging.set_verbosity_error()
@@ -27,29 +36,41 @@ transformers.logging.disable_progress_bar()
 def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedModel:
     """A model on the CPU in the wanted number format, the checkpoint's if none is wanted."""
     if files.gguf is None:
-        return _from_pretrained(files, dtype=dtype or "auto")
+        settings = read_settings(files.folder)
+        refuse_other_state(_class_of(settings), settings)
+        return _from_pretrained(files.folder, dtype or "auto")
     file = read_gguf(files.gguf)
     dtype = dtype or gguf_dtype(file)
-    if is_ordinary_llama(file):
+    if is_llama(file):
+        config: PreTrainedConfig = llama_config(file)
         weights = llama_weights(file, dtype)
-        return _checked(
-            *LlamaForCausalLM.from_pretrained(
-                None,
-                config=llama_config(file),
-                state_dict=weights,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
+    else:
+        config = gguf_config(files, file)
+        refuse_other_state(_class_of(config), config)
+        weights = gguf_weights(file, config, dtype)
+    return _checked(
+        *_class_of(config).from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    # Newer versions can keep weights packed, for kernels that are not there on every machine.
-    packing = getattr(transformers, "GgufConfig", None)
-    dense = {"quantization_config": packing(dequantize=True)} if packing else {}
-    return _from_pretrained(files, gguf_file=files.gguf.name, dtype=dtype, **dense)
+    )
 
 
-def _from_pretrained(files: ModelFiles, **options: Any) -> PreTrainedModel:
-    folder = files.folder if files.gguf is None else files.gguf.parent
+def _class_of(settings: PreTrainedConfig) -> type[PreTrainedModel]:
+    """Raises ValueError: transformers has no class for such models that continues text."""
+    kind: type[PreTrainedModel] | None = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
+    if kind is None:
+        raise ValueError(
+            f"models of the type {settings.model_type} do not continue text in transformers"
+        )
+    return kind
+
+
+def _from_pretrained(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -57,13 +78,26 @@ def _from_pretrained(files: ModelFiles, **options: Any) -> PreTrainedModel:
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **options,
+            dtype=dtype,
         )
     except RuntimeError as error:
         if names := listed(_unconverted(error)):
             raise ValueError(f"tensors that are to be put together do not fit: {names}") from error
         raise
+    except (ImportError, ValueError) as error:
+        if (method := _quantization(folder)) is not None:
+            raise ValueError(
+                f"its weights are quantised with {method}, which does not run here: take the model "
+                f"without quantisation, or as a GGUF file ({error})"
+            ) from error
+        raise
     return _checked(*loaded)
+
+
+def _quantization(folder: Path) -> str | None:
+    """The method by which the weights are quantised, None if they are not."""
+    config = read_config(folder).get("quantization_config")
+    return None if config is None else str(config.get("quant_method", "an unnamed method"))
 
 
 def _unconverted(error: RuntimeError) -> list[str]:

@@ -3,15 +3,13 @@
 Its modelling code computes everything but attention, which it looks up by name (transformers'
 `AttentionInterface`). Under our name it finds a function that puts keys and values into the pool
 and lets each sequence of the pass look at its own. The model sees one row of tokens, with positions
-that start anew for each sequence, and no mask: what a token may look at follows from where it
-stands.
-
-Not every model attends to nothing but the tokens before, so each is tried when it is loaded: two
-sequences in one pass, one of them in two pieces, have to come out as they do in transformers alone.
+that start anew for each sequence. Of a mask it gets no more than the window: what else a token may
+look at follows from where it stands. Whether that is all that the model needs, a trial shows.
 """
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,13 +21,10 @@ from transformers.masking_utils import AttentionMaskInterface
 from forethought.engine.attention import AttentionKind, Context, KVShape, LayerPool
 from forethought.engine.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.packed import PackedPass, SequencePart, pack
+from forethought.engine.trial import OwnLogits
 
 _NAME = "forethought"
 _LAYER_KINDS = frozenset({"full_attention", "sliding_attention"})
-_PROBE = (1, 0, 1, 1, 0)  # any tokens that every vocabulary has
-_PROBE_SPLIT = 3
-_TOLERANCES = {torch.float32: 1e-3}
-_ROUGH_TOLERANCE = 0.05  # relative error of 8 to 11 bits, after all layers
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, AttentionKind], torch.Tensor]
 """Layer, then queries, keys and values [T, heads, D] -> [T, H, value size]."""
@@ -57,7 +52,7 @@ class TransformersModel:
         self.max_model_len = max_model_len
         self.dtype_name = str(model.dtype).removeprefix("torch.")
         self.device_name = str(self._device)
-        self.vocab_size = self._probe()
+        self.vocab_size = self._try_out()
 
     @property
     def hidden_size(self) -> int:
@@ -146,38 +141,32 @@ class TransformersModel:
         return scored.float()
 
     @torch.inference_mode()
-    def _probe(self) -> int:
-        """Whether our attention does what the model's own does. Returns the vocabulary size."""
-        config = self._model.config.get_text_config()
-        kinds = {*(getattr(config, "layer_types", None) or ())} - _LAYER_KINDS
-        if kinds:
-            raise ValueError(f"the model has layers of a kind that cannot be rolled back: {kinds}")
-        expected = self._model(
-            input_ids=torch.tensor([_PROBE], device=self._device), use_cache=False
-        ).logits[0]  # [5, V]
-        self._model.set_attn_implementation(_NAME)
-        num_tokens, blocks = len(_PROBE), (1,)
-        probe = pack([SequencePart(_PROBE, 0, blocks, 1)], self._device)
-        self._run(self._learn, probe, probe.logit_rows)
-        if not self._shapes:
-            raise ValueError("the model does not look its attention up")
-        self.allocate(2)
-        left = num_tokens - _PROBE_SPLIT
-        first = [
-            SequencePart(_PROBE, 0, (0,), num_tokens),
-            SequencePart(_PROBE[:_PROBE_SPLIT], 0, blocks, 0),
-        ]
-        second = [SequencePart(_PROBE[_PROBE_SPLIT:], _PROBE_SPLIT, blocks, left)]
-        logits = [self.forward(pack(parts, self._device)) for parts in (first, second)]
-        wanted = torch.cat((expected, expected[-left:])).float()
-        error = (torch.cat(logits) - wanted).norm() / wanted.norm()
-        self._pools, self._access = {}, BlockAccess([])
-        if not error <= _TOLERANCES.get(self._dtype, _ROUGH_TOLERANCE):
+    def _try_out(self) -> int:
+        """Learns what the layers keep, and whether our attention does what the model's own does.
+        Returns the vocabulary size."""
+        refuse_other_state(type(self._model), self._model.config)
+        name = self._model.config.model_type
+        own = OwnLogits(self._model, self.max_model_len)
+        try:
+            self._model.set_attn_implementation(_NAME)
+            probe = pack([SequencePart(own.text(2, seed=1), 0, (0,), 1)], self._device)
+            self._run(self._learn, probe, probe.logit_rows)
+        except ValueError as error:
+            raise ValueError(f"the attention of {name} is not known here: {error}") from error
+        # Whatever its code stumbles over: it was not written for what it is given here.
+        except Exception as error:
             raise ValueError(
-                "the model attends in a way that this engine does not know: with attention over "
-                f"blocks its logits are {error:.2g} away from its own"
+                f"transformers' code for {name} does not run over blocks of keys and values: "
+                f"{error!r}"
+            ) from error
+        if not self._shapes:
+            raise ValueError(
+                f"transformers' code for {name} computes attention on its own, so that it cannot "
+                "run over blocks of keys and values"
             )
-        return int(expected.shape[-1])
+        own.check(self.forward, self.allocate)
+        self._pools, self._access = {}, BlockAccess([])
+        return own.vocab_size
 
     def _learn(
         self,
@@ -196,12 +185,24 @@ class TransformersModel:
         return mixed[0].transpose(0, 1)
 
 
+def refuse_other_state(kind: type, config: Any) -> None:
+    """Raises ValueError if a model of this class keeps state besides keys and values: unlike them,
+    it cannot be taken back when a guess is rejected."""
+    layers = {*(getattr(config.get_text_config(), "layer_types", None) or ())} - _LAYER_KINDS
+    if layers or getattr(kind, "_is_stateful", False):
+        kinds = ", ".join(sorted(layers)) or "recurrent"
+        raise ValueError(
+            f"{config.model_type} has layers of a kind that cannot be rolled back when a guess is "
+            f"rejected ({kinds}): only attention to all tokens or to a window of them is run"
+        )
+
+
 def _look_up(  # noqa: PLR0913, PLR0917 - as transformers calls it
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001
+    attention_mask: Any = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -213,15 +214,24 @@ def _look_up(  # noqa: PLR0913, PLR0917 - as transformers calls it
     if position_bias is not None:
         raise ValueError("the model's attention is biased by position, which is not known here")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    kind = AttentionKind(scale, sliding_window, softcap, s_aux)
+    window = attention_mask.window if isinstance(attention_mask, _Mask) else sliding_window
+    kind = AttentionKind(scale, window, softcap, s_aux)
     queries, keys, values = (each[0].transpose(0, 1) for each in (query, key, value))
     layer: Any = module
     return _attend.get()(layer.layer_idx, queries, keys, values, kind)[None], None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Masks follow from positions, sequence by sequence."""
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """What stands for a mask: all else follows from positions, sequence by sequence."""
+
+    window: int
+
+
+def _make_mask(*_: Any, local_size: int | None = None, **__: Any) -> _Mask | None:
+    """transformers' side of masks. It says a size where tokens see the latest ones only."""
+    return None if local_size is None else _Mask(local_size)
 
 
 AttentionInterface.register(_NAME, _look_up)
-AttentionMaskInterface.register(_NAME, _no_mask)
+AttentionMaskInterface.register(_NAME, _make_mask)

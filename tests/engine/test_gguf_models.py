@@ -1,0 +1,279 @@
+"""GGUF files that say more than sizes: it is computed as transformers does, or refused by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from forethought.engine.loader import EngineOptions, load_model
+from forethought.errors import ModelReferenceError
+from forethought.models.reference import ModelFiles
+from tests.engine.conftest import reference_of
+from tests.engine.token_pool import whole_pass
+from tests.tiny import write_tiny_model
+
+TOKENS = [(3 + 7 * index + index % 5) % 40 for index in range(90)]
+PARTS = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "self_attn.qkv_proj": "attn_qkv",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+GEMMA_NORMS = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+SHORT, LONG = [1.0, 1.25, 2.0, 3.0], [2.0, 4.0, 8.0, 16.0]
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "short_factor": SHORT,
+    "long_factor": LONG,
+    "original_max_position_embeddings": 96,
+    "attention_factor": 1.25,
+}
+
+
+def write_gguf(
+    folder: Path,
+    architecture: str,
+    settings: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Any] | None = None,
+) -> ModelFiles:
+    """The model of a folder as llama.cpp's converter writes it; `settings` are said besides."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    config = model.config
+    path = folder / "model.gguf"
+    writer = gguf.GGUFWriter(path, architecture)
+    heads = config.num_attention_heads
+    rope = config.rope_parameters
+    sizes = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "attention.key_length": config.hidden_size // heads,
+        "attention.value_length": config.hidden_size // heads,
+        "rope.dimension_count": config.hidden_size // heads,
+        "rope.freq_base": float(rope.get("full_attention", rope)["rope_theta"]),
+        "vocab_size": config.vocab_size,
+    }
+    for key, value in (sizes | dict(settings or {})).items():
+        kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+        kinds |= {str: writer.add_string, list: writer.add_array}
+        kinds[type(value)](f"{architecture}.{key}", value)
+    for name, weight in model.state_dict().items():
+        if not (config.tie_word_embeddings and name == "lm_head.weight"):
+            writer.add_tensor(*_stored(name, weight, architecture, config))
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, np.array(values, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return ModelFiles(str(path), folder, path)
+
+
+def _stored(name: str, weight: torch.Tensor, architecture: str, config: Any) -> tuple[str, Any]:
+    stem, suffix = name.rsplit(".", 1)
+    names = PARTS | (GEMMA_NORMS if architecture.startswith("gemma") else {})
+    if stem in WHOLE:
+        stored = f"{WHOLE[stem]}.{suffix}"
+    else:
+        _, _, layer, part = stem.split(".", 3)
+        stored = f"blk.{layer}.{names[part]}.{suffix}"
+    part = name.split(".")[-2]
+    if architecture == "llama" and part in {"q_proj", "k_proj"}:
+        heads = config.num_attention_heads if part == "q_proj" else config.num_key_value_heads
+        weight = weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+    if architecture.startswith("gemma") and "norm" in part:
+        weight = weight + 1
+    return stored, weight.contiguous().numpy()
+
+
+def tiny(folder: Path, family: str, **config: Any) -> Path:
+    return write_tiny_model(folder, architecture=family, vocab_size=40, **config)
+
+
+def logits_of(files: ModelFiles) -> torch.Tensor:
+    model = load_model(files, EngineOptions(device="cpu", dtype="float32"))
+    return whole_pass(model, TOKENS)
+
+
+def llama3_factors(folder: Path) -> list[float]:
+    """What llama.cpp's converter makes of Llama 3's settings."""
+    scaled = LlamaRotaryEmbedding(AutoConfig.from_pretrained(folder)).inv_freq
+    plain = 1.0 / 10_000.0 ** (torch.arange(0, 8, 2).float() / 8)
+    factors: list[float] = (plain / scaled).tolist()
+    return factors
+
+
+SCALED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "linear": (
+        "llama",
+        "llama",
+        {"rope_parameters": LINEAR},
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+    ),
+    "linear, as old files say it": (
+        "llama",
+        "llama",
+        {"rope_parameters": LINEAR},
+        {"rope.scale_linear": 4.0},
+    ),
+    "yarn": (
+        "llama",
+        "llama",
+        {"rope_parameters": YARN},
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
+    "qwen2, yarn": (
+        "qwen2",
+        "qwen2",
+        {"rope_parameters": YARN},
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
+    "qwen3, linear": (
+        "qwen3",
+        "qwen3",
+        {"rope_parameters": LINEAR, "head_dim": 8},
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+    ),
+    "gemma3, linear on its whole layers": (
+        "gemma3_text",
+        "gemma3",
+        {
+            "head_dim": 8,
+            "sliding_window": 32,
+            "query_pre_attn_scalar": 256,
+            "tie_word_embeddings": True,
+            "num_hidden_layers": 6,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        },
+        {
+            "attention.sliding_window": 32,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_scaled_positions_are_those_of_the_model_that_the_file_was_made_of(tmp_path, case):
+    family, architecture, config, settings = SCALED[case]
+    folder = tiny(tmp_path, family, **config)
+    found = logits_of(write_gguf(folder, architecture, settings))
+    torch.testing.assert_close(found, reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
+
+
+def test_the_factors_of_llama_3_divide_the_frequencies(tmp_path):
+    folder = tiny(tmp_path, "llama", rope_parameters=LLAMA3)
+    files = write_gguf(folder, "llama", tensors={"rope_freqs.weight": llama3_factors(folder)})
+    torch.testing.assert_close(logits_of(files), reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family):
+    more = {"pad_token_id": 0} if family == "phi3" else {}
+    more |= {"original_max_position_embeddings": 96} if family == "phi3" else {}
+    folder = tiny(tmp_path, family, rope_parameters=LONGROPE, **more)
+    settings = {"rope.scaling.original_context_length": 96, "rope.scaling.attn_factor": 1.25}
+    tensors = {"rope_factors_short.weight": SHORT, "rope_factors_long.weight": LONG}
+    files = write_gguf(folder, family, settings, tensors)
+    torch.testing.assert_close(logits_of(files), reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
+    assert load_model(files, EngineOptions(device="cpu")).max_model_len == 96
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "named"),
+    [
+        ("llama", {"rope.scaling.type": "dynamic", "rope.scaling.factor": 2.0}, "dynamic"),
+        ("llama", {"rope.scaling.yarn_log_multiplier": 0.5}, "llama.rope.scaling.yarn_log"),
+        ("llama", {"attention.sliding_window": 32}, "llama.attention.sliding_window"),
+        ("llama", {"logit_scale": 0.5}, "llama.logit_scale"),
+        ("llama", {"rope.dimension_count": 4}, "llama.rope.dimension_count"),
+        ("llama", {"expert_count": 8}, "llama.expert_count"),
+        ("llama", {"feed_forward_length": [64, 32]}, "llama.feed_forward_length"),
+        ("qwen2", {"attention.sliding_window_pattern": 2}, "qwen2.attention.sliding_window_patt"),
+        ("qwen2", {"attn_logit_softcapping": 30.0}, "qwen2.attn_logit_softcapping"),
+        ("qwen2", {"rope.dimension_count": 4}, "qwen2.rope.dimension_count"),
+        ("qwen2", {"expert_weights_scale": 2.5}, "qwen2.expert_weights_scale"),
+        ("qwen2", {"pooling_type": 1}, "qwen2.pooling_type"),
+        ("of-next-year", {}, "of-next-year"),
+    ],
+)
+def test_a_setting_that_is_not_computed_is_refused_by_its_name(
+    tmp_path, architecture, settings, named
+):
+    folder = tiny(tmp_path, "llama" if architecture == "llama" else "qwen2")
+    with pytest.raises(ModelReferenceError, match=named):
+        logits_of(write_gguf(folder, architecture, settings))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("name", ["blk.0.ffn_gate_exps.weight", "blk.1.attn_sinks.weight"])
+def test_a_tensor_that_nobody_reads_is_refused_by_its_name(tmp_path, family, name):
+    files = write_gguf(tiny(tmp_path, family), family, tensors={name: [1.0] * 4})
+    with pytest.raises(ModelReferenceError, match=name):
+        logits_of(files)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_tensor_that_the_file_lacks_is_named(tmp_path, family):
+    folder = tiny(tmp_path, family)
+    files = write_gguf(folder, family, {"block_count": 3})
+    with pytest.raises(ModelReferenceError, match=r"lack.*model\.layers\.2\."):
+        logits_of(files)
+
+
+def test_a_llama_file_may_leave_out_what_follows_and_have_biases(tmp_path):
+    folder = tiny(tmp_path, "llama", attention_bias=True, num_key_value_heads=4)
+    files = write_gguf(folder, "llama")
+    torch.testing.assert_close(logits_of(files), reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
