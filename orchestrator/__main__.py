@@ -23,6 +23,7 @@ from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.admission import AdmissionLimits
+from orchestrator.bounds import RequestBounds
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment
 from orchestrator.readiness import follow as follow_readiness
@@ -73,6 +74,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             servicer = GenerationServicer(
                 deployment, replace(tiers, lookups=lookups), limits, sessions
             )
+            services.max_message_bytes = RequestBounds(model.max_model_len).max_message_bytes
             add_GenerationServiceServicer_to_server(servicer, services)
             following = keep_running(
                 "readiness",

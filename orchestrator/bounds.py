@@ -19,12 +19,22 @@ MAX_MESSAGES = 2048
 MAX_DETOKENIZED = 2**16
 """Token ids that any deployment turns into text at once, in some hundredths of a second."""
 
+MAX_OTHER_BYTES = 2**16
+"""Of a request besides its prompt: parameters and names."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestBounds:
     """What a model of `max_model_len` tokens may be asked."""
 
     max_model_len: int
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Of a request with the longest text or the most token ids that are taken, of up to three
+        bytes each, and all besides."""
+        num_bytes = max(self._max_bytes, 3 * MAX_DETOKENIZED, 3 * self.max_model_len)
+        return num_bytes + MAX_OTHER_BYTES
 
     def check_prompt(self, request: pb.GenerateRequest) -> None:
         """Refuses a prompt of any kind that is too large. Raises InvalidArgumentError."""

@@ -84,11 +84,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     Args:
         running: counts the calls.
         unread_timeout_s: time that a client has to take a response of a stream.
+        max_message_bytes: of a request. A larger one is refused by the length of its bytes: as
+            a message it takes many times as much, if it has many parts.
     """
 
-    def __init__(self, running: RunningCalls, unread_timeout_s: float) -> None:
+    def __init__(
+        self,
+        running: RunningCalls,
+        unread_timeout_s: float,
+        max_message_bytes: Callable[[], int],
+    ) -> None:
         self._running = running
         self._unread_timeout_s = unread_timeout_s
+        self._max_message_bytes = max_message_bytes
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -98,7 +106,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if found is None or method.startswith(_ALWAYS_OPEN):
             return found
         handler: Any = found
-        read, running = _reader(handler), self._running
+        read, running = _reader(handler, self._max_message_bytes), self._running
         if handler.response_streaming:
             wrapped = _wrap_stream(
                 handler.stream_stream or handler.unary_stream,
@@ -139,10 +147,14 @@ class _Messages:
         return self._parse(await anext(self._raw))
 
 
-def _reader(handler: Any) -> Callable[[Any], Any]:
+def _reader(handler: Any, max_message_bytes: Callable[[], int]) -> Callable[[Any], Any]:
     """Makes of what gRPC received, bytes or a stream of them, what the handler takes."""
 
     def parse(raw: bytes) -> Any:
+        if len(raw) > (most := max_message_bytes()):
+            raise InvalidArgumentError(
+                {"request": f"has {len(raw)} bytes, at most {most} are taken"}
+            )
         try:
             return handler.request_deserializer(raw)
         except DecodeError:
@@ -211,6 +223,8 @@ async def _abort_for(
     if isinstance(error, ForethoughtError) and error.code != "INTERNAL":
         detail = error.message[:_MAX_LOGGED_CHARS]
         _log.info("call_refused", reason=error.reason, detail=detail, **record.facts)
+        # The frames of the handler hold the request, for as long as its client takes to hear this.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         await abort(context, error)
     error_id = uuid.uuid4().hex
     _log.error("call_failed", error_id=error_id, exc_info=error, **record.facts)

@@ -109,6 +109,8 @@ class LateServices(grpc.GenericRpcHandler):
         self._handlers: list[grpc.GenericRpcHandler] = []
         self.failures: list[Failure] = []
         """Of the parts that these services cannot do without."""
+        self.max_message_bytes = MAX_MESSAGE_BYTES
+        """Of a request, if these services take less than the server can receive."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._handlers.extend(handlers)
@@ -145,7 +147,11 @@ class Server:
         self._server = grpc.aio.server(
             interceptors=[
                 GateInterceptor(lambda: self._closed_by),
-                ErrorInterceptor(self._running, options.unread_timeout_s),
+                ErrorInterceptor(
+                    self._running,
+                    options.unread_timeout_s,
+                    lambda: self._services.max_message_bytes,
+                ),
             ],
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
