@@ -45,6 +45,7 @@ STAY_AT_HOME = {
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
     errors.ListenError,  # ends a process at its start
     errors.ModelReferenceError,  # ends a process at its start
+    errors.StoreRefusedError,  # likewise
     errors.NotEnoughMemoryError,  # ends a process at its start
     errors.TierProtocolError,  # INTERNAL to clients, by an id
 }
