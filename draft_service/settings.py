@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.params import MAX_SUPPORT
-from forethought.settings import EngineSettings
+from forethought.settings import AdminAddress, EngineSettings
 
 
 class DraftSettings(LookupSettings, EngineSettings):
@@ -17,6 +17,7 @@ class DraftSettings(LookupSettings, EngineSettings):
     program: ClassVar[str] = "python -m draft_service"
 
     listen: str = Field("0.0.0.0:50051", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "0.0.0.0:9101"
     proposer: Literal["model", "ngram", "suffix", "counts", "hybrid"] = Field(
         "model",
         description="model drafts with a causal language model; ngram and suffix look the text up "

@@ -10,10 +10,10 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import structlog
-from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -45,6 +45,15 @@ _log = structlog.get_logger(__name__)
 _REFUSED = 2  # exit code
 
 
+AdminAddress = Annotated[
+    str,
+    Field(
+        description="host:port of /livez, /readyz and /metrics over HTTP; port 0 takes a free one; "
+        "empty: there is no such port"
+    ),
+]
+
+
 class ProcessSettings(BaseSettings):
     """What every tier's process can be told."""
 
@@ -66,6 +75,7 @@ class ProcessSettings(BaseSettings):
     """Name of the program in its help."""
 
     listen: str = Field(description="host:port to listen on; port 0 takes a free one")
+    admin_listen: AdminAddress
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
@@ -74,10 +84,12 @@ class ProcessSettings(BaseSettings):
         30.0, ge=0, description="seconds that running calls get to finish after SIGTERM"
     )
 
-    @field_validator("listen")
+    @field_validator("listen", "admin_listen")
     @classmethod
-    def _refuse_to_listen_nowhere(cls, value: str) -> str:
-        default = cls.model_fields["listen"].default
+    def _refuse_to_listen_nowhere(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "admin_listen":
+            return value
+        default = cls.model_fields[info.field_name or ""].default
         port = split_address(default)[1] if isinstance(default, str) else DEFAULT_PORT
         if problem := describe_problem(value, min_port=0, default_port=port):
             raise ValueError(problem)

@@ -88,6 +88,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             settings.listen,
             (SERVICE_NAME,),
             settings.drain_grace_s,
+            admin_listen=settings.admin_listen,
             callers=CallerLimits(max_message_bytes=settings.max_request_size),
         )
         sessions = open_sessions(settings)

@@ -10,6 +10,7 @@ from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
+from forethought.settings import AdminAddress
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
 from orchestrator.plan import PolicyKind
 
@@ -33,6 +34,7 @@ class OrchestratorSettings(StoreSettings, LookupSettings):
     program: ClassVar[str] = "python -m orchestrator"
 
     listen: str = Field("0.0.0.0:50050", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "0.0.0.0:9100"
     model: str = Field(
         description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
     )

@@ -26,6 +26,7 @@ async def serve(settings: TargetSettings) -> None:
         (SERVICE_NAME,),
         settings.drain_grace_s,
         unread_timeout_s=settings.session_idle_timeout_s,
+        admin_listen=settings.admin_listen,
     )
     async with AsyncExitStack() as cleanup:
 

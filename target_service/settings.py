@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from forethought.settings import EngineSettings
+from forethought.settings import AdminAddress, EngineSettings
 
 
 class TargetSettings(EngineSettings):
@@ -14,3 +14,4 @@ class TargetSettings(EngineSettings):
     program: ClassVar[str] = "python -m target_service"
 
     listen: str = Field("0.0.0.0:50052", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "0.0.0.0:9102"

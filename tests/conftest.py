@@ -16,6 +16,9 @@ from tests.tiny import write_tiny_model
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+for _process in ("TARGET", "DRAFT", "ORCHESTRATOR"):  # several of each on one machine
+    os.environ[f"FORETHOUGHT_{_process}_ADMIN_LISTEN"] = "127.0.0.1:0"
+
 
 @pytest.fixture(scope="session")
 def tiny_target_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -33,6 +33,11 @@ class Health:
         self._has_changed = asyncio.Event()
         self._has_ended = False
 
+    @property
+    def status(self) -> Status:
+        """What everybody is told now."""
+        return self._status
+
     def set(self, status: Status) -> None:
         """What everybody is told from now on."""
         self._status = status

@@ -13,8 +13,12 @@ _REASONS = {
 }
 
 
-def check_listening(address: str) -> None:
+def check_listening(address: str, flag: str = "--listen") -> None:
     """Binds an address and lets it go again.
+
+    Args:
+        address: that was checked for its form.
+        flag: that it was given with, for the error.
 
     Raises:
         ListenError: it cannot be bound.
@@ -25,7 +29,7 @@ def check_listening(address: str) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ListenError(f"--listen {address}: the host {host} is not known") from error
+        raise ListenError(f"{flag} {address}: the host {host} is not known") from error
     family, kind, protocol, _, where = found[0]
     with socket.socket(family, kind, protocol) as probe:
         # Connections in TIME_WAIT do not count.
@@ -34,4 +38,4 @@ def check_listening(address: str) -> None:
             probe.bind(where)
         except OSError as error:
             why = _REASONS.get(error.errno or 0, error.strerror)
-            raise ListenError(f"--listen {address}: {why}") from error
+            raise ListenError(f"{flag} {address}: {why}") from error

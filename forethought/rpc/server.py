@@ -35,6 +35,7 @@ from forethought.errors import (
     ReplicaFailedError,
 )
 from forethought.extras import describe_missing
+from forethought.observability.admin import AdminServer, Probes
 from forethought.rpc.channels import (
     MAX_MESSAGE_BYTES,
     CallerLimits,
@@ -72,6 +73,8 @@ _LAST_WORDS_S = 0.5
 """For what ends by itself when nothing else is under way: statuses on their way to clients."""
 _FAILED_GRACE_S = 1.0
 """For running calls of a process that cannot serve any more."""
+_LOOP_S = 5.0
+"""An event loop that does not turn for so long is not alive."""
 _LAST_RESORT_S = 10.0
 """After a failure the process is gone, whatever its threads do."""
 
@@ -86,6 +89,8 @@ class ServerOptions:
     """Full names of the services, for health checks and reflection."""
     drain_grace_s: float = 30.0
     """Time that running calls get to finish after SIGTERM."""
+    admin_listen: str = ""
+    """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     """How clients that vanished are found out. Clients may ping twice as often as the server."""
     unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S
@@ -169,6 +174,8 @@ class Server:
         )
         self.port = 0
         """The port it listens on, known after `start`."""
+        self.admin: AdminServer | None = None
+        """The admin port, from `start` to the end of `drain`, if there is one."""
 
     async def start(self) -> None:
         """Listens, with health NOT_SERVING.
@@ -177,6 +184,11 @@ class Server:
             ListenError: the address cannot be bound.
         """
         check_listening(self._options.listen)
+        if self._options.admin_listen:
+            check_listening(self._options.admin_listen, "--admin-listen")
+            probes = Probes(self._why_not_alive, self._why_not_ready)
+            self.admin = AdminServer(self._options.admin_listen, probes)
+            _log.info("admin_listening", address=self.admin.address)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
         self._server.add_generic_rpc_handlers((self._services,))
@@ -215,6 +227,8 @@ class Server:
                 await self._running.all_ended()
                 last_words_s = _LAST_WORDS_S
         await self._server.stop(last_words_s)
+        if self.admin is not None:
+            await asyncio.to_thread(self.admin.close)
         _log.info("stopped")
 
     async def _report(self, status: Status) -> None:
@@ -226,6 +240,21 @@ class Server:
         self._is_ready = is_ready
         if self._closed_by is None:
             self._health.set(SERVING if is_ready else NOT_SERVING)
+
+    def _why_not_ready(self) -> str:
+        """For the admin port. Says what health says."""
+        if self._health.status == SERVING:
+            return ""
+        return self._closed_by.message if self._closed_by else "requests cannot be served now"
+
+    def _why_not_alive(self) -> str:
+        """For the admin port: whether the event loop turns, and all parts work."""
+        if self.failed.done():
+            return f"the {self.failed.result().part} has failed"
+        turned = threading.Event()
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(turned.set)
+        return "" if turned.wait(_LOOP_S) else f"the event loop has not turned for {_LOOP_S} s"
 
     def _notice(self, failure: Failure) -> None:
         """A part has failed. In any thread."""

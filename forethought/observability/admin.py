@@ -1,0 +1,97 @@
+"""The admin port of a process: `/livez`, `/readyz` and `/metrics` over plain HTTP.
+
+The answers come from threads of their own, so a stuck event loop is told as such and does not keep
+the question waiting. The port is for probes and scrapers within a cluster: it has no keys and no
+TLS, and says nothing that a client sent.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
+
+from forethought.addresses import join_address, split_address
+
+_REQUEST_S = 10.0  # for a client to send its request, and to take the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the admin port asks a process. Each answers with a reason, empty where all is well; each
+    is called in a thread of the port and may wait for some seconds."""
+
+    why_not_alive: Callable[[], str]
+    """For what only a new process mends. Never tied to other processes."""
+    why_not_ready: Callable[[], str]
+    """For what may pass: loading, draining, no target."""
+
+
+class AdminServer:
+    """Listens until it is closed.
+
+    Args:
+        listen: `host:port`; port 0 takes a free one.
+        probes: of this process.
+        registry: the metrics.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, listen: str, probes: Probes, registry: CollectorRegistry = REGISTRY) -> None:
+        host, port = split_address(listen)
+        checks = {"/livez": probes.why_not_alive, "/readyz": probes.why_not_ready}
+        metrics = make_wsgi_app(registry)
+
+        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            path = environ["PATH_INFO"]
+            if path == "/metrics":
+                return metrics(environ, start_response)
+            if path not in checks:
+                return _say(
+                    "404 Not Found", "there is /livez, /readyz and /metrics", start_response
+                )
+            if problem := checks[path]():
+                return _say("503 Service Unavailable", problem, start_response)
+            return _say("200 OK", "ok", start_response)
+
+        self._server = make_server(host, port, answer, _server_class(host), _QuietHandler)
+        self.address = join_address(host, self._server.server_port)
+        """Where it listens."""
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="admin", kwargs={"poll_interval": 0.1}
+        )
+        self._thread.daemon = True
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops to listen."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Logs no requests: probes come every few seconds."""
+
+    timeout = _REQUEST_S
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+def _server_class(host: str) -> type[ThreadingWSGIServer]:
+    class Listener(ThreadingWSGIServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    return Listener
+
+
+def _say(status: str, text: str, start_response: Callable[..., Any]) -> list[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{text}\n".encode()]
