@@ -272,7 +272,8 @@ def _lookahead_flags(options: PlanOptions) -> list[str]:
 
 
 def _grpc_tier(name: str, package: str, address: str, arguments: list[str]) -> Tier:
-    command = [sys.executable, "-m", package, "--listen", address, *_DRAIN, *arguments]
+    listen = ("--listen", address, "--admin-listen", f"{HOST}:0")
+    command = [sys.executable, "-m", package, *listen, *_DRAIN, *arguments]
     return Tier(name, command, address, probe_grpc_health)
 
 

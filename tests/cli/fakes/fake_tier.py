@@ -56,7 +56,7 @@ def main(name):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for flag in ("--listen", "--model"):
         parser.add_argument(flag, required=True)
-    for flag in (*_FLAGS[name], "--drain-grace-s"):
+    for flag in (*_FLAGS[name], "--admin-listen", "--drain-grace-s"):
         parser.add_argument(flag)
     if name == "draft":
         parser.add_argument("--lookahead", type=int)
