@@ -24,7 +24,8 @@ from time import perf_counter
 import psutil
 
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import Plan, PlanOptions, make_plan
+from forethought.cli.plan import Plan, make_plan
+from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, Finished, GenerationParams, GenerationRequest, Token
 

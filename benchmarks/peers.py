@@ -36,10 +36,11 @@ from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.statistics import Row, median_ratio, summarise
 from forethought.cli.bench.throughput_options import parse_counts
 from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.cli.drafting import choose_draft, drafted_by
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL, PlanOptions
+from forethought.cli.plan_options import PlanOptions
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.up import choose_draft, drafted_by
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
@@ -127,7 +128,7 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
             )
             chosen = choose_draft(options.model, None, options.draft_model)
             plan = drafted_by(plan, chosen)
-            local = LocalOptions(plan, Path(".forethought/logs"), startup_timeout_s=300)
+            local = LocalOptions(plan, None, startup_timeout_s=300)
             return await measure_local(local, measure_at, console)
         except asyncio.CancelledError:
             if stop.signal is None:

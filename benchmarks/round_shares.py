@@ -32,11 +32,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
+from forethought.cli.drafting import shipped_draft
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import shared_cores_flags, shipped_draft
 from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest, Step
@@ -106,7 +106,8 @@ def tiers_of(
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     threads = ("--num-threads", str(num_threads))
     are_sharing = "model" in setup.draft and not are_apart
-    cores = shared_cores_flags(orchestrator) if are_sharing else []
+    file = Path(gettempdir()) / f"round-shares-{os.getpid()}.cores"
+    cores = ("--shared-cores", str(file)) if are_sharing else ()
     arguments = {
         "draft": ("draft_service", draft, (*setup.draft, *threads, *cores)),
         "target": (

@@ -31,6 +31,7 @@ from forethought.configuration.store_settings import StoreSettings, shows_passwo
 from forethought.configuration.variables import (
     CONFIG_VARIABLE,
     complain_of_variables,
+    env_prefix,
     without_service_links,
 )
 from forethought.telemetry import LogFormat, configure_logging
@@ -159,11 +160,6 @@ class ProcessSettings(BaseSettings):
             _refuse(cls.section, [complain(problem, origin) for problem in error.errors()])
         except SettingsError as error:
             _refuse(cls.section, [complain_of_command_line(str(error), origin)])
-
-
-def env_prefix(section: str) -> str:
-    """How the environment variables of a process begin."""
-    return f"FORETHOUGHT_{section.upper()}_"
 
 
 def _read_section(section: str) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What all tests share: no network, one thread, tiny models made once."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from tests.draft.feature_reference import write_feature_draft
 from tests.stack import LoadedModel, loaded
 from tests.tiny import write_tiny_model
+
+# As in every process of ours, logs go where no output is looked for.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 # The machine may be busy with other tests: slow is no sign of wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus, CorpusError, read_corpus
 from forethought.counts.file import Counts, write_counts

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from forethought.cli.local import Tier
-from forethought.cli.plan import PlanError
+from forethought.cli.plan_error import PlanError
 from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.rpc.channels import open_channel
 from forethought.rpc.tier_codec import model_from_proto

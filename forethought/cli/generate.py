@@ -10,9 +10,9 @@ from rich.console import Console
 
 from forethought.cli import generate_options as options
 from forethought.cli.answering import PATIENT, Answering, View, show_answer
+from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failed_call
 from forethought.cli.json_view import JsonView
-from forethought.cli.plan import DEFAULT_PORT, HOST
 from forethought.cli.prompt_input import read_prompt
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.statistics import Tally

@@ -46,7 +46,21 @@ class LazyCommand(TyperCommand):
         command = self.loaded
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return command.make_context(*args, **kwargs)
+        try:
+            return command.make_context(*args, **kwargs)
+        except typer.BadParameter as error:
+            error.message = _in_our_words(error)
+            raise
+
+
+def _in_our_words(error: typer.BadParameter) -> str:
+    """What is wrong with an option; typer says it in the words of pydantic."""
+    from pydantic import ValidationError  # noqa: PLC0415 - for errors alone
+
+    from forethought.configuration.complaints import describe_problems  # noqa: PLC0415
+
+    cause = error.__cause__
+    return describe_problems(cause) if isinstance(cause, ValidationError) else error.message
 
 
 def lazy_group(sources: Mapping[str, CommandSource]) -> type[TyperGroup]:

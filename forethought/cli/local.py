@@ -10,16 +10,17 @@ process be killed, the kernel kills the tiers (see `die_with_parent`).
 """
 
 import asyncio
+import os
 from asyncio.subprocess import Process
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import NoReturn, Self
 
+from forethought.cli.last_words import find_cause, read_last_lines
 from forethought.cli.probes import Probe, Readiness
 from forethought.cli.process import (
     describe_exit,
@@ -30,7 +31,7 @@ from forethought.cli.process import (
 from forethought.errors import ForethoughtError
 
 _POLL_S = 0.1
-_NUM_LAST_LINES = 15
+_GRACE_BEFORE_READY_S = 1.0  # nothing is served yet, so there is nothing to finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Tier:
     command: Sequence[str]
     address: str  # what the probe gets, and what a reader is shown
     probe: Probe
+    environment: Mapping[str, str] = field(default_factory=dict)  # besides this process's
 
 
 class TierState(Enum):
@@ -59,9 +61,12 @@ class TierExitedError(ForethoughtError):
     reason = "TIER_EXITED"
 
     def __init__(self, name: str, returncode: int, log_path: Path) -> None:
-        super().__init__(f"{name} {describe_exit(returncode)}")
-        self.log_path = log_path
         self.last_lines = read_last_lines(log_path)
+        self.cause = find_cause(self.last_lines)
+        ended = f"{name} {describe_exit(returncode)}"
+        super().__init__(f"{name} cannot start: {self.cause}" if self.cause else ended)
+        self.name = name
+        self.log_path = log_path
 
 
 class StartupTimeoutError(ForethoughtError):
@@ -132,6 +137,7 @@ class LocalDeployment:
         self._startup_timeout_s = startup_timeout_s
         self._grace_s = grace_s
         self._on_change = on_change
+        self._was_ready = False
         self.running: list[RunningTier] = []
 
     async def __aenter__(self) -> Self:
@@ -156,7 +162,9 @@ class LocalDeployment:
         log_path = self.log_dir / f"{tier.name}.log"
         log_path.unlink(missing_ok=True)  # another deployment may still write to the old file
         with log_path.open("ab") as log:
-            running = RunningTier(tier, log_path, await spawn_background(tier.command, log))
+            environment = {**os.environ, **tier.environment}
+            process = await spawn_background(tier.command, log, environment)
+            running = RunningTier(tier, log_path, process)
         self._on_change(running)
         return running
 
@@ -173,6 +181,7 @@ class LocalDeployment:
                     self._raise_if_exited()
                     await asyncio.gather(*(self._look(running) for running in self.running))
                     await asyncio.sleep(_POLL_S)
+            self._was_ready = True
         except TimeoutError:
             late = [
                 f"{running.tier.name} ({running.state.value})"
@@ -203,17 +212,15 @@ class LocalDeployment:
 
     async def stop(self) -> None:
         """Stops what runs. A cancelled stop kills, and still waits for the end of all."""
-        await stop_processes([running.process for running in self.running], grace_s=self._grace_s)
+        grace_s = self._grace_s if self._was_ready else min(self._grace_s, _GRACE_BEFORE_READY_S)
+        await stop_processes([running.process for running in self.running], grace_s=grace_s)
 
     def _raise_if_exited(self) -> None:
-        for running in self.running:
-            if running.process.returncode is not None:
-                raise TierExitedError(
-                    running.tier.name, running.process.returncode, running.log_path
-                )
-
-
-def read_last_lines(path: Path) -> list[str]:
-    """The last lines of a log."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return [line.rstrip("\n") for line in deque(file, maxlen=_NUM_LAST_LINES)]
+        exited = [running for running in self.running if running.process.returncode is not None]
+        errors = [
+            TierExitedError(running.tier.name, running.process.returncode or 0, running.log_path)
+            for running in exited
+        ]
+        # One that says why is worth more than one that was lost with it.
+        if errors:
+            raise min(errors, key=lambda error: not error.cause)

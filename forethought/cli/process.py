@@ -13,14 +13,22 @@ from typing import IO
 _DIE_WITH_PARENT = str(Path(__file__).with_name("die_with_parent.py"))
 
 
-async def spawn_background(command: Sequence[str], output: IO[bytes]) -> Process:
+async def spawn_background(
+    command: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None
+) -> Process:
     """Starts a service. Its stdout and stderr go to `output`.
 
     It leads a process group of its own, so that a Ctrl-C in the terminal reaches only this
     process, which then stops the services in an orderly way. Call it from the main thread.
     """
     return await asyncio.create_subprocess_exec(
-        *_launcher(), *command, stdin=DEVNULL, stdout=output, stderr=STDOUT, process_group=0
+        *_launcher(),
+        *command,
+        stdin=DEVNULL,
+        stdout=output,
+        stderr=STDOUT,
+        process_group=0,
+        env=environment,
     )
 
 

@@ -5,26 +5,21 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
 from forethought.cli import up_options as options
+from forethought.cli.config_option import read_tier_config
+from forethought.cli.defaults import DEFAULT_MODEL, HOST
 from forethought.cli.draft_check import check_draft
-from forethought.cli.failure import print_failure
+from forethought.cli.drafting import choose_draft, drafted_by
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import (
-    DEFAULT_MODEL,
-    Plan,
-    PlanError,
-    PlanOptions,
-    make_plan,
-    shipped_counts,
-    shipped_draft,
-)
+from forethought.cli.plan import Plan, planned
+from forethought.cli.plan_error import PlanError
+from forethought.cli.plan_options import PlanOptions
 from forethought.cli.probes import Readiness, probe_redis
 from forethought.cli.process import (
     shell_exit_code,
@@ -32,9 +27,11 @@ from forethought.cli.process import (
     stop_processes,
     wait_for_processes,
 )
+from forethought.cli.served import describe_deployment
 from forethought.cli.signals import StopRequest, cancel_on_stop_signals
-from forethought.cli.up_options import ProposerName
 from forethought.cli.up_view import UpView
+from forethought.errors import ModelReferenceError
+from forethought.models.reference import is_on_hub, resolve
 
 _COMMAND_GRACE_S = 5.0
 
@@ -43,7 +40,6 @@ _COMMAND_GRACE_S = 5.0
 class RunOptions:
     """How to run a plan."""
 
-    log_dir: Path
     startup_timeout_s: float
     command: Sequence[str]  # empty: run until stopped
 
@@ -56,6 +52,8 @@ def up(
     translate_draft: options.TranslateDraft = False,
     proposer: options.Proposer = None,
     counts: options.Counts = None,
+    lookup: options.Lookup = None,
+    policy: options.Policy = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     mode: options.Mode = None,
     dtype: options.Dtype = None,
@@ -64,10 +62,15 @@ def up(
     device: options.Device = None,
     num_threads: options.NumThreads = None,
     lookahead: options.Lookahead = None,
+    kv_memory: options.KvMemory = None,
+    max_model_len: options.MaxModelLen = None,
+    max_sessions: options.MaxSessions = None,
+    config: options.Config = None,
+    host: options.Host = HOST,
     port: options.Port = None,
     no_store: options.NoStore = False,
     redis_url: options.RedisUrl = None,
-    log_dir: options.LogDir = Path(".forethought/logs"),
+    log_dir: options.LogDir = None,
     startup_timeout: options.StartupTimeout = 300,
 ) -> None:
     """Start everything on this machine: target, draft, orchestrator and an embedded Valkey, each
@@ -86,100 +89,49 @@ def up(
         translate_draft=translate_draft,
         draft_min_prob=draft_min_prob,
         num_speculative_tokens=num_speculative_tokens,
+        policy=None if policy is None else policy.value,
         verification_mode=None if mode is None else mode.value,
         dtype=dtype,
         draft_dtype=draft_dtype,
         device=device,
         num_threads=num_threads,
         lookahead=lookahead,
+        kv_memory=kv_memory,
+        max_model_len=max_model_len,
+        max_sessions=max_sessions,
+        host=host,
         port=port,
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
     )
-    chosen = choose_draft(model, proposer, draft_model, counts)
+    looked_up = None if lookup is None else tuple(filter(None, map(str.strip, lookup.split(","))))
+    chosen = choose_draft(model, proposer, draft_model, counts, looked_up)
     plan_options = drafted_by(plan_options, chosen)
     command = command or []
     if command and shutil.which(command[0]) is None:
         raise typer.BadParameter(f"there is no program {command[0]!r}", param_hint="COMMAND")
+    _check_models(model, draft_model)
     # stdout belongs to the command, if there is one.
     console = Console(stderr=bool(command))
-    try:
-        plan = make_plan(plan_options)
-        code = asyncio.run(_run(plan, RunOptions(log_dir, startup_timeout, command), console))
-    except PlanError as error:
-        print_failure(Console(stderr=True), error.message)
-        code = 1
+    with planned(plan_options, log_dir, read_tier_config(config)) as plan:
+        code = asyncio.run(_run(plan, RunOptions(startup_timeout, command), console))
     raise typer.Exit(code)
 
 
-@dataclass(frozen=True, slots=True)
-class DraftChoice:
-    """Who drafts."""
-
-    proposer: str | None  # of the draft tier; None: there is none
-    model: str | None  # None: the target's
-    counts: Path | None = None
-    lookup: tuple[str, ...] = ()  # of the orchestrator, before it asks the draft tier
-
-
-def drafted_by(options: PlanOptions, chosen: DraftChoice) -> PlanOptions:
-    """The same plan with these drafts."""
-    return replace(
-        options,
-        proposer=chosen.proposer,
-        draft_model=chosen.model,
-        counts=chosen.counts,
-        lookup=chosen.lookup,
-    )
-
-
-def choose_draft(
-    model: str,
-    proposer: ProposerName | None,
-    draft_model: str | None,
-    counts: Path | None = None,
-) -> DraftChoice:
-    """Who drafts in a deployment with these options: what comes along for its target, if nothing
-    else is named; raises as `choose_proposer` does.
-
-    That is what the orchestrator looks up, which takes next to no time. Before a target as small as
-    those that something comes along for, the way to a draft tier and the passes of its model cost
-    more than they bring.
-    """
-    counted = shipped_counts(model)
-    if draft_model is None and counts is None:
-        if counted is not None and proposer is None:
-            return DraftChoice(None, None, counted, ("suffix", "counts"))
-        if counted is not None and proposer is ProposerName.COUNTS:
-            return DraftChoice(proposer, None, counted)
-        if proposer in (ProposerName.MODEL, ProposerName.HYBRID):
-            return DraftChoice(proposer, shipped_draft(model))
-    return DraftChoice(choose_proposer(proposer, draft_model, counts), draft_model, counts)
-
-
-def choose_proposer(
-    proposer: ProposerName | None, draft_model: str | None, counts: Path | None = None
-) -> str:
-    """The proposer of a deployment with these options.
+def _check_models(model: str, draft_model: str | None) -> None:
+    """Refuses models that are not on this machine before a process starts; those on the hub are
+    found, and downloaded, by the tiers.
 
     Raises:
-        typer.BadParameter: they contradict each other.
+        PlanError: it says by which option the model was named.
     """
-    lookups = (ProposerName.NGRAM, ProposerName.SUFFIX, ProposerName.COUNTS)
-    if proposer in lookups and draft_model is not None:
-        raise typer.BadParameter(
-            f"the {proposer} proposer runs no model: "
-            f"leave out --proposer {proposer} or --draft-model"
-        )
-    if counts is None and proposer is ProposerName.COUNTS:
-        raise typer.BadParameter("the counts proposer needs --counts")
-    if counts is None:
-        return proposer or (ProposerName.NGRAM if draft_model is None else ProposerName.MODEL)
-    if proposer not in (None, ProposerName.COUNTS, ProposerName.HYBRID):
-        raise typer.BadParameter(
-            f"the {proposer} proposer takes no counts: leave out --proposer {proposer} or --counts"
-        )
-    return proposer or ProposerName.HYBRID
+    for flag, reference in (("--model", model), ("--draft-model", draft_model)):
+        if reference is None or is_on_hub(reference):
+            continue
+        try:
+            resolve(reference)
+        except ModelReferenceError as error:
+            raise PlanError(f"{flag} {reference}: {error.message}") from error
 
 
 def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:
@@ -202,7 +154,7 @@ async def _run(plan: Plan, run: RunOptions, console: Console) -> int:
     view = UpView(console, plan)
     deployment = LocalDeployment(
         plan.tiers,
-        run.log_dir,
+        plan.log_dir,
         startup_timeout_s=run.startup_timeout_s,
         on_change=view.show_change,
     )
@@ -230,7 +182,7 @@ async def _use(
     with view.progress(deployment):
         await deployment.wait_until_ready()
         await check_draft(plan.tiers)
-    view.show_ready(deployment, run.command)
+    view.show_ready(deployment, run.command, await describe_deployment(plan.address))
     if not run.command:
         await deployment.watch()
     env = {**os.environ, "FORETHOUGHT_ADDRESS": plan.address}

@@ -6,19 +6,26 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.plan import DEFAULT_PORT
+from forethought.cli.config_option import defaults_from_file
+from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.drafting import LOOKUPS, ProposerName
+from forethought.configuration.variables import CONFIG_VARIABLE
 from forethought.sampling.types import VerificationMode
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 
 
-class ProposerName(StrEnum):
-    """Who guesses the next tokens."""
+class PolicyName(StrEnum):
+    """How K is chosen."""
 
-    NGRAM = "ngram"
-    SUFFIX = "suffix"
-    COUNTS = "counts"
-    MODEL = "model"
-    HYBRID = "hybrid"
+    ADAPTIVE = "adaptive"
+    FIXED = "fixed"
+
+
+def _lookups(value: str | None) -> str | None:
+    for name in (value or "").split(","):
+        if value and name.strip() not in LOOKUPS:
+            raise typer.BadParameter(f"{name.strip()!r} is none of {', '.join(LOOKUPS)}")
+    return value
 
 
 _MODELS = "Models"
@@ -83,6 +90,57 @@ Counts = Annotated[
         help="Counts of the target's texts, written by `forethought count`. Selects --proposer "
         "hybrid, which then runs a model only with --draft-model.",
         rich_help_panel=_MODELS,
+    ),
+]
+Lookup = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        callback=_lookups,
+        help="What the orchestrator looks guesses up in before it asks a draft tier, in this "
+        "order: suffix and ngram in the text itself, counts in --counts. Without --proposer and "
+        "--draft-model there is then no draft tier. Empty: nothing.",
+        show_default="suffix,counts where counts come along for the target, else nothing",
+        rich_help_panel=_MODELS,
+    ),
+]
+Policy = Annotated[
+    PolicyName | None,
+    typer.Option(
+        help="How K is chosen where a request does not say: adaptive takes what promises the most "
+        "tokens a second, fixed always the same.",
+        show_default="adaptive",
+        rich_help_panel=_MODELS,
+    ),
+]
+KvMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--kv-memory",
+        metavar="SIZE",
+        help="Memory of the target for keys and values, such as 512MiB or 4GiB.",
+        show_default="what the device has room for",
+        rich_help_panel=_MODELS,
+    ),
+]
+MaxModelLen = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Longest sequence of the target, prompt and answer together, in tokens.",
+        show_default="the model's own limit",
+        rich_help_panel=_MODELS,
+    ),
+]
+MaxSessions = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Most requests under way at a time; others are refused.",
+        show_default="256",
+        rich_help_panel=_PROCESSES,
     ),
 ]
 NumSpeculativeTokens = Annotated[
@@ -170,6 +228,29 @@ Lookahead = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        envvar=CONFIG_VARIABLE,
+        callback=defaults_from_file,
+        metavar="FILE",
+        help="TOML file with sections [up], whose keys are these options, [target], [draft] and "
+        "[orchestrator], whose keys are the settings of these processes (docs/settings.md).",
+        show_default=False,
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST",
+        help="Host name or IP address on which the orchestrator listens; 0.0.0.0 is every "
+        "interface of this machine. The other processes listen on 127.0.0.1.",
+        show_default=HOST,
+        rich_help_panel=_PROCESSES,
+    ),
+]
 Port = Annotated[
     int | None,
     typer.Option(
@@ -199,11 +280,12 @@ RedisUrl = Annotated[
     ),
 ]
 LogDir = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         file_okay=False,
         metavar="FOLDER",
         help="Folder for one log a process, replaced at each start.",
+        show_default=".forethought/PORT",
         rich_help_panel=_PROCESSES,
     ),
 ]

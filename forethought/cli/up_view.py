@@ -1,5 +1,6 @@
 """What `forethought up` shows: progress, then what listens where."""
 
+import asyncio
 import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,16 +14,19 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from forethought.cli.choices import describe_choices, how_called
+from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failure
+from forethought.cli.last_words import describe_progress, read_last_lines
 from forethought.cli.local import (
     LocalDeployment,
     RunningTier,
     StartupTimeoutError,
     TierExitedError,
     TierState,
-    read_last_lines,
 )
-from forethought.cli.plan import DEFAULT_PORT, HOST, Plan
+from forethought.cli.plan import Plan
+from forethought.cli.served import Served
 from forethought.errors import ForethoughtError
 
 _STYLES = {
@@ -31,6 +35,7 @@ _STYLES = {
     TierState.READY: "green",
     TierState.EXITED: "red",
 }
+_SIGN_OF_LIFE_S = 10.0
 _MARKS = {TierState.READY: "✓", TierState.EXITED: "✗"}
 
 
@@ -49,7 +54,11 @@ class UpView:
         for note in self._plan.notes:
             self._console.print(f"note: {note}", style="yellow", highlight=False)
         if not self._console.is_terminal:
-            yield
+            signs = asyncio.get_running_loop().create_task(self._show_signs_of_life(deployment))
+            try:
+                yield
+            finally:
+                signs.cancel()
             return
         with Live(
             get_renderable=lambda: self._progress_table(deployment),
@@ -58,6 +67,15 @@ class UpView:
             refresh_per_second=10,
         ):
             yield
+
+    async def _show_signs_of_life(self, deployment: LocalDeployment) -> None:
+        """A line now and then for each tier that is not ready."""
+        while True:
+            await asyncio.sleep(_SIGN_OF_LIFE_S)
+            for running in deployment.running:
+                if running.state in {TierState.STARTING, TierState.LOADING}:
+                    doing = describe_progress(running.log_path) or f"is {running.state.value}"
+                    self._print(f"{running.tier.name}: still {doing} ({running.seconds:.0f} s)")
 
     def _progress_table(self, deployment: LocalDeployment) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -71,6 +89,7 @@ class UpView:
                 running.tier.name,
                 Text(state.value, _STYLES[state]),
                 f"{running.seconds:.1f} s",
+                "" if state in _MARKS else Text(describe_progress(running.log_path), "dim"),
             )
         return table
 
@@ -79,8 +98,10 @@ class UpView:
         if not self._console.is_terminal:
             self._print(f"{running.tier.name}: {running.state.value} ({running.seconds:.1f} s)")
 
-    def show_ready(self, deployment: LocalDeployment, command: Sequence[str]) -> None:
-        """What listens where, and what to do next."""
+    def show_ready(
+        self, deployment: LocalDeployment, command: Sequence[str], served: Served | None = None
+    ) -> None:
+        """What was chosen, what listens where, and what to do next."""
         self.said_ready = True
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("tier", style="bold")
@@ -97,15 +118,17 @@ class UpView:
         if self._plan.redis_url is not None:
             table.add_row("redis", _without_password(self._plan.redis_url), "elsewhere", "")
         self._console.print(table)
-        self._print(f"logs  {deployment.log_dir}")
+        for name, value in describe_choices(self._plan, served):
+            self._print(f"{name:<7} {value}")
+        self._print(f"logs    {deployment.log_dir}")
         if command:
-            self._print(f"run   {shlex.join(command)}")
+            self._print(f"run     {shlex.join(command)}")
             return
         address = self._plan.address
         flag = "" if address == f"{HOST}:{DEFAULT_PORT}" else f"--address {address} "
-        example = f'forethought generate {flag}--temperature 0 "Why is the sky blue?"'
-        self._console.print(Text.assemble("try   ", (example, "bold")), soft_wrap=True)
-        self._print("stop  Ctrl-C")
+        example = f'{how_called()} generate {flag}--temperature 0 "Why is the sky blue?"'
+        self._console.print(Text.assemble("try     ", (example, "bold")), soft_wrap=True)
+        self._print("stop    Ctrl-C")
 
     def show_stopping(self) -> None:
         """After the first Ctrl-C."""
@@ -115,7 +138,9 @@ class UpView:
         """Why it ends, with the last words of those to blame. On stderr."""
         console = Console(stderr=True)
         print_failure(console, error.message)
-        if isinstance(error, TierExitedError):
+        if isinstance(error, TierExitedError) and error.cause:
+            console.print(Text(f"its log: {error.log_path}"), soft_wrap=True)
+        elif isinstance(error, TierExitedError):
             _print_log(console, error.log_path, error.last_lines)
         if isinstance(error, StartupTimeoutError):
             for running in deployment.running:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -72,7 +72,7 @@ def complain(problem: ErrorDetails, origin: Origin) -> str:
         meant = suggest(name, origin.fields)
         return f"{origin.file}: there is no setting {name} in [{origin.section}]{meant}"
     value = "" if _is_secret(origin.fields.get(name)) else _shown(problem["input"])
-    return f"{_place(name, value, origin)}: {_rule(problem)}"
+    return f"{_place(name, value, origin)}: {describe_rule(problem)}"
 
 
 def complain_of_command_line(message: str, origin: Origin) -> str:
@@ -103,7 +103,8 @@ def _place(name: str, value: str, origin: Origin) -> str:
     return flag  # a default that does not go with another setting
 
 
-def _rule(problem: ErrorDetails) -> str:
+def describe_rule(problem: ErrorDetails) -> str:
+    """What is right instead."""
     context = problem.get("ctx", {})
     if problem["type"] == "value_error":
         return str(context["error"])
@@ -118,6 +119,16 @@ def _is_secret(field: FieldInfo | None) -> bool:
     return field is not None and SecretStr in (
         field.annotation,
         *getattr(field.annotation, "__args__", ()),
+    )
+
+
+def describe_problems(error: ValidationError) -> str:
+    """The values of an option of the command line, and what is right."""
+    return "; ".join(
+        describe_rule(problem)
+        if problem["type"] == "value_error"
+        else f"{_shown(problem['input'])} {describe_rule(problem)}"
+        for problem in error.errors()
     )
 
 

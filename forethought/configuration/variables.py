@@ -22,6 +22,12 @@ CONFIG_VARIABLE = "FORETHOUGHT_CONFIG"
 """Names the TOML file."""
 _PREFIX = "FORETHOUGHT_"
 
+
+def env_prefix(section: str) -> str:
+    """How the environment variables of a process begin."""
+    return f"{_PREFIX}{section.upper()}_"
+
+
 _PROTOCOL = "(?:TCP|UDP|SCTP)"
 _PORT_OF_SERVICE = rf"_PORT_[0-9]+_{_PROTOCOL}"
 

@@ -104,7 +104,8 @@ def _load_warm(
 
 def _load_and_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
     started = time.perf_counter()
-    _log.info("model_loading", model=files.reference)
+    num_bytes = sum(path.stat().st_size for path in files.weight_files())
+    _log.info("model_loading", model=files.reference, num_bytes=num_bytes)
     options = EngineOptions(
         dtype=settings.dtype,
         device=settings.device,

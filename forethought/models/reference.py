@@ -92,6 +92,13 @@ def is_shipped(reference: str) -> bool:
     return reference.startswith(_DRAFT_PREFIX)
 
 
+def is_on_hub(reference: str) -> bool:
+    """Whether this names a model that is to be downloaded, if it is not in the cache."""
+    if reference.startswith((_PACKAGE_PREFIX, _DRAFT_PREFIX)) or reference.endswith(".gguf"):
+        return False
+    return _on_disk(reference) is None and _HUB_ID.fullmatch(reference.strip()) is not None
+
+
 def _from_shipped(reference: str, *, with_weights: bool) -> ModelFiles:
     """Finds the package without importing it."""
     name = reference.removeprefix(_DRAFT_PREFIX).strip()

@@ -223,7 +223,8 @@ def test_a_target_without_a_tokenizer_is_an_error(tmp_path):
 def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(command_line):  # noqa: F811
     arguments = ("--concurrency", "1", "--fixed", "2", "--requests", "1", "--repeats", "1")
     with command_line.start(
-        "bench", "policy", "--port", str(free_port()), *arguments, "--device", "cpu", "--json"
+        *("bench", "policy", "--port", str(free_port()), "--log-dir", "logs"),
+        *(*arguments, "--device", "cpu", "--json"),
     ) as process:
         stdout, stderr = process.communicate(timeout=90)
     assert process.returncode == 0, stderr
@@ -232,7 +233,7 @@ def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(comma
         (draft, arm) for draft in (GOOD, USELESS) for arm in ("off", "adaptive", "K = 2")
     ]
     assert len(document["goals"]) == 2
-    good, useless = (command_line.logs / name for name in (GOOD, USELESS))
+    good, useless = (command_line.folder / "logs" / name for name in (GOOD, USELESS))
     for folder in (good, useless):
         assert "--policy adaptive" in (folder / "orchestrator.log").read_text()
         target = (folder / "target.log").read_text()
@@ -245,14 +246,15 @@ def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(comma
 
 def test_ctrl_c_stops_both_deployments(command_line):  # noqa: F811
     arguments = ("--port", str(free_port()), "--repeats", "100000", "--device", "cpu")
-    with command_line.start("bench", "policy", *arguments) as process:
+    with command_line.start("bench", "policy", "--log-dir", "logs", *arguments) as process:
         read_until(process.stderr, "good draft, off, concurrency 1:")
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == ""
     for name in (GOOD, USELESS):
-        assert "orchestrator drained" in (command_line.logs / name / "orchestrator.log").read_text()
+        log = command_line.folder / "logs" / name / "orchestrator.log"
+        assert "orchestrator drained" in log.read_text()
 
 
 @pytest.mark.parametrize(("speed", "code"), [(20.0, 0), (10.0, 1)])

@@ -46,7 +46,12 @@ class CommandLine:
 
     def __init__(self, folder):
         self.folder = folder
-        self.logs = folder / ".forethought" / "logs"
+        self.port = 0
+
+    @property
+    def logs(self):
+        """The folder of the last deployment."""
+        return self.folder / ".forethought" / str(self.port)
 
     @contextlib.contextmanager
     def start(self, *arguments, stdin=subprocess.DEVNULL, **environment):
@@ -80,7 +85,8 @@ class CommandLine:
 
     def up(self, *arguments, **environment):
         """`forethought up` on free ports."""
-        return self.start("up", "--port", str(free_port()), *arguments, **environment)
+        self.port = free_port()
+        return self.start("up", "--port", str(self.port), *arguments, **environment)
 
     def log(self, tier):
         return (self.logs / f"{tier}.log").read_text()

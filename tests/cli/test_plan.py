@@ -7,20 +7,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from forethought.cli.main import app
-from forethought.cli.plan import (
-    DEFAULT_MODEL,
+from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.cli.deployment_folder import DeploymentFolder
+from forethought.cli.drafting import (
     SHIPPED_COUNTS,
-    PlanError,
-    PlanOptions,
+    DraftChoice,
+    ProposerName,
+    choose_draft,
     describe_drafting,
-    make_plan,
-    runs_on_cpu,
 )
-from forethought.cli.up import DraftChoice, choose_draft
-from forethought.cli.up_options import ProposerName
+from forethought.cli.main import app
+from forethought.cli.plan import make_plan, runs_on_cpu
+from forethought.cli.plan_error import PlanError
+from forethought.cli.plan_options import PlanOptions
+from forethought.cli.tier_config import TierConfig
 from tests.ports import free_port
 
 
@@ -62,8 +65,11 @@ def test_the_orchestrator_is_told_how_to_judge_where_a_request_does_not_say():
         ({"device": "cuda", "proposer": "model"}, False),
     ],
 )
-def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared):
-    first, second = (make_plan(PlanOptions(**options, port=free_port())) for _ in range(2))
+def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared, tmp_path):
+    first, second = (
+        make_plan(PlanOptions(**options), folder=DeploymentFolder(tmp_path / name))
+        for name in ("first", "second")
+    )
     files = {
         value_of(command_of(plan, tier.name), "--shared-cores")
         for plan in (first, second)
@@ -192,7 +198,7 @@ def taken_port():
 
 
 def test_a_taken_port_that_was_asked_for_is_an_error(taken_port):
-    with pytest.raises(PlanError, match=f"port {taken_port} on 127.0.0.1 is taken"):
+    with pytest.raises(PlanError, match=f"--port {taken_port}: the port is taken"):
         make_plan(PlanOptions(port=taken_port))
 
 
@@ -200,7 +206,7 @@ def test_a_taken_default_port_is_passed_over_with_a_word(taken_port, monkeypatch
     monkeypatch.setattr("forethought.cli.plan.DEFAULT_PORT", taken_port)
     plan = make_plan(PlanOptions())
     assert plan.address != f"127.0.0.1:{taken_port}"
-    assert plan.notes[0].startswith(f"port {taken_port} is taken, so orchestrator listens on ")
+    assert plan.notes[0].startswith(f"port {taken_port} is not free, so orchestrator listens")
 
 
 def test_ports_of_one_plan_differ():
@@ -271,8 +277,8 @@ def test_a_store_elsewhere_that_does_not_answer_is_refused():
     url = f"redis://:secret@127.0.0.1:{free_port()}"
     result = CliRunner().invoke(app, ["up", "--redis-url", url])
     assert result.exit_code == 1
-    assert "--redis-url" in result.stderr
-    assert "secret" not in result.stderr
+    assert "--redis-url" in result.exception.message
+    assert "secret" not in result.exception.message
 
 
 @pytest.fixture
@@ -351,3 +357,138 @@ def test_before_a_draft_model_only_a_long_match_is_good_enough():
     assert value_of(command, "--counts-first-min-prob") is None
     assert value_of(command, "--draft") == value_of(command_of(plan, "draft"), "--listen")
     assert value_of(command_of(plan, "draft"), "--counts-file") is None
+
+
+class TestOptionsThatPeopleLookFor:
+    def test_reach_the_tiers_that_they_are_about(self):
+        options = PlanOptions(
+            policy="fixed", kv_memory="1GiB", max_model_len=512, max_sessions=3, proposer="model"
+        )
+        plan = make_plan(options)
+        target, draft, orchestrator = (
+            command_of(plan, name) for name in ("target", "draft", "orchestrator")
+        )
+        assert value_of(orchestrator, "--policy") == "fixed"
+        assert value_of(target, "--kv-memory") == "1GiB"
+        assert value_of(draft, "--kv-memory") is None
+        assert value_of(target, "--max-model-len") == "512"
+        assert value_of(target, "--max-sessions") == value_of(draft, "--max-sessions") == "3"
+        assert value_of(orchestrator, "--max-requests") == "3"
+
+    @pytest.mark.parametrize(
+        ("host", "listens", "reached"),
+        [
+            ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+            ("localhost", "localhost", "localhost"),
+            ("::1", "[::1]", "[::1]"),
+            ("[::]", "[::]", "[::1]"),
+        ],
+    )
+    def test_a_host_is_the_orchestrators_alone(self, host, listens, reached):
+        port = free_port()
+        plan = make_plan(PlanOptions(host=host, port=port))
+        assert value_of(command_of(plan, "orchestrator"), "--listen") == f"{listens}:{port}"
+        assert plan.address == f"{reached}:{port}"
+        assert value_of(command_of(plan, "target"), "--listen").startswith("127.0.0.1:")
+
+    @pytest.mark.parametrize(
+        ("host", "why"), [("nobody.invalid", "is not known"), ("8.8.8.8", "no address of this")]
+    )
+    def test_a_host_that_nobody_can_listen_on_is_refused_by_its_option(self, host, why):
+        with pytest.raises(PlanError, match=f"^--host {host}: .*{why}"):
+            make_plan(PlanOptions(host=host))
+
+    @pytest.mark.parametrize(
+        ("lookup", "proposer", "draft_model", "chosen"),
+        [
+            (("suffix",), None, None, DraftChoice(None, None, None, ("suffix",))),
+            (("ngram",), None, "small", DraftChoice("model", "small", None, ("ngram",))),
+            ((), None, None, DraftChoice("ngram", None)),
+            (("suffix", "counts"), None, None, None),
+        ],
+    )
+    def test_lookups_replace_the_draft_tier_unless_one_is_named(
+        self, lookup, proposer, draft_model, chosen
+    ):
+        if chosen is None:
+            with pytest.raises(typer.BadParameter, match="--counts"):
+                choose_draft("another", proposer, draft_model, None, lookup)
+        else:
+            assert choose_draft("another", proposer, draft_model, None, lookup) == chosen
+
+
+class TestWhatIsSaidOfTheTiersElsewhere:
+    def test_stands_above_what_up_would_choose_by_default(self):
+        config = TierConfig(
+            sections={"draft": {"lookahead": 3}, "target": {"drain_grace_s": 1}},
+            environment={"FORETHOUGHT_ORCHESTRATOR_DRAIN_GRACE_S": "2"},
+        )
+        options = PlanOptions(proposer="model", device="cpu")
+        plan = make_plan(options, config=config)
+        assert value_of(command_of(plan, "draft"), "--lookahead") is None
+        assert value_of(command_of(plan, "target"), "--drain-grace-s") is None
+        assert value_of(command_of(plan, "orchestrator"), "--drain-grace-s") is None
+        assert value_of(command_of(plan, "draft"), "--drain-grace-s") == "10"
+        asked = make_plan(replace(options, lookahead=1), config=config)
+        assert value_of(command_of(asked, "draft"), "--lookahead") == "1"
+
+    def test_is_found_by_the_tiers_themselves(self, tmp_path):
+        file = tmp_path / "forethought.toml"
+        plan = make_plan(PlanOptions(), config=TierConfig(file))
+        environments = {
+            tier.name: tier.environment.get("FORETHOUGHT_CONFIG") for tier in plan.tiers
+        }
+        assert environments == {
+            "valkey": None,
+            **dict.fromkeys(("target", "draft", "orchestrator"), str(file)),
+        }
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("[up]\nprot = 3", "there is no option prot for [up]; did you mean port?"),
+            ("[up]\nport = 99999", "99999 must be 65535 or less"),
+            ("[up]\nport = 'x'", "--port"),
+            ("[tagret]\n", "there is no section [tagret]; did you mean target?"),
+            ("up = 3", "up must be a section"),
+            ("nonsense", "is not TOML"),
+        ],
+    )
+    def test_is_refused_where_it_is_wrong(self, text, complaint, tmp_path):
+        file = tmp_path / "forethought.toml"
+        file.write_text(text)
+        result = CliRunner().invoke(
+            app, ["up", "--config", str(file), "--", "true"], env={"COLUMNS": "300"}
+        )
+        assert result.exit_code == 2
+        assert complaint in result.stderr
+
+    def test_is_what_the_options_of_up_are_by_default(self, tmp_path, monkeypatch):
+        file = tmp_path / "forethought.toml"
+        file.write_text(
+            "[up]\nno_store = true\nnum_speculative_tokens = 3\n"
+            "[target]\nmodel = 'big'\n[draft]\nmodel = 'small'\n"
+        )
+        seen = []
+
+        def check(model, draft_model):
+            seen.append((model, draft_model))
+            raise PlanError("that is enough")
+
+        monkeypatch.setattr("forethought.cli.up._check_models", check)
+        CliRunner().invoke(app, ["up", "--config", str(file)])
+        CliRunner().invoke(app, ["up", "--config", str(file), "--model", "other"])
+        assert seen == [("big", "small"), ("other", "small")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model", "/no/such/folder"], "--model /no/such/folder: Cannot resolve"),
+        (["--draft-model", "package:nothing"], "--draft-model package:nothing: Cannot resolve"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_by_its_option_before_anything_starts(flags, named):
+    result = CliRunner().invoke(app, ["up", *flags])
+    assert result.exit_code == 1
+    assert result.exception.message.startswith(named)

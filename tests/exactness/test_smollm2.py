@@ -16,8 +16,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from forethought.cli.defaults import HOST
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import HOST
 from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from forethought.cli import die_with_parent
-from forethought.cli.plan import _valkey_binary
+from forethought.cli.valkey import valkey_binary
 from tests.ports import free_port
 
 PATIENCE_S = 20
@@ -44,7 +44,7 @@ class ValkeyServer:
         launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
         common = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         self._process = subprocess.Popen(
-            [*launcher, str(_valkey_binary()), *common, *options],
+            [*launcher, str(valkey_binary()), *common, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

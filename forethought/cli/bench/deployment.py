@@ -9,11 +9,14 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
+from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.cli.drafting import choose_draft, drafted_by
 from forethought.cli.failure import print_failed_call
 from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, make_plan
+from forethought.cli.plan import Plan, planned
+from forethought.cli.plan_error import PlanError
+from forethought.cli.plan_options import PlanOptions
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.up import choose_draft, drafted_by
 from forethought.cli.up_view import UpView
 from forethought.errors import ForethoughtError
 
@@ -27,7 +30,7 @@ class LocalOptions:
     """What to start, and how."""
 
     plan: PlanOptions
-    log_dir: Path
+    log_dir: Path | None
     startup_timeout_s: float
 
 
@@ -56,12 +59,18 @@ async def measure_local(options: LocalOptions, measure: Measure[T], console: Con
         TierExitedError, StartupTimeoutError: a tier failed; its last words were printed to stderr.
         Exception: what `measure` raised while all tiers ran.
     """
-    plan = make_plan(options.plan)
+    with planned(options.plan, options.log_dir) as plan:
+        return await _measure_planned(plan, options.startup_timeout_s, measure, console)
+
+
+async def _measure_planned(
+    plan: Plan, startup_timeout_s: float, measure: Measure[T], console: Console
+) -> T:
     view = UpView(console, plan)
     deployment = LocalDeployment(
         plan.tiers,
-        options.log_dir,
-        startup_timeout_s=options.startup_timeout_s,
+        plan.log_dir,
+        startup_timeout_s=startup_timeout_s,
         on_change=view.show_change,
     )
     async with deployment:

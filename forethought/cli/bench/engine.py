@@ -23,8 +23,8 @@ from forethought.cli.bench.report import (
     times,
     write_document,
 )
+from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL
 from forethought.errors import ForethoughtError
 from forethought.models.reference import resolve
 

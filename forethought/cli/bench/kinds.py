@@ -35,9 +35,11 @@ from forethought.cli.bench.prompts import PromptFileError, load_kinds
 from forethought.cli.bench.report import print_table, write_document
 from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.cli.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, describe_drafting
-from forethought.cli.up import choose_draft, drafted_by
+from forethought.cli.plan_error import PlanError
+from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
 
@@ -85,7 +87,7 @@ def kinds(
     num_threads: up_options.NumThreads = None,
     port: up_options.Port = None,
     no_store: up_options.NoStore = False,
-    log_dir: up_options.LogDir = Path(".forethought/logs"),
+    log_dir: up_options.LogDir = None,
     startup_timeout: up_options.StartupTimeout = 300,
     as_json: options.AsJson = False,
     plot: options.PlotFile = None,

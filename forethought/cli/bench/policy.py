@@ -47,8 +47,11 @@ from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.statistics import summarise
 from forethought.cli.bench.throughput_report import ProgressView
 from forethought.cli.bench.useless_draft import write_useless_draft
+from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL, PlanError, PlanOptions, runs_on_cpu
+from forethought.cli.plan import runs_on_cpu
+from forethought.cli.plan_error import PlanError
+from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.errors import ModelReferenceError
 from forethought.generation import GenerationParams
@@ -89,7 +92,7 @@ def policy(
     device: up_options.Device = None,
     num_threads: up_options.NumThreads = None,
     port: up_options.Port = None,
-    log_dir: up_options.LogDir = Path(".forethought/logs"),
+    log_dir: up_options.LogDir = None,
     startup_timeout: up_options.StartupTimeout = 300,
     as_json: options.AsJson = False,
     plot: options.PlotFile = None,
@@ -138,7 +141,7 @@ def policy(
         with TemporaryDirectory(prefix="forethought-") as folder:
             useless = _useless_deployment(good, Path(folder))
             deployments = [
-                LocalOptions(plan, log_dir / name, startup_timeout)
+                LocalOptions(plan, log_dir and log_dir / name, startup_timeout)
                 for name, plan in ((GOOD, good), (USELESS, useless))
             ]
             points = asyncio.run(_run(comparison, deployments, errors))

@@ -13,8 +13,8 @@ from forethought.cli.chat import chat_options
 from forethought.cli.chat.commands import ChatState, LeaveError, run_command
 from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.lines import LineReader
+from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failed_call
-from forethought.cli.plan import DEFAULT_PORT, HOST
 from forethought.cli.prompt_input import check_unicode
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.statistics import Tally

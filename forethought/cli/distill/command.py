@@ -10,9 +10,9 @@ from rich.console import Console
 from forethought.cli import up_options
 from forethought.cli.bench.machine import Machine, describe_machine
 from forethought.cli.bench.plot import require_matplotlib
+from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.distill import options
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import DEFAULT_MODEL
 from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.models.reference import resolve
 from forethought.openmp import spin_briefly

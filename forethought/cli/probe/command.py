@@ -12,8 +12,8 @@ from rich.console import Console
 
 from forethought.cli import generate_options
 from forethought.cli.bench.prompts import PromptFileError
+from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failed_call
-from forethought.cli.plan import DEFAULT_PORT, HOST
 from forethought.cli.probe import options
 from forethought.cli.probe.document import write_probe
 from forethought.cli.probe.prompts import Prompt, load_prompts

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from forethought.cli import generate_options as options
 from forethought.cli.calls import run_call
+from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.generate import run_request
 from forethought.cli.json_view import JsonView
-from forethought.cli.plan import DEFAULT_PORT, HOST
 from forethought.cli.prompt_input import check_unicode
 from forethought.cli.sessions.view import (
     content_to_json,

@@ -4,6 +4,7 @@
 
     ready     loads for a moment, then serves (the default)
     fails     says why and exits with 3 while it loads
+    refuses   says why in its log, as tiers do, and exits with 1
     loads     never gets ready
     stubborn  serves, and ignores SIGTERM
     foreign   serves a model with another vocabulary
@@ -85,6 +86,9 @@ def main(name):
     if behaviour == "fails":
         say("there is no such model")
         os._exit(3)
+    if behaviour == "refuses":
+        say("2026-01-01 [error    ] start_failed    detail=\"no room for 'it'\" reason=MEMORY")
+        os._exit(1)
     if behaviour != "loads":
         time.sleep(0.2)
         servicer.set("", health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,56 @@
+"""What a tier does, and why it ended, out of its log."""
+
+import ast
+import re
+from collections import deque
+from pathlib import Path
+
+_NUM_LAST_LINES = 15
+_FAILED = re.compile(
+    r"""start_failed.*?\bdetail=(?P<detail>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\S+)"""
+)
+_REFUSED = re.compile(r"^(?:target|draft|orchestrator): (?P<complaint>.+)$")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+_EVENT = re.compile(r"\] (?P<event>[a-z_]+)(?P<fields> .*)?$")
+_NUM_BYTES = re.compile(r"\bnum_bytes=(\d+)")
+_DOING = {
+    "model_loading": "reads the model",
+    "model_warm": "measures its passes",
+    "waiting_for_target": "waits for the target",
+    "target_not_ready": "waits for the target",
+    "waiting_for_turn": "waits for another tier of this machine to load",
+}
+
+
+def describe_progress(path: Path) -> str:
+    """What a tier that is not ready does just now, as far as its log says."""
+    for line in reversed(read_last_lines(path)):
+        match = _EVENT.search(line)
+        if match and match["event"] in _DOING:
+            size = _NUM_BYTES.search(match["fields"] or "")
+            of = f" of {int(size[1]) / 1e6:,.0f} MB" if size else ""
+            return _DOING[match["event"]] + of
+    return ""
+
+
+def read_last_lines(path: Path) -> list[str]:
+    """The last lines of a log; none where there is no log."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = deque(file, maxlen=_NUM_LAST_LINES)
+    except OSError:
+        return []
+    return [_ANSI.sub("", line.rstrip("\n")) for line in lines]
+
+
+def find_cause(lines: list[str]) -> str:
+    """What a tier said of why it cannot start; empty where it did not say."""
+    for line in reversed(lines):
+        if match := _FAILED.search(line):
+            detail = match["detail"]
+            return str(ast.literal_eval(detail)) if detail[0] in "'\"" else detail
+        if match := _REFUSED.match(line):
+            return match["complaint"]
+    return ""
