@@ -51,7 +51,7 @@ chaos: $(TEST_READY) ## Streams while processes are killed and paused; CHAOS_ARG
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 .PHONY: lint
-lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs ## Check all that needs no run
+lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs lint-docs ## Check all that needs no run
 
 .PHONY: lint-style
 lint-style: $(TEST_READY)
@@ -84,10 +84,18 @@ lint-stubs: $(TEST_READY)
 	diff -r -x __init__.py -x __pycache__ forethought/v1 "$$fresh"/forethought/v1 \
 	|| { echo "lint: forethought/v1 is not what the protos generate; run 'make protos'" >&2; exit 1; }
 
+.PHONY: lint-docs
+lint-docs: $(TEST_READY)
+	@$(BIN)/python -m forethought.cli.settings_page docs/settings.md --check
+
 .PHONY: format
 format: $(TEST_READY) ## Format the code and sort the imports
 	$(BIN)/python -m ruff check --select I --fix .
 	$(BIN)/python -m ruff format .
+
+.PHONY: docs
+docs: $(TEST_READY) ## Write docs/settings.md from the code
+	$(BIN)/python -m forethought.cli.settings_page docs/settings.md
 
 .PHONY: protos
 protos: $(TEST_READY) ## Generate the stubs in forethought/v1 from the protos

