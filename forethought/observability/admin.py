@@ -51,7 +51,8 @@ class AdminServer:
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             path = environ["PATH_INFO"]
             if path == "/metrics":
-                return metrics(environ, start_response)
+                measured: Iterable[bytes] = metrics(environ, start_response)
+                return measured
             if path not in checks:
                 return _say(
                     "404 Not Found", "there is /livez, /readyz and /metrics", start_response
