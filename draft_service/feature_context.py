@@ -144,6 +144,8 @@ class FeatureContext:
         # Copied, since a message's bytes are not to be written, which torch takes amiss.
         self._inputs.put(place, torch.from_numpy(states.rows.astype(np.float16)))
         self._end = states.end
+        if self._end - self._first > self._max_len:
+            self._begin_at(self._end - self._max_len)  # more is never drafted from
 
     def _forget(self, token_position: int, state_position: int) -> None:
         """What tokens from one position on and hidden states from another one on have brought."""

@@ -32,9 +32,9 @@ from forethought.tier import RoundTimings, SessionOpen, SpeculateRound
 
 _log = structlog.get_logger(__name__)
 
-MAX_CONTEXT_LEN = 2**20
-"""Longest context that is translated, target tokens. Only its text tells how much of it the draft
-model takes; sessions beyond that go without guesses."""
+MAX_TARGET_TOKENS = 16
+"""For a token that the draft model takes, most target tokens that a context may have. Only its text
+tells how much of it the model takes, and what is surely too much is not translated to find out."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class TranslatedProposer(ModelProposer):
             self.info,
             vocabulary_fingerprint=target.fingerprint,
             vocab_size=target.vocab_size,
-            max_model_len=MAX_CONTEXT_LEN,
+            max_model_len=MAX_TARGET_TOKENS * self.model_len,
         )
         device = device_of(loaded.model)
         self._target_ids = torch.from_numpy(self.shared.target_token_ids).to(device)  # [n]

@@ -12,6 +12,9 @@ from forethought.sampling.hidden_states import HiddenStates, joined
 
 _LARGEST = float(np.finfo(np.float16).max)
 
+MAX_BYTES = 8 * 2**20
+"""Of what is kept of a session: half of the largest message. The latest positions stay."""
+
 
 class SequenceStates(Protocol):
     """What a sequence's passes take in and give out besides tokens and logits."""
@@ -57,7 +60,10 @@ class HiddenTail:
     def take(self, start: int, rows: torch.Tensor) -> None:
         # What half precision cannot hold is a number all the same.
         halves = rows.float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
-        self._states = joined(self._states, HiddenStates(start, halves))
+        states = joined(self._states, HiddenStates(start, halves))
+        assert states is not None
+        num_kept = max(MAX_BYTES // (2 * states.size), 1)
+        self._states = states.within(states.end - num_kept, states.end)
 
     def expect(self, position: int) -> None:
         """A round begins with the token at `position`: at the latest from there on all are kept."""

@@ -32,6 +32,11 @@ from forethought.tier import (
 
 _CERTAIN = as_probabilities([1.0])
 
+MAX_TOKENS = 2**22
+"""Of all sessions together: an index takes some hundred bytes a token."""
+_MANY_TOKENS = 1024
+"""In one round. The sum over all sessions is looked at when so many come at once."""
+
 
 class LookupProposer(ABC):
     """Takes sessions in, up to a number.
@@ -54,9 +59,18 @@ class LookupProposer(ABC):
             raise OverloadedError(
                 f"{self._max_sessions} sessions are open, the most this tier takes"
             )
+        self.check_room(len(opening.token_ids))
         session = self.new_session(opening)
         self._sessions.add(session)
         return session
+
+    def check_room(self, num_tokens: int) -> None:
+        """Raises OverloadedError where so many more tokens are too many."""
+        num_held = sum(len(session.log) for session in list(self._sessions))
+        if num_held + num_tokens > MAX_TOKENS:
+            raise OverloadedError(
+                f"{num_held} tokens are held, of {MAX_TOKENS} that this tier takes at most"
+            )
 
     @abstractmethod
     def new_session(self, opening: SessionOpen) -> "LookupSession":
@@ -131,6 +145,8 @@ class LookupSession(ABC):
             raise CachePositionMismatchError(
                 f"tokens from {start} on, where {len(self.log)} are known"
             )
+        if len(committed) > _MANY_TOKENS:
+            self._proposer.check_room(len(committed) - (len(self.log) - start))
         known = self.log[start : request.position]
         num_same = next(
             (i for i, pair in enumerate(zip(known, committed, strict=False)) if pair[0] != pair[1]),

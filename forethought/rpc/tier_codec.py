@@ -350,9 +350,9 @@ def _draft_to_verify_from_proto(
     index: int, message: target_pb2.DraftToVerify, model: ModelInfo
 ) -> DraftToVerify:
     field = f"round.drafts[{index}].support_token_ids"
-    support = list(message.support_token_ids)
-    if not 1 <= len(support) <= MAX_SUPPORT:
+    if not 1 <= len(message.support_token_ids) <= MAX_SUPPORT:
         raise InvalidArgumentError({field: f"must hold 1 to {MAX_SUPPORT} tokens"})
+    support = list(message.support_token_ids)
     if len(set(support)) != len(support):
         raise InvalidArgumentError({field: "must be distinct"})
     if message.token_id not in support:

@@ -271,6 +271,16 @@ async def test_a_session_longer_than_the_draft_goes_on_with_the_end_of_it(drafti
         tokens += [*draft.token_ids[:2], 11]
 
 
+async def test_no_more_hidden_states_are_kept_than_the_draft_looks_at(drafting: Drafting):
+    tokens = PROMPT * 40
+    session = drafting.open(tokens, SHAPES[0])
+    # They never reach the end of the session, so nothing is drafted from them.
+    for number, start in enumerate(range(0, 300, 10), 1):
+        brought = HiddenStates(start, target_states(tokens, start, start + 10).numpy())
+        assert not (await propose(session, ask(number, tokens, 0, brought))).tokens
+    assert len(session._context._inputs._rows) <= 2 * MAX_LEN
+
+
 async def test_a_position_beyond_what_is_known_is_refused(drafting: Drafting):
     session = drafting.open(PROMPT, SHAPES[0])
     with pytest.raises(CachePositionMismatchError):

@@ -50,9 +50,21 @@ OPEN = _message(
     model_fingerprint=_mostly(st.just(""), st.text(max_size=2000)),
     verification_mode=_mostly(st.sampled_from([0, 1, 2, 3]), MODE),
     tenant=_mostly(st.sampled_from(["", "t"]), st.text(max_size=200)),
+    num_prompt_hidden_states=_mostly(st.sampled_from([0, 2]), UINT32),
 )
 _POSITION = _mostly(st.integers(1, 8), UINT32)
 _COMMITTED = _mostly(st.lists(st.integers(0, 11), max_size=3), TOKEN_IDS)
+
+_HIDDEN_STATES = _message(
+    common_pb2.HiddenStates,
+    first_position=_mostly(st.integers(0, 4), UINT32),
+    num_positions=_mostly(st.integers(1, 3), UINT32),
+    hidden_size=_mostly(st.sampled_from([32]), UINT32),
+    element_type=_mostly(st.just(common_pb2.ELEMENT_TYPE_FLOAT16), st.sampled_from([0, 7, -1])),
+    data=_mostly(
+        st.integers(1, 3).map(lambda num: b"\x00\x3c" * 32 * num), st.binary(max_size=200)
+    ),
+)
 
 SPECULATE = st.one_of(
     OPEN.map(lambda message: draft_pb2.SpeculateRequest(open=message)),
@@ -62,6 +74,7 @@ SPECULATE = st.one_of(
         position=_POSITION,
         committed_token_ids=_COMMITTED,
         num_speculative_tokens=_mostly(st.integers(0, 8), UINT32),
+        hidden_states=_maybe(_HIDDEN_STATES),
     ).map(lambda message: draft_pb2.SpeculateRequest(round=message)),
     st.just(draft_pb2.SpeculateRequest()),
 )
@@ -83,6 +96,8 @@ VERIFY = st.one_of(
         committed_token_ids=_COMMITTED,
         drafts=st.lists(_mostly(_GOOD_DRAFT, _BAD_DRAFT), max_size=10),
         num_logprobs=_maybe(_mostly(st.integers(0, 20), UINT32)),
+        wants_hidden_states=st.booleans(),
+        next_is_plain=st.booleans(),
     ).map(lambda message: target_pb2.VerifyRequest(round=message)),
     st.just(target_pb2.VerifyRequest()),
 )
