@@ -5,7 +5,7 @@ trains a model on forgets to change one of them. An end that is not known makes 
 its limit. So each end that any file names counts, and each token that has the name of one.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _NAMES = frozenset(
@@ -13,10 +13,13 @@ _NAMES = frozenset(
         "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>",
         "<|flush|>", "<end_of_turn>", "<turn|>", "<|tool_response>", "<|endoftext|>",
         "<|end_of_text|>", "<|end_of_turn|>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
-        "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>", "</s>", "[e~[",
+        "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<eos>", "[e~[",
     }
 )  # fmt: skip
 """Names that mean an end wherever they are, as in llama.cpp."""
+
+_END_IF_SPECIAL = "</s>"
+"""Elsewhere a tag of HTML, as in the vocabulary of Gemma."""
 
 _NOT_WITH = (
     ("<|end|>", ("<|return|>", "<|call|>")),
@@ -38,9 +41,9 @@ FILE_ENDS = frozenset(
 """Names of tokens that begin another file, which llama.cpp takes for ends too."""
 
 
-def well_known_ends(names: Collection[str]) -> set[str]:
-    """Those of a vocabulary's `names` that end an answer."""
-    ends = set(_NAMES.intersection(names))
+def well_known_ends(names: Iterable[str], special: Iterable[str]) -> set[str]:
+    """Those of a vocabulary's `names` that end an answer; `special` are those that are no text."""
+    ends = {*_NAMES.intersection(names), *{_END_IF_SPECIAL}.intersection(special)}
     for name, others in _NOT_WITH:
         if ends.issuperset(others):
             ends.discard(name)

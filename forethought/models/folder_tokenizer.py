@@ -31,8 +31,9 @@ def read_folder_tokenizer(folder: Path) -> TokenizerParts:
     backend = _read_backend(folder / "tokenizer.json")
     backend = add_named_tokens(backend, named, folder, max_vocab_size)
     stated = stated_ends(read_json(folder / "generation_config.json"), config)
-    added = {token.content for token in backend.get_added_tokens_decoder().values()}
-    ends = {*named.ends, *well_known_ends(added)}
+    added = backend.get_added_tokens_decoder().values()
+    special = [token.content for token in added if token.special]
+    ends = {*named.ends, *well_known_ends([token.content for token in added], special)}
     make_special(backend, ends)
     vocabulary = backend.get_vocab()
     end_ids = {vocabulary[end] for end in ends if end in vocabulary} | stated

@@ -36,7 +36,8 @@ def read_gguf_tokenizer(path: Path) -> TokenizerParts:
             f"The tokenizer of {path} is of the kind {vocabulary.model!r}, which is not one of "
             f"{sorted(builders)}: use a folder with the model's tokenizer.json."
         )
-    ends = well_known_ends(vocabulary.tokens) | FILE_ENDS.intersection(vocabulary.tokens)
+    special = vocabulary.of_type(TokenType.CONTROL)
+    ends = well_known_ends(vocabulary.tokens, special) | FILE_ENDS.intersection(vocabulary.tokens)
     try:
         backend = builder(vocabulary)
         _add_tokens(backend, vocabulary, ends)

@@ -279,6 +279,13 @@ def test_a_token_with_the_name_of_an_end_ends_an_answer_and_is_no_text(tmp_path,
     assert not tokenizer.has_text(260)
 
 
+def test_a_tag_of_html_ends_nothing_unless_it_is_a_control_token(tmp_path):
+    for kind, ends in ((TokenType.CONTROL, {256}), (TokenType.USER_DEFINED, set())):
+        tokenizer = byte_level_file(tmp_path / "a.gguf", "gpt-2", extra=[("</s>", kind)])
+        assert tokenizer.eos_token_ids == ends
+        assert tokenizer.has_text(256) is (not ends)
+
+
 def test_the_end_of_a_part_of_an_answer_does_not_end_it(tmp_path):
     extra = [(name, TokenType.CONTROL) for name in ("<|end|>", "<|return|>", "<|call|>")]
     tokenizer = byte_level_file(tmp_path / "a.gguf", "gpt-4o", extra=extra)
