@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import (
     LookaheadOutcome,
     OutputToken,
@@ -48,12 +49,12 @@ class GenerationParams:
     Ranges are checked by the server, which names every field that is wrong.
     """
 
-    max_tokens: int | None = None  # default 256, or fewer where the model's length ends
-    temperature: float = 1.0  # 0 selects the most likely token
-    top_k: int = 0  # 0 keeps all
-    top_p: float = 1.0  # 1 keeps all
-    min_p: float = 0.0  # 0 keeps all
-    repetition_penalty: float = 1.0  # 1 changes nothing
+    max_tokens: int | None = None  # default: the model's, else 256
+    temperature: float | None = None  # 0 selects the most likely token; default: the model's
+    top_k: int | None = None  # 0 keeps all; default: the model's
+    top_p: float | None = None  # 1 keeps all; default: the model's
+    min_p: float | None = None  # 0 keeps all; default: the model's
+    repetition_penalty: float | None = None  # 1 changes nothing; default: the model's
     seed: int | None = None  # default: drawn at random, reported in `Started`
     stop: Sequence[str] = ()  # generation ends before any of these texts
     stop_token_ids: Sequence[int] = ()  # generation ends after any of these tokens
@@ -100,6 +101,7 @@ class Started:
     verification_mode: VerificationMode = VerificationMode.REJECTION
     is_stored: bool = False  # in a store, so that it can be resumed and continued
     num_cached_tokens: int = 0  # of the prompt, which the target need not compute again
+    sampling: SamplingParams | None = None  # with all that was left open; None of older servers
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from forethought.errors import (
 from forethought.generation import (
     FollowUp,
     GenerationEvent,
+    GenerationParams,
     GenerationRequest,
     Resume,
     Started,
@@ -95,7 +96,7 @@ class Progress:
         if started is None:
             return request
         if self.must_restart:
-            return replace(request, params=replace(request.params, seed=started.seed))
+            return replace(request, params=_as_begun(request.params, started))
         wish = Resume(started.session_id, len(self.token_ids))
         return GenerationRequest(wish, request_id=request.request_id, tenant=request.tenant)
 
@@ -150,13 +151,31 @@ class Progress:
         """Begins anew, if that brings what the client has already."""
         params = self.request.params
         is_reproducible = (
-            params.temperature == 0
+            _as_begun(params, self.started).temperature == 0
             or params.verification_mode is VerificationMode.COUPLED
             or params.num_speculative_tokens is not None
         )
         is_new = not isinstance(self.request.prompt, Resume | FollowUp)
         self.must_restart = is_reproducible and is_new
         return self.must_restart
+
+
+def _as_begun(params: GenerationParams, started: Started | None) -> GenerationParams:
+    """The parameters with what was left open as the server filled it in."""
+    if started is None:
+        return params
+    sampling = started.sampling
+    if sampling is None:
+        return replace(params, seed=started.seed)
+    return replace(
+        params,
+        seed=started.seed,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+    )
 
 
 async def resuming(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import structlog
 
@@ -11,6 +11,7 @@ from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
+from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import CallerLimits
@@ -64,7 +65,8 @@ async def serve(settings: OrchestratorSettings) -> None:
         async def add_services(services: LateServices) -> None:
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
             model = await find_target(targets, tokenizer.fingerprint)
-            deployment = make_deployment(settings, tokenizer, model)
+            defaults = await asyncio.to_thread(load_defaults, settings)
+            deployment = make_deployment(settings, tokenizer, model, defaults)
             targets.require(lambda other: another_model(other, model))
             drafts.require(lambda other: unusable_draft(other, model))
             lookups = await asyncio.to_thread(make_lookups, settings, tokenizer, model)
@@ -139,6 +141,15 @@ def load_text_tokenizer(model: str) -> TextTokenizer:
     return load_tokenizer(resolve(model, with_weights=False))
 
 
+def load_defaults(settings: OrchestratorSettings) -> GenerationDefaults:
+    """What requests get that leave it open; raises as `resolve` and GenerationDefaults do."""
+    if settings.generation_config == "none":
+        return GenerationDefaults()
+    defaults = GenerationDefaults.read(resolve(settings.model, with_weights=False))
+    _log.info("generation_defaults", **asdict(defaults))
+    return defaults
+
+
 async def find_target(
     targets: ReplicaSet[TargetServiceStub], vocabulary_fingerprint: str = ""
 ) -> ModelInfo:
@@ -186,7 +197,10 @@ def another_model(model: ModelInfo, expected: ModelInfo) -> str:
 
 
 def make_deployment(
-    settings: OrchestratorSettings, tokenizer: TextTokenizer, target: ModelInfo
+    settings: OrchestratorSettings,
+    tokenizer: TextTokenizer,
+    target: ModelInfo,
+    defaults: GenerationDefaults,
 ) -> Deployment:
     """Puts the parts together.
 
@@ -215,6 +229,7 @@ def make_deployment(
         default_mode=settings.verification_mode,
         policy=settings.policy,
         max_hidden_states=settings.max_hidden_states,
+        defaults=defaults,
     )
 
 

@@ -230,6 +230,7 @@ class Generation:
             self._deployment.target.name,
             self._plan.mode,
             num_cached_tokens=self._verifier.num_cached_tokens,
+            sampling=self._plan.sampling,
         )
 
     def _refuse_foreign_draft(self) -> None:

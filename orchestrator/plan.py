@@ -7,7 +7,7 @@ Nothing here touches the event loop, so that long prompts can be planned in a th
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from forethought.errors import InvalidArgumentError
@@ -18,6 +18,7 @@ from forethought.generation import (
     GenerationRequest,
     Resume,
 )
+from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.tokenizer import TextTokenizer
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
@@ -51,6 +52,7 @@ class Deployment:
     default_mode: VerificationMode = VerificationMode.REJECTION
     policy: PolicyKind = PolicyKind.FIXED
     max_hidden_states: int = 128  # positions that a draft which needs them begins with, at most
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     if len(request.tenant) > MAX_TENANT_CHARS:
         violations["tenant"] = f"must have at most {MAX_TENANT_CHARS} characters"
     with _collect(violations, prefix="params."):
-        sampling = SamplingParams(
+        sampling = deployment.defaults.sampling(
             temperature=params.temperature,
             top_k=params.top_k,
             top_p=params.top_p,
@@ -213,7 +215,7 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
 def _max_tokens(params: GenerationParams, num_prompt_tokens: int, deployment: Deployment) -> int:
     room = deployment.target.max_model_len - num_prompt_tokens
     if params.max_tokens is None:
-        return min(DEFAULT_MAX_TOKENS, room)
+        return min(deployment.defaults.max_tokens or DEFAULT_MAX_TOKENS, room)
     if params.max_tokens > room:
         raise InvalidArgumentError(
             {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -9,11 +10,12 @@ import grpc
 import structlog
 
 from forethought.errors import InvalidArgumentError, NoStoreError
-from forethought.generation import ChatMessage, FollowUp, Resume
+from forethought.generation import ChatMessage, FollowUp, GenerationParams, Resume
 from forethought.rpc.call_log import note_call
 from forethought.rpc.enums import MODE_TO_PROTO
 from forethought.rpc.generation_codec import (
     conversation_from_proto,
+    params_to_proto,
     request_from_proto,
     response_to_proto,
 )
@@ -168,6 +170,7 @@ class GenerationServicer(GenerationServiceServicer):
             policy=self._deployment.policy.value,
             default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
             has_chat_template=self._deployment.tokenizer.has_chat_template,
+            default_params=params_to_proto(GenerationParams(**asdict(self._deployment.defaults))),
         )
 
     async def _begin(

@@ -38,6 +38,11 @@ class OrchestratorSettings(StoreSettings, LookupSettings):
     model: str = Field(
         description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
     )
+    generation_config: Literal["auto", "none"] = Field(
+        "auto",
+        description="sampling parameters for requests that leave them open: auto takes those of "
+        "the model's generation_config.json, none takes temperature 1 and all tokens",
+    )
     draft: Addresses = Field(
         ("127.0.0.1:50051",),
         description="addresses of the draft tier's replicas, comma-separated or repeated; a DNS "

@@ -42,11 +42,11 @@ def generate(
     stop: options.Stop = None,
     stop_token_id: options.StopTokenId = None,
     ignore_eos: options.IgnoreEos = False,
-    temperature: options.Temperature = 1.0,
-    top_k: options.TopK = 0,
-    top_p: options.TopP = 1.0,
-    min_p: options.MinP = 0.0,
-    repetition_penalty: options.RepetitionPenalty = 1.0,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
     seed: options.Seed = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     mode: options.Mode = None,
@@ -58,7 +58,8 @@ def generate(
 
     Each token has the colour of its origin: **accepted** ones were drafted, a **recovered** one
     replaces the first rejected one, a **bonus** comes after a draft that was accepted as a whole.
-    In a pipe, standard output carries the text alone.
+    In a pipe, standard output carries the text alone. Sampling parameters that are not given are
+    those of the model's own generation_config.json, and shown.
 
     Exits with 0 when the answer is complete, 1 when the call failed, 2 for a mistake on the command
     line, and 130 after Ctrl-C, which shows what came.

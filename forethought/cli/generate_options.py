@@ -120,7 +120,7 @@ IgnoreEos = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--temperature",
         "-t",
@@ -130,7 +130,7 @@ Temperature = Annotated[
     ),
 ]
 TopK = Annotated[
-    int,
+    int | None,
     typer.Option(
         callback=_unsigned(_UINT32_MAX),
         metavar="N",
@@ -139,7 +139,7 @@ TopK = Annotated[
     ),
 ]
 TopP = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="P",
         help="Keep the most likely tokens up to this total probability; 1 keeps all.",
@@ -147,7 +147,7 @@ TopP = Annotated[
     ),
 ]
 MinP = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="P",
         help="Keep tokens at least this likely relative to the best one; 0 keeps all.",
@@ -155,7 +155,7 @@ MinP = Annotated[
     ),
 ]
 RepetitionPenalty = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="X",
         help="Above 1 makes tokens that occurred less likely.",

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from forethought.cli.tokens import ORIGIN_STYLES, harmless, legend, probability, quoted
 from forethought.generation import GenerationEvent, Started, Token
+from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
 
 _TOKEN_WIDTH = 18
@@ -49,6 +50,18 @@ class TextView:
         print_logprobs(self._info, self._tokens)
 
 
+def _sampling_words(sampling: SamplingParams) -> list[str]:
+    """How tokens are drawn, where that is not from all of them as the model has it."""
+    shaping = (
+        ("temperature", sampling.temperature, 1),
+        ("top-k", sampling.top_k, 0),
+        ("top-p", sampling.top_p, 1),
+        ("min-p", sampling.min_p, 0),
+        ("repetition penalty", sampling.repetition_penalty, 1),
+    )
+    return [f"{name} {value:g}" for name, value, neutral in shaping if value != neutral]
+
+
 def print_facts(info: Console, started: Started, out: Console) -> None:
     """How the request was understood, and what the colours mean where there are some."""
     words = [
@@ -58,6 +71,8 @@ def print_facts(info: Console, started: Started, out: Console) -> None:
     ]
     if started.verification_mode is not VerificationMode.REJECTION:
         words.append(started.verification_mode.value)
+    if started.sampling is not None:
+        words += _sampling_words(started.sampling)
     line = Text(" · ".join(words), "dim")
     if out.is_terminal and not out.no_color:
         line = Text.assemble(line, (" · ", "dim"), legend())

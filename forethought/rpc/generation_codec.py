@@ -33,6 +33,8 @@ from forethought.rpc.enums import (
 from forethought.rpc.tier_codec import (
     lookahead_from_proto,
     lookahead_to_proto,
+    sampling_from_proto,
+    sampling_to_proto,
     timings_from_proto,
     timings_to_proto,
 )
@@ -99,7 +101,7 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
     )
     prompt = request.prompt
     if not isinstance(prompt, Resume) or request.params != GenerationParams():
-        message.params.CopyFrom(_params_to_proto(request.params))
+        message.params.CopyFrom(params_to_proto(request.params))
     try:
         if isinstance(prompt, Resume):
             message.resume.CopyFrom(
@@ -168,7 +170,8 @@ _OPTIONAL_PARAMS = (
 _LIST_PARAMS = ("stop", "stop_token_ids")
 
 
-def _params_to_proto(params: GenerationParams) -> pb.GenerationParams:
+def params_to_proto(params: GenerationParams) -> pb.GenerationParams:
+    """Raises InvalidArgumentError where a value does not fit its field."""
     message = pb.GenerationParams(ignore_eos=params.ignore_eos)
     if params.verification_mode is not None:
         message.verification_mode = MODE_TO_PROTO[params.verification_mode]
@@ -235,6 +238,9 @@ def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
                         verification_mode=MODE_TO_PROTO[event.verification_mode],
                         is_stored=event.is_stored,
                         num_cached_tokens=event.num_cached_tokens,
+                        sampling=None
+                        if event.sampling is None
+                        else sampling_to_proto(event.sampling),
                     )
                 )
             case Finished():
@@ -258,6 +264,7 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
             _named(MODE_FROM_PROTO, started.verification_mode),
             started.is_stored,
             started.num_cached_tokens,
+            sampling_from_proto(started.sampling) if started.HasField("sampling") else None,
         )
     if response.HasField("step"):
         yield _step_from_proto(response.step)

@@ -171,7 +171,7 @@ class GenerateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ..., step: _Optional[_Union[SpeculationStep, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
-    __slots__ = ("session_id", "seed", "num_prompt_tokens", "model", "verification_mode", "is_stored", "num_cached_tokens")
+    __slots__ = ("session_id", "seed", "num_prompt_tokens", "model", "verification_mode", "is_stored", "num_cached_tokens", "sampling")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,7 @@ class GenerationStarted(_message.Message):
     VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     IS_STORED_FIELD_NUMBER: _ClassVar[int]
     NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     num_prompt_tokens: int
@@ -186,7 +187,8 @@ class GenerationStarted(_message.Message):
     verification_mode: _common_pb2.VerificationMode
     is_stored: bool
     num_cached_tokens: int
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., model: _Optional[str] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., is_stored: _Optional[bool] = ..., num_cached_tokens: _Optional[int] = ...) -> None: ...
+    sampling: _common_pb2.SamplingParams
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., num_prompt_tokens: _Optional[int] = ..., model: _Optional[str] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., is_stored: _Optional[bool] = ..., num_cached_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_common_pb2.SamplingParams, _Mapping]] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("index", "token_id", "text", "origin", "draft_prob", "target_prob", "logprob", "top_logprobs")
@@ -359,20 +361,22 @@ class GenerationServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerationServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template")
+    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template", "default_params")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PARAMS_FIELD_NUMBER: _ClassVar[int]
     target: _common_pb2.ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
     default_verification_mode: _common_pb2.VerificationMode
     policy: str
     has_chat_template: bool
-    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ...) -> None: ...
+    default_params: GenerationParams
+    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ..., default_params: _Optional[_Union[GenerationParams, _Mapping]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "status", "num_rounds", "num_prompt_tokens", "num_tokens", "created_ms", "updated_ms")

@@ -12,9 +12,16 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
+from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import OutputToken, TokenOrigin
 
-STARTED = Started("s-1", seed=7, num_prompt_tokens=31, model="SmolLM2-135M-Instruct")
+STARTED = Started(
+    "s-1",
+    seed=7,
+    num_prompt_tokens=31,
+    model="SmolLM2-135M-Instruct",
+    sampling=SamplingParams(seed=7),
+)
 
 UNDRAFTED = Step(
     round=0,

@@ -25,6 +25,7 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
+from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import TokenOrigin, VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from tests.cli import recorded
@@ -69,6 +70,14 @@ def test_a_pipe_gets_the_text_and_nothing_else(pipe):
     show(TextView(pipe, facts))
     assert output(pipe) == recorded.TEXT
     assert output(facts) == "SmolLM2-135M-Instruct · 31 prompt tokens · seed 7\n"
+
+
+def test_how_tokens_are_drawn_is_shown_where_it_narrows_or_sharpens(pipe):
+    sampling = SamplingParams(0.7, 20, 0.8, 0.1, 1.05, 7)
+    show(TextView(pipe, pipe), [replace(recorded.STARTED, sampling=sampling)])
+    assert output(pipe).endswith(
+        "temperature 0.7 · top-k 20 · top-p 0.8 · min-p 0.1 · repetition penalty 1.05\n"
+    )
 
 
 def test_a_text_that_ends_inside_a_line_gets_a_line_end(pipe):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from forethought.errors import InvalidArgumentError
+from forethought.models.generation_defaults import GenerationDefaults
 from forethought.tier import ModelInfo
 from orchestrator.__main__ import make_deployment
 from orchestrator.settings import OrchestratorSettings
@@ -22,7 +23,9 @@ def _keep_logs(monkeypatch):
 
 def k_of(*flags: str, target: ModelInfo = TARGET) -> int:
     settings = OrchestratorSettings.from_command_line(["--model", "m", *flags])
-    return make_deployment(settings, TOKENIZER, target).default_num_speculative_tokens
+    return make_deployment(
+        settings, TOKENIZER, target, GenerationDefaults()
+    ).default_num_speculative_tokens
 
 
 def test_a_k_above_what_the_target_verifies_is_refused_with_both_numbers():

@@ -8,6 +8,7 @@ import pytest
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
+from forethought.models.generation_defaults import GenerationDefaults
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
 from orchestrator.plan import DEFAULT_MAX_TOKENS, Deployment, plan_generation
@@ -40,6 +41,17 @@ def test_what_a_request_leaves_open_is_the_deployments_choice(deployment):
     assert plan.mode is VerificationMode.REJECTION
     assert plan.tenant == ""
     assert not plan.include_steps
+
+
+def test_what_a_request_leaves_open_is_the_models_own_and_what_it_says_is_kept(deployment):
+    own = GenerationDefaults(0.7, 20, 0.8, 0.1, 1.05, max_tokens=9)
+    suggested = replace(deployment, defaults=own)
+    plan = plan_generation(GenerationRequest("abc", GenerationParams(seed=1)), suggested)
+    assert plan.sampling == SamplingParams(0.7, 20, 0.8, 0.1, 1.05, seed=1)
+    assert plan.max_tokens == 9
+    said = GenerationParams(20, 1.0, 0, 1.0, 0.0, 1.0, seed=1)
+    plan = plan_generation(GenerationRequest("abc", said), suggested)
+    assert (plan.sampling, plan.max_tokens) == (SamplingParams(seed=1), 20)
 
 
 def test_a_deployment_chooses_the_mode_where_a_request_does_not(deployment):

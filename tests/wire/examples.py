@@ -160,7 +160,10 @@ REQUESTS = [
     GenerationRequest(Resume("session", 7), request_id="request", tenant="tenant"),
 ]
 
-STARTED = [Started("session", 2**64 - 1, 17, "model", mode, True, 16) for mode in VerificationMode]
+STARTED = [
+    Started("session", 2**64 - 1, 17, "model", mode, True, 16, SAMPLING)
+    for mode in VerificationMode
+]
 TOKENS = [
     Token(
         1,

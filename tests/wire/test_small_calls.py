@@ -38,6 +38,8 @@ async def test_every_service_says_what_it_serves(stack, tiny_target, tiny_draft)
     assert deployment.default_num_speculative_tokens == 3
     assert deployment.max_num_speculative_tokens == 8
     assert deployment.has_chat_template
+    assert deployment.default_params.temperature == deployment.default_params.top_p == 1
+    assert deployment.default_params.HasField("top_k")
 
 
 async def test_text_and_conversations_become_tokens_and_tokens_text(stack):
