@@ -3,7 +3,9 @@
 Two curves are expected before anything is seen: the time of a forward pass by its tokens, which
 tiers measure when they start, and from it the time of a draft by its length. What is seen then
 corrects them, each size by itself. A size that was never seen is corrected as the nearest one that
-was: a slow machine is slow for all, and a measurement at start may have been disturbed.
+was: a slow machine is slow for all, and a measurement at start may have been disturbed. Where what
+is seen is far from what is expected, twice and alike, the expectation was no measurement of this
+machine at all, and is dropped at once.
 """
 
 import math
@@ -21,6 +23,13 @@ _SEEN_TO_DRIFT = 6.0
 """Observations of a size until it says something of the machine, and not of itself."""
 _MAX_SURPRISE = 1.0
 """Of an observation: the logarithm of its ratio to what was expected is cut to this."""
+
+_GROSS = math.log(8)
+"""Of a surprise that is no noise."""
+_ALIKE = math.log(2)
+"""By which two gross observations may differ and still bear each other out."""
+_TO_BELIEVE = 2.0
+"""Gross observations in a row that are believed."""
 
 
 class Drift:
@@ -56,6 +65,7 @@ class Correction:
         self._tells_drift = tells_drift
         self._log_factors: dict[int, float] = {}
         self._num_seen: dict[int, float] = {}
+        self._gross: dict[int, tuple[float, float]] = {}  # the first in a row, and how many
 
     def observe(self, size: int, expected: float, actual: float, weight: float = 1.0) -> None:
         """Something of a size took `actual` where `expected`, uncorrected, was expected.
@@ -67,7 +77,11 @@ class Correction:
             return
         known = self._log_factor(size)
         drift = self._drift.log_factor if self._drift else 0.0
-        surprise = math.log(actual / expected) - known - drift
+        seen_factor = math.log(actual / expected) - drift
+        surprise = seen_factor - known
+        if self._is_believed(size, seen_factor, surprise, weight):
+            self._log_factors[size] = seen_factor
+            return
         surprise = min(max(surprise, -_MAX_SURPRISE), _MAX_SURPRISE)
         seen = self._num_seen[size] = self._num_seen.get(size, 0.0) + weight
         least_weight = _LEAST_WEIGHT
@@ -78,10 +92,23 @@ class Correction:
         gain = weight * max(least_weight, 1 / (1 + seen))
         self._log_factors[size] = known + gain * surprise
 
+    def _is_believed(self, size: int, seen: float, surprise: float, weight: float) -> bool:
+        """Whether something as far from what is expected was seen just before."""
+        if abs(surprise) < _GROSS:
+            self._gross.pop(size, None)
+            return False
+        first, num_seen = self._gross.get(size, (seen, 0.0))
+        if abs(seen - first) > _ALIKE:
+            first, num_seen = seen, 0.0
+        self._gross[size] = (first, num_seen + weight)
+        return num_seen + weight > _TO_BELIEVE - 1e-6
+
     def forget(self, share: float) -> None:
-        """Goes back a part of the way to what was expected before anything was seen."""
-        for size in self._log_factors:
-            self._log_factors[size] *= 1 - share
+        """Goes back a part of the way to what was expected before anything was seen, where that was
+        faster: what has been slow may be fast again, and what has been fast was measured wrong."""
+        for size, log_factor in self._log_factors.items():
+            if log_factor > 0:
+                self._log_factors[size] = log_factor * (1 - share)
 
     def factor(self, size: int) -> float:
         """What to multiply an expectation with."""

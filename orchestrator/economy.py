@@ -325,6 +325,8 @@ class Economy:
             return True
         if not level.is_plain_known:
             return False  # there would be nothing to compare it with
+        if not self.costs.drafts_were_seen:
+            return True  # costs may promise too little, as measured once beside other work
         if is_promising and gain is None:
             return self._saved_s >= -_SMALL_DEBT_S
         return self._saved_s >= (level.loss_s if promise > 1 else level.price_s)
@@ -379,7 +381,7 @@ class Economy:
     def _affordable(self, expected: Expectation) -> int:
         """The K up to everybody's that gains a session most."""
         most, num_sessions = self._stint.k, len(self._expectations)
-        if num_sessions == 1:
+        if num_sessions == 1 or not self.costs.drafts_were_seen:
             return most
         costs, mean = self.costs, self._mean
         price = self._rate(most, mean) * max(num_sessions, costs.batch_size)  # tokens a second

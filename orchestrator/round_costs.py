@@ -17,6 +17,7 @@ _FORGOTTEN_A_ROUND = 0.003
 _SMOOTHING = 0.1
 _MAX_WAITING = 20.0  # passes that a round is taken to wait for, at most
 _MIN_TIMEOUT_S = 0.02
+_DRAFTS_TO_SEE = 3.0
 
 
 class AroundPasses:
@@ -68,6 +69,7 @@ class RoundCosts:
         self._passes = {False: plain_passes, True: beside_drafts}
         self._queueing = {False: 0.0, True: 0.0}  # waiting / computing
         self._known_draft_costs: tuple[PassCost, ...] = ()
+        self._num_drafts_seen = 0.0  # since its costs are known; those of all sessions count as one
         self._drafts = DraftCosts(None)
         self._around = AroundPasses()
         self.batch_size = 1.0
@@ -79,6 +81,12 @@ class RoundCosts:
         if costs and costs is not self._known_draft_costs and costs != self._known_draft_costs:
             self._known_draft_costs = costs
             self._drafts = DraftCosts(PassCosts(costs))
+            self._num_drafts_seen = 0.0
+
+    @property
+    def drafts_were_seen(self) -> bool:
+        """Whether enough drafts were waited for to know what they cost, whatever was measured."""
+        return self._num_drafts_seen > _DRAFTS_TO_SEE - 1e-6
 
     @property
     def drafts_are_computed(self) -> bool:
@@ -110,6 +118,8 @@ class RoundCosts:
             weight = _SMOOTHING * num_passes
             self._queueing[all_draft] += weight * (waiting - self._queueing[all_draft])
         drafted_s = judged.speculation_ns / 1e9
+        if k and not is_first_draft:
+            self._num_drafts_seen += num_passes
         if k and is_first_draft:
             pass  # the draft tier had the prompt to compute
         elif k and not judged.draft_failed:
@@ -167,7 +177,11 @@ class RoundCosts:
     def timeout_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """How long a draft of K tokens is worth waiting for."""
         # Meanwhile plain decoding would have made as many tokens as are expected of it.
-        gain_s = (expected.tokens[k] - 1) * self.round_s(0, expected, num_sessions)
+        plain_s = self.round_s(0, expected, num_sessions)
+        gain_s = (expected.tokens[k] - 1) * plain_s
+        if not self.drafts_were_seen:
+            # Nobody knows if a draft is as slow as was measured.
+            return max(gain_s, plain_s, _MIN_TIMEOUT_S)
         return max(gain_s, 2 * self._drafts.estimate(k, self.batch_size), _MIN_TIMEOUT_S)
 
     def _is_beside_drafts(self, *, all_draft: bool) -> bool:

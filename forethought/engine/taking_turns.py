@@ -1,12 +1,11 @@
-"""Tiers that start together on one machine load and measure themselves one after the other.
+"""Tiers of one deployment that share cores load and measure themselves one after the other.
 
 A pass that is measured while another tier loads its weights on the same cores takes ten times as
-long as it will take, and all that is decided by it is wrong. One after the other takes no more time
-in all, where the processor is the limit.
+long as it will take. One after the other takes no more time in all, where the processor is the
+limit. Other deployments of the machine are not waited for: what was measured beside their work is
+corrected by what passes take (`orchestrator/costs.py`).
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +20,22 @@ PATIENCE_S = 60.0
 
 
 @contextmanager
-def taking_turns(path: Path | None = None, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Waits until no other process of this user is inside, or `patience_s` are over.
+def taking_turns(path: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Waits until no other process is inside, or `patience_s` are over; the log says that it waits.
 
     A process that dies inside leaves. Where no file can be locked, nobody waits.
 
     Args:
-        path: of the file that is locked.
+        path: of the file that is locked, of this deployment alone.
         patience_s: how long to wait.
     """
-    path = path or Path(tempfile.gettempdir()) / f"forethought-{os.getuid()}.lock"
     lock = FileLock(path, timeout=patience_s, mode=0o600)
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.info("waiting_for_turn", why="the other tier on these cores is starting")
+            lock.acquire()
     except Timeout:
         _log.warning("turn_not_waited_for", why="another tier has been starting for too long")
     except OSError as error:

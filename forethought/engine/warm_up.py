@@ -94,10 +94,10 @@ def _load_warm(
     files: ModelFiles, settings: EngineSettings
 ) -> tuple[CausalModel, tuple[PassCost, ...]]:
     """The model, which has computed before, so that the first request does not pay for first times;
-    and what its passes take. On a CPU, tiers of one machine do this one after the other.
+    and what its passes take. Tiers that share cores do this one after the other.
     """
-    is_on_cpu = choose_device(settings.device).type == "cpu"
-    with taking_turns() if is_on_cpu else nullcontext():
+    cores, is_on_cpu = settings.shared_cores, choose_device(settings.device).type == "cpu"
+    with taking_turns(cores) if cores is not None and is_on_cpu else nullcontext():
         model = _load_and_warm(files, settings)
         return model, measure_pass_costs(model, settings.max_tokens_per_pass)
 

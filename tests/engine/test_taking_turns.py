@@ -7,6 +7,9 @@ import sys
 import threading
 import time
 
+from structlog.testing import capture_logs
+
+from forethought.engine.pass_turns import PassTurns
 from forethought.engine.taking_turns import taking_turns
 
 
@@ -37,6 +40,32 @@ def test_who_waits_too_long_starts_all_the_same(tmp_path):
         began = time.monotonic()
         with taking_turns(tmp_path / "lock", patience_s=0.1):
             assert 0.1 <= time.monotonic() - began < 5
+
+
+def test_another_deployment_is_not_waited_for(tmp_path):
+    with taking_turns(tmp_path / "one"):
+        began = time.monotonic()
+        with taking_turns(tmp_path / "another", patience_s=60):
+            assert time.monotonic() - began < 30
+
+
+def test_passes_of_a_tier_that_is_ready_go_on_beside_one_that_starts(tmp_path):
+    """Both use the file of their deployment."""
+    path = tmp_path / "cores"
+    turns = PassTurns(path, patience_s=0.01)
+    with taking_turns(path):
+        for _ in range(3):
+            with turns:
+                pass
+    with turns:
+        assert turns._is_held
+
+
+def test_who_waits_says_so(tmp_path):
+    lock = tmp_path / "lock"
+    with capture_logs() as logs, taking_turns(lock), taking_turns(lock, patience_s=0.01):
+        pass
+    assert [log["event"] for log in logs] == ["waiting_for_turn", "turn_not_waited_for"]
 
 
 def test_a_process_that_is_killed_inside_leaves(tmp_path):
