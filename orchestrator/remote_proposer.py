@@ -51,7 +51,7 @@ from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.lookup_first import Absence
 from orchestrator.placement import placement_key
-from orchestrator.replica import Replica, Standing
+from orchestrator.replica import Replica, Standing, check_model
 from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round import Ask
 from orchestrator.session import Session
@@ -354,7 +354,7 @@ class RemoteProposer:
             raise
         if not response.HasField("opened"):
             raise TierProtocolError("the draft tier answered an opening with something else")
-        model = opened_from_proto(response.opened).model
+        model = check_model(opened_from_proto(response.opened).model)
         why = "" if self._target is None else foreign_hidden_states(model, self._target)
         if why:
             raise HiddenStatesMismatchError(why)

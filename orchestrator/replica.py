@@ -103,8 +103,8 @@ class TierKind(Generic[StubT]):
     asker: Callable[[StubT], Ask]
 
 
-def _checked(model: ModelInfo) -> ModelInfo:
-    """Raises TierProtocolError where a tier says of its model what cannot be."""
+def check_model(model: ModelInfo) -> ModelInfo:
+    """`model`, unless a tier says of it what cannot be; then raises TierProtocolError."""
     sizes = [cost.num_tokens for cost in model.pass_costs]
     if not all(size < larger for size, larger in pairwise((0, *sizes))):
         raise TierProtocolError("the tier measured passes of sizes that do not grow")
@@ -122,7 +122,7 @@ def _asks_draft(stub: DraftServiceStub) -> Ask:
         response: Any = await stub.GetModelInfo(
             DraftServiceGetModelInfoRequest(), timeout=timeout_s
         )
-        return _checked(model_from_proto(response.model)), load_from_proto(response.load)
+        return check_model(model_from_proto(response.model)), load_from_proto(response.load)
 
     return ask
 
@@ -132,7 +132,7 @@ def _asks_target(stub: TargetServiceStub) -> Ask:
         response: Any = await stub.GetModelInfo(
             TargetServiceGetModelInfoRequest(), timeout=timeout_s
         )
-        return _checked(model_from_proto(response.model)), load_from_proto(response.load)
+        return check_model(model_from_proto(response.model)), load_from_proto(response.load)
 
     return ask
 

@@ -20,6 +20,10 @@ from forethought.errors import (
 from forethought.rpc.status import error_from_rpc
 
 
+class StreamEndedError(TierUnavailableError):
+    """A stream had ended before a request was sent; why is not known."""
+
+
 class TierStream:
     """Sends requests and receives answers in order.
 
@@ -47,7 +51,7 @@ class TierStream:
             if error.code() is grpc.StatusCode.INTERNAL:
                 # What grpc.aio says of a write to a stream whose end it has not noticed yet. The
                 # true status is lost with it; opening the stream again brings it out.
-                raise TierUnavailableError("the stream ended while a request was sent") from error
+                raise StreamEndedError("the stream ended while a request was sent") from error
             raise error_from_rpc(error) from error
         except asyncio.InvalidStateError:
             raise await self._ending() from None
@@ -109,8 +113,10 @@ def is_lost(error: ForethoughtError) -> bool:
 
 def is_broken_off(error: ForethoughtError) -> bool:
     """Whether a replica was lost without a word. One that drains, loads, or ends a stream that
-    asked for nothing does so in order."""
-    in_order = DrainingError | LoadingError | OpeningTimeoutError | SessionIdleError
+    asked for nothing does so in order, and may have done so where nobody knows why."""
+    in_order = (
+        DrainingError | LoadingError | OpeningTimeoutError | SessionIdleError | StreamEndedError
+    )
     return is_lost(error) and not isinstance(error, in_order)
 
 

@@ -6,17 +6,21 @@ import grpc
 import pytest
 
 from forethought.errors import (
+    DrainingError,
     ForethoughtError,
     InvalidArgumentError,
+    OpeningTimeoutError,
     OverloadedError,
     ReplicaFailedError,
+    SessionIdleError,
     TierProtocolError,
 )
 from forethought.sampling.types import Draft
 from forethought.store.breaker import Breaker
+from forethought.tier import PassCost
 from orchestrator.ejection import Ejection, EjectionSettings
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.replica import SILENCE, Replica, Standing
+from orchestrator.replica import SILENCE, Replica, Standing, check_model
 from orchestrator.replicas import ReplicaSet
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.requests import asking
@@ -317,3 +321,62 @@ async def test_evidence_that_is_refused_at_one_target_is_asked_of_another():
     )
     for _ in range(9):
         await remote(targets).verify(SESSION, Draft())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        as_rpc_error(SessionIdleError("asked for nothing")),
+        as_rpc_error(OpeningTimeoutError("not opened in time")),
+        as_rpc_error(DrainingError("shutting down")),
+    ],
+    ids=lambda error: error.details(),
+)
+async def test_a_stream_that_ends_in_order_is_opened_again_and_ejects_no_target(error):
+    targets = some_targets(
+        *(
+            ScriptedTier(*[[verify_opened(), error], [verify_opened(), evidence(0, 3)]] * 5)
+            for _ in range(2)
+        )
+    )
+    for _ in range(5):
+        await remote(targets).verify(SESSION, Draft())
+    assert all(each.is_healthy for each in targets.all)
+
+
+async def test_a_write_to_a_stream_that_has_ended_ejects_no_target():
+    class Ended(ScriptedTier):
+        """Ends its first stream before the first round."""
+
+        def _open(self, timeout):
+            call = super()._open(timeout)
+            write = call.write
+
+            async def write_late(message):
+                if len(self.calls) % 2 and call.sent:
+                    raise status("INTERNAL")
+                await write(message)
+
+            call.write = write_late
+            return call
+
+    script = [verify_opened(), evidence(0, 3)]
+    targets = some_targets(Ended(*[script] * 20))
+    targets.all[0].ejection = Ejection(EjectionSettings(max_failures=1))
+    for _ in range(5):
+        await remote(targets).verify(SESSION, Draft())
+    assert targets.all[0].is_healthy
+
+
+NONSENSE = {
+    "sizes that do not grow": {"pass_costs": (PassCost(2, 5), PassCost(2, 6))},
+    "no time at all": {"pass_costs": (PassCost(1, 0),)},
+    "hours": {"pass_costs": (PassCost(1, 2**63),)},
+    "too many tokens": {"max_num_speculative_tokens": 2**31},
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_what_no_tier_can_say_of_its_model_is_refused(nonsense):
+    with pytest.raises(TierProtocolError):
+        check_model(replace(TARGET, **NONSENSE[nonsense]))
