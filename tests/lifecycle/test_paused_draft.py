@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import statistics
 from collections.abc import Sequence
 
 import pytest
@@ -19,6 +18,8 @@ from tests.waiting import until
 
 TARGET_S = 0.05
 PATIENCE = DraftPatience(open_s=1, round_s=0.5)
+LONG_S = 50.0
+"""For rounds on a machine that others use."""
 PROMPT = [3, 4, 5, 6, 7]
 
 
@@ -48,14 +49,13 @@ def request(**params: object) -> GenerationRequest:
     )
 
 
-def median_round_s(steps: Sequence[Step]) -> float:
-    return statistics.median(step.speculation_ns + step.verification_ns for step in steps) / 1e9
+def num_waits(steps: Sequence[Step]) -> int:
+    """Rounds that waited for a draft as long as none waits that asks for none."""
+    return sum(step.speculation_ns > PATIENCE.round_s * 1e9 / 2 for step in steps)
 
 
 @pytest.mark.parametrize("policy", PolicyKind)
-async def test_the_pace_is_that_of_plain_decoding_within_two_rounds_and_speculation_returns(
-    long_target, draft_process, policy
-):
+async def test_at_most_two_rounds_wait_for_a_draft_that_stopped(long_target, draft_process, policy):
     async with running_stack(
         throttled(long_target, TARGET_S),
         long_target.proposer(),
@@ -64,22 +64,25 @@ async def test_the_pace_is_that_of_plain_decoding_within_two_rounds_and_speculat
         draft_address=draft_process.address,
     ) as stack:
         plain = await generate(stack.client, request(max_tokens=24, num_speculative_tokens=0))
-        plain_s = median_round_s(plain.steps[1:])
         reader = Reader()
         reading = asyncio.create_task(reader.read(stack.client, request(max_tokens=3000)))
         try:
-            await until(lambda: len(reader.steps) > 12 and reader.steps[-1].drafted)
+            await until(lambda: len(reader.steps) > 12 and reader.steps[-1].drafted, LONG_S)
             draft_process.signal(signal.SIGSTOP)
             stopped_at = len(reader.steps)
-            await until(lambda: len(reader.steps) >= stopped_at + 24)
+            await until(lambda: len(reader.steps) >= stopped_at + 24, LONG_S)
             paused = reader.steps[stopped_at : stopped_at + 24]
             # One round may be under way when the tier stops, the next one waits for it in vain.
             without = [step for step in paused if not step.drafted]
             assert len(without) >= 22
-            assert median_round_s(paused[2:]) <= plain_s / 0.9
+            assert num_waits(paused) <= 2
             draft_process.signal(signal.SIGCONT)
-            resumed_at = len(reader.steps)
-            await until(lambda: sum(bool(s.drafted) for s in reader.steps[resumed_at:]) >= 10)
+            if policy is PolicyKind.FIXED:
+                # The adaptive one goes by the clock: see `test_policy.py`, in simulated time.
+                resumed_at = len(reader.steps)
+                await until(
+                    lambda: sum(bool(s.drafted) for s in reader.steps[resumed_at:]) >= 10, LONG_S
+                )
         finally:
             reading.cancel()
             await asyncio.wait((reading,))
