@@ -231,7 +231,7 @@ async def test_the_error_of_a_session_is_its_own():
             asyncio.create_task(engine.run(Scoring(sequence, 1, (), [guess])))
             for sequence, guess in zip(sequences, (6, 7, 5), strict=True)
         ]
-        await asyncio.sleep(0.05)
+        await until(lambda: model.is_waiting)
         model.may_run.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(results[1], ValueError)
@@ -284,7 +284,7 @@ async def test_closing_ends_the_pass_that_runs_and_refuses_the_rest():
     waiting = asyncio.create_task(engine.run(Scoring(sequences[1], 1)))
     await asyncio.sleep(0)
     closing = asyncio.create_task(engine.close())
-    await asyncio.sleep(0.05)
+    await until(lambda: engine._is_closed)
     assert not closing.done()
     model.may_run.set()
     await closing

@@ -36,6 +36,7 @@ from orchestrator.replicas import alone
 from orchestrator.round import Ask
 from orchestrator.session import Session
 from tests.errors.test_error_mapping import as_rpc_error
+from tests.simulated_time import in_simulated_time
 from tests.waiting import until
 
 SESSION = Session("s", (10, 11, 12), 100, SamplingParams(seed=6, top_k=3))
@@ -256,6 +257,7 @@ async def test_a_round_without_an_opened_session_is_not_sent(monkeypatch, answer
     assert len(tier.calls) == 1
 
 
+@in_simulated_time
 async def test_patience_does_not_bound_a_round():
     class SlowTier(ScriptedTier):
         """Computes for longer than anybody has patience to look for it."""
@@ -476,6 +478,7 @@ async def test_a_draft_that_comes_back_with_another_vocabulary_is_done_without()
     remote.close()
 
 
+@in_simulated_time
 async def test_an_opening_without_an_answer_is_waited_for_by_one_round_and_never_again():
     tier = ScriptedTier([NEVER])
     remote = proposer(tier)
@@ -491,6 +494,7 @@ async def test_an_opening_without_an_answer_is_waited_for_by_one_round_and_never
     assert tier.calls[0].is_cancelled
 
 
+@in_simulated_time
 async def test_an_opening_that_is_answered_a_little_later_costs_no_draft():
     may_open = asyncio.Event()
 

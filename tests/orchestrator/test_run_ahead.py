@@ -6,6 +6,7 @@ import pytest
 
 from forethought.errors import TierUnavailableError
 from orchestrator.run_ahead import run_ahead
+from tests.simulated_time import in_simulated_time
 
 
 async def test_a_source_that_is_cancelled_from_below_is_an_error_and_no_endless_wait():
@@ -68,6 +69,7 @@ class Restless:
             yield item
 
 
+@in_simulated_time
 async def test_what_comes_in_a_rest_is_taken_together_after_it():
     source = Restless()
     loop = asyncio.get_running_loop()

@@ -7,11 +7,13 @@ import pytest
 from forethought.generation import Finished, SpeculationStatistics
 from forethought.store.records import CommittedRound
 from orchestrator.generator import Progress, told
+from tests.simulated_time import in_simulated_time
 
 
 class RememberingLog:
     """Remembers what came together."""
 
+    is_stored = True
     is_durable = True
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ async def events_of(source, log: RememberingLog, commit_interval_s: float) -> li
 
 
 @pytest.mark.parametrize("interval_s", [0.0, 0.05, 3600.0])
+@in_simulated_time
 async def test_nothing_is_told_before_it_is_written_and_nothing_is_lost(interval_s):
     log = RememberingLog()
     async with asyncio.timeout(5):
@@ -64,6 +67,7 @@ async def test_nothing_is_told_before_it_is_written_and_nothing_is_lost(interval
     assert log.rounds == list(range(20))
 
 
+@in_simulated_time
 async def test_short_rounds_share_a_write_and_the_first_waits_for_nobody():
     log = RememberingLog()
     await events_of(progress(24, 0.005), log, 0.05)
@@ -73,6 +77,7 @@ async def test_short_rounds_share_a_write_and_the_first_waits_for_nobody():
     assert len(writes) < 12
 
 
+@in_simulated_time
 async def test_long_rounds_are_written_one_by_one():
     log = RememberingLog()
     await events_of(progress(4, 0.03), log, 0.01)
