@@ -25,6 +25,8 @@ def run_guarded() -> NoReturn:
     installed are one line on stderr. What is left is a fault of ours and keeps its traceback.
     """
     _open_closed_streams()
+    # UTF-8 whatever the locale: what the shell gave is the same bytes everywhere.
+    sys.argv[1:] = [os.fsencode(each).decode(errors="surrogateescape") for each in sys.argv[1:]]
     code: int | str | None
     try:
         app(prog_name="forethought")

@@ -295,6 +295,19 @@ def test_input_that_is_no_text_is_refused(service, command_line, tmp_path):
     assert "is not valid UTF-8, from byte 3 on" in " ".join(stderr.replace("│", " ").split())
 
 
+def test_a_locale_of_ascii_changes_no_prompt_and_ends_no_answer(service, command_line):
+    ascii_only = {
+        "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii",
+    }  # fmt: skip
+    arguments = ("generate", "--show-steps", "--address", service.address, "h\u00e9llo \u4e16")
+    with command_line.start(*arguments, **ascii_only) as process:
+        stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in stderr) == (0, False)
+    assert "mean acceptance length 1.67" in stderr
+    assert "quick" in stdout
+    assert service.requests[-1].prompt[-1].content == "h\u00e9llo \u4e16"
+
+
 def test_a_reader_that_goes_away_is_no_crash(service, command_line):
     with command_line.start("generate", "--address", service.address, Prompt.ENDLESS) as process:
         assert process.stdout.read(3) == "The"
