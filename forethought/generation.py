@@ -73,6 +73,7 @@ class GenerationRequest:
     request_id: str = ""  # the client's own name for it, for logs and traces
     include_steps: bool = False  # also send a `Step` for each round
     tenant: str = ""  # requests of different tenants share nothing
+    include_progress: bool = False  # also send a `Waiting` while no tokens come
 
 
 class FinishReason(Enum):
@@ -226,9 +227,18 @@ class Finished:
     is_durable: bool = False  # whether all of it is stored by now
 
 
-GenerationEvent = Started | Token | Step | Finished
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No tokens come for a while, and this is why."""
+
+    num_computed_tokens: int  # of the prompt, and of the output before a target was lost
+    num_tokens: int  # that are to be computed
+    is_target_lost: bool = False  # no target takes the session; one is looked for
+
+
+GenerationEvent = Started | Token | Step | Waiting | Finished
 """What a generation yields: one Started, then Tokens (and a Step after each round, if asked),
-then one Finished."""
+then one Finished. Waiting, if asked for, may come at any time before that."""
 
 
 class SessionStatus(Enum):

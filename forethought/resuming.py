@@ -98,7 +98,12 @@ class Progress:
         if self.must_restart:
             return replace(request, params=_as_begun(request.params, started))
         wish = Resume(started.session_id, len(self.token_ids))
-        return GenerationRequest(wish, request_id=request.request_id, tenant=request.tenant)
+        return GenerationRequest(
+            wish,
+            request_id=request.request_id,
+            tenant=request.tenant,
+            include_progress=request.include_progress,
+        )
 
     def take(self, event: GenerationEvent) -> bool:
         """Whether the event is new to the client.

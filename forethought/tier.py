@@ -77,6 +77,7 @@ class SessionOpen:
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""  # sessions of different tenants share nothing
     num_prompt_hidden_states: int = 0  # wanted of the last tokens, with the first evidence
+    wants_progress: bool = False  # while the tokens are computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,14 @@ class SessionOpened:
 
     model: ModelInfo
     num_cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """How far the tokens of a session are computed."""
+
+    num_computed_tokens: int
+    num_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from forethought.generation import (
 )
 from forethought.lookup.proposer import LookupProposer
 from forethought.rpc.session_codec import ToldRound, pack_round, unpack_round
+from forethought.rpc.ticking import with_ticks
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
@@ -116,6 +117,14 @@ def _draft_tier(tiers: Tiers, deployment: Deployment, deadline_s: float | None) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a generation is waited for."""
+
+    deadline_s: float | None  # from now on; None waits as long as it takes
+    wants_progress: bool = False  # tell what is waited for, while no tokens come
+
+
 class Generation:
     """A request under way, with a stream to each tier."""
 
@@ -125,8 +134,9 @@ class Generation:
         deployment: Deployment,
         tiers: Tiers,
         experience: Experience,
-        deadline_s: float | None,
+        call: Call,
     ) -> None:
+        self._wants_progress = call.wants_progress
         self._arrival_ns = time.perf_counter_ns()
         self._first_token_ns = 0
         self._beginning = beginning
@@ -134,15 +144,17 @@ class Generation:
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
         self._experience = experience
-        self._draft_tier = _draft_tier(tiers, deployment, deadline_s)
+        self._draft_tier = _draft_tier(tiers, deployment, call.deadline_s)
         self._proposer = LookupFirst(tiers.lookups, self._draft_tier)
         self._verifier = RemoteVerifier(
             tiers.target,
             deployment.target,
             wanted=WantedEvidence(
-                plan.num_logprobs, hidden_states=lambda: self._draft_tier.wants_hidden_states
+                plan.num_logprobs,
+                hidden_states=lambda: self._draft_tier.wants_hidden_states,
+                progress=call.wants_progress,
             ),
-            deadline_s=deadline_s,
+            deadline_s=call.deadline_s,
             reopen=tiers.reopen,
         )
         self._output = new_output(plan, deployment)
@@ -151,6 +163,26 @@ class Generation:
         self._num_earlier_failures = 0  # of drafts, before the turn was broken off
 
     async def progress(self) -> AsyncGenerator[Progress]:
+        """The start, the rounds, the end, as they become known; and, where that is wanted, what is
+        waited for meanwhile.
+
+        Raises:
+            ForethoughtError: as `_events`.
+        """
+        async with aclosing(self._events()) as events:
+            if not self._wants_progress:
+                async for each in events:
+                    yield each
+                return
+            async with aclosing(with_ticks(events, self._waiting)) as told:
+                async for each in told:
+                    yield each
+
+    def _waiting(self) -> Progress | None:
+        waiting = self._verifier.waiting
+        return None if waiting is None else Progress([waiting])
+
+    async def _events(self) -> AsyncGenerator[Progress]:
         """The start, the rounds, the end, as they become known.
 
         Raises:

@@ -35,10 +35,12 @@ from forethought.errors import (
     TierUnavailableError,
     VocabularyMismatchError,
 )
+from forethought.generation import Waiting
 from forethought.rpc.evidence_check import check_evidence
 from forethought.rpc.tier_codec import (
     evidence_from_proto,
     open_to_proto,
+    progress_from_proto,
     verify_to_proto,
 )
 from forethought.sampling.types import Draft, Evidence
@@ -46,6 +48,7 @@ from forethought.tier import (
     DraftToVerify,
     EvidenceRound,
     ModelInfo,
+    PrefillProgress,
     RoundTimings,
     SessionOpen,
     VerifyRound,
@@ -104,6 +107,8 @@ class WantedEvidence:
     """Top log-probabilities at each position; None wants none at all."""
     hidden_states: Callable[[], bool] = lambda: False
     """Whether the draft guesses from the target's hidden states, as far as is known by now."""
+    progress: bool = False
+    """Whether the target is to say how far the prompt is, while it takes long."""
 
 
 class RemoteVerifier:
@@ -142,6 +147,7 @@ class RemoteVerifier:
         self._num_moves = 0  # rounds given up on in this search
         self._last_round_s = 0.0  # by our own clock
         self._key: bytes | None = None  # the session's beginning, for its placement
+        self._prefill = PrefillProgress(0, 0)  # of the tokens that the stream was opened with
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._num_computed_tokens = 0  # of them, those that the replica had computed or found
         self.timings = RoundTimings()
@@ -295,6 +301,7 @@ class RemoteVerifier:
         check_evidence(answer, request, self._model, is_greedy=session.sampling.is_greedy)
         self._num_computed_tokens = session.position
         self._last_round_s = time.monotonic() - asked_at
+        self._prefill = PrefillProgress(0, 0)
         if self._replica is not None:
             self._replicas.served(self._replica)
         return answer
@@ -306,8 +313,7 @@ class RemoteVerifier:
             TierUnavailableError: it takes too long, and another replica may be faster.
         """
         if len(self._replicas.all) == 1:
-            lone: VerifyResponse = await stream.receive()
-            return lone
+            return await self._next_answer(stream, None)
         num_new_tokens = num_tokens - self._num_computed_tokens
         expected_s = max(
             expected_pass_s(self._model.pass_costs, num_new_tokens), self._last_round_s
@@ -315,13 +321,23 @@ class RemoteVerifier:
         limit_s = self._reopen.round_limit.seconds(expected_s, self._num_moves)
         while True:
             try:
-                response: VerifyResponse = await stream.receive(limit_s)
+                return await self._next_answer(stream, limit_s)
             except TimeoutError:
                 if self._replicas.has_other(self._avoided | {self._replica}):
                     self._num_moves += 1
                     raise TierUnavailableError(f"no evidence within {limit_s:.1f} s") from None
-            else:
+
+    async def _next_answer(self, stream: TierStream, limit_s: float | None) -> VerifyResponse:
+        """The next answer, within the limit. What comes before it says how far it is."""
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        while True:
+            left_s = None if deadline is None else max(deadline - time.monotonic(), 0)
+            response: VerifyResponse = await stream.receive(left_s)
+            if not response.HasField("progress"):
                 return response
+            num_tokens = self._prefill.num_tokens
+            num_computed = progress_from_proto(response.progress).num_computed_tokens
+            self._prefill = PrefillProgress(min(num_computed, num_tokens), num_tokens)
 
     async def _open(self, session: Session) -> TierStream:
         replica = self._choose(session)
@@ -337,6 +353,7 @@ class RemoteVerifier:
             session.mode,
             session.tenant,
             self._num_missing_states(session),
+            self._wanted.progress,
         )
         response = await self._exchange_opening(stream, opening)
         self._num_known_tokens = session.position
@@ -346,9 +363,21 @@ class RemoteVerifier:
         if num_cached > session.position:
             raise TierProtocolError("the target tier has more tokens cached than the session has")
         self._num_computed_tokens = self.num_cached_tokens = num_cached
+        self._prefill = PrefillProgress(num_cached, session.position - 1)
         self._was_open = True
         self._replicas.budget.succeeded()
         return stream
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What a round waits for that takes long, as far as anything is known of it."""
+        prefill = self._prefill
+        if self._stream is None:
+            is_lost = self._give_up is not None
+            return Waiting(0, prefill.num_tokens, is_target_lost=True) if is_lost else None
+        if prefill.num_computed_tokens >= prefill.num_tokens:
+            return None
+        return Waiting(prefill.num_computed_tokens, prefill.num_tokens)
 
     def _num_missing_states(self, session: Session) -> int:
         """Of the session's last tokens, how many to give the hidden states of, besides those that

@@ -27,7 +27,7 @@ from orchestrator.admission import Admission, AdmissionLimits
 from orchestrator.bounds import RequestBounds
 from orchestrator.call_facts import facts_of
 from orchestrator.economy import Economy
-from orchestrator.generator import Generation, Tiers, told
+from orchestrator.generator import Call, Generation, Tiers, told
 from orchestrator.plan import (
     MAX_REQUEST_ID_CHARS,
     MAX_TENANT_CHARS,
@@ -96,7 +96,7 @@ class GenerationServicer(GenerationServiceServicer):
                 self._deployment,
                 self._tiers,
                 self._experience,
-                context.time_remaining(),
+                Call(context.time_remaining(), wants_progress=request.include_progress),
             )
             interval_s = self._sessions.commit_interval_s if self._sessions is not None else 0.0
             try:

@@ -1,6 +1,7 @@
 """TargetService over gRPC: sessions as streams, verification in the engine."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,14 @@ from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.hidden_tail import HiddenTail
 from forethought.engine.sequence import CachedSequence
 from forethought.rpc.session_stream import check_models, serve_session
+from forethought.rpc.ticking import with_ticks
 from forethought.rpc.tier_codec import (
     evidence_to_proto,
     load_to_proto,
     model_to_proto,
     open_from_proto,
     opened_to_proto,
+    progress_to_proto,
     verify_from_proto,
 )
 from forethought.sampling.types import Evidence
@@ -25,6 +28,7 @@ from forethought.tier import (
     SESSION_IDLE_TIMEOUT_S,
     EvidenceRound,
     ModelInfo,
+    PrefillProgress,
     SessionOpen,
     SessionOpened,
 )
@@ -67,10 +71,23 @@ class TargetServicer(TargetServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[target_pb2.VerifyResponse]:
         """One session: opening, then rounds."""
-        async for response in serve_session(
-            request_iterator, self._open, idle_timeout_s=self._idle_timeout_s
-        ):
-            yield response
+        opened: list[VerificationSession] = []
+
+        def open_session(message: common_pb2.SessionOpen) -> VerificationSession:
+            opened.append(self._open(message))
+            return opened[0]
+
+        session = serve_session(request_iterator, open_session, idle_timeout_s=self._idle_timeout_s)
+        async with aclosing(session) as responses:
+            async for response in responses:
+                yield response
+                if opened[0].wants_progress:
+                    break
+            else:
+                return
+            async with aclosing(with_ticks(responses, opened[0].progress)) as told:
+                async for response in told:
+                    yield response
 
     async def GetModelInfo(
         self,
@@ -110,6 +127,7 @@ class VerificationSession:
         engine: VerificationEngine,
     ) -> None:
         self._opening = opening
+        self._told = 0  # tokens that were said to be computed
         self._opened = opened
         self._sequence = sequence
         self._engine = engine
@@ -120,6 +138,22 @@ class VerificationSession:
             self._opened, num_cached_tokens=self._opened.num_cached_tokens + num_restored
         )
         return target_pb2.VerifyResponse(opened=opened_to_proto(opened))
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether the opening asked for it."""
+        return self._opening.wants_progress
+
+    def progress(self) -> target_pb2.VerifyResponse | None:
+        """How far the opening's tokens are, where that is news. The last of them is computed with
+        the first round."""
+        num_tokens = len(self._opening.token_ids) - 1
+        num_computed = min(self._sequence.num_cached_tokens, num_tokens)
+        if num_computed == self._told:
+            return None
+        self._told = num_computed
+        progress = PrefillProgress(num_computed, num_tokens)
+        return target_pb2.VerifyResponse(progress=progress_to_proto(progress))
 
     async def answer(self, message: target_pb2.VerifyRound) -> target_pb2.VerifyResponse:
         request = verify_from_proto(message, self._opened.model)

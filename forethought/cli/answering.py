@@ -1,6 +1,6 @@
 """One answer on the screen: its events as they come, and what is waited for between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rich.console import Console
@@ -9,7 +9,7 @@ from forethought.cli.statistics import Tally
 from forethought.cli.waiting import WaitingView
 from forethought.client import GenerationClient, RetryOptions
 from forethought.errors import ForethoughtError, LoadingError, OverloadedError
-from forethought.generation import Finished, GenerationEvent, GenerationRequest
+from forethought.generation import Finished, GenerationEvent, GenerationRequest, Waiting
 from forethought.resuming import Retry
 
 PATIENT = RetryOptions(waits_until_loaded=True)
@@ -58,9 +58,13 @@ async def show_answer(
     def on_retry(retry: Retry) -> None:
         waiting.tell(_describe(retry.error, client), f"tried for {retry.left_s:.0f} s more")
 
+    telling = replace(request, include_progress=not answering.is_quiet)
     waiting.begin("waiting for the first token", _FIRST_PATIENCE_S)
     try:
-        async for event in client.generate(request, timeout_s=timeout_s, on_retry=on_retry):
+        async for event in client.generate(telling, timeout_s=timeout_s, on_retry=on_retry):
+            if isinstance(event, Waiting):
+                waiting.tell(*_reason(event))
+                continue
             waiting.end()
             answering.tally.add(event)
             answering.view.show(event)
@@ -72,6 +76,16 @@ async def show_answer(
                 )
     finally:
         waiting.end()
+
+
+def _reason(event: Waiting) -> tuple[str, str]:
+    """What an answer waits for, and how far that is."""
+    if event.is_target_lost:
+        return "the target tier is lost; waiting for it or another one", ""
+    return (
+        "computing the prompt",
+        f"{event.num_computed_tokens:,} of {event.num_tokens:,} tokens",
+    )
 
 
 def _describe(error: ForethoughtError, client: GenerationClient) -> str:

@@ -22,6 +22,7 @@ from forethought.generation import (
     Token,
     TopLogprob,
     Verdict,
+    Waiting,
 )
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.rpc.enums import (
@@ -98,6 +99,7 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
         request_id=request.request_id,
         include_steps=request.include_steps,
         tenant=request.tenant,
+        include_progress=request.include_progress,
     )
     prompt = request.prompt
     if not isinstance(prompt, Resume) or request.params != GenerationParams():
@@ -153,6 +155,7 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
         message.request_id,
         message.include_steps,
         message.tenant,
+        message.include_progress,
     )
 
 
@@ -243,6 +246,14 @@ def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
                         else sampling_to_proto(event.sampling),
                     )
                 )
+            case Waiting():
+                response.progress.CopyFrom(
+                    pb.GenerationProgress(
+                        num_computed_tokens=event.num_computed_tokens,
+                        num_tokens=event.num_tokens,
+                        is_target_lost=event.is_target_lost,
+                    )
+                )
             case Finished():
                 response.finished.CopyFrom(_finished_to_proto(event))
     return response
@@ -266,6 +277,9 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
             started.num_cached_tokens,
             sampling_from_proto(started.sampling) if started.HasField("sampling") else None,
         )
+    if response.HasField("progress"):
+        progress = response.progress
+        yield Waiting(progress.num_computed_tokens, progress.num_tokens, progress.is_target_lost)
     if response.HasField("step"):
         yield _step_from_proto(response.step)
     for token in response.tokens:

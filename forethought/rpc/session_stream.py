@@ -9,7 +9,7 @@ then. One that vanished is found out by the connection's pings (`KeepAlive`), wh
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol
 
 from forethought.errors import (
@@ -48,7 +48,7 @@ async def serve_session(
     *,
     opening_timeout_s: float = OPENING_TIMEOUT_S,
     idle_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any]:
     """Answers the messages of one stream.
 
     A round that is repeated word for word gets the stored answer.

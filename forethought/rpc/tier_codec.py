@@ -40,6 +40,7 @@ from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
     PassCost,
+    PrefillProgress,
     RoundTimings,
     SessionOpen,
     SessionOpened,
@@ -155,6 +156,7 @@ def open_to_proto(opening: SessionOpen) -> common_pb2.SessionOpen:
         verification_mode=MODE_TO_PROTO[opening.mode],
         tenant=opening.tenant,
         num_prompt_hidden_states=opening.num_prompt_hidden_states,
+        wants_progress=opening.wants_progress,
     )
 
 
@@ -196,6 +198,7 @@ def open_from_proto(message: common_pb2.SessionOpen, model: ModelInfo) -> Sessio
         mode=MODE_FROM_PROTO[message.verification_mode],
         tenant=message.tenant,
         num_prompt_hidden_states=message.num_prompt_hidden_states,
+        wants_progress=message.wants_progress,
     )
 
 
@@ -298,6 +301,16 @@ def _drafted_from_proto(message: draft_pb2.DraftedToken) -> DraftedToken:
         raise TierProtocolError("a drafted token comes without a distribution it can be from")
     # [M]; float32 on the wire, made to sum to 1 the same way on both sides.
     return DraftedToken(message.token_id, support, np.array(weights) / total)
+
+
+def progress_to_proto(progress: PrefillProgress) -> target_pb2.PrefillProgress:
+    return target_pb2.PrefillProgress(
+        num_computed_tokens=progress.num_computed_tokens, num_tokens=progress.num_tokens
+    )
+
+
+def progress_from_proto(message: target_pb2.PrefillProgress) -> PrefillProgress:
+    return PrefillProgress(message.num_computed_tokens, message.num_tokens)
 
 
 def verify_to_proto(request: VerifyRound) -> target_pb2.VerifyRound:

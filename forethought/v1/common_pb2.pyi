@@ -110,7 +110,7 @@ class TierLoad(_message.Message):
     def __init__(self, num_sessions: _Optional[int] = ..., num_cached_tokens: _Optional[int] = ..., num_queued_jobs: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant", "num_prompt_hidden_states")
+    __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant", "num_prompt_hidden_states", "wants_progress")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class SessionOpen(_message.Message):
     VERIFICATION_MODE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     NUM_PROMPT_HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    WANTS_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: SamplingParams
@@ -127,7 +128,8 @@ class SessionOpen(_message.Message):
     verification_mode: VerificationMode
     tenant: str
     num_prompt_hidden_states: int
-    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., verification_mode: _Optional[_Union[VerificationMode, str]] = ..., tenant: _Optional[str] = ..., num_prompt_hidden_states: _Optional[int] = ...) -> None: ...
+    wants_progress: bool
+    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., vocabulary_fingerprint: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., verification_mode: _Optional[_Union[VerificationMode, str]] = ..., tenant: _Optional[str] = ..., num_prompt_hidden_states: _Optional[int] = ..., wants_progress: _Optional[bool] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("model", "num_cached_tokens")

@@ -137,7 +137,7 @@ class GenerationParams(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., num_speculative_tokens: _Optional[int] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "text", "token_ids", "conversation", "follow_up", "resume", "params", "include_steps", "tenant")
+    __slots__ = ("request_id", "text", "token_ids", "conversation", "follow_up", "resume", "params", "include_steps", "tenant", "include_progress")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class GenerateRequest(_message.Message):
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_STEPS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     token_ids: TokenIds
@@ -156,19 +157,32 @@ class GenerateRequest(_message.Message):
     params: GenerationParams
     include_steps: bool
     tenant: str
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ..., tenant: _Optional[str] = ...) -> None: ...
+    include_progress: bool
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ..., tenant: _Optional[str] = ..., include_progress: _Optional[bool] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "tokens", "step", "finished")
+    __slots__ = ("started", "tokens", "step", "finished", "progress")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     started: GenerationStarted
     tokens: _containers.RepeatedCompositeFieldContainer[GeneratedToken]
     step: SpeculationStep
     finished: GenerationFinished
-    def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ..., step: _Optional[_Union[SpeculationStep, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ...) -> None: ...
+    progress: GenerationProgress
+    def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ..., step: _Optional[_Union[SpeculationStep, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ..., progress: _Optional[_Union[GenerationProgress, _Mapping]] = ...) -> None: ...
+
+class GenerationProgress(_message.Message):
+    __slots__ = ("num_computed_tokens", "num_tokens", "is_target_lost")
+    NUM_COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    IS_TARGET_LOST_FIELD_NUMBER: _ClassVar[int]
+    num_computed_tokens: int
+    num_tokens: int
+    is_target_lost: bool
+    def __init__(self, num_computed_tokens: _Optional[int] = ..., num_tokens: _Optional[int] = ..., is_target_lost: _Optional[bool] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
     __slots__ = ("session_id", "seed", "num_prompt_tokens", "model", "verification_mode", "is_stored", "num_cached_tokens", "sampling")

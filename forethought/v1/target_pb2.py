@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from forethought.v1 import common_pb2 as forethought_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orethought/v1/target.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\"u\n\rVerifyRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.forethought.v1.SessionOpenH\x00\x12,\n\x05round\x18\x02 \x01(\x0b\x32\x1b.forethought.v1.VerifyRoundH\x00\x42\t\n\x07message\"\xda\x01\n\x0bVerifyRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x03 \x03(\r\x12-\n\x06\x64rafts\x18\x04 \x03(\x0b\x32\x1d.forethought.v1.DraftToVerify\x12\x19\n\x0cnum_logprobs\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x13wants_hidden_states\x18\x06 \x01(\x08\x12\x15\n\rnext_is_plain\x18\x07 \x01(\x08\x42\x0f\n\r_num_logprobs\"<\n\rDraftToVerify\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x19\n\x11support_token_ids\x18\x02 \x03(\r\"\x7f\n\x0eVerifyResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.forethought.v1.SessionOpenedH\x00\x12\x31\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.forethought.v1.EvidenceRoundH\x00\x42\t\n\x07message\"\xc9\x01\n\rEvidenceRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x33\n\tpositions\x18\x03 \x03(\x0b\x32 .forethought.v1.PositionEvidence\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.RoundTimings\x12\x33\n\rhidden_states\x18\x05 \x01(\x0b\x32\x1c.forethought.v1.HiddenStates\"\xb8\x01\n\x10PositionEvidence\x12\x14\n\x0ctarget_probs\x18\x01 \x03(\x02\x12\x11\n\ttail_mass\x18\x02 \x01(\x02\x12\x15\n\rtail_token_id\x18\x03 \x01(\r\x12\x17\n\x0ftail_token_prob\x18\x04 \x01(\x02\x12\x17\n\x0fgreedy_token_id\x18\x05 \x01(\r\x12\x32\n\x08logprobs\x18\x06 \x01(\x0b\x32 .forethought.v1.PositionLogprobs\"u\n\x10PositionLogprobs\x12\x18\n\x10support_logprobs\x18\x01 \x03(\x02\x12\x1a\n\x12tail_token_logprob\x18\x02 \x01(\x02\x12\x15\n\rtop_token_ids\x18\x03 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x04 \x03(\x02\"\"\n TargetServiceGetModelInfoRequest\"u\n!TargetServiceGetModelInfoResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12&\n\x04load\x18\x02 \x01(\x0b\x32\x18.forethought.v1.TierLoad2\xd1\x01\n\rTargetService\x12K\n\x06Verify\x12\x1d.forethought.v1.VerifyRequest\x1a\x1e.forethought.v1.VerifyResponse(\x01\x30\x01\x12s\n\x0cGetModelInfo\x12\x30.forethought.v1.TargetServiceGetModelInfoRequest\x1a\x31.forethought.v1.TargetServiceGetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orethought/v1/target.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\"u\n\rVerifyRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.forethought.v1.SessionOpenH\x00\x12,\n\x05round\x18\x02 \x01(\x0b\x32\x1b.forethought.v1.VerifyRoundH\x00\x42\t\n\x07message\"\xda\x01\n\x0bVerifyRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x03 \x03(\r\x12-\n\x06\x64rafts\x18\x04 \x03(\x0b\x32\x1d.forethought.v1.DraftToVerify\x12\x19\n\x0cnum_logprobs\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x13wants_hidden_states\x18\x06 \x01(\x08\x12\x15\n\rnext_is_plain\x18\x07 \x01(\x08\x42\x0f\n\r_num_logprobs\"<\n\rDraftToVerify\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x19\n\x11support_token_ids\x18\x02 \x03(\r\"\xb4\x01\n\x0eVerifyResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.forethought.v1.SessionOpenedH\x00\x12\x31\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x1d.forethought.v1.EvidenceRoundH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.forethought.v1.PrefillProgressH\x00\x42\t\n\x07message\"B\n\x0fPrefillProgress\x12\x1b\n\x13num_computed_tokens\x18\x01 \x01(\r\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"\xc9\x01\n\rEvidenceRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x33\n\tpositions\x18\x03 \x03(\x0b\x32 .forethought.v1.PositionEvidence\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.RoundTimings\x12\x33\n\rhidden_states\x18\x05 \x01(\x0b\x32\x1c.forethought.v1.HiddenStates\"\xb8\x01\n\x10PositionEvidence\x12\x14\n\x0ctarget_probs\x18\x01 \x03(\x02\x12\x11\n\ttail_mass\x18\x02 \x01(\x02\x12\x15\n\rtail_token_id\x18\x03 \x01(\r\x12\x17\n\x0ftail_token_prob\x18\x04 \x01(\x02\x12\x17\n\x0fgreedy_token_id\x18\x05 \x01(\r\x12\x32\n\x08logprobs\x18\x06 \x01(\x0b\x32 .forethought.v1.PositionLogprobs\"u\n\x10PositionLogprobs\x12\x18\n\x10support_logprobs\x18\x01 \x03(\x02\x12\x1a\n\x12tail_token_logprob\x18\x02 \x01(\x02\x12\x15\n\rtop_token_ids\x18\x03 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x04 \x03(\x02\"\"\n TargetServiceGetModelInfoRequest\"u\n!TargetServiceGetModelInfoResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12&\n\x04load\x18\x02 \x01(\x0b\x32\x18.forethought.v1.TierLoad2\xd1\x01\n\rTargetService\x12K\n\x06Verify\x12\x1d.forethought.v1.VerifyRequest\x1a\x1e.forethought.v1.VerifyResponse(\x01\x30\x01\x12s\n\x0cGetModelInfo\x12\x30.forethought.v1.TargetServiceGetModelInfoRequest\x1a\x31.forethought.v1.TargetServiceGetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYROUND']._serialized_end=414
   _globals['_DRAFTTOVERIFY']._serialized_start=416
   _globals['_DRAFTTOVERIFY']._serialized_end=476
-  _globals['_VERIFYRESPONSE']._serialized_start=478
-  _globals['_VERIFYRESPONSE']._serialized_end=605
-  _globals['_EVIDENCEROUND']._serialized_start=608
-  _globals['_EVIDENCEROUND']._serialized_end=809
-  _globals['_POSITIONEVIDENCE']._serialized_start=812
-  _globals['_POSITIONEVIDENCE']._serialized_end=996
-  _globals['_POSITIONLOGPROBS']._serialized_start=998
-  _globals['_POSITIONLOGPROBS']._serialized_end=1115
-  _globals['_TARGETSERVICEGETMODELINFOREQUEST']._serialized_start=1117
-  _globals['_TARGETSERVICEGETMODELINFOREQUEST']._serialized_end=1151
-  _globals['_TARGETSERVICEGETMODELINFORESPONSE']._serialized_start=1153
-  _globals['_TARGETSERVICEGETMODELINFORESPONSE']._serialized_end=1270
-  _globals['_TARGETSERVICE']._serialized_start=1273
-  _globals['_TARGETSERVICE']._serialized_end=1482
+  _globals['_VERIFYRESPONSE']._serialized_start=479
+  _globals['_VERIFYRESPONSE']._serialized_end=659
+  _globals['_PREFILLPROGRESS']._serialized_start=661
+  _globals['_PREFILLPROGRESS']._serialized_end=727
+  _globals['_EVIDENCEROUND']._serialized_start=730
+  _globals['_EVIDENCEROUND']._serialized_end=931
+  _globals['_POSITIONEVIDENCE']._serialized_start=934
+  _globals['_POSITIONEVIDENCE']._serialized_end=1118
+  _globals['_POSITIONLOGPROBS']._serialized_start=1120
+  _globals['_POSITIONLOGPROBS']._serialized_end=1237
+  _globals['_TARGETSERVICEGETMODELINFOREQUEST']._serialized_start=1239
+  _globals['_TARGETSERVICEGETMODELINFOREQUEST']._serialized_end=1273
+  _globals['_TARGETSERVICEGETMODELINFORESPONSE']._serialized_start=1275
+  _globals['_TARGETSERVICEGETMODELINFORESPONSE']._serialized_end=1392
+  _globals['_TARGETSERVICE']._serialized_start=1395
+  _globals['_TARGETSERVICE']._serialized_end=1604
 # @@protoc_insertion_point(module_scope)

@@ -42,12 +42,22 @@ class DraftToVerify(_message.Message):
     def __init__(self, token_id: _Optional[int] = ..., support_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class VerifyResponse(_message.Message):
-    __slots__ = ("opened", "evidence")
+    __slots__ = ("opened", "evidence", "progress")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     opened: _common_pb2.SessionOpened
     evidence: EvidenceRound
-    def __init__(self, opened: _Optional[_Union[_common_pb2.SessionOpened, _Mapping]] = ..., evidence: _Optional[_Union[EvidenceRound, _Mapping]] = ...) -> None: ...
+    progress: PrefillProgress
+    def __init__(self, opened: _Optional[_Union[_common_pb2.SessionOpened, _Mapping]] = ..., evidence: _Optional[_Union[EvidenceRound, _Mapping]] = ..., progress: _Optional[_Union[PrefillProgress, _Mapping]] = ...) -> None: ...
+
+class PrefillProgress(_message.Message):
+    __slots__ = ("num_computed_tokens", "num_tokens")
+    NUM_COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    num_computed_tokens: int
+    num_tokens: int
+    def __init__(self, num_computed_tokens: _Optional[int] = ..., num_tokens: _Optional[int] = ...) -> None: ...
 
 class EvidenceRound(_message.Message):
     __slots__ = ("round", "position", "positions", "timings", "hidden_states")

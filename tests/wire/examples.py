@@ -22,6 +22,7 @@ from forethought.generation import (
     Token,
     TopLogprob,
     Verdict,
+    Waiting,
 )
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
@@ -45,6 +46,7 @@ from forethought.tier import (
     LookaheadCounts,
     ModelInfo,
     PassCost,
+    PrefillProgress,
     RoundTimings,
     SessionOpen,
     SessionOpened,
@@ -81,7 +83,9 @@ OPEN = SessionOpen(
     VerificationMode.COUPLED,
     "tenant",
     128,
+    True,
 )
+PREFILL = PrefillProgress(1, 2)
 OPENED = SessionOpened(MODEL, 5)
 HIDDEN_ROWS = np.array([[0.5, -0.25], [65504, 2**-24]], dtype=np.float16)
 SPECULATE = SpeculateRound(2**40, 8000, [6, 7], 8, HiddenStates(7997, HIDDEN_ROWS))
@@ -145,19 +149,22 @@ PARAMS = GenerationParams(
     verification_mode=VerificationMode.BLOCK,
 )
 REQUESTS = [
-    GenerationRequest("text", PARAMS, "request", True, "tenant"),
-    GenerationRequest([1, 2], PARAMS, "request", True, "tenant"),
+    GenerationRequest("text", PARAMS, "request", True, "tenant", True),
+    GenerationRequest([1, 2], PARAMS, "request", True, "tenant", True),
     GenerationRequest(
         (ChatMessage("system", "be kind"), ChatMessage("user", "hello")),
         PARAMS,
         "request",
         True,
         "tenant",
+        True,
     ),
     GenerationRequest(
         FollowUp("session", (ChatMessage("user", "and now?"),)), PARAMS, "request", True, "tenant"
     ),
-    GenerationRequest(Resume("session", 7), request_id="request", tenant="tenant"),
+    GenerationRequest(
+        Resume("session", 7), request_id="request", tenant="tenant", include_progress=True
+    ),
 ]
 
 STARTED = [
@@ -194,6 +201,7 @@ STEP = Step(
     draft_timings=TIMINGS,
     target_timings=RoundTimings(2**30, 2**31, 2**32, 6, 7, 2**29),
 )
+WAITING = Waiting(1, 2, is_target_lost=True)
 FINISHED = [
     Finished(
         reason=reason,

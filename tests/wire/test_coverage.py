@@ -46,6 +46,7 @@ CASES = [
     Case(examples.LOOKAHEAD, tier_codec.lookahead_to_proto, tier_codec.lookahead_from_proto),
     Case(examples.LOAD, tier_codec.load_to_proto, tier_codec.load_from_proto),
     Case(examples.OPEN, tier_codec.open_to_proto, lambda m: tier_codec.open_from_proto(m, MODEL)),
+    Case(examples.PREFILL, tier_codec.progress_to_proto, tier_codec.progress_from_proto),
     Case(examples.OPENED, tier_codec.opened_to_proto, tier_codec.opened_from_proto),
     Case(
         examples.SPECULATE,
@@ -64,7 +65,10 @@ CASES = [
         for content in examples.SESSIONS
     ),
     *map(request, examples.REQUESTS),
-    *map(event, [*examples.STARTED, *examples.TOKENS, examples.STEP, *examples.FINISHED]),
+    *map(
+        event,
+        [*examples.STARTED, *examples.TOKENS, examples.STEP, examples.WAITING, *examples.FINISHED],
+    ),
 ]
 names = pytest.mark.parametrize("case", CASES, ids=lambda case: type(case.value).__name__)
 
