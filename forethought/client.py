@@ -42,6 +42,7 @@ from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
     events_from_proto,
+    refusing_misfits,
     request_to_proto,
 )
 from forethought.rpc.session_codec import content_from_proto, session_from_proto
@@ -160,6 +161,11 @@ class GenerationClient:
             error = error_from_rpc(rpc_error)
             self._leave(chosen, error)
             raise error from rpc_error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._is_closed or (task is not None and task.cancelling()):
+                raise
+            raise ClientClosedError("the client was closed during the call") from None
         finally:
             call.cancel()
 
@@ -169,9 +175,10 @@ class GenerationClient:
         """The stored sessions of a tenant, newest first; `timeout_s` is for each page."""
         page_token = ""
         while True:
-            request = pb.ListSessionsRequest(
-                tenant=tenant, page_size=page_size, page_token=page_token
-            )
+            with refusing_misfits("request"):
+                request = pb.ListSessionsRequest(
+                    tenant=tenant, page_size=page_size, page_token=page_token
+                )
             page = await self._page(request, timeout_s)
             for session in page.sessions:
                 yield session_from_proto(session)
@@ -188,7 +195,8 @@ class GenerationClient:
         self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
     ) -> SessionContent:
         """A stored session with its tokens."""
-        request = pb.GetSessionRequest(session_id=session_id, tenant=tenant)
+        with refusing_misfits("request"):
+            request = pb.GetSessionRequest(session_id=session_id, tenant=tenant)
         return content_from_proto(
             await self._call(lambda stub: stub.GetSession(request, timeout=timeout_s))
         )
@@ -197,7 +205,8 @@ class GenerationClient:
         self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
     ) -> None:
         """Forgets a session; if it is being generated, that ends with LeaseLostError."""
-        request = pb.DeleteSessionRequest(session_id=session_id, tenant=tenant)
+        with refusing_misfits("request"):
+            request = pb.DeleteSessionRequest(session_id=session_id, tenant=tenant)
         await self._call(lambda stub: stub.DeleteSession(request, timeout=timeout_s))
 
     async def has_chat_template(self, *, timeout_s: float | None = 10) -> bool:
@@ -210,17 +219,19 @@ class GenerationClient:
         self, text: str | Sequence[ChatMessage], *, timeout_s: float | None = 10
     ) -> list[int]:
         """Token ids of a text, or of a conversation through the model's chat template."""
-        request = (
-            pb.TokenizeRequest(text=text)
-            if isinstance(text, str)
-            else pb.TokenizeRequest(conversation=conversation_to_proto(text))
-        )
+        with refusing_misfits("request"):
+            request = (
+                pb.TokenizeRequest(text=text)
+                if isinstance(text, str)
+                else pb.TokenizeRequest(conversation=conversation_to_proto(text))
+            )
         response = await self._call(lambda stub: stub.Tokenize(request, timeout=timeout_s))
         return list(response.token_ids)
 
     async def detokenize(self, token_ids: Sequence[int], *, timeout_s: float | None = 10) -> str:
         """The text of token ids, without special tokens."""
-        request = pb.DetokenizeRequest(token_ids=token_ids)
+        with refusing_misfits("request"):
+            request = pb.DetokenizeRequest(token_ids=token_ids)
         response = await self._call(lambda stub: stub.Detokenize(request, timeout=timeout_s))
         return str(response.text)
 

@@ -1,6 +1,7 @@
 """GenerationService messages to values and back."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from forethought.errors import InvalidArgumentError, TierProtocolError
@@ -77,6 +78,19 @@ _NO_DRAFT_FROM_PROTO = {number: value for value, number in _NO_DRAFT_TO_PROTO.it
 """A reason that is not known here says nothing."""
 
 
+@contextmanager
+def refusing_misfits(field: str) -> Iterator[None]:
+    """For making a message of what a caller gave.
+
+    Raises:
+        InvalidArgumentError: a value does not fit its field, such as a text that is no Unicode.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError({field: str(error)}) from error
+
+
 def conversation_to_proto(messages: Sequence[ChatMessage]) -> pb.Conversation:
     return pb.Conversation(
         messages=[pb.ChatMessage(role=turn.role, content=turn.content) for turn in messages]
@@ -95,16 +109,17 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
 
     All other limits are the server's to check.
     """
-    message = pb.GenerateRequest(
-        request_id=request.request_id,
-        include_steps=request.include_steps,
-        tenant=request.tenant,
-        include_progress=request.include_progress,
-    )
+    with refusing_misfits("request"):
+        message = pb.GenerateRequest(
+            request_id=request.request_id,
+            include_steps=request.include_steps,
+            tenant=request.tenant,
+            include_progress=request.include_progress,
+        )
     prompt = request.prompt
     if not isinstance(prompt, Resume) or request.params != GenerationParams():
         message.params.CopyFrom(params_to_proto(request.params))
-    try:
+    with refusing_misfits("prompt"):
         if isinstance(prompt, Resume):
             message.resume.CopyFrom(
                 pb.Resume(session_id=prompt.session_id, next_index=prompt.next_index)
@@ -118,8 +133,6 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
             message.conversation.CopyFrom(conversation_to_proto(messages))
         else:
             message.token_ids.CopyFrom(pb.TokenIds(token_ids=token_ids_of(prompt)))
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError({"prompt": str(error)}) from error
     return message
 
 
