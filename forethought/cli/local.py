@@ -107,7 +107,10 @@ class RunningTier:
         """Probes it, unless it was ready before."""
         if self._settled_at is not None:
             return
-        self._readiness = await self.tier.probe(self.tier.address)
+        found = await self.tier.probe(self.tier.address)
+        # Who loads may be too busy to answer; that is no way back.
+        if found is not Readiness.AWAY:
+            self._readiness = found
         if self._readiness is Readiness.READY:
             self._settled_at = perf_counter()
 

@@ -74,8 +74,9 @@ class UpView:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
             for running in deployment.running:
                 if running.state in {TierState.STARTING, TierState.LOADING}:
-                    doing = describe_progress(running.log_path) or f"is {running.state.value}"
-                    self._print(f"{running.tier.name}: still {doing} ({running.seconds:.0f} s)")
+                    doing = describe_progress(running.log_path)
+                    state = f"{running.state.value} ({running.seconds:.0f} s)"
+                    self._print(f"{running.tier.name}: still {state}{doing and ': '}{doing}")
 
     def _progress_table(self, deployment: LocalDeployment) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))

@@ -289,7 +289,7 @@ def _max_model_len(limit: int | None, wanted: int) -> int:
     if not limit:
         raise ValueError("the model does not say how long a sequence it takes; set max_model_len")
     if wanted > limit:
-        raise ValueError(f"a length of {wanted} tokens, where the model takes {limit}")
+        raise ValueError(f"--max-model-len {wanted}: it takes {limit} tokens at most")
     return wanted or limit
 
 

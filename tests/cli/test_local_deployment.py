@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,30 @@ async def test_tiers_pass_from_starting_over_loading_to_ready(tier, tmp_path):
         await deployment.wait_until_ready()
         assert await probe_grpc_health(deployment.running[0].tier.address) is Readiness.READY
     assert seen == [TierState.STARTING, TierState.LOADING, TierState.READY]
+
+
+async def test_a_tier_that_is_too_busy_to_answer_does_not_start_anew(tier, tmp_path):
+    answers = iter([Readiness.LOADING, Readiness.AWAY, Readiness.READY])
+
+    async def probe(address):
+        return next(answers)
+
+    seen = []
+    busy = replace(tier("target"), probe=probe)
+    deployment = LocalDeployment([busy], tmp_path, on_change=lambda each: seen.append(each.state))
+    async with deployment:
+        await deployment.wait_until_ready()
+    assert seen == [TierState.STARTING, TierState.LOADING, TierState.READY]
+
+
+async def test_a_start_that_fails_waits_for_nobody(tier, tmp_path):
+    with pytest.raises(TierExitedError):
+        stubborn = tier("target", "stubborn")
+        async with LocalDeployment(
+            [stubborn, tier("draft", "fails")], tmp_path, grace_s=1000
+        ) as it:
+            await it.wait_until_ready()
+    assert it.running[0].process.returncode == -signal.SIGKILL
 
 
 async def test_leaving_the_context_lets_every_tier_drain(tier, tmp_path):

@@ -155,3 +155,9 @@ def test_a_wrong_option_is_refused_with_its_value_in_our_words(arguments, words)
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Input should" not in result.stderr
+
+
+def test_the_prompts_of_the_repository_are_missed_by_name_elsewhere(tmp_path):
+    result = run("bench", "kinds", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
+    assert result.returncode == 2
+    assert "the prompts are in benchmarks/prompts of the repository" in result.stderr

@@ -48,6 +48,9 @@ def test_the_command_leaves_a_draft_its_curve_and_what_it_is_worth(
     assert [each["position"] for each in found["by_position"]] == [1, 2, 3, 4, 5]
     assert len(found["predicted"]["temperature_0"]) == 4
     assert "position 1" in result.output
+    # Whole shards are made, and that is said.
+    said = " ".join(result.output.split())
+    assert "tokens for the 1,500 of --tokens: data is made in shards of 24 conversations" in said
     # All is done: once more changes nothing.
     weights = (out / "draft" / "model.safetensors").read_bytes()
     assert CliRunner().invoke(app, arguments).exit_code == 0

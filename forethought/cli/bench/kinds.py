@@ -148,6 +148,12 @@ def kinds(
 
 
 def _kinds_of_option(folder: Path) -> Kinds:
+    if not folder.is_dir():
+        raise typer.BadParameter(
+            f"there is no folder {folder}: the prompts are in benchmarks/prompts of the "
+            "repository; run this there, or name a folder",
+            param_hint="--prompts",
+        )
     try:
         return load_kinds(folder)
     except PromptFileError as error:

@@ -11,8 +11,6 @@ PromptFolder = Annotated[
     Path,
     typer.Option(
         "--prompts",
-        exists=True,
-        file_okay=False,
         metavar="FOLDER",
         help="Prompts: a file KIND.jsonl for each kind, with objects that have a field prompt.",
         rich_help_panel=_LOAD,

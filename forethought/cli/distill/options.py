@@ -50,7 +50,8 @@ Tokens = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Tokens to generate, prompts included. More can be added later.",
+        help="Least tokens to generate, prompts included. They are made in shards of "
+        "--shard-size conversations, some 250 tokens each. More can be added later.",
         rich_help_panel=_DATA,
     ),
 ]

@@ -70,8 +70,17 @@ def run_stages(run: Run, console: Console) -> None:
 
 
 def _generate(run: Run, progress: Progress) -> None:
-    task = progress.add_task("generating", total=run.options.data.num_tokens, note="tokens")
-    progress.update(task, completed=run.make_data(lambda count: progress.advance(task, count)))
+    wanted = run.options.data.num_tokens
+    task = progress.add_task("generating", total=wanted, note="tokens")
+    made = run.make_data(lambda count: progress.advance(task, count))
+    progress.update(task, completed=made, total=max(wanted, made))
+    if made > wanted:
+        size = run.options.data.shard_size
+        progress.console.print(
+            f"{made:,} tokens for the {wanted:,} of --tokens: data is made in shards of {size} "
+            "conversations.",
+            highlight=False,
+        )
 
 
 def _train(
