@@ -16,6 +16,9 @@ from forethought.engine.gguf_llama import llama_tensor_names
 from forethought.engine.lean_decoder import Embedding
 from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 
+_PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+"""Formats of safetensors that need no scales."""
+
 
 class Checkpoint(Protocol):
     """The weights of a model."""
@@ -103,6 +106,17 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
     def shapes(self) -> Mapping[str, Sequence[int]]:
         return {name: file.get_slice(name).get_shape() for name, file in self._files.items()}
+
+    def refuse_quantised(self) -> None:
+        """Raises ValueError for weights in a format that is a part of some quantisation: as plain
+        numbers they are without their scales."""
+        for name, file in self._files.items():
+            kind = file.get_slice(name).get_dtype()
+            if name.endswith("weight") and kind not in _PLAIN:
+                raise ValueError(
+                    f"{name} is stored in {kind}, and config.json has no quantization_config that "
+                    "says how it is meant"
+                )
 
     def dense(self, name: str) -> torch.Tensor:
         weight: torch.Tensor = self._files[name].get_tensor(name)

@@ -81,8 +81,13 @@ def gguf_config(files: ModelFiles, file: GGUFFile) -> PreTrainedConfig:
     unread = _unread(file, architecture, by_table)
     if read.get("num_hidden_layers", 0) == _LAYERS_OF_27B.get(architecture):
         read["query_pre_attn_scalar"] = read["hidden_size"] // read["num_attention_heads"]
+    if "n_ctx" in read:
+        read["n_positions"] = read["n_ctx"]
     for key in _TAKEN_OVER.keys() & unread.keys():
         read[_TAKEN_OVER[key]] = unread[key] or None
+    rotated = unread.get("rope.dimension_count")
+    if rotated and "partial_rotary_factor" in (getattr(kind(), "rope_parameters", None) or {}):
+        read["partial_rotary_factor"] = rotated / _head_dim(kind.from_dict(read))
     config: PreTrainedConfig = kind.from_dict(read)
     _check_taken_over(config, unread, architecture)
     return config
@@ -114,9 +119,7 @@ def _check_taken_over(config: Any, unread: Mapping[str, Any], architecture: str)
 
 def _implied(config: Any) -> dict[str, Any]:
     """What a file of this configuration may say besides what transformers' table names."""
-    head_dim = getattr(config, "head_dim", None) or (
-        config.hidden_size // config.num_attention_heads
-    )
+    head_dim = _head_dim(config)
     rope: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
     whole = rope.get("full_attention", rope)
     kinds = getattr(config, "layer_types", None) or ()
@@ -135,6 +138,11 @@ def _implied(config: Any) -> dict[str, Any]:
         "rope.freq_base_swa": rope.get("sliding_attention", whole).get("rope_theta"),
         "use_parallel_residual": getattr(config, "use_parallel_residual", None),
     }
+
+
+def _head_dim(config: Any) -> int:
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 def _is_same(said: Any, implied: Any) -> bool:

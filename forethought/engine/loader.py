@@ -168,6 +168,8 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
         return lean_config(file), GGUFCheckpoint(file), dtype_name
     settings = read_settings(files.folder)
     checkpoint = SafetensorsCheckpoint(files.weight_files())
+    if getattr(settings, "quantization_config", None) is None:
+        checkpoint.refuse_quantised()
     if not is_lean(settings) or EMBEDDING not in checkpoint:
         return None
     dtype = settings.dtype or checkpoint.dense(EMBEDDING).dtype

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from forethought.engine.gguf_file import read_gguf
@@ -38,6 +39,9 @@ def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedMode
     if files.gguf is None:
         settings = read_settings(files.folder)
         refuse_other_state(_class_of(settings), settings)
+        method = _quantization(files.folder)
+        if method is not None and method not in AUTO_QUANTIZER_MAPPING:
+            raise ValueError(f"its weights are quantised with {method}, which is not known here")
         return _from_pretrained(files.folder, dtype or "auto")
     file = read_gguf(files.gguf)
     dtype = dtype or gguf_dtype(file)
@@ -97,7 +101,7 @@ def _from_pretrained(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
 def _quantization(folder: Path) -> str | None:
     """The method by which the weights are quantised, None if they are not."""
     config = read_config(folder).get("quantization_config")
-    return None if config is None else str(config.get("quant_method", "an unnamed method"))
+    return None if config is None else str(config.get("quant_method") or "an unnamed method")
 
 
 def _unconverted(error: RuntimeError) -> list[str]:

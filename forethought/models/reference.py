@@ -171,6 +171,8 @@ def _from_hub(
     except Exception as error:
         # The hub client's errors share no base class, and each of them means the same here.
         cause = f"{type(error).__name__}: {error}"
+        if isinstance(error, PermissionError) or "home directory" in str(error):
+            cause += "; set HF_HOME to a folder that this user may write"
         raise _refusal(
             reference, f"there is no such file or folder, and the hub said {cause}"
         ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from forethought.engine.loader import EngineOptions, load_model
@@ -193,6 +194,28 @@ def test_a_model_of_another_kind_is_refused_in_words(folder, change, complaint):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelReferenceError, match=complaint):
         load_model(ModelFiles("it", folder, None), EngineOptions(device="cpu"))
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2"])
+@pytest.mark.parametrize("method", ["gptq", "of-next-year"])
+def test_quantised_weights_are_refused_with_the_method(tmp_path, family, method):
+    folder = write_tiny_model(tmp_path, architecture=family)
+    path = folder / "config.json"
+    quantised = {"quantization_config": {"quant_method": method, "bits": 4, "group_size": 128}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | quantised))
+    with pytest.raises(ModelReferenceError, match=f"quantised with {method}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2"])
+def test_weights_whose_scales_nobody_would_apply_are_refused(tmp_path, family):
+    folder = write_tiny_model(tmp_path, architecture=family)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights[name] = weights[name].to(torch.float8_e4m3fn)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelReferenceError, match=r"up_proj\.weight is stored in F8_E4M3"):
+        load(folder)
 
 
 def test_an_embedding_model_with_a_head_is_refused(folder):

@@ -34,6 +34,13 @@ PARTS = {
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+EXPERTS = {
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+}
 GEMMA_NORMS = {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
@@ -99,7 +106,8 @@ def write_gguf(
         kinds[type(value)](f"{architecture}.{key}", value)
     for name, weight in model.state_dict().items():
         if not (config.tie_word_embeddings and name == "lm_head.weight"):
-            writer.add_tensor(*_stored(name, weight, architecture, config))
+            for tensor, values in _stored(name, weight, architecture, config):
+                writer.add_tensor(tensor, values.contiguous().numpy())
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, np.array(values, dtype=np.float32))
     writer.write_header_to_file()
@@ -109,21 +117,29 @@ def write_gguf(
     return ModelFiles(str(path), folder, path)
 
 
-def _stored(name: str, weight: torch.Tensor, architecture: str, config: Any) -> tuple[str, Any]:
-    stem, suffix = name.rsplit(".", 1)
-    names = PARTS | (GEMMA_NORMS if architecture.startswith("gemma") else {})
-    if stem in WHOLE:
-        stored = f"{WHOLE[stem]}.{suffix}"
-    else:
-        _, _, layer, part = stem.split(".", 3)
-        stored = f"blk.{layer}.{names[part]}.{suffix}"
-    part = name.split(".")[-2]
-    if architecture == "llama" and part in {"q_proj", "k_proj"}:
-        heads = config.num_attention_heads if part == "q_proj" else config.num_key_value_heads
+def _stored(
+    name: str, weight: torch.Tensor, architecture: str, config: Any
+) -> list[tuple[str, torch.Tensor]]:
+    if name in {f"{stem}.weight" for stem in WHOLE}:
+        weight = weight + 1 if architecture.startswith("gemma") and "norm" in name else weight
+        return [(f"{WHOLE[name.removesuffix('.weight')]}.weight", weight)]
+    _, _, layer, part = name.split(".", 3)
+    prefix = f"blk.{layer}"
+    if part == "mlp.experts.gate_up_proj":
+        gate, up = weight.chunk(2, dim=1)
+        return [(f"{prefix}.ffn_gate_exps.weight", gate), (f"{prefix}.ffn_up_exps.weight", up)]
+    if part == "mlp.experts.down_proj":
+        return [(f"{prefix}.ffn_down_exps.weight", weight)]
+    stem, suffix = part.rsplit(".", 1)
+    names = PARTS | EXPERTS | (GEMMA_NORMS if architecture.startswith("gemma") else {})
+    if architecture == "llama" and stem in {"self_attn.q_proj", "self_attn.k_proj"}:
+        heads = config.num_attention_heads if "q_proj" in stem else config.num_key_value_heads
         weight = weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
-    if architecture.startswith("gemma") and "norm" in part:
+    if architecture.startswith("gemma") and "norm" in stem:
         weight = weight + 1
-    return stored, weight.contiguous().numpy()
+    if stem == "mlp.shared_expert_gate":
+        weight = weight[0]
+    return [(f"{prefix}.{names[stem]}.{suffix}", weight)]
 
 
 def tiny(folder: Path, family: str, **config: Any) -> Path:
@@ -277,3 +293,49 @@ def test_a_llama_file_may_leave_out_what_follows_and_have_biases(tmp_path):
     folder = tiny(tmp_path, "llama", attention_bias=True, num_key_value_heads=4)
     files = write_gguf(folder, "llama")
     torch.testing.assert_close(logits_of(files), reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
+
+
+MOE = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
+MOE_SAID = {
+    "expert_count": 4,
+    "expert_used_count": 2,
+    "expert_feed_forward_length": 24,
+}
+GEMMA2 = {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 25.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture", "config", "settings"),
+    [
+        (
+            "qwen2_moe",
+            "qwen2moe",
+            {**MOE, "shared_expert_intermediate_size": 16},
+            {**MOE_SAID, "expert_shared_feed_forward_length": 16},
+        ),
+        ("qwen3_moe", "qwen3moe", {**MOE, "head_dim": 8, "norm_topk_prob": True}, MOE_SAID),
+        ("qwen3", "qwen3", {"head_dim": 8}, {}),
+        (
+            "gemma2",
+            "gemma2",
+            {
+                **GEMMA2,
+                "head_dim": 8,
+                "pad_token_id": 0,
+                "sliding_window": 32,
+                "query_pre_attn_scalar": 256,
+                "tie_word_embeddings": True,
+            },
+            {**GEMMA2, "attention.sliding_window": 32},
+        ),
+        ("phi3", "phi3", {"pad_token_id": 0, "sliding_window": None}, {}),
+    ],
+)
+def test_what_a_family_says_besides_sizes_counts(tmp_path, family, architecture, config, settings):
+    folder = tiny(tmp_path, family, **config)
+    found = logits_of(write_gguf(folder, architecture, settings))
+    torch.testing.assert_close(found, reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)

@@ -55,7 +55,7 @@ SLOW_FAMILIES: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "nemotron": {},
     "olmo3": {"pad_token_id": 0},
-    "olmoe": MOE,
+    "olmoe": {**MOE, "sliding_window": None},
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "phi3": {"pad_token_id": 0},
     "qwen3_moe": {**MOE, "head_dim": 8},

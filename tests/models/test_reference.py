@@ -99,6 +99,19 @@ def test_a_hub_model_that_is_not_cached_is_refused_when_offline(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), RuntimeError("no home directory")]
+)
+def test_a_user_without_a_place_for_downloads_hears_how_to_give_one(tmp_path, monkeypatch, error):
+    def download(*_, **__):
+        raise error
+
+    monkeypatch.setattr(reference_module, "snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelReferenceError, match="set HF_HOME"):
+        resolve("org/absent")
+
+
+@pytest.mark.parametrize(
     ("names", "complaint"),
     [
         ((), "neither config.json nor a .gguf"),
