@@ -100,7 +100,8 @@ class _Crew(Generic[StubT]):
 
     async def follow(self, known: frozenset[str], grace_s: float | None = None) -> None:
         """Watches these replicas, and no others."""
-        for address in self._known - known:
+        # Not from what was known: the last time may have broken off half-way.
+        for address in self._watches.keys() - known:
             watch = self._watches.pop(address)
             self.replicas.remove(watch.replica)
             leaving = start(
@@ -109,7 +110,7 @@ class _Crew(Generic[StubT]):
             )
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
-        for address in sorted(known - self._known):
+        for address in sorted(known - self._watches.keys()):
             self._watches[address] = _Watch(self._kind, address, self.replicas, self._options)
         if known != self._known:
             _log.info("replicas", tier=self._kind.name, addresses=sorted(known))
