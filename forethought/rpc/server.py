@@ -89,14 +89,14 @@ class ServerOptions:
     """Full names of the services, for health checks and reflection."""
     drain_grace_s: float = 30.0
     """Time that running calls get to finish after SIGTERM."""
-    admin_listen: str = ""
-    """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
     """How clients that vanished are found out. Clients may ping twice as often as the server."""
     unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S
     """Time after which a call ends whose client does not read what it is sent."""
     callers: CallerLimits | None = None
     """Of a server whose callers are strangers. The tiers' are orchestrators."""
+    admin_listen: str = ""
+    """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
 
 
 class LateServices(grpc.GenericRpcHandler):
