@@ -24,7 +24,7 @@ from time import perf_counter
 import psutil
 
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import Plan, make_plan
+from forethought.cli.plan import Plan, make_plan, store_variable
 from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, Finished, GenerationParams, GenerationRequest, Token
@@ -65,11 +65,17 @@ def with_and_without_store(port: int, num_threads: int) -> tuple[list[Tier], str
     plan: Plan = make_plan(PlanOptions(port=port, num_threads=num_threads))
     stored = next(tier for tier in plan.tiers if tier.name == "orchestrator")
     command = list(stored.command)
-    at = command.index("--redis-url")
-    del command[at : at + 2]
+    environment = dict(stored.environment)
+    del environment[store_variable(stored.name)]
     address = f"127.0.0.1:{port + 90}"
     command[command.index("--listen") + 1] = address
-    plain = replace(stored, name="without-store", command=command, address=address)
+    plain = replace(
+        stored,
+        name="without-store",
+        command=command,
+        address=address,
+        environment=environment,
+    )
     return [*plan.tiers, plain], stored.address, address
 
 

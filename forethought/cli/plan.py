@@ -237,12 +237,23 @@ def _grpc_tier(
     defaults: Mapping[str, Any],
     config: TierConfig,
 ) -> Tier:
-    """A tier that listens at an address, with what was said of it, and by default besides."""
+    """A tier that listens at an address, with what was said of it, and by default besides.
+
+    The store's URL holds a password, so it is told where other users of the machine do not look.
+    """
     defaults = {"drain_grace_s": _DRAIN_GRACE_S, "admin_listen": f"{HOST}:0", **defaults}
     chosen = {name: value for name, value in said.items() if value is not None}
+    environment = dict(config.for_tiers)
+    if store := chosen.pop("redis_url", None):
+        environment[store_variable(name)] = store
     values = {**config.leave_out(name, defaults), **chosen}
     command = [sys.executable, "-m", _PACKAGES[name], "--listen", address, *_flags(values)]
-    return Tier(name, command, address, probe_grpc_health, config.for_tiers)
+    return Tier(name, command, address, probe_grpc_health, environment)
+
+
+def store_variable(tier: str) -> str:
+    """The environment variable that tells a tier of its store."""
+    return f"FORETHOUGHT_{tier.upper()}_REDIS_URL"
 
 
 def _flags(values: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -20,7 +21,6 @@ from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExit
 from forethought.cli.plan import Plan, planned
 from forethought.cli.plan_error import PlanError
 from forethought.cli.plan_options import PlanOptions
-from forethought.cli.probes import Readiness, probe_redis
 from forethought.cli.process import (
     shell_exit_code,
     spawn_foreground,
@@ -30,7 +30,7 @@ from forethought.cli.process import (
 from forethought.cli.served import describe_deployment
 from forethought.cli.signals import StopRequest, cancel_on_stop_signals
 from forethought.cli.up_view import UpView
-from forethought.errors import ModelReferenceError
+from forethought.errors import ForethoughtError, ModelReferenceError
 from forethought.models.reference import is_on_hub, resolve
 
 _COMMAND_GRACE_S = 5.0
@@ -147,10 +147,31 @@ def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:
     return url
 
 
+async def _check_store(url: str, console: Console) -> None:
+    """Refuses a store that cannot be used before a process starts.
+
+    Raises:
+        PlanError: it says why.
+    """
+    from forethought.configuration.store_settings import shows_password  # noqa: PLC0415
+    from forethought.store.start_check import require_store, sessions_are_kept  # noqa: PLC0415
+
+    if shows_password(sys.argv[1:]):
+        console.print(
+            "The password of --redis-url can be read by everybody on this machine: "
+            "give the URL by FORETHOUGHT_UP_REDIS_URL instead.",
+            style="yellow",
+        )
+    try:
+        await require_store(url, sessions_are_kept, patience_s=0)
+    except ForethoughtError as error:
+        raise PlanError(f"--redis-url: {error.message}") from error
+
+
 async def _run(plan: Plan, run: RunOptions, console: Console) -> int:
     """Runs the plan until it is stopped, fails, or the command ends. Returns the exit code."""
-    if plan.redis_url and await probe_redis(plan.redis_url) is not Readiness.READY:
-        raise PlanError("no Redis or Valkey answers at the address given with --redis-url")
+    if plan.redis_url:
+        await _check_store(plan.redis_url, console)
     view = UpView(console, plan)
     deployment = LocalDeployment(
         plan.tiers,

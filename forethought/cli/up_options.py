@@ -275,7 +275,9 @@ RedisUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Use this Redis or Valkey (redis:// or rediss://) instead of the embedded one.",
+        envvar="FORETHOUGHT_UP_REDIS_URL",
+        help="Use this Redis or Valkey (redis:// or rediss://) instead of the embedded one. One "
+        "with a password better comes by the variable.",
         rich_help_panel=_PROCESSES,
     ),
 ]

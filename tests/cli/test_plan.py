@@ -20,11 +20,14 @@ from forethought.cli.drafting import (
     describe_drafting,
 )
 from forethought.cli.main import app
-from forethought.cli.plan import make_plan, runs_on_cpu
+from forethought.cli.plan import Plan, make_plan, runs_on_cpu
 from forethought.cli.plan_error import PlanError
 from forethought.cli.plan_options import PlanOptions
 from forethought.cli.tier_config import TierConfig
 from tests.ports import free_port
+from tests.store.conftest import own_server
+
+__all__ = ["own_server"]
 
 
 def command_of(plan, name):
@@ -214,15 +217,21 @@ def test_ports_of_one_plan_differ():
     assert len({tier.address for tier in plan.tiers}) == len(plan.tiers) == 4
 
 
+def store_of(plan: Plan, name: str) -> str | None:
+    """The store that a tier is told of."""
+    tier = next(tier for tier in plan.tiers if tier.name == name)
+    assert "--redis-url" not in tier.command
+    return tier.environment.get(f"FORETHOUGHT_{name.upper()}_REDIS_URL")
+
+
 def test_the_orchestrator_is_told_of_the_store_that_there_is():
     plan = make_plan(PlanOptions())
     valkey = next(tier for tier in plan.tiers if tier.name == "valkey")
-    assert value_of(command_of(plan, "orchestrator"), "--redis-url") == valkey.address
+    assert store_of(plan, "orchestrator") == valkey.address
     elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
-    url = value_of(command_of(elsewhere, "orchestrator"), "--redis-url")
-    assert url == "redis://example.com"
+    assert store_of(elsewhere, "orchestrator") == "redis://example.com"
     without = make_plan(PlanOptions(embedded_store=False))
-    assert "--redis-url" not in command_of(without, "orchestrator")
+    assert store_of(without, "orchestrator") is None
 
 
 def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
@@ -237,9 +246,17 @@ def test_both_models_keep_their_blocks_in_the_store_that_there_is():
     elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
     without = make_plan(PlanOptions(embedded_store=False))
     for name in ("draft", "target"):
-        assert value_of(command_of(embedded, name), "--redis-url") == address
-        assert value_of(command_of(elsewhere, name), "--redis-url") == "redis://example.com"
-        assert "--redis-url" not in command_of(without, name)
+        assert store_of(embedded, name) == address
+        assert store_of(elsewhere, name) == "redis://example.com"
+        assert store_of(without, name) is None
+
+
+def test_the_password_of_the_store_stands_on_no_command_line():
+    plan = make_plan(PlanOptions(redis_url="redis://us:s3cret@example.com"))
+    assert plan.tiers
+    for tier in plan.tiers:
+        assert "s3cret" not in " ".join(tier.command)
+        assert store_of(plan, tier.name) == "redis://us:s3cret@example.com"
 
 
 def test_a_missing_valkey_comes_with_advice(monkeypatch):
@@ -278,6 +295,17 @@ def test_a_store_elsewhere_that_does_not_answer_is_refused():
     result = CliRunner().invoke(app, ["up", "--redis-url", url])
     assert result.exit_code == 1
     assert "--redis-url" in result.exception.message
+    assert "no connection" in result.exception.message
+    assert "secret" not in result.exception.message
+
+
+def test_a_store_that_refuses_us_is_refused_before_anything_starts(own_server):
+    with own_server.client() as client:
+        client.config_set("requirepass", "right")
+    url = f"redis://:secret@127.0.0.1:{own_server.port}"
+    result = CliRunner().invoke(app, ["up"], env={"FORETHOUGHT_UP_REDIS_URL": url})
+    assert result.exit_code == 1
+    assert "wrong user or password" in result.exception.message
     assert "secret" not in result.exception.message
 
 
