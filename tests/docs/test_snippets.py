@@ -41,6 +41,7 @@ OTHER_PROGRAMS = {
     "kubectl": "the machine may have no cluster",
     "kind": "the machine may have no cluster",
     "pip": "it would install",
+    "venv": "it would make an environment",
     "git": "it would fetch",
     "curl": "it would fetch",
     "export": "it is the shell's own",
@@ -180,6 +181,8 @@ def test_a_benchmark_is_there_and_has_the_options(words: list[str]):
 
 def test_files_of_settings_have_sections_and_keys_that_exist():
     sections = {kind.section: set(kind.model_fields) for kind in SETTINGS.values()}
+    up = get_command(app).commands["up"].loaded
+    sections["up"] = {option.name for option in up.params} - {"command", "config"}
     for snippet in (each for each in snippets() if each.language == "toml"):
         for section, values in tomllib.loads(snippet.text).items():
             assert set(values) <= sections[section], f"{snippet}: [{section}]"
