@@ -50,6 +50,10 @@ test-full: lint ## The same with the long form of every check
 chaos: $(TEST_READY) ## Streams while processes are killed and paused; CHAOS_ARGS='--seconds 60 --seed 7'
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
+.PHONY: soak
+soak: $(TEST_READY) ## Ten minutes of mixed clients, some hostile; SOAK_ARGS='--seconds 240 --seed 7'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK_ARGS)
+
 .PHONY: lint
 lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs lint-docs ## Check all that needs no run
 

@@ -1,7 +1,7 @@
 """A whole deployment of processes, with several of each tier, which a storm may break."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,28 @@ class ChaosDeployment:
     Args:
         model: of the targets; the others take its tokenizer.
         logs: folder for what the processes say.
+        size: how many there are.
+        words: further ones on the command lines, by package.
     """
 
-    def __init__(self, model: Path, logs: Path, size: Size) -> None:
+    def __init__(
+        self,
+        model: Path,
+        logs: Path,
+        size: Size,
+        words: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         common = ["--model", str(model), "--log-format", "json", "--drain-grace-s", "2"]
         engine = ["--dtype", "float32", "--device", "cpu", "--num-threads", "1"]
         lookup = ["--proposer", "ngram", "--ngram-min-match", "1"]
 
         def processes(package: str, number: int, flags: Sequence[str]) -> list[TierProcess]:
             return [
-                TierProcess(package, [*common, *flags], logs / f"{package}-{index}.log")
+                TierProcess(
+                    package,
+                    [*common, *flags, *(words or {}).get(package, ())],
+                    logs / f"{package}-{index}.log",
+                )
                 for index in range(number)
             ]
 
