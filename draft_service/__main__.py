@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # an interrupt amid the imports ends the process without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,10 @@
 """`python -m orchestrator`: runs the orchestrator until SIGTERM."""
 
+import signal
+
+if __name__ == "__main__":  # an interrupt amid the imports ends the process without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import time
 from contextlib import AsyncExitStack

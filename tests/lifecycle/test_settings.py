@@ -1,5 +1,6 @@
 """Command line over environment over TOML over defaults, and nothing unknown passes unseen."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -364,6 +365,32 @@ def test_a_taken_port_is_said_in_one_line(package, taken):
 def test_a_host_that_nobody_knows_is_said_in_one_line():
     with pytest.raises(ListenError, match=r"--listen nowhere\.invalid:1: the host"):
         check_listening("nowhere.invalid:1")
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module({package!r}, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("package", ["draft_service", "target_service", "orchestrator"])
+@pytest.mark.parametrize("module", ["pydantic_settings", "grpc_health"])
+def test_ctrl_c_during_an_import_ends_a_tier_without_a_word(package, module):
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(package=package, module=module)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
 
 
 @pytest.mark.parametrize("package", ["draft_service", "target_service", "orchestrator"])
