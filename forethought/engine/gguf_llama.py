@@ -15,11 +15,13 @@ import torch
 from forethought.engine.gguf_file import GGUFFile
 from forethought.engine.gguf_rope import ROPE_TENSORS, rope_scaling
 from forethought.engine.lean_config import LeanConfig
+from forethought.engine.lean_tensors import listed
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 ARCHITECTURE = "llama"
+_EMBEDDING = "token_embd.weight"
 _NEEDED = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
@@ -29,8 +31,9 @@ _NEEDED = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
 _FREE = frozenset({"attention.head_count_kv", "attention.key_length", "rope.freq_base"})
-_SAID_TWICE = frozenset({"attention.value_length", "rope.dimension_count", "vocab_size"})
-_OF_NO_EFFECT = frozenset({"tensor_data_layout"})  # where its weights came from
+_SAID_TWICE = ("attention.value_length", "rope.dimension_count")  # the size of a head again
+_OF_NO_EFFECT = ("tensor_data_layout", "vocab_size")
+"""Where its weights came from; and what the rows of the embedding tell, padding included."""
 _NEUTRAL = {
     "attention.causal": True,
     "attention.sliding_window": 0,
@@ -101,6 +104,32 @@ def llama_config(file: GGUFFile) -> LlamaConfig:
 
 def _settings(file: GGUFFile) -> dict[str, Any]:
     """What the file says of the model, by transformers' names."""
+    own = _known_settings(file)
+    settings = {name: own[key] for key, name in _NEEDED.items()}
+    num_heads = settings["num_attention_heads"]
+    head_dim = own.get("attention.key_length", settings["hidden_size"] // num_heads)
+    for key in _SAID_TWICE:
+        if own.get(key, head_dim) != head_dim:
+            raise ValueError(f"{ARCHITECTURE}.{key} is {own[key]}, not {head_dim}")
+    scaling = rope_scaling(file, ARCHITECTURE) or {"rope_type": "default"}
+    theta = float(own.get("rope.freq_base", 10_000.0))
+    return {
+        **settings,
+        "num_key_value_heads": own.get("attention.head_count_kv", num_heads),
+        "head_dim": head_dim,
+        "vocab_size": file.tensors[_EMBEDDING].shape[0],
+        "rope_parameters": {"rope_theta": theta, **scaling},
+        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+    }
+
+
+def _known_settings(file: GGUFFile) -> dict[str, Any]:
+    """Its settings by their keys, but for those of scaled positions.
+
+    Raises:
+        ValueError: one is missing or not known here, or a tensor is not.
+    """
     prefix = f"{ARCHITECTURE}."
     own = {
         key.removeprefix(prefix): value
@@ -111,45 +140,19 @@ def _settings(file: GGUFFile) -> dict[str, Any]:
     unknown = [
         f"{prefix}{key}"
         for key, value in own.items()
-        if key not in known and (key not in _NEUTRAL or value != _NEUTRAL[key])
+        if isinstance(value, list)  # of each layer
+        or (key not in known and (key not in _NEUTRAL or value != _NEUTRAL[key]))
     ]
-    unknown += [name for name in file.tensors if not _is_known(name)]
+    unknown += [
+        name for name in file.tensors if not _parameter_name(name) and name not in ROPE_TENSORS
+    ]
     if unknown:
-        raise ValueError(f"the file has what is not known here: {_listed(unknown)}")
-    missing = [f"{prefix}{key}" for key in _NEEDED if key not in own]
-    missing += [name for name in ("token_embd.weight",) if name not in file.tensors]
+        raise ValueError(f"the file has what is not known here: {listed(unknown)}")
+    missing = [f"{prefix}{key}" for key in _NEEDED.keys() - own.keys()]
+    missing += [] if _EMBEDDING in file.tensors else [_EMBEDDING]
     if missing:
-        raise ValueError(f"the file lacks {', '.join(missing)}")
-    settings = {name: own[key] for key, name in _NEEDED.items()}
-    num_heads = settings["num_attention_heads"]
-    lists = [key for key in _NEEDED if isinstance(own[key], list)]
-    if lists:
-        raise ValueError(f"layers that differ in {prefix}{lists[0]} are not known here")
-    head_dim = own.get("attention.key_length", settings["hidden_size"] // num_heads)
-    vocab_size = file.tensors["token_embd.weight"].shape[0]
-    said = {"vocab_size": vocab_size}
-    for key in _SAID_TWICE & own.keys():
-        if own[key] != said.get(key, head_dim):
-            raise ValueError(f"{prefix}{key} is {own[key]}, not {said.get(key, head_dim)}")
-    scaling = rope_scaling(file, ARCHITECTURE) or {"rope_type": "default"}
-    theta = float(own.get("rope.freq_base", 10_000.0))
-    return {
-        **settings,
-        "num_key_value_heads": own.get("attention.head_count_kv", num_heads),
-        "head_dim": head_dim,
-        "vocab_size": vocab_size,
-        "rope_parameters": {"rope_theta": theta, **scaling},
-        "attention_bias": any(name.endswith("attn_q.bias") for name in file.tensors),
-        "tie_word_embeddings": "output.weight" not in file.tensors,
-    }
-
-
-def _is_known(name: str) -> bool:
-    return bool(_parameter_name(name)) or name in ROPE_TENSORS
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        raise ValueError(f"the file lacks {listed(missing)}")
+    return own
 
 
 def llama_weights(file: GGUFFile, dtype: torch.dtype) -> dict[str, torch.Tensor]:
