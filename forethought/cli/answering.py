@@ -63,7 +63,7 @@ async def show_answer(
     try:
         async for event in client.generate(telling, timeout_s=timeout_s, on_retry=on_retry):
             if isinstance(event, Waiting):
-                waiting.tell(*_reason(event))
+                waiting.tell(*_reason(event), at_once=event.is_target_lost)
                 continue
             waiting.end()
             answering.tally.add(event)

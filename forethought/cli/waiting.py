@@ -42,9 +42,13 @@ class WaitingView:
             self._what, self._detail, self._began_at = what, "", monotonic()
             self._timer = asyncio.get_running_loop().call_later(patience_s, self._show)
 
-    def tell(self, what: str, detail: str = "") -> None:
-        """Why it takes long, which is shown at once, and how far it is."""
+    def tell(self, what: str, detail: str = "", *, at_once: bool = True) -> None:
+        """Why it takes long, and how far it is; shown now, or with `at_once` false when patience
+        ends or it is said again."""
         if self._is_quiet:
+            return
+        if not at_once and self._timer is not None:
+            self._what, self._detail = what, detail
             return
         if what != self._what:
             began_at = self._began_at if self._what else monotonic()

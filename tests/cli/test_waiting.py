@@ -74,6 +74,17 @@ async def test_in_a_log_what_takes_long_is_said_again(monkeypatch: pytest.Monkey
     assert set(screen.getvalue().splitlines()) == {"waiting for the first token"}
 
 
+async def test_what_is_no_news_waits_until_patience_ends():
+    screen = Screen()
+    view = WaitingView(Console(file=screen, width=80), before=lambda: None)
+    view.begin("waiting for the first token", 0)
+    view.tell("computing the prompt", "64 of 159 tokens", at_once=False)
+    assert screen.getvalue() == ""
+    await screen.written.wait()
+    view.end()
+    assert screen.getvalue() == "computing the prompt: 64 of 159 tokens\n"
+
+
 async def test_a_line_that_was_begun_is_ended_first():
     screen = Screen()
     view = WaitingView(Console(file=screen, width=80), before=lambda: screen.write("the text\n"))
