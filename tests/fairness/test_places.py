@@ -211,3 +211,18 @@ async def test_a_call_that_ends_unread_does_not_wait_for_its_client_for_ever(
     async with a_stack(long_target, unread_timeout_s=0.1) as stack, unread(stack, 1) as [call]:
         await asyncio.wait_for(stack.server._running.all_ended(), 20)
         assert isinstance(await end_of(call), ForethoughtError)
+
+
+async def test_hundreds_of_calls_that_are_cancelled_at_once_leave_every_place(long_target):
+    async with (
+        a_stack(long_target, max_requests=3) as stack,
+        grpc.aio.insecure_channel(stack.address, options=NARROW) as channel,
+    ):
+        stub = GenerationServiceStub(channel)
+        calls = [stub.Generate(request_to_proto(ENDLESS)) for _ in range(300)]
+        await calls[0].read()
+        for call in calls:
+            call.cancel()
+        await until_nothing_is_held(stack)
+        answers = [answer_once_admitted(stack.client) for _ in range(3)]
+        assert len(await asyncio.gather(*answers)) == 3
