@@ -219,9 +219,11 @@ async def test_hundreds_of_calls_that_are_cancelled_at_once_leave_every_place(lo
         grpc.aio.insecure_channel(stack.address, options=NARROW) as channel,
     ):
         stub = GenerationServiceStub(channel)
-        calls = [stub.Generate(request_to_proto(ENDLESS)) for _ in range(300)]
-        await calls[0].read()
-        for call in calls:
+        first = stub.Generate(request_to_proto(ENDLESS))
+        await first.read()
+        others = [stub.Generate(request_to_proto(ENDLESS)) for _ in range(300)]
+        await asyncio.sleep(0)
+        for call in (first, *others):
             call.cancel()
         await until_nothing_is_held(stack)
         answers = [answer_once_admitted(stack.client) for _ in range(3)]

@@ -19,7 +19,8 @@ MIB = 2**20
 MAX_REQUESTS = 32
 WORDS = {
     "orchestrator": ["--max-requests", str(MAX_REQUESTS), "--unread-timeout-s", "2"],
-    "target_service": ["--session-idle-timeout-s", "2"],
+    # So small that all of it is soon in use.
+    "target_service": ["--session-idle-timeout-s", "2", "--kv-memory", "32MiB"],
     "draft_service": ["--session-idle-timeout-s", "2"],
 }
 SIZE = Size(num_targets=1, num_drafts=1, num_orchestrators=1)
