@@ -24,7 +24,6 @@ from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
-from forethought.store.start_check import require_block_store
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
@@ -42,7 +41,10 @@ LOOKUP_MAX_LEN = 2**20
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
-    await require_block_store(settings.store_url, settings.kv_store)
+    if settings.store_url is not None:
+        from forethought.store.start_check import require_block_store  # noqa: PLC0415 - needs redis
+
+        await require_block_store(settings.store_url, settings.kv_store)
     spin_briefly()  # before anything imports torch
     load = LOADERS[settings.proposer]
 

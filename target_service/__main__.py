@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
-from forethought.store.start_check import require_block_store
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.settings import TargetSettings
@@ -25,7 +24,10 @@ SERVICE_NAME = DESCRIPTOR.services_by_name["TargetService"].full_name
 
 async def serve(settings: TargetSettings) -> None:
     """Loads the model and serves it."""
-    await require_block_store(settings.store_url, settings.kv_store)
+    if settings.store_url is not None:
+        from forethought.store.start_check import require_block_store  # noqa: PLC0415 - needs redis
+
+        await require_block_store(settings.store_url, settings.kv_store)
     options = ServerOptions(
         settings.listen,
         (SERVICE_NAME,),

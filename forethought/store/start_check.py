@@ -96,9 +96,9 @@ async def sessions_are_kept(connection: StoreConnection) -> None:
     await store.delete(tenant, head.session_id)
 
 
-async def require_block_store(url: str | None, mode: str) -> None:
+async def require_block_store(url: str, mode: str) -> None:
     """Returns when a tier's store can be used in a `BlockMode`; raises as `require_store` does."""
-    if url is not None and mode != BlockMode.OFF.value:
+    if mode != BlockMode.OFF.value:
         await require_store(url, blocks_are_kept(writable=mode == BlockMode.READ_WRITE.value))
 
 
