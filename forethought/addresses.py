@@ -85,9 +85,14 @@ def _problem(address: str, min_port: int, default_port: int) -> str:
     scheme, separator, rest = address.partition("://")
     host, colon, port = address.rpartition(":")
     whole = f"[{address}]" if _is_ipv6(address) else address or "HOST"
+    some_host = "127.0.0.1" if min_port else "0.0.0.0"  # noqa: S104 - an example
     is_bracketed = host.startswith("[") and host.endswith("]")
     is_number = port.isascii() and port.isdecimal()
     checks = (
+        (
+            address.isdecimal(),
+            f"has no host: it wants HOST:PORT, as in {some_host}:{address}",
+        ),
         (
             separator,
             f"has a scheme: leave out {scheme}://, as in {rest.rstrip('/') or 'HOST:PORT'}",

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from forethought.cli.failure import in_words
 from forethought.cli.statistics import Tally
 from forethought.cli.waiting import WaitingView
 from forethought.client import GenerationClient, RetryOptions
@@ -97,4 +98,4 @@ def _describe(error: ForethoughtError, client: GenerationClient) -> str:
         return f"{where} has no room"
     if error.reason == "TIER_UNAVAILABLE":
         return f"the target tier behind {where} is away ({error.message})"
-    return f"no orchestrator answers at {where} ({error.message})"
+    return in_words(error, where).message

@@ -8,7 +8,7 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
-from forethought.cli.failure import print_failed_call
+from forethought.cli.failure import in_words, print_failed_call
 from forethought.cli.json_view import JsonView
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
@@ -36,7 +36,7 @@ def run_call(
         return asyncio.run(run())
     except ForethoughtError as error:
         if as_json:
-            JsonView(sys.stdout).end(error, is_complete=False)
+            JsonView(sys.stdout).end(in_words(error, address), is_complete=False)
         else:
             print_failed_call(Console(stderr=True), error, address, began=False)
         raise typer.Exit(_FAILED) from error

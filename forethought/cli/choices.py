@@ -23,6 +23,9 @@ def describe_choices(plan: Plan, served: Served | None) -> list[tuple[str, str]]
         k = served.num_speculative_tokens
         how = f"up to {k}, chosen round by round" if served.policy == "adaptive" else f"always {k}"
         lines.append(("K", f"{how} (policy {served.policy}); mode {served.verification_mode}"))
+    if served is not None and served.sampling:
+        words = ", ".join(served.sampling)
+        lines.append(("samples", f"{words}; the model suggests it (--generation-config none)"))
     lines.append(("store", _store(plan)))
     return lines
 

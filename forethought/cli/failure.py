@@ -23,6 +23,19 @@ def print_failure(console: Console, message: str, hint: str = "") -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
+def in_words(error: ForethoughtError, address: str, *, began: bool = False) -> ForethoughtError:
+    """The failure of a call to `address`, without gRPC's own words about sockets."""
+    if not isinstance(error, RemoteError) or error.code != "UNAVAILABLE":
+        return error
+    if began:
+        message = f"the connection to {address} was lost"
+    elif "resol" in error.message:  # "DNS resolution failed", "errors resolving"
+        message = f"the host in {address} is not known"
+    else:
+        message = f"no server answers at {address}"
+    return RemoteError(message, code=error.code)
+
+
 def print_failed_call(
     console: Console, error: ForethoughtError, address: str, *, began: bool
 ) -> None:
@@ -35,15 +48,12 @@ def print_failed_call(
         began: whether anything was received before.
     """
     name = f"{error.code} {error.reason}"
-    message = error.message
+    message = in_words(error, address, began=began).message
     hint = _HINTS.get(error.reason, "")
     if isinstance(error, RemoteError):
         name, hint = error.code, _HINTS.get(error.code, "")
-        if error.code == "UNAVAILABLE":  # gRPC's own words here are about sockets
-            message = f"no server answers at {address}"
+        if message.startswith("no server answers"):
             hint = "start one with: forethought up"
-            if began:
-                message, hint = f"the connection to {address} was lost", ""
     elif error.code == error.reason:
         name = error.code
     if isinstance(error, OverloadedError):

@@ -11,7 +11,7 @@ from rich.console import Console
 from forethought.cli import generate_options as options
 from forethought.cli.answering import PATIENT, Answering, View, show_answer
 from forethought.cli.defaults import DEFAULT_PORT, HOST
-from forethought.cli.failure import print_failed_call
+from forethought.cli.failure import in_words, print_failed_call
 from forethought.cli.json_view import JsonView
 from forethought.cli.prompt_input import read_prompt
 from forethought.cli.signals import cancel_on_stop_signals
@@ -125,6 +125,8 @@ def run_request(
     view.close()
     tally = answering.tally
     if json_view is not None:
+        if failure is not None:
+            failure = in_words(failure, address, began=tally.num_tokens > 0)
         json_view.end(failure, is_complete=tally.is_complete)
         raise typer.Exit(code)
     if tally.num_tokens:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import deque
+from itertools import islice
 from pathlib import Path
 
 _NUM_LAST_LINES = 15
@@ -13,6 +14,8 @@ _REFUSED = re.compile(r"^(?:target|draft|orchestrator): (?P<complaint>.+)$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+_ADMIN = re.compile(r"\badmin_listening\s+address=(\S+)")
+_NUM_FIRST_LINES = 50
 _EVENT = re.compile(r"\] (?P<event>[a-z_]+)(?P<fields> .*)?$")
 _NUM_BYTES = re.compile(r"\bnum_bytes=(\d+)")
 _DOING = {
@@ -32,6 +35,18 @@ def describe_progress(path: Path) -> str:
             size = _NUM_BYTES.search(match["fields"] or "")
             of = f" of {int(size[1]) / 1e6:,.0f} MB" if size else ""
             return _DOING[match["event"]] + of
+    return ""
+
+
+def find_admin_address(path: Path) -> str:
+    """Where a tier serves /metrics over HTTP; empty where its log does not say."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in islice(file, _NUM_FIRST_LINES):
+                if match := _ADMIN.search(_ANSI.sub("", line)):
+                    return match[1]
+    except OSError:
+        pass
     return ""
 
 

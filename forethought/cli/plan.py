@@ -181,6 +181,7 @@ def _orchestrator_tier(
         "policy": options.policy,
         "num_speculative_tokens": options.num_speculative_tokens,
         "verification_mode": options.verification_mode,
+        "generation_config": options.generation_config,
         "max_requests": options.max_sessions,
         "redis_url": store,
     }

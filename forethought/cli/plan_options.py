@@ -19,6 +19,7 @@ class PlanOptions:
     num_speculative_tokens: int | None = None
     policy: str | None = None  # how K is chosen where a request does not say
     verification_mode: str | None = None  # where a request does not say
+    generation_config: str | None = None  # "none": without the model's sampling parameters
     dtype: str | None = None
     draft_dtype: str | None = None  # None: as `dtype` says
     device: str | None = None

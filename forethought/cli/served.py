@@ -1,11 +1,14 @@
 """What a deployment says that it serves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 
+from forethought.cli.text_view import sampling_words
 from forethought.rpc.channels import open_channel
 from forethought.rpc.enums import MODE_FROM_PROTO
+from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
@@ -23,6 +26,22 @@ class Served:
     num_speculative_tokens: int  # K, or the most of it
     policy: str
     verification_mode: str
+    sampling: Sequence[str] = ()  # how the model narrows what is sampled, in words
+
+
+def _sampling(answer: pb.GenerationServiceGetModelInfoResponse) -> Sequence[str]:
+    if not answer.HasField("default_params"):
+        return ()
+    given = answer.default_params
+    return sampling_words(
+        SamplingParams(
+            temperature=given.temperature,
+            top_k=given.top_k,
+            top_p=given.top_p,
+            min_p=given.min_p,
+            repetition_penalty=given.repetition_penalty,
+        )
+    )
 
 
 async def describe_deployment(address: str) -> Served | None:
@@ -43,4 +62,5 @@ async def describe_deployment(address: str) -> Served | None:
         num_speculative_tokens=answer.default_num_speculative_tokens,
         policy=answer.policy,
         verification_mode=mode.value,
+        sampling=_sampling(answer),
     )

@@ -50,7 +50,7 @@ class TextView:
         print_logprobs(self._info, self._tokens)
 
 
-def _sampling_words(sampling: SamplingParams) -> list[str]:
+def sampling_words(sampling: SamplingParams) -> list[str]:
     """How tokens are drawn, where that is not from all of them as the model has it."""
     shaping = (
         ("temperature", sampling.temperature, 1),
@@ -72,7 +72,7 @@ def print_facts(info: Console, started: Started, out: Console) -> None:
     if started.verification_mode is not VerificationMode.REJECTION:
         words.append(started.verification_mode.value)
     if started.sampling is not None:
-        words += _sampling_words(started.sampling)
+        words += sampling_words(started.sampling)
     line = Text(" · ".join(words), "dim")
     if out.is_terminal and not out.no_color:
         line = Text.assemble(line, (" · ", "dim"), legend())

@@ -21,6 +21,13 @@ class PolicyName(StrEnum):
     FIXED = "fixed"
 
 
+class GenerationConfigName(StrEnum):
+    """Where sampling parameters come from that a request leaves open."""
+
+    AUTO = "auto"
+    NONE = "none"
+
+
 def _lookups(value: str | None) -> str | None:
     for name in (value or "").split(","):
         if value and name.strip() not in LOOKUPS:
@@ -164,6 +171,15 @@ Mode = Annotated[
         metavar="MODE",
         help="How drafts are judged where a request does not say: rejection, block or coupled.",
         show_default="the orchestrator's",
+        rich_help_panel=_MODELS,
+    ),
+]
+GenerationConfig = Annotated[
+    GenerationConfigName | None,
+    typer.Option(
+        help="Sampling parameters where a request leaves them open: auto takes those of the "
+        "model's generation_config.json, none takes temperature 1 and all tokens.",
+        show_default="auto",
         rich_help_panel=_MODELS,
     ),
 ]

@@ -17,7 +17,7 @@ from rich.text import Text
 from forethought.cli.choices import describe_choices, how_called
 from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failure
-from forethought.cli.last_words import describe_progress, read_last_lines
+from forethought.cli.last_words import describe_progress, find_admin_address, read_last_lines
 from forethought.cli.local import (
     LocalDeployment,
     RunningTier,
@@ -121,6 +121,8 @@ class UpView:
         self._console.print(table)
         for name, value in describe_choices(self._plan, served):
             self._print(f"{name:<7} {value}")
+        if metrics := _metrics(deployment):
+            self._print(f"metrics {metrics}")
         self._print(f"logs    {deployment.log_dir}")
         if command:
             self._print(f"run     {shlex.join(command)}")
@@ -150,6 +152,13 @@ class UpView:
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
+
+
+def _metrics(deployment: LocalDeployment) -> str:
+    """Where each tier serves them."""
+    found = {each.tier.name: find_admin_address(each.log_path) for each in deployment.running}
+    urls = [f"http://{address}/metrics ({name})" for name, address in found.items() if address]
+    return ", ".join(reversed(urls))
 
 
 def _without_password(url: str) -> str:

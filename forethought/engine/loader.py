@@ -279,7 +279,16 @@ def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is the first GPU, if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device("cuda:0" if name == "cuda" else name)
+    device = torch.device("cuda:0" if name == "cuda" else name)
+    if device.type == "cuda":
+        num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= num_devices:
+            has = f"{num_devices} GPUs" if torch.version.cuda else "no part for GPUs"
+            raise ModelReferenceError(
+                f"--device {name}: there is no such GPU (this torch {torch.__version__} finds "
+                f"{has}); --device auto takes the CPU where there is none"
+            )
+    return device
 
 
 def _name(dtype: Any) -> str:

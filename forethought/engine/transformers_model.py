@@ -21,7 +21,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from forethought.engine.attention import AttentionKind, Context, KVShape, LayerPool
 from forethought.engine.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.packed import PackedPass, SequencePart, pack
-from forethought.engine.trial import OwnLogits
+from forethought.engine.trial import OwnLogits, one_thread_for_small_models
 
 _NAME = "forethought"
 _LAYER_KINDS = frozenset({"full_attention", "sliding_attention"})
@@ -145,6 +145,11 @@ class TransformersModel:
         """Learns what the layers keep, and whether our attention does what the model's own does.
         Returns the vocabulary size."""
         refuse_other_state(type(self._model), self._model.config)
+        with one_thread_for_small_models(self._model):
+            return self._try_attention()
+
+    def _try_attention(self) -> int:
+        """Raises ValueError if ours does something else than the model's own."""
         name = self._model.config.model_type
         own = OwnLogits(self._model, self.max_model_len)
         try:

@@ -49,7 +49,10 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
     def GetModelInfo(self, message, context):  # noqa: N802
         asked = self.requests[-1].prompt if self.requests else ""
         return generation_pb2.GenerationServiceGetModelInfoResponse(
-            has_chat_template=isinstance(asked, str) or asked[-1].content != Prompt.UNTEMPLATED
+            has_chat_template=isinstance(asked, str) or asked[-1].content != Prompt.UNTEMPLATED,
+            default_params=generation_pb2.GenerationParams(
+                temperature=0.2, top_k=0, top_p=0.9, min_p=0, repetition_penalty=1
+            ),
         )
 
     def Generate(self, message, context):  # noqa: N802 - the method's name in the proto

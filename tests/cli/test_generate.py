@@ -215,8 +215,15 @@ def test_json_ends_with_an_error_where_the_call_fails(generate, prompt, expected
 
 
 def test_a_server_that_is_not_there_is_an_error_in_json(generate):
-    result = generate("Hello", "--json", "--address", f"127.0.0.1:{free_port()}")
-    assert json.loads(result.stdout)["code"] == "UNAVAILABLE"
+    address = f"127.0.0.1:{free_port()}"
+    error = json.loads(generate("Hello", "--json", "--address", address).stdout)
+    assert error["code"] == "UNAVAILABLE"
+    assert error["message"] == f"no server answers at {address}"
+
+
+def test_a_host_that_nobody_knows_is_told_from_a_server_that_is_away(generate):
+    result = generate("Hello", "--address", "no-such-host.invalid:1")
+    assert result.stderr == "error UNAVAILABLE: the host in no-such-host.invalid:1 is not known\n"
 
 
 def test_numbers_that_json_does_not_have_are_null(generate):

@@ -390,13 +390,19 @@ def test_before_a_draft_model_only_a_long_match_is_good_enough():
 class TestOptionsThatPeopleLookFor:
     def test_reach_the_tiers_that_they_are_about(self):
         options = PlanOptions(
-            policy="fixed", kv_memory="1GiB", max_model_len=512, max_sessions=3, proposer="model"
+            policy="fixed",
+            kv_memory="1GiB",
+            max_model_len=512,
+            max_sessions=3,
+            proposer="model",
+            generation_config="none",
         )
         plan = make_plan(options)
         target, draft, orchestrator = (
             command_of(plan, name) for name in ("target", "draft", "orchestrator")
         )
         assert value_of(orchestrator, "--policy") == "fixed"
+        assert value_of(orchestrator, "--generation-config") == "none"
         assert value_of(target, "--kv-memory") == "1GiB"
         assert value_of(draft, "--kv-memory") is None
         assert value_of(target, "--max-model-len") == "512"

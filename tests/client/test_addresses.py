@@ -22,6 +22,7 @@ def test_what_grpc_can_use_is_taken_as_it_stands(text):
     [
         ("localhost", "has no port"),
         ("10.0.0.1", "has no port"),
+        ("50050", "has no host: it wants HOST:PORT, as in 127.0.0.1:50050"),
         ("::1", "as in [::1]:50050"),
         ("[::1]", "as in [::1]:50050"),
         ("dns:///host", "as in host:50050"),

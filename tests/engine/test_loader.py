@@ -282,8 +282,8 @@ def test_a_model_that_cannot_roll_back_is_named(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_a_device_that_is_not_there_is_an_error(llama):
-    with pytest.raises(ModelReferenceError):
+def test_a_device_that_is_not_there_is_an_error_with_its_option(llama):
+    with pytest.raises(ModelReferenceError, match="--device cuda: there is no such GPU"):
         load_model(files_of(llama), EngineOptions(device="cuda"))
 
 

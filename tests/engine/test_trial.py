@@ -129,6 +129,22 @@ def test_a_window_under_a_name_that_is_not_known_shows_in_a_long_text(monkeypatc
         load(tiny(tmp_path, "mixtral", num_local_experts=4))
 
 
+def test_a_small_model_is_tried_on_one_thread_so_that_none_waits_for_another(monkeypatch, tmp_path):
+    seen = []
+
+    def compare(*_: Any) -> None:
+        seen.append(torch.get_num_threads())
+
+    monkeypatch.setattr(trial.OwnLogits, "check", compare)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        load(tiny(tmp_path, "mixtral", num_local_experts=4))
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
 def test_windows_are_as_long_as_ever_after_the_trial(tmp_path):
     files = tiny(tmp_path, "mixtral", num_local_experts=4)
     model = AutoModelForCausalLM.from_pretrained(files.folder).eval()
@@ -214,7 +230,7 @@ def test_the_length_that_is_served_follows_from_how_positions_are_scaled(
 ):
     files = tiny(tmp_path, family, rope_parameters=scaling | ROPE)
     assert load(files).max_model_len == length
-    with pytest.raises(ModelReferenceError, match=f"{length + 1} tokens.*{length}"):
+    with pytest.raises(ModelReferenceError, match=f"{length + 1}: .* {length} tokens"):
         load(files, max_model_len=length + 1)
 
 

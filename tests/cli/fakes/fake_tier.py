@@ -65,6 +65,8 @@ def main(name):
     behaviour = os.environ.get(f"FAKE_{name.upper()}", "ready")
     say(f"{name} was started with {' '.join(sys.argv[1:])}")
 
+    say("2026-01-01 [info     ] admin_listening    address=127.0.0.1:9100")
+
     stopped = threading.Event()
     handler = signal.SIG_IGN if behaviour == "stubborn" else lambda *_: stopped.set()
     signal.signal(signal.SIGTERM, handler)
