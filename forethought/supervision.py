@@ -22,6 +22,11 @@ MAX_PAUSE_S = 5.0
 pause counts as a success."""
 
 
+NOBODYS_TO_ANSWER = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+"""Exceptions that end a task because somebody wants it to. All others are failures, also those that
+are no `Exception`: a panic of a library in Rust is none."""
+
+
 class Failure:
     """Why a part has ended that a process cannot serve without. For any thread.
 
@@ -81,7 +86,9 @@ async def _run_again_and_again(name: str, work: Callable[[], Coroutine[Any, Any,
             if task is None or task.cancelling():
                 raise
             _log.warning("task_failed", task=name, why="cancelled from below")
-        except Exception:  # noqa: BLE001 - whatever it is, the task begins again
+        except NOBODYS_TO_ANSWER:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever it is, the task begins again
             _log.exception("task_failed", task=name)
         if loop.time() - began > MAX_PAUSE_S:
             pause_s = FIRST_PAUSE_S

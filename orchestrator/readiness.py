@@ -24,8 +24,9 @@ async def follow(
     clock: Callable[[], float],
 ) -> None:
     """Tells `set_ready` at once when a target is usable, and that none is once that has lasted for
-    `patience_s`. Never returns."""
+    `patience_s`. Begins with patience. Never returns."""
     is_ready, give_up = True, clock() + patience_s
+    set_ready(is_ready)
     while True:
         is_usable = targets.is_usable
         if is_usable:

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    error: Exception | None
+    error: BaseException | None
 
 
 async def run_ahead(
@@ -42,7 +42,7 @@ async def run_ahead(
     """
 
     async def produce() -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             async with aclosing(source):
                 async for item in source:
@@ -51,7 +51,7 @@ async def run_ahead(
             if is_closing:
                 raise
             error = TierUnavailableError("a call to a tier was cancelled while it was under way")
-        except Exception as raised:  # noqa: BLE001 - raised again where the items are taken
+        except BaseException as raised:  # noqa: BLE001 - raised again where the items are taken
             error = raised
         await waiting.put(_End(error))
 

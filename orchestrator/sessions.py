@@ -52,7 +52,7 @@ from orchestrator.session_log import (
     SessionLog,
     StoredSession,
 )
-from orchestrator.stored_plan import head_of, is_reproducible, plan_of
+from orchestrator.stored_plan import check_record, head_of, is_reproducible, plan_of
 from orchestrator.text_pool import TextQueue
 
 WRITE_TIMEOUT_S = 0.3
@@ -237,6 +237,7 @@ class Sessions:
         record = await self._patient_store.load(tenant, session_id)
         if record.head.model != deployment.target.model_fingerprint:
             raise ModelMismatchError("the session was begun with another model")
+        check_record(record, deployment)
         return record
 
 

@@ -137,7 +137,7 @@ class TextPool:
 
     def _begin_jobs(self) -> None:
         for lane in self._lanes:
-            if not lane.is_busy and (job := self._take_next(lane.max_bytes)) is not None:
+            while not lane.is_busy and (job := self._take_next(lane.max_bytes)) is not None:
                 self._begin(job, lane)
 
     def _take_next(self, max_bytes: int) -> _Job | None:
@@ -163,17 +163,28 @@ class TextPool:
     def _begin(self, job: _Job, lane: _Lane) -> None:
         def take_result(done: asyncio.Future[Any]) -> None:
             lane.is_busy = False
-            error = done.exception()
             if not job.result.done():  # else nobody waits for it any more
-                if error is None:
-                    job.result.set_result(done.result())
-                else:
+                if error := done.exception():
                     job.result.set_exception(error)
+                else:
+                    job.result.set_result(done.result())
             self._begin_jobs()
 
-        lane.is_busy = True
+        def work() -> Any:
+            try:
+                return job.work()
+            except StopIteration as error:  # no future takes it
+                raise RuntimeError("a text could not be worked on") from error
+
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(lane.executor, job.work).add_done_callback(take_result)
+        try:
+            working = loop.run_in_executor(lane.executor, work)
+        except RuntimeError:  # the system gives no more threads
+            if not job.result.done():
+                job.result.set_exception(OverloadedError("there is no thread to tokenize in"))
+            return
+        lane.is_busy = True
+        working.add_done_callback(take_result)
         if job.num_bytes > MAX_SHORT_BYTES:
             self.give_back_memory_soon()
 

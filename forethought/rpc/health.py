@@ -114,16 +114,15 @@ class Reflection:
 async def _until(event: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """The requests, up to the event."""
     ending = asyncio.ensure_future(event.wait())
+    reading: asyncio.Future[Any] | None = None
     try:
         while True:
             reading = asyncio.ensure_future(anext(requests, None))
             await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                reading.cancel()
-                return
-            request = reading.result()
-            if request is None:
+            if not reading.done() or (request := reading.result()) is None:
                 return
             yield request
     finally:
         ending.cancel()
+        if reading is not None:
+            reading.cancel()

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
 from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.status import abort
+from forethought.supervision import NOBODYS_TO_ANSWER
 
 _log = structlog.get_logger(__name__)
 
@@ -172,7 +173,9 @@ def _wrap_unary(
         with running, recorded_call(method) as record:
             try:
                 return await behaviour(read(raw), context)
-            except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
+            except NOBODYS_TO_ANSWER:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
                 await _abort_for(error, context, record)
 
     return wrapped
@@ -199,7 +202,9 @@ def _wrap_stream(
                 async with aclosing(responses):
                     async for response in responses:
                         await _write(context, response, unread_timeout_s)
-            except Exception as error:  # noqa: BLE001 - the last handler before gRPC's own
+            except NOBODYS_TO_ANSWER:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
                 await _abort_for(error, context, record)
 
     return wrapped
@@ -216,7 +221,7 @@ async def _write(
 
 
 async def _abort_for(
-    error: Exception, context: grpc.aio.ServicerContext[Any, Any], record: CallRecord
+    error: BaseException, context: grpc.aio.ServicerContext[Any, Any], record: CallRecord
 ) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error

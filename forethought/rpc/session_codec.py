@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from forethought.errors import SessionCorruptError
+from forethought.errors import SessionCorruptError, TierProtocolError
 from forethought.generation import (
     SessionContent,
     SessionInfo,
@@ -59,14 +59,15 @@ def unpack_round(payload: bytes, token_ids: Sequence[int]) -> ToldRound:
     """
     try:
         message = pb.GenerateResponse.FromString(payload)
-    except DecodeError as error:
+        statistics = statistics_from_proto(message.finished.speculation)
+        message.ClearField("finished")
+        events = list(events_from_proto(message))
+    except (DecodeError, TierProtocolError) as error:
         raise SessionCorruptError("the stored session cannot be read: payload") from error
     if [token.token_id for token in message.tokens] != list(token_ids):
         raise SessionCorruptError("the stored session cannot be read: tokens")
-    statistics = statistics_from_proto(message.finished.speculation)
-    message.ClearField("finished")
     step, tokens = None, []
-    for event in events_from_proto(message):
+    for event in events:
         if isinstance(event, Step):
             step = event
         elif isinstance(event, Token):

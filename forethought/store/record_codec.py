@@ -6,13 +6,13 @@ those that state counts, one behind the other. So a field that is lost, old, for
 noticed, and the record is refused as a whole: half a session would go on with another text.
 """
 
-import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any
+
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from forethought.errors import InvalidArgumentError, SessionCorruptError, SessionNotFoundError
 from forethought.sampling.params import SamplingParams
@@ -32,25 +32,37 @@ DELETED = "deleted"
 
 _STATUSES = {DELETED, *(status.value for status in SessionStatus)}
 _STATE = re.compile(
-    r"(?P<fence>\d+) (?P<owner>\S+) \d+ (?P<status>\w+) (?P<num_rounds>\d+) (?P<num_tokens>\d+) "
-    r"(?P<num_prompt_tokens>\d+) (?P<created_ms>\d+) (?P<updated_ms>\d+)",
+    r"(?P<fence>\d{1,15}) (?P<owner>\S+) \d+ (?P<status>\w+) (?P<num_rounds>\d{1,9}) "
+    r"(?P<num_tokens>\d{1,9}) (?P<num_prompt_tokens>\d{1,9}) "
+    r"(?P<created_ms>\d{1,15}) (?P<updated_ms>\d{1,15})",
     re.ASCII,
 )
+"""No number has more digits than the messages that tell of it take."""
 
 _HEAD_KIND = b"FTH\x01"
 _ROUND_KIND = b"FTR\x01"
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """Of a head, what is neither tokens nor anybody's own."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    tenant: str
+    model: str
+    sampling: SamplingParams
+    mode: VerificationMode
+    max_len: NonNegativeInt
+
+
+_FACTS = TypeAdapter(_Facts)
+
+
 def pack_head(head: SessionHead) -> bytes:
     """The head, which does not hold its session's id."""
-    facts = {
-        "tenant": head.tenant,
-        "model": head.model,
-        "sampling": asdict(head.sampling),
-        "mode": head.mode.value,
-        "max_len": head.max_len,
-    }
-    parts = (json.dumps(facts).encode(), _pack_tokens(head.prompt_token_ids), head.request)
+    facts = _Facts(head.tenant, head.model, head.sampling, head.mode, head.max_len)
+    parts = (_FACTS.dump_json(facts), _pack_tokens(head.prompt_token_ids), head.request)
     return seal(_HEAD_KIND, head.session_id.encode(), parts)
 
 
@@ -119,18 +131,18 @@ def _unpack_head(session_id: str, packed: bytes) -> SessionHead:
     if parts is None:
         raise _corrupt("head")
     try:
-        facts: dict[str, Any] = json.loads(parts[0])
+        facts = _FACTS.validate_json(parts[0])
         return SessionHead(
             session_id=session_id,
-            tenant=facts["tenant"],
-            model=facts["model"],
+            tenant=facts.tenant,
+            model=facts.model,
             prompt_token_ids=_unpack_tokens(parts[1]),
-            sampling=SamplingParams(**facts["sampling"]),
-            mode=VerificationMode(facts["mode"]),
-            max_len=facts["max_len"],
+            sampling=facts.sampling,
+            mode=facts.mode,
+            max_len=facts.max_len,
             request=parts[2],
         )
-    except (KeyError, TypeError, ValueError, InvalidArgumentError) as error:
+    except (ValidationError, InvalidArgumentError) as error:
         # Intact, and of a version that knows more or less than this one.
         raise _corrupt("head") from error
 

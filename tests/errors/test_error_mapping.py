@@ -111,6 +111,10 @@ def test_the_details_of_another_domain_are_not_ours():
     assert isinstance(error, RemoteError)
 
 
+class Panic(BaseException):
+    """What a library in Rust ends with: no Exception."""
+
+
 class Failing(GenerationServiceServicer):
     """Fails in every method, one message into a stream."""
 
@@ -130,6 +134,7 @@ UNKNOWN = [
     ExceptionGroup("the secret", [ValueError("the secret")]),
     errors.TierProtocolError("the secret"),
     ForethoughtError("the secret"),
+    Panic("the secret"),
 ]
 
 

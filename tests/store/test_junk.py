@@ -1,5 +1,6 @@
 """Whatever lies under our keys, it costs what was there, and nobody else anything."""
 
+import json
 from dataclasses import replace
 from hashlib import sha1
 
@@ -11,6 +12,7 @@ from forethought.errors import SessionCorruptError, SessionNotFoundError
 from forethought.store.block_store import BlockStore
 from forethought.store.connection import StoreConnection
 from forethought.store.records import Lease
+from forethought.store.sealed import seal, unseal
 from forethought.store.session_store import SessionStore
 from tests.store.blocks import FORMAT, a_chain
 from tests.store.junk import JUNK, replace_by
@@ -140,6 +142,9 @@ async def test_a_record_with_more_fields_than_its_own_is_corrupt(store: SessionS
         "1 here#1 0 active 0 3 3 1 1 1",
         "1 here#1 0 active 1e3 3 3 1 1",
         "1 here#1 0 active -1 3 3 1 1",
+        "1 here#1 0 active 0 99999999999 3 1 1",
+        "1 here#1 0 active 0 3 3 " + "9" * 30 + " 1",
+        "1 here#1 0 active " + "0" * 5000 + " 3 3 1 1",
     ],
 )
 async def test_a_state_of_another_version_is_corrupt(store: SessionStore, redis: Redis, body: str):
@@ -153,6 +158,33 @@ async def test_a_state_of_another_version_is_corrupt(store: SessionStore, redis:
         with pytest.raises(SessionCorruptError):
             await attempt
     assert await listed(store) == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1.5},
+        {"seed": -1},
+        {"seed": None},
+        {"temperature": "1"},
+        {"temperature": float("nan")},
+        {"top_a": 1},
+        {"mode": "guess"},
+        {"max_len": 9.5},
+        {"tenant": 3},
+    ],
+    ids=str,
+)
+async def test_a_head_of_another_version_is_corrupt(store: SessionStore, redis: Redis, changes):
+    lease = await store.create(a_head(), "here#1")
+    key, place = key_of(redis, lease), (b"FTH\x01", lease.session_id.encode())
+    first, *others = unseal(*place, 3, redis.hget(key, "h"))
+    facts = json.loads(first)
+    for name, value in changes.items():
+        (facts if name in facts else facts["sampling"])[name] = value
+    redis.hset(key, "h", seal(*place, (json.dumps(facts).encode(), *others)))
+    with pytest.raises(SessionCorruptError):
+        await store.load(TENANT, lease.session_id)
 
 
 @each_junk
