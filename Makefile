@@ -54,6 +54,11 @@ chaos: $(TEST_READY) ## Streams while processes are killed and paused; CHAOS_ARG
 soak: $(TEST_READY) ## Ten minutes of mixed clients, some hostile; SOAK_ARGS='--seconds 240 --seed 7'
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK_ARGS)
 
+.PHONY: images
+images: ## Build the images with docker, podman or buildah, and get a text from the three tiers in them
+	docker/build.sh
+	docker/try.sh
+
 .PHONY: lint
 lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs lint-docs ## Check all that needs no run
 

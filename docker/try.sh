@@ -36,7 +36,7 @@ holder=$("$runner" create "$(image_of weights)")
 chmod -R a+rX "$weights"
 
 run target --model "$model" --listen 127.0.0.1:50052
-run draft --model "$model" --proposer model --listen 127.0.0.1:50051
+run draft --model draft:smollm2-135m-instruct --proposer model --listen 127.0.0.1:50051
 run orchestrator --model "$model" --listen 127.0.0.1:50050
 for role in target draft orchestrator; do
   "$runner" exec "$prefix-$role" python -c 'import os; assert os.getuid() == 10001'
