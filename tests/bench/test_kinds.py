@@ -101,7 +101,7 @@ async def test_a_whole_deployment_is_measured_kind_after_kind(tiny_target):
     [
         (["--temperature", "warm"], "is not a list of temperatures"),
         (["--temperature", "0,-1"], "is not a list of temperatures"),
-        (["--prompts", "no-such-folder"], "does not exist"),
+        (["--prompts", "no-such-folder"], "there is no folder no-such-folder"),
         (["--prompts", "tests"], "has no files KIND.jsonl"),
         (["--address", "here:1", "--counts", "README.md"], "leave out the options"),
         (["--model", "another", "--proposer", "counts"], "needs --counts"),

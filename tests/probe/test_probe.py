@@ -179,10 +179,10 @@ def test_a_refused_request_names_the_field(probe, honest, prompts):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--samples", "9"], "greater than or equal to 10"),
-        (["--num-tokens", "1"], "greater than or equal to 2"),
-        (["-k", "0"], "greater than or equal to 1"),
-        (["--alpha", "0.6"], "less than or equal to 0.5"),
+        (["--samples", "9"], "9 must be 10 or more"),
+        (["--num-tokens", "1"], "1 must be 2 or more"),
+        (["-k", "0"], "0 must be 1 or more"),
+        (["--alpha", "0.6"], "0.6 must be 0.5 or less"),
         (["--prompts", "no-such-file"], "does not exist"),
     ],
 )
