@@ -189,8 +189,9 @@ def test_the_draft_service_loads_a_llama_draft_that_computes_what_was_trained(tr
 
 @pytest.mark.parametrize("trained", [Architecture.LLAMA], indirect=True)
 def test_a_llama_draft_with_a_part_of_the_vocabulary_is_refused_elsewhere_than_on_a_cpu(
-    trained: Trained,
+    trained: Trained, monkeypatch
 ):
+    monkeypatch.setattr("forethought.engine.loader.choose_device", torch.device)
     with pytest.raises(ModelReferenceError, match="runs on the CPU, not on cuda"):
         load_model(resolve(str(trained[0].folder / "draft")), EngineOptions(device="cuda"))
 

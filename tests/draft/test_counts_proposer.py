@@ -249,7 +249,7 @@ def test_a_file_of_another_vocabulary_or_none_is_refused_at_start(
 def test_counts_from_nowhere_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         DraftSettings.from_command_line(["--model", "m", *arguments])
-    assert "counts_file: Value error, must name the file" in capsys.readouterr().err
+    assert "--counts-file: must name the file" in capsys.readouterr().err
 
 
 async def test_the_counts_of_what_a_target_says_are_right_where_it_says_so_again(

@@ -271,11 +271,11 @@ async def test_settings_choose_the_lookup_and_how_long_a_match_it_needs(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--suffix-min-match", "33"], "suffix_max_match"),
-        (["--hybrid-min-match", "33"], "hybrid_min_match"),
+        (["--suffix-min-match", "33"], "--suffix-max-match: must"),
+        (["--hybrid-min-match", "33"], "--hybrid-min-match 33: must"),
         (["--hybrid-lookup", "ngram", "--hybrid-min-match", "17"], "ngram_max_match"),
-        (["--suffix-min-prob", "1.5"], "suffix_min_prob"),
-        (["--suffix-memory", "-1"], "suffix_memory"),
+        (["--suffix-min-prob", "1.5"], "--suffix-min-prob 1.5: must"),
+        (["--suffix-memory", "-1"], "--suffix-memory -1: must"),
     ],
 )
 def test_settings_under_which_nothing_is_ever_found_are_refused(arguments, complaint, capsys):

@@ -132,4 +132,4 @@ async def test_a_long_text_is_searched_in_another_thread_and_found_all_the_same(
 def test_settings_under_which_nothing_is_ever_found_are_refused(capsys):
     with pytest.raises(SystemExit):
         DraftSettings.from_command_line(["--model", "m", "--ngram-min-match", "17"])
-    assert "ngram_max_match" in capsys.readouterr().err
+    assert "--ngram-max-match: must" in capsys.readouterr().err
