@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 
 from forethought.errors import ModelReferenceError
 from forethought.models.gguf_header import GgufTableRow, read_gguf_header
-from forethought.models.weight_files import check_weight_files, gguf_parts
+from forethought.models.weight_files import check_weight_files, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_gguf(path: Path) -> GGUFFile:
         ModelReferenceError: no GGUF file, cut short, with a part that is not there, or with a
             tensor of a kind that is not known.
     """
-    paths = gguf_parts(path)
+    paths = parts_of(path)
     check_weight_files(paths)
     parts = [_read_part(each) for each in paths]
     metadata = parts[0].metadata

@@ -44,11 +44,12 @@ class LeanConfig:
             LlamaRotaryEmbedding,
         )
 
-        rope = LlamaRotaryEmbedding(config)
-        window = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None) or (
-            ["sliding_attention"] * config.num_hidden_layers
-        )
+        try:
+            rope = LlamaRotaryEmbedding(config)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"its positions cannot be computed as config.json has them: {error!r}"
+            ) from error
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -64,7 +65,7 @@ class LeanConfig:
             norms_heads=config.model_type == "qwen3",
             inv_freq=rope.inv_freq.float(),
             rope_scale=float(rope.attention_scaling),
-            windows=[window if kind == "sliding_attention" else None for kind in kinds],
+            windows=_windows(config),
         )
 
 
@@ -83,13 +84,27 @@ def is_lean(config: Any) -> bool:
     )
 
 
+def _windows(config: Any) -> list[int | None]:
+    """As transformers gives each family its windows, whatever else its configuration says."""
+    kinds = {
+        "llama": (),
+        "mistral": ("sliding_attention",) * config.num_hidden_layers,
+    }.get(config.model_type, getattr(config, "layer_types", None) or ())
+    kinds = kinds or ("full_attention",) * config.num_hidden_layers
+    return [config.sliding_window if kind == "sliding_attention" else None for kind in kinds]
+
+
 def _biased(config: Any) -> frozenset[str]:
-    """As transformers gives each family its biases."""
-    if config.model_type == "qwen2":
-        return frozenset("qkv")
+    """As transformers gives each family its biases, likewise."""
     attention = "qkvo" if getattr(config, "attention_bias", False) else ""
     mlp = ("gate", "up", "down") if getattr(config, "mlp_bias", False) else ()
-    return frozenset((*attention, *mlp))
+    parts = {
+        "llama": (*attention, *mlp),
+        "mistral": (),
+        "qwen2": tuple("qkv"),
+        "qwen3": tuple(attention),
+    }
+    return frozenset(parts[config.model_type])
 
 
 def _head_dim(config: Any) -> int:

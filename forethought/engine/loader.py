@@ -189,6 +189,8 @@ def read_settings(folder: Path) -> PreTrainedConfig:
 
     stored = read_config(folder)
     model_type = stored.get("model_type")
+    if model_type is None:
+        raise ValueError("config.json names no model_type")
     if model_type not in CONFIG_MAPPING:
         if "auto_map" in stored:
             raise ValueError(
@@ -196,7 +198,12 @@ def read_settings(folder: Path) -> PreTrainedConfig:
                 "comes with a model is not run here"
             )
         raise ValueError(f"transformers {__version__} does not know the model type {model_type!r}")
-    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    try:
+        settings = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # of many classes, around what is wrong
+        raise ValueError(f"config.json: {error.__cause__ or error}") from error
     refuse_unknown_scaling(settings)
     return settings
 

@@ -7,6 +7,7 @@ sequences that share a pass would have to agree; so such a model serves the leng
 rotates as it was first trained.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,7 +38,8 @@ def longest_sequence(config: Any) -> int | None:
 
 
 def refuse_unknown_scaling(config: Any) -> None:
-    """Raises ValueError for a kind of scaling that this transformers does not know, by its name."""
+    """Raises ValueError for a kind of scaling that this transformers does not know, by its name,
+    and for factors that are none."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: PLC0415
 
     text = config.get_text_config()
@@ -45,6 +47,18 @@ def refuse_unknown_scaling(config: Any) -> None:
     unknown = {str(kind["rope_type"]) for kind in rope_kinds(text)} - known
     if unknown:
         raise ValueError(f"positions are scaled in a way that is not known: {', '.join(unknown)}")
+    for kind in rope_kinds(text):
+        for name in ("factor", "short_factor", "long_factor"):
+            if not all(map(_is_factor, _as_list(kind.get(name, 1.0)))):
+                raise ValueError(f"positions are scaled by {name} = {kind[name]} in config.json")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_factor(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 < value < math.inf)
 
 
 def rope_kinds(config: Any) -> Iterator[Mapping[str, Any]]:

@@ -29,6 +29,7 @@ from forethought.engine.loader import gguf_dtype, read_settings
 from forethought.engine.transformers_model import refuse_other_state
 from forethought.models.model_kind import read_config
 from forethought.models.reference import ModelFiles
+from forethought.models.weight_files import INDEX, SINGLE
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -39,6 +40,7 @@ def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedMode
     if files.gguf is None:
         settings = read_settings(files.folder)
         refuse_other_state(_class_of(settings), settings)
+        _refuse_other_names(files)
         method = _quantization(files.folder)
         if method is not None and method not in AUTO_QUANTIZER_MAPPING:
             raise ValueError(f"its weights are quantised with {method}, which is not known here")
@@ -64,6 +66,15 @@ def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedMode
     )
 
 
+def _refuse_other_names(files: ModelFiles) -> None:
+    """Raises ValueError for weights that transformers does not find."""
+    names = [path.name for path in files.weight_files()]
+    if not ({SINGLE, *names} == {SINGLE} or (files.folder / INDEX).exists()):
+        raise ValueError(
+            f"its weights are in {listed(names)}, and there is no {INDEX} that says so"
+        )
+
+
 def _class_of(settings: PreTrainedConfig) -> type[PreTrainedModel]:
     """Raises ValueError: transformers has no class for such models that continues text."""
     kind: type[PreTrainedModel] | None = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(settings), None)
@@ -87,7 +98,9 @@ def _from_pretrained(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     except RuntimeError as error:
         if names := listed(_unconverted(error)):
             raise ValueError(f"tensors that are to be put together do not fit: {names}") from error
-        raise
+        raise _unbuilt(error) from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise _unbuilt(error) from error
     except (ImportError, ValueError) as error:
         if (method := _quantization(folder)) is not None:
             raise ValueError(
@@ -96,6 +109,10 @@ def _from_pretrained(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
             ) from error
         raise
     return _checked(*loaded)
+
+
+def _unbuilt(error: Exception) -> ValueError:
+    return ValueError(f"transformers cannot build it from its config.json: {error!r}")
 
 
 def _quantization(folder: Path) -> str | None:

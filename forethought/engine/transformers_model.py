@@ -151,7 +151,14 @@ class TransformersModel:
     def _try_attention(self) -> int:
         """Raises ValueError if ours does something else than the model's own."""
         name = self._model.config.model_type
-        own = OwnLogits(self._model, self.max_model_len)
+        try:
+            own = OwnLogits(self._model, self.max_model_len)
+        except ValueError:
+            raise
+        except Exception as error:  # of the model's code, by settings that do not go together
+            raise ValueError(
+                f"transformers' own code for {name} cannot run it: {error!r}"
+            ) from error
         try:
             self._model.set_attn_implementation(_NAME)
             probe = pack([SequencePart(own.text(2, seed=1), 0, (0,), 1)], self._device)

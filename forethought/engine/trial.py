@@ -4,10 +4,11 @@ Not every model attends to nothing but the tokens before, in a way that is known
 tried when it is loaded. Two sequences go through in pieces, side by side, and their logits are held
 against those of transformers alone. What reaches far back shows only in texts that are longer: a
 window is shortened to a few tokens for the trial, in the configuration and wherever a module
-keeps it, for both sides alike. Then a text longer than any window follows, as far as it costs about
-a second.
+keeps it, for both sides alike. Then a longer text follows, in which a window by another name shows,
+and which is longer than every known one as far as it costs about a second.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,20 +23,10 @@ from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 _NUM_TOKENS = 24
 _SHORT_WINDOW = 6
 _MORE_THAN_A_WINDOW = 24  # tokens
-_LONGEST = 2048  # tokens
+_LONG, _LONGEST = 256, 2048  # tokens
 _MAX_COST = 5e10  # parameters times tokens: about a second on two cores
 _MOST_OF_ONE_THREAD = 1_000_000_000  # parameters
-_WINDOW_NAMES = frozenset(
-    {
-        "attention_chunk_size",
-        "attention_window",
-        "attention_window_size",
-        "local_attention",
-        "sliding_window",
-        "sliding_window_size",
-        "window_size",
-    }
-)
+_IS_WINDOW = re.compile(r"(?<!max_)window(?!_pattern)|attention_chunk|local_attention|topk_tokens")
 _TOLERANCES = {torch.float32: 1e-3}
 _ROUGH_TOLERANCE = 0.05  # relative error of 8 to 11 bits, after all layers
 
@@ -59,8 +50,7 @@ class OwnLogits:
             self._expected = [self._logits(text) for text in self._short]
         self._refuse_if_not_a_decoder()
         self._long: Sequence[int] = ()
-        if windows:
-            self._try_windows(max(windows), max_model_len)
+        self._try_long(max(windows, default=0), max_model_len)
 
     @property
     def vocab_size(self) -> int:
@@ -120,17 +110,19 @@ class OwnLogits:
             torch.cat((rows[0][late:], rows[1][:1], rows[2])),
         )
 
-    def _try_windows(self, window: int, max_model_len: int) -> None:
-        """Notes a text that goes beyond the longest window, unless it would take too long."""
-        num_tokens = min(window + _MORE_THAN_A_WINDOW, max_model_len)
-        affordable = min(_MAX_COST / self._model.num_parameters(), _LONGEST)
-        if num_tokens <= affordable:
+    def _try_long(self, window: int, max_model_len: int) -> None:
+        """Notes a text that goes beyond the longest window, or as far as it takes no longer than a
+        second."""
+        wanted = min(max(window + _MORE_THAN_A_WINDOW, _LONG), max_model_len)
+        affordable = int(min(_MAX_COST / self._model.num_parameters(), _LONGEST))
+        num_tokens = min(wanted, affordable)
+        if num_tokens > _NUM_TOKENS + _MORE_THAN_A_WINDOW:
             self._long = self.text(num_tokens, 3)
             self._expected_long = self._logits(self._long)[-_MORE_THAN_A_WINDOW:]
-            return
-        free = self._logits(self._short[0])
-        if torch.equal(free, self._expected[0]):
-            _log.warning("window_not_tried", window=window, num_tokens=num_tokens)
+        if num_tokens < wanted and window:
+            free = self._logits(self._short[0])
+            if torch.equal(free, self._expected[0]):
+                _log.warning("window_not_tried", window=window, num_tokens=num_tokens)
 
     def _refuse_if_not_a_decoder(self) -> None:
         text, expected = self._short[0], self._expected[0]
@@ -214,5 +206,8 @@ def _holders(model: PreTrainedModel) -> Iterator[Any]:
 
 def _windows(holder: Any) -> dict[str, int]:
     """Its windows, by the names of the attributes, as far as they are longer than the short one."""
-    found = ((name, getattr(holder, name, None)) for name in _WINDOW_NAMES)
-    return {name: value for name, value in found if type(value) is int and value > _SHORT_WINDOW}
+    return {
+        name: value
+        for name, value in vars(holder).items()
+        if type(value) is int and value > _SHORT_WINDOW and _IS_WINDOW.search(name)
+    }

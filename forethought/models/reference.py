@@ -15,7 +15,7 @@ from huggingface_hub import snapshot_download
 
 from forethought.errors import ModelReferenceError
 from forethought.models.model_kind import adapter_base
-from forethought.models.weight_files import gguf_parts, ggufs_in, is_gguf, safetensors_of
+from forethought.models.weight_files import ggufs_in, is_gguf, parts_of, safetensors_of
 
 ACCEPTED_FORMS = (
     "accepted are: a folder with config.json, tokenizer.json and *.safetensors; "
@@ -51,7 +51,7 @@ class ModelFiles:
     def weight_files(self) -> tuple[Path, ...]:
         """The parts of the GGUF file, or the safetensors files in order of their names; may be
         empty. Raises ModelReferenceError for an index that cannot be read."""
-        return safetensors_of(self.folder) if self.gguf is None else gguf_parts(self.gguf)
+        return safetensors_of(self.folder) if self.gguf is None else parts_of(self.gguf)
 
 
 def resolve(reference: str, *, with_weights: bool = True) -> ModelFiles:
@@ -83,7 +83,7 @@ def _from_package(reference: str) -> ModelFiles:
     except (metadata.PackageNotFoundError, ValueError) as error:
         raise _refusal(reference, f"no distribution {name!r} is installed here") from error
     located = (Path(str(file.locate())) for file in files if file.suffix == ".gguf")
-    firsts = sorted({gguf_parts(path)[0] for path in located if path.is_file()})
+    firsts = sorted({parts_of(path)[0] for path in located if path.is_file()})
     return _from_gguf(reference, _only(firsts, reference, "the distribution"))
 
 
@@ -134,7 +134,7 @@ def _from_path(reference: str, path: Path, *, with_weights: bool) -> ModelFiles:
 
 def _from_gguf(reference: str, path: Path) -> ModelFiles:
     """Whichever of its parts is named."""
-    return ModelFiles(reference, path.parent, gguf_parts(path)[0])
+    return ModelFiles(reference, path.parent, parts_of(path)[0])
 
 
 def _missing(files: ModelFiles, *, has_config: bool) -> str | None:

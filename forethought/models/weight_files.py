@@ -11,8 +11,10 @@ from pathlib import Path
 
 from forethought.errors import ModelReferenceError
 
-_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE)
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PART = re.compile(
+    r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)", re.IGNORECASE
+)
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Other formats of the same weights, and weights of something else, in the same folder.
 _OTHERS = ("consolidated", "adapter_")
 _LFS = b"version https://git-lfs.github.com/spec"
@@ -25,21 +27,23 @@ def safetensors_of(folder: Path) -> tuple[Path, ...]:
     Raises:
         ModelReferenceError: the index cannot be read.
     """
-    if (folder / _SINGLE).exists():
-        return (folder / _SINGLE,)
-    index = folder / _INDEX
+    if (folder / SINGLE).exists():
+        return (folder / SINGLE,)
+    index = folder / INDEX
     if index.exists():
         try:
-            names = set(json.loads(index.read_text())["weight_map"].values())
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             return tuple(folder / name for name in sorted(names))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelReferenceError(what_is_wrong(index) or f"{index}: {error!r}") from error
-    found = sorted(folder.glob("*.safetensors"))
-    return tuple(path for path in found if not path.name.startswith(_OTHERS))
+            wrong = what_is_wrong(index) or f"{index} does not say which tensors are in which file"
+            raise ModelReferenceError(wrong) from error
+    found = [path for path in folder.glob("*.safetensors") if not path.name.startswith(_OTHERS)]
+    return tuple(sorted({part for path in found for part in parts_of(path)}))
 
 
-def gguf_parts(path: Path) -> tuple[Path, ...]:
-    """All files of the model that this one is a part of, in order, be they there or not."""
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model that this one is a part of by its name, in order, be they there or
+    not."""
     match = _PART.fullmatch(path.name)
     if match is None:
         return (path,)
@@ -53,7 +57,7 @@ def ggufs_in(folder: Path) -> list[Path]:
     """The models that are GGUF files there, each by its first part. What encodes images for one of
     them is none."""
     found = [path for path in folder.iterdir() if path.suffix.lower() == ".gguf"]
-    return sorted({gguf_parts(path)[0] for path in found if "mmproj" not in path.name.lower()})
+    return sorted({parts_of(path)[0] for path in found if "mmproj" not in path.name.lower()})
 
 
 def is_gguf(path: Path) -> bool:
@@ -69,9 +73,10 @@ def check_weight_files(paths: Sequence[Path]) -> None:
     """
     missing = [path.name for path in paths if not path.exists()]
     if missing:
-        raise ModelReferenceError(
-            f"{paths[0].parent} lacks {', '.join(missing)}: the weights are in {len(paths)} files"
-        )
+        links = [path.name for path in paths if path.is_symlink() and not path.exists()]
+        of = f": the weights are in {len(paths)} files" if len(paths) > 1 else ""
+        why = "; what is there is a link to another place" if links else ""
+        raise ModelReferenceError(f"{paths[0].parent} lacks {', '.join(missing)}{of}{why}")
     for path in paths:
         if wrong := what_is_wrong(path):
             raise ModelReferenceError(wrong)
@@ -79,6 +84,8 @@ def check_weight_files(paths: Sequence[Path]) -> None:
 
 def what_is_wrong(path: Path) -> str | None:
     """With any file of a model, as far as its size and beginning show; None if nothing."""
+    if path.is_dir():
+        return f"{path} is a folder, not a file"
     start = _begins(path, len(_LFS))
     if start == _LFS:
         return f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"

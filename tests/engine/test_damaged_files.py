@@ -222,3 +222,85 @@ def test_an_embedding_model_with_a_head_is_refused(folder):
     (folder / "modules.json").write_text("[]")
     with pytest.raises(ModelReferenceError, match="embedding model"):
         load(folder)
+
+
+def in_two(folder: Path, *, index: bool = True) -> list[Path]:
+    """Writes the weights as two files, as transformers does."""
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    parts = [folder / f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    for part, kept in zip(parts, (names[::2], names[1::2]), strict=True):
+        save_file({name: weights[name] for name in kept}, part, {"format": "pt"})
+    if index:
+        where = {name: parts[place % 2].name for place, name in enumerate(names)}
+        text = json.dumps({"metadata": {}, "weight_map": where})
+        (folder / "model.safetensors.index.json").write_text(text)
+    (folder / "model.safetensors").unlink()
+    return parts
+
+
+def test_parts_without_an_index_are_all_there_or_the_missing_one_is_named(folder):
+    expected = load(folder)
+    parts = in_two(folder, index=False)
+    assert torch.equal(load(folder), expected)
+    parts[0].unlink()
+    with pytest.raises(ModelReferenceError, match=rf"lacks {parts[0].name}: .* in 2 files"):
+        load(folder)
+
+
+def test_weights_that_transformers_would_not_find_are_named(tmp_path):
+    folder = write_tiny_model(tmp_path, architecture="olmo2", pad_token_id=0)
+    parts = in_two(folder, index=False)
+    with pytest.raises(ModelReferenceError, match=f"in {parts[0].name}, .* there is no .*index"):
+        load(folder)
+
+
+def test_an_index_that_says_nothing_is_named(folder):
+    in_two(folder)
+    (folder / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(ModelReferenceError, match=r"index.json does not say which tensors"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [("folder", "is a folder, not a file"), ("link", "lacks model.safetensors; .* a link")],
+)
+def test_something_else_in_the_place_of_the_weights_is_said_to_be_so(folder, kind, complaint):
+    path = folder / "model.safetensors"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(folder / "nowhere")
+    with pytest.raises(ModelReferenceError, match=complaint):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"hidden_size": "32"}, "config.json: Field 'hidden_size' expected int"),
+        ({"num_attention_heads": 3}, r"config.json: The hidden size \(32\) is not a multiple"),
+        ({"model_type": None}, "names no model_type"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": -2.0}}, "= -2.0"),
+        (
+            {
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "rope_theta": 1e4,
+                    "factor": 2.0,
+                    "short_factor": [1.0, 1.0, 1.0],
+                    "long_factor": [2.0, 1.0, 1.0],
+                    "original_max_position_embeddings": 8,
+                }
+            },
+            "positions cannot be computed as config.json has them",
+        ),
+    ],
+)
+def test_a_configuration_that_does_not_go_together_is_said_to_be_so(folder, change, complaint):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelReferenceError, match=complaint):
+        load(folder)

@@ -1,6 +1,7 @@
 """What is accepted says what transformers says, also far beyond windows; the rest is refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4},
     "gemma3_text": {"head_dim": 8, "num_hidden_layers": 6},
     "gpt_oss": {"head_dim": 8, "num_local_experts": 4},
+    # Settings that a family's code does not read.
+    "llama": {"use_sliding_window": True, "layer_types": ["sliding_attention"] * 2},
+    "mistral": {"attention_bias": True, "mlp_bias": True},
+    "qwen2": {"attention_bias": True, "use_sliding_window": False},
 }
 SLOW_FAMILIES: dict[str, dict[str, Any]] = {
     "cohere2": {"num_hidden_layers": 4},
@@ -127,6 +132,20 @@ def test_a_window_under_a_name_that_is_not_known_shows_in_a_long_text(monkeypatc
     monkeypatch.setattr(trial, "_SHORT_WINDOW", WINDOW - 1)  # so that a short text shows nothing
     with pytest.raises(ModelReferenceError, match="does not know"):
         load(tiny(tmp_path, "mixtral", num_local_experts=4))
+
+
+def test_a_window_under_a_name_that_says_nothing_shows_in_a_long_text(monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "_IS_WINDOW", re.compile("no such name"))
+    with pytest.raises(ModelReferenceError, match="does not know"):
+        load(tiny(tmp_path, "doge", keep_window_size=40, sliding_window=None, pad_token_id=0))
+
+
+def test_a_model_that_its_own_code_cannot_run_says_so(tmp_path):
+    files = tiny(tmp_path, "mixtral", num_local_experts=4)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"num_experts_per_tok": 5}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelReferenceError, match="own code for mixtral cannot run it"):
+        load(files)
 
 
 def test_a_small_model_is_tried_on_one_thread_so_that_none_waits_for_another(monkeypatch, tmp_path):
