@@ -67,11 +67,21 @@ class Correction:
         self._num_seen: dict[int, float] = {}
         self._gross: dict[int, tuple[float, float]] = {}  # the first in a row, and how many
 
-    def observe(self, size: int, expected: float, actual: float, weight: float = 1.0) -> None:
+    def observe(
+        self,
+        size: int,
+        expected: float,
+        actual: float,
+        weight: float = 1.0,
+        *,
+        is_measured: bool = True,
+    ) -> None:
         """Something of a size took `actual` where `expected`, uncorrected, was expected.
 
         Args:
             weight: of the observation. Of n sessions that share a pass, all report it.
+            is_measured: False where nobody waited for the end: it takes `actual` at least, and
+                something may have been wrong that was not its cost.
         """
         if expected <= 0 or actual <= 0:
             return
@@ -79,7 +89,7 @@ class Correction:
         drift = self._drift.log_factor if self._drift else 0.0
         seen_factor = math.log(actual / expected) - drift
         surprise = seen_factor - known
-        if self._is_believed(size, seen_factor, surprise, weight):
+        if is_measured and self._is_believed(size, seen_factor, surprise, weight):
             self._log_factors[size] = seen_factor
             return
         surprise = min(max(surprise, -_MAX_SURPRISE), _MAX_SURPRISE)
@@ -190,10 +200,16 @@ class DraftCosts:
         self._passes = passes
         self._correction = Correction()
 
-    def observe(self, k: int, batch_size: float, seconds: float) -> None:
-        """A draft of K tokens was waited for so long, while so many sessions were drafted for."""
-        expected = self._expected(k, batch_size)
-        self._correction.observe(k, expected, seconds, 1 / max(batch_size, 1.0))
+    def observe(
+        self, k: int, batch_size: float, seconds: float, *, is_measured: bool = True
+    ) -> None:
+        """A draft of K tokens was waited for so long, while so many sessions were drafted for.
+
+        Args:
+            is_measured: False where it had not come by then.
+        """
+        expected, weight = self._expected(k, batch_size), 1 / max(batch_size, 1.0)
+        self._correction.observe(k, expected, seconds, weight, is_measured=is_measured)
 
     def forget(self, share: float) -> None:
         """What has not been seen for a while may be otherwise by now."""

@@ -127,7 +127,7 @@ class RoundCosts:
         elif judged.was_late:
             # It takes at least as long as it was waited for.
             least_s = max(drafted_s, self._drafts.estimate(k, self.batch_size))
-            self._drafts.observe(k, self.batch_size, least_s)
+            self._drafts.observe(k, self.batch_size, least_s, is_measured=False)
         if not k:
             forgotten = _FORGOTTEN_A_ROUND * num_rounds / max(self.batch_size, 1.0)
             self._drafts.forget(min(forgotten, 1.0))

@@ -110,3 +110,22 @@ def test_what_was_fast_is_not_forgotten_and_what_was_slow_is():
         correction.forget(0.01)
     assert correction.factor(1) == pytest.approx(0.01)
     assert correction.factor(2) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("num_sessions", [1, 4])
+def test_a_draft_that_stopped_for_a_while_is_used_again_soon(num_sessions):
+    """What was waited for it says nothing of its cost, which is next to nothing."""
+    world = World(lambda _: 0.05, lambda _: 0.0005, acceptance=0.9, noise=0.03, dice=Random(7))
+    policies = adaptive(deployment(world), num_sessions)
+    before = play(world, policies, 200)
+    step_s, world.draft_step_s = world.draft_step_s, lambda _: 10.0
+    play(world, policies, 24)
+    world.draft_step_s = step_s
+    assert play(world, policies, 200).rate >= 0.9 * before.rate
+
+
+def test_what_was_not_waited_for_is_never_believed_at_once():
+    correction = Correction()
+    for _ in range(3):
+        correction.observe(1, 1.0, 100.0, is_measured=False)
+    assert correction.factor(1) < 10
