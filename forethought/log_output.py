@@ -20,7 +20,7 @@ MAX_QUEUED = 2000
 """Lines that wait to be written."""
 MAX_CHARS = 16384
 """Of one write; the rest is cut off."""
-_STALLED_S = 0.3
+_STALLED_S = 1.0
 """At the end of a process: nobody reads any more if nothing is taken for so long."""
 _LAST_WORDS_S = 5.0
 """For somebody who reads slowly."""

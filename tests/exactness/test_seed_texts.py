@@ -9,11 +9,13 @@ from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import VerificationMode
 from tests.stack import LoadedModel, generate, running_stack
 
-PARAMS = GenerationParams(max_tokens=40, ignore_eos=True, num_speculative_tokens=3, seed=2**63 + 5)
+PARAMS = GenerationParams(
+    max_tokens=40, temperature=1.5, ignore_eos=True, num_speculative_tokens=3, seed=2**63 + 5
+)
 TEXTS = {
-    VerificationMode.REJECTION: "effad b aaefcehefegafgi b efe bd d",
-    VerificationMode.BLOCK: "effad b aaefcaeffeg efaebefgbhefggb e",
-    VerificationMode.COUPLED: "fffhecccefi gi efhedeecdegb b geefba",
+    VerificationMode.REJECTION: "deff ii efhh  iefhiief cbgecbbc b b ",
+    VerificationMode.BLOCK: "deff egdgec ece e ccgefgehe aihe b",
+    VerificationMode.COUPLED: "fffhacccefi gi fihedecdegbegfcbea",
 }
 """Of the tiny target's, with a bad draft."""
 
@@ -31,7 +33,7 @@ async def test_the_text_of_a_seed_is_the_same_for_ever(
     assert await text_of(tiny_target, tiny_draft, mode) == TEXTS[mode]
 
 
-@pytest.mark.parametrize("stream", set(Stream) - {Stream.COUPLING})
+@pytest.mark.parametrize("stream", sorted(set(Stream) - {Stream.COUPLING}))
 async def test_every_stream_of_draws_takes_part_in_these_texts(
     tiny_target: LoadedModel, tiny_draft: LoadedModel, monkeypatch, stream: Stream
 ):
