@@ -20,6 +20,13 @@ from forethought.errors import ModelReferenceError
 from forethought.models.gguf_header import GgufTableRow, read_gguf_header
 from forethought.models.weight_files import check_weight_files, parts_of
 
+_SIZES = ("attention.head_count", "block_count", "embedding_length", "feed_forward_length")
+_OTHER_KINDS = {
+    "adapter": "an adapter: merge it into its model, and convert the result",
+    "mmproj": "what encodes images for a model, not the model",
+    "imatrix": "statistics for quantising a model, not the model",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class GGUFTensor:
@@ -69,6 +76,13 @@ def read_gguf(path: Path) -> GGUFFile:
     check_weight_files(paths)
     parts = [_read_part(each) for each in paths]
     metadata = parts[0].metadata
+    if (kind := metadata.get("general.type", "model")) != "model":
+        what = _OTHER_KINDS.get(str(kind), "something else than a model")
+        raise ModelReferenceError(f"{path} holds {what} (general.type is {kind})")
+    for size in _SIZES:
+        key = f"{metadata.get('general.architecture')}.{size}"
+        if metadata.get(key) == 0:
+            raise ModelReferenceError(f"{path} says {key} = 0")
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
     if (count := metadata.get("split.count", 1)) not in {0, len(parts)}:
         raise ModelReferenceError(

@@ -8,6 +8,7 @@ tensor that is not known here is refused by its name: what it changes would be m
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,7 +57,7 @@ _TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_BIASED = frozenset({"attn_q", "attn_k", "attn_v", "attn_output"})
+_BIASED = {"attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_output": "o"}
 _TENSOR_NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<part>\w+)\.(?P<kind>weight|bias)")
 
 
@@ -73,7 +74,8 @@ def lean_config(file: GGUFFile) -> LeanConfig:
     """
     settings = _settings(file)
     if settings["rope_parameters"]["rope_type"] != "default":
-        return LeanConfig.from_transformers(llama_config(file))
+        config = LeanConfig.from_transformers(llama_config(file))
+        return replace(config, biased=_biased(file))
     head_dim, num_layers = settings["head_dim"], settings["num_hidden_layers"]
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     return LeanConfig(
@@ -87,7 +89,7 @@ def lean_config(file: GGUFFile) -> LeanConfig:
         intermediate_size=settings["intermediate_size"],
         rms_norm_eps=settings["rms_norm_eps"],
         ties_embeddings=settings["tie_word_embeddings"],
-        biased=frozenset("qkvo") if settings["attention_bias"] else frozenset(),
+        biased=_biased(file),
         norms_heads=False,
         inv_freq=1.0 / settings["rope_parameters"]["rope_theta"] ** exponents,
         rope_scale=1.0,
@@ -119,7 +121,7 @@ def _settings(file: GGUFFile) -> dict[str, Any]:
         "head_dim": head_dim,
         "vocab_size": file.tensors[_EMBEDDING].shape[0],
         "rope_parameters": {"rope_theta": theta, **scaling},
-        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
+        "attention_bias": bool(_biased(file)),
         "tie_word_embeddings": "output.weight" not in file.tensors,
     }
 
@@ -143,8 +145,11 @@ def _known_settings(file: GGUFFile) -> dict[str, Any]:
         if isinstance(value, list)  # of each layer
         or (key not in known and (key not in _NEUTRAL or value != _NEUTRAL[key]))
     ]
+    num_layers = own.get("block_count", 0)
     unknown += [
-        name for name in file.tensors if not _parameter_name(name) and name not in ROPE_TENSORS
+        name
+        for name in file.tensors
+        if (not _parameter_name(name) and name not in ROPE_TENSORS) or _layer_of(name) >= num_layers
     ]
     if unknown:
         raise ValueError(f"the file has what is not known here: {listed(unknown)}")
@@ -153,6 +158,17 @@ def _known_settings(file: GGUFFile) -> dict[str, Any]:
     if missing:
         raise ValueError(f"the file lacks {listed(missing)}")
     return own
+
+
+def _biased(file: GGUFFile) -> frozenset[str]:
+    """The parts of a layer that have a bias in any: each that is missing elsewhere is named."""
+    parts = {name.split(".")[-2] for name in file.tensors if name.endswith(".bias")}
+    return frozenset(letter for part, letter in _BIASED.items() if part in parts)
+
+
+def _layer_of(name: str) -> int:
+    match = _TENSOR_NAME.fullmatch(name)
+    return -1 if match is None or match["layer"] is None else int(match["layer"])
 
 
 def llama_weights(file: GGUFFile, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+)
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from transformers.modeling_gguf_pytorch_utils import (
     TENSOR_PROCESSORS,
@@ -22,6 +27,7 @@ from transformers.modeling_gguf_pytorch_utils import (
 from forethought.engine.gguf_file import GGUFFile
 from forethought.engine.gguf_rope import ROPE_TENSORS, rope_scaling
 from forethought.engine.lean_tensors import listed
+from forethought.engine.transformers_model import refuse_other_state
 from forethought.models.reference import ModelFiles
 
 _NAMES = {"gpt-oss": "gpt_oss", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}
@@ -72,6 +78,7 @@ def gguf_config(files: ModelFiles, file: GGUFFile) -> PreTrainedConfig:
     read["tie_word_embeddings"] = "output.weight" not in file.tensors or architecture in _TIED
     read.setdefault("pad_token_id", None)  # not one of another model's vocabulary
     kind = CONFIG_MAPPING[read["model_type"]]
+    refuse_other_state(MODEL_FOR_CAUSAL_LM_MAPPING.get(kind, object), kind())
     read.pop("rope_scaling", None)
     if scaling := rope_scaling(file, architecture):
         read["rope_scaling"] = dict(scaling)

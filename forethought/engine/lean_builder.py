@@ -148,8 +148,8 @@ class Parts:
 
     def linear(self, names: Sequence[str]) -> Linear:
         """The product with the rows of all the named matrices."""
-        has_bias = part_of(names[0]) in self.config.biased
-        bias = torch.cat([self._dense(f"{name}.bias") for name in names]) if has_bias else None
+        has_bias = any(part_of(name) in self.config.biased for name in names)
+        bias = torch.cat([self._bias(name) for name in names]) if has_bias else None
         weights = [f"{name}.weight" for name in names]
         if self.number_format == "int4":
             parts = [groups for name in weights if (groups := self._int4(name)) is not None]
@@ -162,6 +162,12 @@ class Parts:
                 return GroupLinear(stored, bias, torch.float32)
             return Int8Linear(torch.cat([self._dense(name) for name in weights]), bias)
         return dense_linear(torch.cat([self._dense(name) for name in weights]), bias)
+
+    def _bias(self, name: str) -> torch.Tensor:
+        if part_of(name) in self.config.biased:
+            return self._dense(f"{name}.bias")
+        num_rows = self.checkpoint.shapes()[f"{name}.weight"][0]
+        return torch.zeros(num_rows, dtype=self.dtype)
 
     def _dense(self, name: str) -> torch.Tensor:
         return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)

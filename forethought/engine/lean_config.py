@@ -48,7 +48,7 @@ class LeanConfig:
             rope = LlamaRotaryEmbedding(config)
         except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(
-                f"its positions cannot be computed as config.json has them: {error!r}"
+                f"its positions cannot be computed from its settings: {error!r}"
             ) from error
         return cls(
             vocab_size=config.vocab_size,

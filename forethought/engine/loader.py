@@ -305,7 +305,9 @@ def _name(dtype: Any) -> str:
 def _max_model_len(limit: int | None, wanted: int) -> int:
     limit = limit or wanted
     if not limit:
-        raise ValueError("the model does not say how long a sequence it takes; set max_model_len")
+        raise ValueError(
+            "the model does not say how long a sequence it takes; --max-model-len says it"
+        )
     if wanted > limit:
         raise ValueError(f"--max-model-len {wanted}: it takes {limit} tokens at most")
     return wanted or limit

@@ -52,7 +52,6 @@ def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedMode
         weights = llama_weights(file, dtype)
     else:
         config = gguf_config(files, file)
-        refuse_other_state(_class_of(config), config)
         weights = gguf_weights(file, config, dtype)
     return _checked(
         *_class_of(config).from_pretrained(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
+from forethought.models.weight_files import what_is_wrong
 
 Scalar = str | int | float | bool
 GgufMetadata = Mapping[str, Scalar | Sequence[Scalar]]
@@ -75,7 +76,11 @@ def _reading(path: Path) -> Iterator["_Reader"]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield _Reader(data)
+    except FileNotFoundError as error:
+        raise ModelReferenceError(f"Cannot read {path}: it is not there") from error
     except (OSError, ValueError) as error:  # ValueError: empty, bad UTF-8, or by _Reader
+        if wrong := what_is_wrong(path):
+            raise ModelReferenceError(wrong) from error
         raise ModelReferenceError(f"Cannot read {path} as GGUF: {error}.") from error
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from forethought.engine.loader import EngineOptions, load_model
 from forethought.errors import ModelReferenceError
+from forethought.models.gguf_header import read_gguf_metadata
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.test_loader import TOKENS, write_gguf
 from tests.engine.token_pool import whole_pass
@@ -107,8 +108,9 @@ def test_a_git_lfs_pointer_is_said_to_be_one(folder, name):
 
 def test_a_gguf_file_that_is_a_git_lfs_pointer_is_said_to_be_one(gguf_file):
     gguf_file.write_bytes(POINTER)
-    with pytest.raises(ModelReferenceError, match="Git LFS pointer"):
-        load(gguf_file)
+    for read in (load, read_gguf_metadata):
+        with pytest.raises(ModelReferenceError, match="Git LFS pointer"):
+            read(gguf_file)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.999])
@@ -295,7 +297,7 @@ def test_something_else_in_the_place_of_the_weights_is_said_to_be_so(folder, kin
                     "original_max_position_embeddings": 8,
                 }
             },
-            "positions cannot be computed as config.json has them",
+            "positions cannot be computed from its settings",
         ),
     ],
 )

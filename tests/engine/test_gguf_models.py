@@ -103,7 +103,7 @@ def write_gguf(
     for key, value in (sizes | dict(settings or {})).items():
         kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
         kinds |= {str: writer.add_string, list: writer.add_array}
-        kinds[type(value)](f"{architecture}.{key}", value)
+        kinds[type(value)](key if key.startswith("general") else f"{architecture}.{key}", value)
     for name, weight in model.state_dict().items():
         if not (config.tie_word_embeddings and name == "lm_head.weight"):
             for tensor, values in _stored(name, weight, architecture, config):
@@ -278,6 +278,45 @@ def test_a_setting_that_is_not_computed_is_refused_by_its_name(
 def test_a_tensor_that_nobody_reads_is_refused_by_its_name(tmp_path, family, name):
     files = write_gguf(tiny(tmp_path, family), family, tensors={name: [1.0] * 4})
     with pytest.raises(ModelReferenceError, match=name):
+        logits_of(files)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_size_of_nothing_is_named(tmp_path, family):
+    files = write_gguf(tiny(tmp_path, family), family, {"attention.head_count": 0})
+    with pytest.raises(ModelReferenceError, match="head"):
+        logits_of(files)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_layer_that_the_file_does_not_count_is_refused_by_its_tensors(tmp_path, family):
+    files = write_gguf(tiny(tmp_path, family), family, tensors={"blk.7.attn_norm.weight": [1.0]})
+    with pytest.raises(ModelReferenceError, match=r"blk\.7\.attn_norm"):
+        logits_of(files)
+
+
+def test_a_bias_counts_where_it_is_and_is_missed_in_the_other_layers(tmp_path):
+    folder = tiny(tmp_path, "llama")
+    biases = {f"blk.{layer}.attn_k.bias": [0.5 * index for index in range(16)] for layer in (0, 1)}
+    without = logits_of(write_gguf(folder, "llama"))
+    with_all = logits_of(write_gguf(folder, "llama", tensors=biases))
+    assert not torch.allclose(without, with_all)
+    files = write_gguf(folder, "llama", tensors=dict([biases.popitem()]))
+    with pytest.raises(ModelReferenceError, match=r"layers\.0\.self_attn\.k_proj\.bias"):
+        logits_of(files)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "complaint"),
+    [
+        ("llama", {"general.type": "adapter"}, "holds an adapter"),
+        ("llama", {"general.type": "mmproj"}, "encodes images"),
+        ("mamba", {}, "cannot be rolled back"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_words(tmp_path, architecture, settings, complaint):
+    files = write_gguf(tiny(tmp_path, "llama"), architecture, settings)
+    with pytest.raises(ModelReferenceError, match=complaint):
         logits_of(files)
 
 
