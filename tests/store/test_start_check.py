@@ -156,7 +156,6 @@ async def test_what_is_no_url_is_an_invalid_argument(url: str):
 
 async def test_a_tier_that_keeps_nothing_needs_no_store():
     await require_block_store("redis://no-such-host.invalid:1", "off")
-    await require_block_store(None, "read-write")
 
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates")
