@@ -5,6 +5,7 @@ with it health checks. So all that is logged goes through a queue to a thread of
 queue is full, lines are dropped and counted; the log says how many when it flows again.
 """
 
+import atexit
 import io
 import os
 import select
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TextIO
 
@@ -20,6 +22,7 @@ MAX_QUEUED = 2000
 """Lines that wait to be written."""
 MAX_CHARS = 16384
 """Of one write; the rest is cut off."""
+_STANDARD_ERROR = 2
 _STALLED_S = 1.0
 """At the end of a process: nobody reads any more if nothing is taken for so long."""
 _LAST_WORDS_S = 5.0
@@ -106,11 +109,37 @@ class DroppingOutput(io.TextIOBase):
 def standard_error(report_dropped: Callable[[int], None]) -> "TextIO | DroppingOutput":
     """Standard error as a stream that never blocks, in place of `sys.stderr` from now on.
 
-    What stands in for it already, as in tests, stays.
+    What stands in for it already, as in tests, stays. Where the process was started without one,
+    nothing is written.
     """
+    _open_missing()
     if isinstance(sys.stderr, DroppingOutput):
         return sys.stderr
-    with suppress(AttributeError, OSError, ValueError):  # it may be closed, or no file
+    with suppress(AttributeError, OSError, ValueError):  # it may be no file
         if sys.stderr.fileno() == sys.__stderr__.fileno():  # type: ignore[union-attr]
             sys.stderr = DroppingOutput(sys.stderr.fileno(), report_dropped)
+            # Not when logging ends: its locks are held then, and whoever reports waits for them.
+            atexit.register(write_out)
     return sys.stderr
+
+
+def write_out() -> None:
+    """Returns when all that was logged is written, or nobody reads it."""
+    if isinstance(sys.stderr, DroppingOutput):
+        sys.stderr.drain()
+
+
+def _open_missing() -> None:
+    """Opens what a process was started without. The next socket would take its number, and get
+    what libraries write to standard error."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")

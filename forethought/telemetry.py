@@ -2,11 +2,10 @@
 
 import logging
 from enum import StrEnum
-from typing import TextIO
 
 import structlog
 
-from forethought.log_output import DroppingOutput, standard_error
+from forethought.log_output import standard_error
 
 _log = structlog.get_logger(__name__)
 
@@ -16,15 +15,6 @@ class LogFormat(StrEnum):
 
     CONSOLE = "console"
     JSON = "json"
-
-
-class _Handler(logging.StreamHandler[TextIO | DroppingOutput]):
-    """To standard error, all of which is written when logging ends."""
-
-    def close(self) -> None:
-        if isinstance(self.stream, DroppingOutput):
-            self.stream.drain()
-        super().close()
 
 
 def _report_dropped(num_lines: int) -> None:
@@ -59,7 +49,7 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
-    handler = _Handler(output)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

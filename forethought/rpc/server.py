@@ -11,7 +11,6 @@ A client that vanishes without a word is found out by pings, and its calls end a
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -35,6 +34,7 @@ from forethought.errors import (
     ReplicaFailedError,
 )
 from forethought.extras import describe_missing
+from forethought.log_output import write_out
 from forethought.observability.admin import AdminServer, Probes
 from forethought.rpc.channels import (
     MAX_MESSAGE_BYTES,
@@ -358,7 +358,7 @@ async def load_in_thread(load: Callable[[], T]) -> T:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process, whatever its other threads do."""
-    logging.shutdown()
+    write_out()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

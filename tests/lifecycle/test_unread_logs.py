@@ -21,14 +21,16 @@ from tests.waiting import until
 
 NUM_LINES = 20 * MAX_QUEUED
 LOGS_A_LOT = f"""
-import sys, structlog
+import sys, time, structlog
 from forethought.telemetry import LogFormat, configure_logging
 configure_logging(LogFormat.JSON)
 log = structlog.get_logger()
 for number in range({NUM_LINES}):
     log.info("line", number=number)
 print("done", flush=True)
-sys.stdin.read()
+if sys.stdin.read():  # somebody reads: there will be room
+    while sys.stderr._queue.qsize() >= {MAX_QUEUED}:
+        time.sleep(0.001)
 raise SystemExit("last words")
 """
 
@@ -68,10 +70,11 @@ def test_lines_that_were_dropped_are_counted_and_the_last_words_are_not():
     with logging_process() as process:
         assert process.stdout.readline() == b"done\n"
         first = [process.stderr.readline() for _ in range(MAX_QUEUED // 2)]
+        process.stdin.write(b"last words, please")
         process.stdin.close()
-        *rest, last = process.stderr.read().decode().splitlines()
+        rest = process.stderr.read().decode().splitlines()
         assert process.wait(PATIENCE_S) == 1
-    assert last == "last words"
+    rest.remove("last words")
     lines = [json.loads(line) for line in (*first, *rest)]
     num_dropped = sum(each["num_lines"] for each in lines if each["event"] == "log_lines_dropped")
     numbers = [each["number"] for each in lines if each["event"] == "line"]
@@ -101,6 +104,21 @@ def test_a_reader_that_is_gone_is_no_error(pipe):
     output = DroppingOutput(writing, lambda _: None)
     output.write("to nobody\n")
     output.drain()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_a_process_without_standard_streams_opens_none_in_their_place(closed, tmp_path):
+    found = tmp_path / "found"
+    program = (
+        "import os, socket, structlog\n"
+        "from forethought.telemetry import LogFormat, configure_logging\n"
+        "configure_logging(LogFormat.CONSOLE)\n"
+        "structlog.get_logger().info('to nobody')\n"
+        f"open({str(found)!r}, 'w').write(str(socket.socket().fileno()))\n"
+    )
+    command = f'exec "$0" -c "$1" {closed}'
+    subprocess.run(["bash", "-c", command, sys.executable, program], check=True, timeout=PATIENCE_S)
+    assert int(found.read_text()) > 2
 
 
 @pytest.fixture
