@@ -98,4 +98,6 @@ def _describe(error: ForethoughtError, client: GenerationClient) -> str:
         return f"{where} has no room"
     if error.reason == "TIER_UNAVAILABLE":
         return f"the target tier behind {where} is away ({error.message})"
+    if len(client.addresses) > 1:
+        return f"one orchestrator does not answer; trying the others of {where}"
     return in_words(error, where).message

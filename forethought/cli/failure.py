@@ -3,7 +3,11 @@
 from rich.console import Console
 from rich.text import Text
 
-from forethought.errors import ForethoughtError, OverloadedError, RemoteError
+from forethought.errors import (
+    ForethoughtError,
+    OverloadedError,
+    RemoteError,
+)
 
 _HINTS = {
     "DEADLINE_EXCEEDED": "allow more time with --timeout",
@@ -24,8 +28,12 @@ def print_failure(console: Console, message: str, hint: str = "") -> None:
 
 
 def in_words(error: ForethoughtError, address: str, *, began: bool = False) -> ForethoughtError:
-    """The failure of a call to `address`, without gRPC's own words about sockets."""
-    if not isinstance(error, RemoteError) or error.code != "UNAVAILABLE":
+    """The failure of a call to `address`, without gRPC's own words."""
+    if not isinstance(error, RemoteError):
+        return error
+    if error.code == "DEADLINE_EXCEEDED":
+        return RemoteError("the answer was not complete in time", code=error.code)
+    if error.code != "UNAVAILABLE":
         return error
     if began:
         message = f"the connection to {address} was lost"

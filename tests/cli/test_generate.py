@@ -144,6 +144,7 @@ def test_a_deadline_that_passes_is_an_error(generate):
     assert result.exit_code == 1
     assert "error DEADLINE_EXCEEDED" in result.stderr
     assert "--timeout" in result.stderr
+    assert "the answer was not complete in time" in result.stderr
 
 
 def test_what_came_before_a_failure_is_shown_and_counted(generate):
