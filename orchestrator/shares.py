@@ -32,9 +32,9 @@ class Shares:
         """What one holder has."""
         return self._held[holder]
 
-    def has_room(self, holder: Hashable, amount: int = 1) -> bool:
-        """Whether the holder may have `amount` more."""
-        free = self.total - self.num_taken
+    def has_room(self, holder: Hashable, amount: int = 1, kept_free: int = 0) -> bool:
+        """Whether the holder may have `amount` more, where so much is kept free for others."""
+        free = self.total - self.num_taken - kept_free
         wanted = self._held[holder] + amount
         return amount <= free and wanted <= MAX_SHARE_OF_FREE * free
 

@@ -34,6 +34,10 @@ MAX_SHORT_BYTES = 16 * 2**10
 MAX_WAITING_BYTES = 16 * 2**20
 """Of requests that wait. Each takes about four times its bytes: as it came, and as values."""
 
+SHORT_SHARE = 16
+"""One part in so many of what may wait is for short texts alone: they find room beside any number
+of long ones."""
+
 CALL_BYTES = 8 * 2**10
 """What a call takes that waits, besides its text."""
 
@@ -112,7 +116,8 @@ class TextPool:
             OverloadedError: too much waits, and too much of that for the same flow.
         """
         charge = num_bytes + CALL_BYTES
-        if not self._shares.has_room(flow, charge):
+        kept_free = self._shares.total // SHORT_SHARE if num_bytes > MAX_SHORT_BYTES else 0
+        if not self._shares.has_room(flow, charge, kept_free):
             raise OverloadedError("too many texts wait to be tokenized")
         job = _Job(num_bytes, work, asyncio.get_running_loop().create_future())
         self._shares.take(flow, charge)

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import OverloadedError
 from orchestrator import text_pool
-from orchestrator.text_pool import MAX_SHORT_BYTES, TextPool
+from orchestrator.text_pool import CALL_BYTES, MAX_SHORT_BYTES, TextPool
 from tests.waiting import until
 
 LONG = 4 * MAX_SHORT_BYTES
@@ -147,6 +147,18 @@ async def test_a_tenant_that_waits_with_too_much_is_refused_and_others_are_not()
         await worked.pool.run("greedy", LONG, lambda: None)
     worked.ask("other", "other")
     assert "other" in await worked.settle()
+
+
+async def test_a_short_text_finds_room_beside_long_ones_of_any_number_of_tenants():
+    worked = Worked()
+    worked.pool = TextPool(33 * (LONG + CALL_BYTES) + 100)
+    await worked.hold("tenant")
+    long = [worked.ask(f"tenant {number}", "long") for number in range(64)]
+    await asyncio.sleep(0)
+    assert await worked.ask("other", "short", 2000) == "short"
+    await worked.settle()
+    errors = [task.exception() for task in long]
+    assert any(errors)
 
 
 async def test_memory_is_given_back_some_time_after_a_long_text(worked, monkeypatch):
