@@ -70,9 +70,10 @@ def _left(limit: Path, usage: Path, folder: Path, reclaimable: str) -> float:
     try:
         # "max" is no number: there is no limit.
         left = int(limit.read_text()) - int(usage.read_text())
+    except (OSError, ValueError):
+        return math.inf
+    with suppress(OSError, ValueError):
         for line in (folder / "memory.stat").read_text().splitlines():
             if line.startswith(f"{reclaimable} "):
                 left += int(line.split()[1])
-    except (OSError, ValueError):
-        return math.inf
     return max(left, 0)

@@ -50,6 +50,14 @@ def test_a_container_gets_no_more_than_its_limit_leaves(system, tmp_path):
     assert memory.available_memory(CPU) == 1.5 * GIB
 
 
+def test_a_limit_counts_where_nothing_is_said_of_files(system, tmp_path):
+    system(proc__self__cgroup="0::/\n")
+    (tmp_path / "cgroup").mkdir(exist_ok=True)
+    (tmp_path / "cgroup/memory.max").write_text(f"{2 * GIB}\n")
+    (tmp_path / "cgroup/memory.current").write_text(f"{GIB}\n")
+    assert memory.available_memory(CPU) == GIB
+
+
 def test_limits_of_the_older_control_groups_count_too(system, tmp_path):
     system(proc__self__cgroup="4:cpu:/box\n3:memory,hugetlb:/box\n")
     folder = tmp_path / "cgroup/memory/box"
