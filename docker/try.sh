@@ -15,6 +15,7 @@ runner=${RUNNER:-$(first_of docker podman)} || {
 model=/models/SmolLM2-135M-Instruct.Q4_1.gguf
 weights=$(mktemp --directory)
 prefix=forethought-try-$$
+declare -A admin_port=([target]=9102 [draft]=9101 [orchestrator]=9100)
 read -ra more <<<"${RUN_OPTIONS-}"
 
 clean_up() {
@@ -27,7 +28,26 @@ run() { # ROLE ARGUMENT...
   local role=$1
   shift
   "$runner" run --detach --name "$prefix-$role" --network host --read-only --tmpfs /tmp --cap-drop all \
-    --security-opt no-new-privileges --volume "$weights:/models:ro" "${more[@]}" "$(image_of "$role")" "$@" >/dev/null
+    --security-opt no-new-privileges --volume "$weights:/models:ro" --env "ADMIN_PORT=${admin_port[$role]}" "${more[@]}" "$(image_of "$role")" "$@" >/dev/null
+}
+
+wait_until_ready() { # ROLE: asks its admin port, as a probe of a cluster does
+  "$runner" exec "$prefix-$1" python -c '
+import os, time, urllib.error, urllib.request
+assert os.getuid() == 10001
+deadline = time.monotonic() + 120
+while True:
+    try:
+        urllib.request.urlopen("http://127.0.0.1:%s/readyz" % os.environ["ADMIN_PORT"]).close()
+        break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not ready: {error}")
+        time.sleep(0.2)
+' || {
+    "$runner" logs "$prefix-$1" >&2
+    exit 1
+  }
 }
 
 holder=$("$runner" create "$(image_of weights)")
@@ -39,7 +59,7 @@ run target --model "$model" --listen 127.0.0.1:50052
 run draft --model draft:smollm2-135m-instruct --proposer model --listen 127.0.0.1:50051
 run orchestrator --model "$model" --listen 127.0.0.1:50050
 for role in target draft orchestrator; do
-  "$runner" exec "$prefix-$role" python -c 'import os; assert os.getuid() == 10001'
+  wait_until_ready "$role"
 done
 "$runner" exec "$prefix-orchestrator" \
   forethought generate --address 127.0.0.1:50050 --max-tokens 32 --temperature 0 'Why is the sky blue?'
