@@ -68,6 +68,12 @@ class TierStream:
             message = await self._read(timeout_s)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # gRPC cancels those who wait for a call that ends with its channel: no wish of ours.
+            raise TierUnavailableError("the connection to the tier was closed") from None
         if message is grpc.aio.EOF:
             raise await self._ending()
         if message is None:

@@ -35,6 +35,7 @@ from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEv
 from orchestrator.replicas import alone
 from orchestrator.round import Ask
 from orchestrator.session import Session
+from orchestrator.tier_stream import TierStream
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.simulated_time import in_simulated_time
 from tests.waiting import until
@@ -600,3 +601,13 @@ async def test_a_session_knows_what_drafts_cost_before_its_own_is_open():
     assert proposer.pass_costs == ()
     drafts.all[0].model = replace(TARGET, name="draft", pass_costs=costs)
     assert proposer.pass_costs == costs
+
+
+@pytest.mark.parametrize("timeout_s", [None, 20.0])
+async def test_a_read_that_is_cancelled_from_below_is_a_lost_tier(timeout_s):
+    async def read():
+        raise asyncio.CancelledError
+
+    stream = TierStream(SimpleNamespace(read=read))
+    with pytest.raises(TierUnavailableError, match="closed"):
+        await stream.receive(timeout_s)
