@@ -93,7 +93,7 @@ class OrchestratorSettings(StoreSettings, LookupSettings):
         description="seconds after which a stream is ended that its client does not read",
     )
     max_request_size: ByteSize = Field(
-        ByteSize(2**19),
+        ByteSize(2**18),
         ge=2**12,
         description="largest message that a client may send, such as 4MiB; a text takes up to 350 "
         "times its bytes of memory while it is tokenized",

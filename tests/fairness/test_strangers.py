@@ -120,7 +120,7 @@ async def test_a_refused_request_is_freed_before_its_client_hears_of_it(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("words", "size"), [([], 2**19), (["--max-request-size", "4MiB"], 4 * 2**20)]
+    ("words", "size"), [([], 2**18), (["--max-request-size", "4MiB"], 4 * 2**20)]
 )
 def test_the_largest_message_is_a_setting(words, size):
     settings = OrchestratorSettings.from_command_line(["--model", "somewhere", *words])
