@@ -39,6 +39,10 @@ _SIGN_OF_LIFE_S = 10.0
 _MARKS = {TierState.READY: "✓", TierState.EXITED: "✗"}
 
 
+_WIDE = 64
+"""Columns of a terminal that shows process and time of each tier, too."""
+
+
 class UpView:
     """Live on a terminal, plain lines elsewhere."""
 
@@ -104,20 +108,21 @@ class UpView:
     ) -> None:
         """What was chosen, what listens where, and what to do next."""
         self.said_ready = True
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column("tier", style="bold")
-        table.add_column("listens on", style="cyan", no_wrap=True)
-        table.add_column("process", justify="right")
-        table.add_column("ready after", justify="right")
-        for running in reversed(deployment.running):
-            table.add_row(
-                running.tier.name,
-                running.tier.address,
-                str(running.process.pid),
-                f"{running.seconds:.1f} s",
-            )
+        rows = [
+            (each.tier.name, each.tier.address, str(each.process.pid), f"{each.seconds:.1f} s")
+            for each in reversed(deployment.running)
+        ]
         if self._plan.redis_url is not None:
-            table.add_row("redis", _without_password(self._plan.redis_url), "elsewhere", "")
+            rows.append(("redis", _without_password(self._plan.redis_url), "elsewhere", ""))
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("tier", style="bold", no_wrap=True)
+        table.add_column("listens on", style="cyan", no_wrap=True)
+        is_wide = self._console.width >= _WIDE
+        if is_wide:
+            table.add_column("process", justify="right")
+            table.add_column("ready after", justify="right")
+        for row in rows:
+            table.add_row(*(row if is_wide else row[:2]))
         self._console.print(table)
         for name, value in describe_choices(self._plan, served):
             self._print(f"{name:<7} {value}")
