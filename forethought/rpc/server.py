@@ -44,7 +44,7 @@ from forethought.rpc.channels import (
     keep_alive_options,
 )
 from forethought.rpc.event_loop import new_event_loop
-from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection, Status
+from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
 from forethought.supervision import Failure, log_threads_that_fail
@@ -203,7 +203,7 @@ class Server:
         """Loads and warms the services, then opens the gate."""
         await load(self._services)
         self._closed_by = None
-        await self._report(SERVING if self._is_ready else NOT_SERVING)
+        self.set_ready(self._is_ready)
         _log.info("serving", port=self.port)
         for failure in self._services.failures:
             failure.listen(self._notice)
@@ -230,9 +230,6 @@ class Server:
         if self.admin is not None:
             await asyncio.to_thread(self.admin.close)
         _log.info("stopped")
-
-    async def _report(self, status: Status) -> None:
-        self._health.set(status)
 
     def set_ready(self, is_ready: bool) -> None:  # noqa: FBT001 - a setter
         """Says by health whether calls can be served, from when the services are loaded until the

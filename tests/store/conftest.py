@@ -1,6 +1,9 @@
 """One server for all tests of a run, empty for each."""
 
+import ssl
+import subprocess
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -8,6 +11,7 @@ from redis import Redis
 from forethought.store.breaker import BreakerSettings
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.session_store import SessionStore
+from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 
 BREAKER = BreakerSettings(max_failures=3, first_pause_s=0.05, max_pause_s=0.2)
@@ -62,3 +66,27 @@ async def connection(shared_server: ValkeyServer, redis: Redis) -> AsyncGenerato
 @pytest.fixture
 def store(connection: StoreConnection) -> SessionStore:
     return SessionStore(connection)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, signed by itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture
+async def tls_port(
+    shared_server: ValkeyServer, redis, certificate: tuple[Path, Path]
+) -> AsyncGenerator[int]:
+    """Where TLS ends, and what is inside goes on to the server."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    async with proxied(shared_server.port, tls=context) as port:
+        yield port

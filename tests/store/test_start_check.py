@@ -1,9 +1,6 @@
 """A store that cannot be used ends a process at its start, which says why in plain words."""
 
 import shutil
-import ssl
-import subprocess
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +16,6 @@ from forethought.store.start_check import (
     sessions_are_kept,
 )
 from tests.ports import free_port
-from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 
 PASSWORD = "a/secret@of#ours"
@@ -159,28 +155,6 @@ async def test_a_tier_that_keeps_nothing_needs_no_store():
 
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return certificate, key
-
-
-@pytest.fixture
-async def tls_port(
-    shared_server: ValkeyServer, redis: Redis, certificate: tuple[Path, Path]
-) -> AsyncGenerator[int]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    async with proxied(shared_server.port, tls=context) as port:
-        yield port
 
 
 @needs_openssl

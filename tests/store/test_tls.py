@@ -2,9 +2,6 @@
 
 import asyncio
 import shutil
-import ssl
-import subprocess
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -13,35 +10,9 @@ from forethought.errors import StoreUnavailableError
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.session_store import SessionStore
 from tests.store.connections import until_open
-from tests.store.proxy import proxied
-from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, signed by itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return certificate, key
-
-
-@pytest.fixture
-async def tls_port(
-    shared_server: ValkeyServer, redis, certificate: tuple[Path, Path]
-) -> AsyncGenerator[int]:
-    """Where TLS ends, and what is inside goes on to the server."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    async with proxied(shared_server.port, tls=context) as port:
-        yield port
 
 
 async def test_a_store_is_used_through_tls(tls_port: int, certificate: tuple[Path, Path]):
