@@ -217,7 +217,7 @@ class Server:
         if self.failed.done():
             grace_s = min(grace_s, _FAILED_GRACE_S)
         else:
-            self._closed_by = DrainingError("the server is shutting down")
+            self.refuse(DrainingError("the server is shutting down"))
         self._health.end()
         self._reflection.end()
         _log.info("draining", grace_s=grace_s)
@@ -230,6 +230,11 @@ class Server:
         if self.admin is not None:
             await asyncio.to_thread(self.admin.close)
         _log.info("stopped")
+
+    def refuse(self, why: ForethoughtError) -> None:
+        """Refuses new calls from now on, and says so by health. Running ones go on."""
+        self._closed_by = why
+        self._health.set(NOT_SERVING)
 
     def set_ready(self, is_ready: bool) -> None:  # noqa: FBT001 - a setter
         """Says by health whether calls can be served, from when the services are loaded until the
@@ -261,8 +266,7 @@ class Server:
 
     def _fail(self, failure: Failure) -> None:
         if not self.failed.done():
-            self._closed_by = ReplicaFailedError(f"the {failure.part} of this replica has failed")
-            self._health.set(NOT_SERVING)
+            self.refuse(ReplicaFailedError(f"the {failure.part} of this replica has failed"))
             self.failed.set_result(failure)
 
 

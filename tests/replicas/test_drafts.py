@@ -84,7 +84,7 @@ async def test_sessions_leave_a_draft_that_drains(long_target, long_draft):
         drafting(fleet, asking(**LONG)) as (reader, draining),
     ):
         [other] = fleet.others(draining)
-        await draining.close_to_sessions()
+        draining.close_to_sessions()
         await until(lambda: fleet.known(draining).standing is Standing.CLOSED)
         await until_drafts_again(fleet, reader)
         await until(lambda: (draining.num_sessions, other.num_sessions) == (0, 1))

@@ -108,7 +108,7 @@ async def test_sessions_leave_a_replica_that_drains_between_two_rounds(
     async with a_fleet(long_target, long_draft) as fleet:
         expected = await generate(fleet.client, asking(params))
         async with held_midway(fleet, asking(params)) as (reader, task, held):
-            await held.close_to_sessions()
+            held.close_to_sessions()
             await until(lambda: fleet.known(held).standing is Standing.CLOSED)
             # The round under way is answered here, the next one elsewhere.
             held.gate.allow(1)
@@ -138,7 +138,7 @@ async def test_a_replica_that_drains_keeps_its_session_where_there_is_no_other(
 ):
     async with a_fleet(long_target, long_draft, num_targets=1) as fleet:
         async with held_midway(fleet, asking()) as (reader, task, held):
-            await held.close_to_sessions()
+            held.close_to_sessions()
             await until(lambda: fleet.known(held).standing is Standing.CLOSED)
             held.gate.open()
             await task
@@ -148,7 +148,7 @@ async def test_a_replica_that_drains_keeps_its_session_where_there_is_no_other(
 async def test_a_replica_that_drains_gets_no_new_sessions(long_target, long_draft):
     async with a_fleet(long_target, long_draft) as fleet:
         leaving, staying = fleet.targets.values()
-        await leaving.close_to_sessions()
+        leaving.close_to_sessions()
         await until(lambda: fleet.known(leaving).standing is Standing.CLOSED)
         num_before = leaving.gate.num_passes
         for first in range(3, 9):

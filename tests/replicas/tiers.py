@@ -5,8 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 
-from grpc_health.v1 import health_pb2
-
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from forethought.client import GenerationClient
@@ -35,7 +33,6 @@ from tests.stack import DEFAULT_K, LIMITS, MAX_K, LoadedModel
 from tests.waiting import NOTHING_HELD, draft_load, target_load, until
 
 DRAINING = DrainingError("the server is shutting down")
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = Standing.SERVING
 SOON = WatchOptions(poll_s=0.05, poll_timeout_s=5.0, first_pause_s=0.02, max_pause_s=0.1)
 PATIENT = ReopenOptions(patience_s=30, interval_s=0.05)
@@ -64,10 +61,9 @@ class Member:
         await stop_abruptly(self.server)
         self.gate.open()
 
-    async def close_to_sessions(self) -> None:
+    def close_to_sessions(self) -> None:
         """Says by its health that it drains, and refuses new calls; those it has go on."""
-        self.server._closed_by = DRAINING
-        await self.server._report(NOT_SERVING)
+        self.server.refuse(DRAINING)
 
 
 @asynccontextmanager
