@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(each.parent for each in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(each.parent for each in ROOT.glob("k8s/components/*/kustomization.yaml"))
+
+NEEDS: dict[str, tuple[str, ...]] = {}
+"""Components that lead to workloads of others."""
 
 Manifest = dict[str, Any]
 
@@ -25,29 +29,33 @@ def _kubectl() -> str:
     return found
 
 
-def render(folder: Path) -> list[Manifest]:
-    """The manifests of an overlay."""
+@cache
+def render(folder: Path) -> tuple[Manifest, ...]:
+    """The manifests of an overlay. Whoever changes them makes a copy."""
     command = [_kubectl(), "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert not done.returncode, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return tuple(each for each in yaml.safe_load_all(done.stdout) if each)
 
 
-def render_with(component: Path, place: Path) -> list[Manifest]:
-    """The manifests of the base with one component."""
-    copy = place / "k8s"
-    shutil.copytree(ROOT / "k8s", copy)
-    overlay = copy / "overlays" / "alone"
-    overlay.mkdir()
+@cache
+def render_with(component: Path) -> tuple[Manifest, ...]:
+    """The manifests of the base with one component, and with those that it needs."""
+    components = [component.name, *NEEDS.get(component.name, ())]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": "forethought",
         "resources": ["../../base"],
-        "components": [f"../../components/{component.name}"],
+        "components": [f"../../components/{each}" for each in components],
     }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return render(overlay)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "k8s")
+        shutil.copytree(ROOT / "k8s", copy)
+        overlay = copy / "overlays" / "alone"
+        overlay.mkdir()
+        (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return render(overlay)
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str) -> list[Manifest]:
