@@ -23,6 +23,12 @@ def validate(manifest: Manifest) -> None:
     Raises:
         InvalidManifestError: it does not fit, or its kind has no schema here.
     """
+    _validate(json.dumps(manifest, sort_keys=True))
+
+
+@cache  # components share the base
+def _validate(text: str) -> None:
+    manifest = json.loads(text)
     try:
         if (schema := _custom_schema(manifest["kind"])) is not None:
             schema.validate(manifest)
