@@ -10,30 +10,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forethought.sampling.judges import Judge
-from forethought.sampling.types import Draft, Evidence
-from forethought.tier import RoundTimings
-from orchestrator.policy import SpeculationPolicy
-from orchestrator.round import Ask, Round
+from forethought.sampling.types import Draft
+from forethought.tier import EvidenceRound
+from orchestrator.round import Ask, Drafted, Round
 from orchestrator.session import Session
 
 
 class Proposer(Protocol):
     """Makes drafts."""
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
         """A draft of at most K tokens after the session's; empty where there is none to be had.
         Never raises because of the draft tier.
         """
-        ...
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the last draft is empty because the tier had none to give in time."""
-        ...
-
-    @property
-    def timings(self) -> RoundTimings:
-        """Of the last draft, by the tier's clock; all 0 if it gave none."""
         ...
 
 
@@ -42,7 +31,7 @@ class Verifier(Protocol):
 
     async def verify(
         self, session: Session, draft: Draft, *, next_is_plain: bool = False
-    ) -> Evidence:
+    ) -> EvidenceRound:
         """The evidence at the K + 1 positions of a draft.
 
         Args:
@@ -56,9 +45,26 @@ class Verifier(Protocol):
         """
         ...
 
+
+class SpeculationPolicy(Protocol):
+    """Chooses K for the rounds of one session. Zero is a normal answer."""
+
     @property
-    def timings(self) -> RoundTimings:
-        """Of the last round, by the target's clock."""
+    def expects_speculation(self) -> bool:
+        """Whether a session that begins will ask for drafts, so that the draft tier should get
+        ready."""
+        ...
+
+    def ask(self, session: Session) -> Ask:
+        """What to ask of the draft tier in the coming round."""
+        ...
+
+    def learn(self, judged: Round) -> None:
+        """Hears how a round went."""
+        ...
+
+    def close(self) -> None:
+        """The session has ended."""
         ...
 
 
@@ -79,29 +85,26 @@ async def decode(session: Session, strategy: DecodingStrategy) -> AsyncGenerator
     """
     while session.room > 0:
         ask = strategy.policy.ask(session).within(session.room)
-        started = time.perf_counter_ns()
+        started_at = time.perf_counter_ns()
 
-        draft = await strategy.proposer.propose(session, ask)
-        drafted = time.perf_counter_ns()
+        drafted = await strategy.proposer.propose(session, ask)
+        draft, drafted_at = drafted.draft, time.perf_counter_ns()
 
-        evidence = await strategy.verifier.verify(session, draft, next_is_plain=ask.next_is_plain)
-        verified = time.perf_counter_ns()
+        measured = await strategy.verifier.verify(session, draft, next_is_plain=ask.next_is_plain)
+        evidence, measured_at = measured.evidence, time.perf_counter_ns()
 
         outcome = strategy.judge(draft, evidence, session.randomness, session.position)
-        judged = time.perf_counter_ns()
+        judged_at = time.perf_counter_ns()
 
         turn = Round(
             session,
             ask,
-            draft,
-            evidence,
+            drafted,
+            measured,
             outcome,
-            speculation_ns=drafted - started,
-            verification_ns=verified - drafted,
-            rejection_ns=judged - verified,
-            target_timings=strategy.verifier.timings,
-            draft_timings=strategy.proposer.timings,
-            draft_failed=strategy.proposer.has_failed,
+            speculation_ns=drafted_at - started_at,
+            verification_ns=measured_at - drafted_at,
+            rejection_ns=judged_at - measured_at,
         )
         strategy.policy.learn(turn)
         yield turn

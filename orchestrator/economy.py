@@ -235,7 +235,7 @@ class Economy:
         """How fast a round was, and what speculation gains or loses."""
         took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
         seconds = took_ns / 1e9
-        k = 0 if judged.draft_failed else judged.ask.num_speculative_tokens
+        k = 0 if judged.drafted.has_failed else judged.ask.num_speculative_tokens
         num_tokens = place.expected.tokens[k]
         num_members = max(len(self._members), 1)
         stint, level = place.stint, place.stint.level
@@ -260,7 +260,7 @@ class Economy:
 
     def _has_prompt(self, judged: Round) -> bool:
         """Whether somebody's prompt was computed in the same pass."""
-        timings = judged.target_timings
+        timings = judged.measured.timings
         return timings.num_batch_tokens > timings.batch_size * (1 + self.max_k)
 
     def _decide(self, mean: Expectation) -> None:

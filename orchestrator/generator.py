@@ -26,10 +26,10 @@ from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.decode_loop import DecodingStrategy, decode
+from orchestrator.decode_loop import DecodingStrategy, SpeculationPolicy, decode
 from orchestrator.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
 from orchestrator.plan import Deployment
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
 from orchestrator.replicas import ReplicaSet

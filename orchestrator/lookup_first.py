@@ -12,10 +12,9 @@ from typing import Protocol
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import NoDraftReason
 from forethought.lookup.proposer import LookupProposer, LookupSession
-from forethought.sampling.types import Draft
-from forethought.tier import PassCost, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import PassCost, SessionOpen, SpeculateRound
 from orchestrator.decode_loop import Proposer
-from orchestrator.round import Ask
+from orchestrator.round import Ask, Drafted
 from orchestrator.session import Session
 
 
@@ -67,9 +66,7 @@ class NoDraftTier:
     """
 
     num_failures = 0
-    has_failed = False
     wants_hidden_states = False
-    timings = RoundTimings()
     pass_costs: tuple[PassCost, ...] = ()
     mismatch: VocabularyMismatchError | None = None
 
@@ -79,8 +76,8 @@ class NoDraftTier:
     def start(self, session: Session) -> None:
         """Nobody gets ready."""
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:  # noqa: ARG002
-        return Draft()
+    async def propose(self, session: Session, ask: Ask) -> Drafted:  # noqa: ARG002
+        return Drafted()
 
     def close(self) -> None:
         """Nothing is held."""
@@ -98,28 +95,21 @@ class LookupFirst:
         self._lookups = lookups
         self._draft_tier = draft_tier
         self._sessions: list[LookupSession] = []  # one of each, opened when first asked
-        self.has_failed = False
-        """Whether the last draft is empty because the tier had none to give in time."""
-        self.timings = RoundTimings()
-        """Of the last draft: here, if it was looked up, else by the tier's clock."""
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
         """A draft of at most K tokens, or an empty one. Never raises."""
         if ask.num_speculative_tokens > 0:
-            draft = await self._look_up(session, ask.num_speculative_tokens)
-            if draft.tokens:
-                self.has_failed = False
-                return draft
-        draft = await self._draft_tier.propose(session, ask)
-        self.has_failed, self.timings = self._draft_tier.has_failed, self._draft_tier.timings
-        return draft
+            found = await self._look_up(session, ask.num_speculative_tokens)
+            if found is not None:
+                return found
+        return await self._draft_tier.propose(session, ask)
 
     def close(self) -> None:
         """Forgets the text."""
         for lookup in self._sessions:
             lookup.close()
 
-    async def _look_up(self, session: Session, k: int) -> Draft:
+    async def _look_up(self, session: Session, k: int) -> Drafted | None:
         """The draft of the first lookup that has one. Each reads what it has not read yet."""
         self._sessions = self._sessions or self._open(session)
         for lookup in self._sessions:
@@ -129,10 +119,10 @@ class LookupFirst:
                 committed_token_ids=session.token_ids[len(lookup.log) :],
                 num_speculative_tokens=k,
             )
-            draft, self.timings = await lookup.propose(request)
+            draft, timings = await lookup.propose(request)
             if draft.tokens:
-                return draft
-        return Draft()
+                return Drafted(draft, timings)
+        return None
 
     def _open(self, session: Session) -> list[LookupSession]:
         opening = SessionOpen(

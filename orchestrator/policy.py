@@ -11,7 +11,6 @@ token in a pass costs, and with a draft that guesses badly, it wins.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from forethought.sampling.types import VerificationMode
 from orchestrator.acceptance import Acceptance, Expectation
@@ -24,28 +23,6 @@ _ROUNDS_TO_EXPECT = 4
 _ROUNDS_TO_PREPARE = 3
 """Between the wish for a draft and the first request for one, where a model makes it."""
 _PLAIN = Ask(0, next_is_plain=True)
-
-
-class SpeculationPolicy(Protocol):
-    """Chooses K for the rounds of one session. Zero is a normal answer."""
-
-    @property
-    def expects_speculation(self) -> bool:
-        """Whether a session that begins will ask for drafts, so that the draft tier should get
-        ready."""
-        ...
-
-    def ask(self, session: Session) -> Ask:
-        """What to ask of the draft tier in the coming round."""
-        ...
-
-    def learn(self, judged: Round) -> None:
-        """Hears how a round went."""
-        ...
-
-    def close(self) -> None:
-        """The session has ended."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +121,7 @@ class AdaptivePolicy:
         self._economy.learn(self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares)
         if not num_asked:
             return
-        if not judged.draft_failed or (judged.was_late and not is_first):
+        if not judged.drafted.has_failed or (judged.was_late and not is_first):
             self._expected = None
             # A draft that comes too late is as good as none.
             num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens

@@ -38,12 +38,11 @@ from forethought.rpc.tier_codec import (
     speculate_to_proto,
 )
 from forethought.sampling.hidden_states import HiddenStates
-from forethought.sampling.types import Draft, VerificationMode
+from forethought.sampling.types import VerificationMode
 from forethought.tier import (
     DraftRound,
     ModelInfo,
     PassCost,
-    RoundTimings,
     SessionOpen,
     SpeculateRound,
 )
@@ -53,7 +52,7 @@ from orchestrator.lookup_first import Absence
 from orchestrator.placement import placement_key
 from orchestrator.replica import Replica, Standing, check_model
 from orchestrator.replicas import ReplicaSet, as_replicas
-from orchestrator.round import Ask
+from orchestrator.round import Ask, Drafted
 from orchestrator.session import Session
 from orchestrator.tier_stream import (
     TierStream,
@@ -114,10 +113,6 @@ class RemoteProposer:
         self._retry_at = 0.0
         self.num_failures = 0
         """Rounds that wanted a draft and got none because of the tier."""
-        self.has_failed = False
-        """Whether the last round was one of them."""
-        self.timings = RoundTimings()
-        """Of the last round, by the tier's clock; all 0 if it was not asked, or did not answer."""
         self.model: ModelInfo | None = None
         """What the tier said last that it serves; None before it has."""
         self.mismatch: VocabularyMismatchError | None = None
@@ -174,14 +169,12 @@ class RemoteProposer:
         """
         self._begin(session)
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
         """A draft of at most K tokens, or an empty one. Never raises.
 
         K is cut to what the draft's model takes. Beyond its length there is no draft, which is no
         failure.
         """
-        self.has_failed = False
-        self.timings = RoundTimings()
         k = ask.num_speculative_tokens
         wait_s = self._patience.round_s
         if ask.timeout_s is not None:
@@ -191,21 +184,20 @@ class RemoteProposer:
             if not self._num_wanted(session, k):
                 if ask.prepares and self._stream is None and time.monotonic() >= self._retry_at:
                     self._begin(session)
-                return Draft()
+                return Drafted()
             self._leave_if_better(session)
-            draft = await self._draft_of_tier(session, k, give_up)
-            if draft is not None:
-                return draft
+            drafted = await self._draft_of_tier(session, k, give_up)
+            if drafted is not None:
+                return drafted
         except TimeoutError:
             self._absence = Absence(NoDraftReason.LATE)
             self._go_without("draft_late", session, round=session.round)
         except ForethoughtError as error:
             self._lose(session, error)
         self.num_failures += 1
-        self.has_failed = True
-        return Draft()
+        return Drafted(has_failed=True)
 
-    async def _draft_of_tier(self, session: Session, k: int, give_up: float) -> Draft | None:
+    async def _draft_of_tier(self, session: Session, k: int, give_up: float) -> Drafted | None:
         """The tier's draft; None where a round shall not wait for its stream to open."""
         stream = await self._open_stream(session, give_up)
         if stream is None:
@@ -242,10 +234,10 @@ class RemoteProposer:
             k = min(k, model.max_model_len - session.position)
         return max(k, 0)
 
-    async def _ask(self, stream: TierStream, session: Session, k: int, give_up: float) -> Draft:
+    async def _ask(self, stream: TierStream, session: Session, k: int, give_up: float) -> Drafted:
         """One draft, within the patience of a round."""
         if not k:
-            return Draft()
+            return Drafted()
         if self._is_answer_due:
             # An earlier round gave up on it.
             await self._receive(stream, 0)
@@ -275,8 +267,7 @@ class RemoteProposer:
         self._backoff_s = self._patience.first_backoff_s
         self._trouble = ""
         self._tried.clear()
-        self.timings = answer.timings
-        return answer.draft
+        return Drafted(answer.draft, answer.timings)
 
     def _untold_states(self, session: Session) -> HiddenStates | None:
         """The target's hidden states that the draft needs and was not given yet."""

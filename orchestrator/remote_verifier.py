@@ -43,13 +43,12 @@ from forethought.rpc.tier_codec import (
     progress_from_proto,
     verify_to_proto,
 )
-from forethought.sampling.types import Draft, Evidence
+from forethought.sampling.types import Draft
 from forethought.tier import (
     DraftToVerify,
     EvidenceRound,
     ModelInfo,
     PrefillProgress,
-    RoundTimings,
     SessionOpen,
     VerifyRound,
 )
@@ -150,8 +149,6 @@ class RemoteVerifier:
         self._prefill = PrefillProgress(0, 0)  # of the tokens that the stream was opened with
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._num_computed_tokens = 0  # of them, those that the replica had computed or found
-        self.timings = RoundTimings()
-        """Of the last round, by the tier's clock."""
         self.num_cached_tokens = 0
         """Tokens that the tier had computed already when it took the session last."""
 
@@ -161,7 +158,7 @@ class RemoteVerifier:
 
     async def verify(
         self, session: Session, draft: Draft, *, next_is_plain: bool = False
-    ) -> Evidence:
+    ) -> EvidenceRound:
         """The evidence on a draft; arguments as in `Verifier`.
 
         Raises:
@@ -170,11 +167,9 @@ class RemoteVerifier:
             TierProtocolError: it answered nonsense, or says that it was asked nonsense.
             ForethoughtError: the tier refused; what it said.
         """
-        answer = await self._insist(
+        return await self._insist(
             session, lambda: self._ask(session, draft, next_is_plain=next_is_plain)
         )
-        self.timings = answer.timings
-        return answer.evidence
 
     async def _insist(self, session: Session, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Tries until it works, for as long as trying again can help."""

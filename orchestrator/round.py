@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from forethought.sampling.types import Draft, Evidence, Outcome
-from forethought.tier import RoundTimings
+from forethought.tier import EvidenceRound, RoundTimings
 from orchestrator.session import Session
 
 
@@ -31,20 +31,36 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafted:
+    """What speculation has come to."""
+
+    draft: Draft = field(default_factory=Draft)
+    timings: RoundTimings = field(default_factory=RoundTimings)
+    """By the clock of who drafted; all 0 where nobody did."""
+    has_failed: bool = False
+    """Whether a draft was wanted, and the draft tier had none to give in time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What was asked, drafted, measured and judged."""
 
     session: Session  # before the round
     ask: Ask
-    draft: Draft
-    evidence: Evidence
+    drafted: Drafted
+    measured: EvidenceRound
     outcome: Outcome
     speculation_ns: int
     verification_ns: int
     rejection_ns: int
-    target_timings: RoundTimings  # by the target's clock
-    draft_timings: RoundTimings = field(default_factory=RoundTimings)  # by the draft tier's
-    draft_failed: bool = False  # a draft was wanted, and the tier had none to give
+
+    @property
+    def draft(self) -> Draft:
+        return self.drafted.draft
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.measured.evidence
 
     @property
     def was_late(self) -> bool:
@@ -52,4 +68,8 @@ class Round:
         is known to be away, or that still owes an earlier draft, costs a round no time.
         """
         limit_s = self.ask.timeout_s
-        return self.draft_failed and limit_s is not None and self.speculation_ns > 0.5e9 * limit_s
+        return (
+            self.drafted.has_failed
+            and limit_s is not None
+            and self.speculation_ns > 0.5e9 * limit_s
+        )

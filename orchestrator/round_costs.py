@@ -104,7 +104,7 @@ class RoundCosts:
             is_first_draft: its session had asked for no draft before.
             num_rounds: of all sessions, for which it stands: they were like it.
         """
-        k, timings = judged.ask.num_speculative_tokens, judged.target_timings
+        k, timings = judged.ask.num_speculative_tokens, judged.measured.timings
         all_draft = self._is_beside_drafts(all_draft=all_draft)
         self.batch_size += (timings.batch_size - self.batch_size) / 2
         forward_s, queue_s = timings.forward_ns / 1e9, timings.queue_ns / 1e9
@@ -122,7 +122,7 @@ class RoundCosts:
             self._num_drafts_seen += num_passes
         if k and is_first_draft:
             pass  # the draft tier had the prompt to compute
-        elif k and not judged.draft_failed:
+        elif k and not judged.drafted.has_failed:
             self._drafts.observe(k, self.batch_size, drafted_s)
         elif judged.was_late:
             # It takes at least as long as it was waited for.

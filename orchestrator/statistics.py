@@ -96,8 +96,8 @@ def as_step(judged: Round, tokenizer: TextTokenizer) -> Step:
         rejection_ns=judged.rejection_ns,
         proposer=judged.draft.proposer,
         lookahead=judged.draft.lookahead,
-        draft_timings=judged.draft_timings,
-        target_timings=judged.target_timings,
+        draft_timings=judged.drafted.timings,
+        target_timings=judged.measured.timings,
     )
 
 

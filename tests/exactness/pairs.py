@@ -161,8 +161,8 @@ async def _a_session(
     draft_tier.start(session)
     if needs_states:
         # So that the first round of every sample has a draft, too.
-        evidence = await verifier.verify(session, Draft())
-        states = evidence.hidden_states
+        answer = await verifier.verify(session, Draft())
+        states = answer.evidence.hidden_states
         assert states is not None
         session = replace(session, hidden_states=states.within(0, len(prompt) - 1))
     try:

@@ -89,8 +89,8 @@ async def test_the_orchestrator_opens_an_idle_session_again_and_gets_the_same_ev
                 return await target_load(stack.target_stub) == NOTHING_HELD
 
             await until(is_free)
-        evidence = await verifier.verify(session, Draft())
-        answers.append(evidence.positions[0].tail_token_id)
+        answer = await verifier.verify(session, Draft())
+        answers.append(answer.evidence.positions[0].tail_token_id)
         verifier.close()
     assert answers[0] == answers[1]
 
@@ -101,9 +101,9 @@ async def test_the_orchestrator_gets_a_draft_of_a_session_that_was_idle(stack):
     proposer = RemoteProposer(alone(stack.draft_stub), fingerprint)
     drafts = []
     for _ in range(2):
-        draft = await proposer.propose(session, Ask(3))
-        drafts.append([token.token_id for token in draft.tokens])
-        assert not proposer.has_failed
+        drafted = await proposer.propose(session, Ask(3))
+        drafts.append([token.token_id for token in drafted.draft.tokens])
+        assert not drafted.has_failed
 
         async def is_free():
             return await draft_load(stack.draft_stub) == NOTHING_HELD

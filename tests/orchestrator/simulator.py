@@ -15,10 +15,11 @@ from forethought.sampling.types import (
     TokenOrigin,
     coupled_guess,
 )
-from forethought.tier import PassCost, RoundTimings
+from forethought.tier import EvidenceRound, PassCost, RoundTimings
+from orchestrator.decode_loop import SpeculationPolicy
 from orchestrator.economy import Economy
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
-from orchestrator.round import Ask, Round
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.round import Ask, Drafted, Round
 from orchestrator.session import Session
 
 MAX_K = 8
@@ -143,26 +144,30 @@ def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
         pass_s += world.draft_step_s(
             sum(_drafts_prompt(*each) for each in zip(seats, asks, strict=True))
         )
-    timings = RoundTimings(0, round(pass_s * 1e9), 0, len(seats), num_tokens)
+    measured = measured_in(RoundTimings(0, round(pass_s * 1e9), 0, len(seats), num_tokens))
     draft_s = max(waited) if num_drafting else 0.0
     around_s = [world.overhead_s + length * world.token_overhead_s for length in lengths]
     run.seconds += draft_s + pass_s + max(around_s)
     run.ks += [ask.num_speculative_tokens for ask in asks]
     for index, seat in enumerate(seats):
-        judged = _judged(world, seat.session, asks[index], lengths[index])
+        drafted = Drafted(guesses(lengths[index]), has_failed=are_late[index])
+        outcome = Outcome((TOKEN,) * (world.num_accepted(lengths[index]) + 1))
         waited_s = draft_s + 0.0004 if wanted[index] else 0.0004
         seat.policy.learn(
-            replace(
-                judged,
+            Round(
+                seat.session,
+                asks[index],
+                drafted,
+                measured,
+                outcome,
                 speculation_ns=round(waited_s * 1e9),
                 verification_ns=round((pass_s + around_s[index]) * 1e9),
-                target_timings=timings,
-                draft_failed=are_late[index],
+                rejection_ns=0,
             )
         )
         seat.num_prompt_tokens = 0
-        run.num_tokens += len(judged.outcome.tokens)
-        seat.session = seat.session.commit(judged.outcome)
+        run.num_tokens += len(outcome.tokens)
+        seat.session = seat.session.commit(outcome)
 
 
 def _drafts_prompt(seat: Seat, ask: Ask) -> int:
@@ -182,15 +187,16 @@ def fixed(k: int, num_sessions: int) -> list[SpeculationPolicy]:
     return [FixedPolicy(k)] * num_sessions
 
 
-def _judged(world: World, session: Session, ask: Ask, length: int) -> Round:
-    draft = Draft(tuple(coupled_guess(1) for _ in range(length)))
-    tokens = (TOKEN,) * (world.num_accepted(length) + 1)
-    return Round(session, ask, draft, Evidence(()), Outcome(tokens), 0, 0, 0, RoundTimings())
+def guesses(length: int) -> Draft:
+    return Draft(tuple(coupled_guess(1) for _ in range(length)))
+
+
+def measured_in(timings: RoundTimings) -> EvidenceRound:
+    return EvidenceRound(0, 0, Evidence(()), timings)
 
 
 def failed_round(session: Session, timings: RoundTimings) -> Round:
     """A round that wanted a draft and got none."""
+    nothing = Drafted(has_failed=True)
     outcome = Outcome((TOKEN,))
-    return Round(
-        session, Ask(4, 0.1), Draft(), Evidence(()), outcome, 0, 0, 0, timings, draft_failed=True
-    )
+    return Round(session, Ask(4, 0.1), nothing, measured_in(timings), outcome, 0, 0, 0)

@@ -19,10 +19,10 @@ from forethought.sampling.types import (
     TokenOrigin,
     as_probabilities,
 )
-from forethought.tier import RoundTimings
+from forethought.tier import EvidenceRound, RoundTimings
 from orchestrator.decode_loop import DecodingStrategy, decode
 from orchestrator.policy import FixedPolicy
-from orchestrator.round import Ask, Round
+from orchestrator.round import Ask, Drafted, Round
 from orchestrator.session import Session
 
 PROMPT = (7, 8, 9)
@@ -41,8 +41,6 @@ class Actors:
 
     hints: list[bool] = field(default_factory=list)  # that the next round is plain
     learned: list[Round] = field(default_factory=list)
-    timings: RoundTimings = field(default_factory=RoundTimings)
-    has_failed: bool = False
     expects_speculation: bool = True
 
     def ask(self, session: Session) -> Ask:
@@ -51,18 +49,20 @@ class Actors:
     def learn(self, judged: Round) -> None:
         self.learned.append(judged)
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
         self.asked.append((session, ask.num_speculative_tokens))
         num_drafted = max(0, ask.num_speculative_tokens - self.shortfall)
         certain = as_probabilities([1.0])
-        return Draft(tuple(DraftedToken(50 + i, [50 + i], certain) for i in range(num_drafted)))
+        return Drafted(
+            Draft(tuple(DraftedToken(50 + i, [50 + i], certain) for i in range(num_drafted)))
+        )
 
     async def verify(
         self, session: Session, draft: Draft, *, next_is_plain: bool = False
-    ) -> Evidence:
+    ) -> EvidenceRound:
         self.verified.append((session, draft))
         self.hints.append(next_is_plain)
-        return Evidence(())
+        return EvidenceRound(session.round, session.position, Evidence(()), RoundTimings())
 
     def judge(
         self, draft: Draft, evidence: Evidence, randomness: Randomness, position: int

@@ -101,9 +101,9 @@ async def test_a_draft_is_told_each_state_once_and_after_a_loss_all_that_there_a
     for _ in range(2):
         await remote.propose(session, Ask(1))
         session = session.commit(committing(0), states(session.position - 1, session.position))
-    assert len(await remote.propose(session, Ask(1))) == 0  # lost
+    assert len((await remote.propose(session, Ask(1))).draft) == 0  # lost
     for _ in range(100):
-        if len(await remote.propose(session, Ask(1))):
+        if (await remote.propose(session, Ask(1))).draft.tokens:
             break
         await asyncio.sleep(0)
     told = [
@@ -125,7 +125,7 @@ async def test_a_draft_that_needs_none_is_told_none():
 async def test_the_target_is_asked_for_the_tail_when_it_opens_and_for_each_round():
     tier = ScriptedTier([verify_opened(), evidence_with(states(0, 3), 0, 3)])
     remote = verifier(tier, GIVING, wanted=WANTED)
-    brought = (await remote.verify(SESSION, Draft())).hidden_states
+    brought = (await remote.verify(SESSION, Draft())).evidence.hidden_states
     assert brought.rows[:, 0].tolist() == [0, 1, 2]
     opening, asked = tier.calls[0].sent
     assert opening.open.num_prompt_hidden_states == 128
@@ -138,7 +138,7 @@ async def test_a_target_that_takes_over_is_asked_for_no_more_than_is_missing():
         [verify_opened(), evidence_with(states(3, 4), 1, 4)],
     )
     remote = verifier(tier, GIVING, wanted=WANTED)
-    brought = (await remote.verify(SESSION, Draft())).hidden_states
+    brought = (await remote.verify(SESSION, Draft())).evidence.hidden_states
     later = SESSION.commit(committing(0), brought)
     await remote.verify(later, Draft())
     assert tier.calls[1].sent[0].open.num_prompt_hidden_states == 0
@@ -167,7 +167,7 @@ async def test_a_draft_of_another_target_is_done_without_for_good(target: ModelI
     with structlog.testing.capture_logs() as logs:
         remote.start(SESSION)
         for _ in range(3):
-            assert len(await remote.propose(SESSION, Ask(1))) == 0
+            assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     assert not remote.wants_hidden_states
     assert remote.mismatch is None
     assert [log["reason"] for log in logs if log["event"] == "draft_lost"] == [

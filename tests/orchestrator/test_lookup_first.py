@@ -11,14 +11,16 @@ from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import ModelInfo, RoundTimings
 from orchestrator.lookup_first import LookupFirst, NoDraftTier
 from orchestrator.plan import PolicyKind
-from orchestrator.round import Ask
+from orchestrator.round import Ask, Drafted
 from orchestrator.session import Session
 from tests.stack import LoadedModel, generate, running_stack
 
 PROMPT = (3, 4, 5, 6, 3, 4)
 SESSION = Session("s", PROMPT, 100, SamplingParams(temperature=0))
 ASK = Ask(2)
-OF_THE_TIER = Draft((DraftedToken(9, [9], as_probabilities([1.0])),), "model")
+OF_THE_TIER = Drafted(
+    Draft((DraftedToken(9, [9], as_probabilities([1.0])),), "model"), RoundTimings(forward_ns=7)
+)
 
 
 @dataclass
@@ -26,65 +28,64 @@ class ScriptedTier(NoDraftTier):
     """Always guesses 9, or fails."""
 
     has_failed: bool = False
-    timings: RoundTimings = field(default_factory=lambda: RoundTimings(forward_ns=7))
     asked: list[Ask] = field(default_factory=list)
     model: ModelInfo | None = None
 
-    async def propose(self, session: Session, ask: Ask) -> Draft:
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
         self.asked.append(ask)
-        return Draft() if self.has_failed or not ask.num_speculative_tokens else OF_THE_TIER
+        if self.has_failed or not ask.num_speculative_tokens:
+            return Drafted(has_failed=self.has_failed)
+        return OF_THE_TIER
 
 
 def after(session: Session, *token_ids: int) -> Session:
     return replace(session, token_ids=(*session.token_ids, *token_ids), round=session.round + 1)
 
 
-def ids_of(draft: Draft) -> list[int]:
-    return [token.token_id for token in draft.tokens]
+def ids_of(drafted: Drafted) -> list[int]:
+    return [token.token_id for token in drafted.draft.tokens]
 
 
 async def test_the_tier_is_asked_only_where_nothing_is_found(tiny_target):
     tier = ScriptedTier()
     proposer = LookupFirst([tiny_target.suffix()], tier)
     found = await proposer.propose(SESSION, ASK)
-    assert (ids_of(found), found.proposer) == ([5, 6], "suffix")
+    assert (ids_of(found), found.draft.proposer) == ([5, 6], "suffix")
     assert not tier.asked
     elsewhere = after(SESSION, 7)
     assert await proposer.propose(elsewhere, ASK) == OF_THE_TIER
     assert tier.asked == [ASK]
-    assert proposer.timings == tier.timings
 
 
 async def test_lookups_are_asked_in_their_order(tiny_target):
     session = replace(SESSION, token_ids=(3, 6, 9, 3, 6))  # which the counted text holds, too
     lookups = [tiny_target.counts(), tiny_target.suffix()]
-    draft = await LookupFirst(lookups, NoDraftTier()).propose(session, ASK)
-    assert draft.proposer == "counts"
-    draft = await LookupFirst(lookups[::-1], NoDraftTier()).propose(session, ASK)
-    assert draft.proposer == "suffix"
+    drafted = await LookupFirst(lookups, NoDraftTier()).propose(session, ASK)
+    assert drafted.draft.proposer == "counts"
+    drafted = await LookupFirst(lookups[::-1], NoDraftTier()).propose(session, ASK)
+    assert drafted.draft.proposer == "suffix"
 
 
 async def test_what_was_committed_in_rounds_without_a_draft_is_looked_up_too(tiny_target):
     proposer = LookupFirst([tiny_target.suffix()], NoDraftTier())
     await proposer.propose(SESSION, ASK)
     later = after(SESSION, 5, 7, 8)
-    assert await proposer.propose(later, Ask(0)) == Draft()
+    assert await proposer.propose(later, Ask(0)) == Drafted()
     assert ids_of(await proposer.propose(after(later, 4, 5, 7), ASK)) == [8, 4]
 
 
 async def test_a_round_without_drafts_still_lets_the_tier_prepare(tiny_target):
     tier = ScriptedTier()
     prepares = Ask(0, prepares=True)
-    assert await LookupFirst([tiny_target.suffix()], tier).propose(SESSION, prepares) == Draft()
+    assert await LookupFirst([tiny_target.suffix()], tier).propose(SESSION, prepares) == Drafted()
     assert tier.asked == [prepares]
 
 
 async def test_only_the_tier_fails(tiny_target):
     proposer = LookupFirst([tiny_target.suffix()], ScriptedTier(has_failed=True))
-    assert await proposer.propose(after(SESSION, 7), ASK) == Draft()
-    assert proposer.has_failed
-    assert ids_of(await proposer.propose(after(SESSION, 7, 4, 5), ASK)) == [6, 3]
-    assert not proposer.has_failed
+    assert await proposer.propose(after(SESSION, 7), ASK) == Drafted(has_failed=True)
+    found = await proposer.propose(after(SESSION, 7, 4, 5), ASK)
+    assert (ids_of(found), found.has_failed) == ([6, 3], False)
 
 
 async def test_a_closed_session_is_forgotten(tiny_target):

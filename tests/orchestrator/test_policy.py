@@ -15,9 +15,10 @@ import pytest
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
 from orchestrator.acceptance import Acceptance
+from orchestrator.decode_loop import SpeculationPolicy
 from orchestrator.economy import Economy, Stint
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy, SpeculationPolicy
-from orchestrator.round import Ask
+from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.round import Ask, Drafted
 from orchestrator.session import Session
 from tests.orchestrator.simulator import (
     MAX_K,
@@ -323,8 +324,8 @@ def test_an_attempt_that_the_load_has_cut_short_is_paid_for_too():
     assert level.loss_s == pytest.approx(3)
 
 
-@pytest.mark.parametrize("draft_failed", [False, True])
-def test_a_round_whose_draft_failed_made_one_token(draft_failed):
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_round_whose_draft_failed_made_one_token(has_failed):
     world = world_of(MACHINES["cpu"], 0.9)
     experience = experience_of(world)
     (policy,) = adaptive(experience, 1)
@@ -338,9 +339,11 @@ def test_a_round_whose_draft_failed_made_one_token(draft_failed):
         asked += ask.num_speculative_tokens > 0
         judged = failed_round(new_session(), RoundTimings(0, 20_000_000, 0, 1, 1))
         policy.learn(
-            replace(judged, ask=ask, verification_ns=20_000_000, draft_failed=draft_failed)
+            replace(
+                judged, ask=ask, verification_ns=20_000_000, drafted=Drafted(has_failed=has_failed)
+            )
         )
-    assert (level.speculative.speed(tokens) < 0.8 * before) == draft_failed
+    assert (level.speculative.speed(tokens) < 0.8 * before) == has_failed
 
 
 def test_sessions_of_other_temperatures_are_others():

@@ -184,14 +184,14 @@ async def test_the_target_is_told_the_prompt_once_and_then_only_what_is_new():
     await remote.start(SESSION)
     later = SESSION.commit(Outcome((ONE, TWO)))
     for session in (SESSION, later, later.commit(Outcome((ONE,)))):
-        await remote.verify(session, Draft())
+        answer = await remote.verify(session, Draft())
     assert tier.calls[0].sent == [
         VERIFY_OPENING,
         verify_round(0, 3, []),
         verify_round(1, 5, [20, 21]),
         verify_round(2, 6, [20]),
     ]
-    assert remote.timings.forward_ns == 7
+    assert answer.timings.forward_ns == 7
 
 
 async def test_the_target_gets_guesses_with_their_support_and_never_their_probabilities():
@@ -359,11 +359,11 @@ async def test_the_draft_is_told_the_prompt_once_and_then_only_what_is_new():
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert (await remote.propose(first, Ask(2))).token_ids == [30, 31]
+    assert (await remote.propose(first, Ask(2))).draft.token_ids == [30, 31]
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, Ask(0))) == 0
+    assert len((await remote.propose(second, Ask(0))).draft) == 0
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, Ask(4))).token_ids == [32]
+    assert (await remote.propose(third, Ask(4))).draft.token_ids == [32]
     assert tier.calls[0].sent == [
         draft_pb2.SpeculateRequest(open=OPENING),
         speculate_round(1, 4, [20], 2),
@@ -394,14 +394,14 @@ async def test_a_late_draft_is_dropped_and_the_next_round_tells_all_that_is_new(
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert len(await remote.propose(first, Ask(1))) == 0
+    assert len((await remote.propose(first, Ask(1))).draft) == 0
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, Ask(1))) == 0  # still late: nothing is asked
+    assert len((await remote.propose(second, Ask(1))).draft) == 0  # still late: nothing is asked
     late.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, Ask(1))).token_ids == [33]
+    assert (await remote.propose(third, Ask(1))).draft.token_ids == [33]
     assert tier.calls[0].sent[1:] == [
         speculate_round(1, 4, [20], 1),
         speculate_round(3, 6, [21, 20], 1),
@@ -415,13 +415,15 @@ async def test_a_lost_draft_means_an_empty_draft_and_a_new_stream_with_all_token
     remote = proposer(tier)
     remote.start(SESSION)
     first = SESSION.commit(Outcome((ONE,)))
-    assert len(await remote.propose(first, Ask(1))) == 0
+    assert len((await remote.propose(first, Ask(1))).draft) == 0
     assert tier.calls[0].is_cancelled
     second = first.commit(Outcome((TWO,)))
-    assert len(await remote.propose(second, Ask(1))) == 0  # opens again, and does not wait for it
+    assert (
+        len((await remote.propose(second, Ask(1))).draft) == 0
+    )  # opens again, and does not wait for it
     await until(lambda: tier.calls[1].num_reads)
     third = second.commit(Outcome((ONE,)))
-    assert (await remote.propose(third, Ask(1))).token_ids == [30]
+    assert (await remote.propose(third, Ask(1))).draft.token_ids == [30]
     again = draft_pb2.SpeculateRequest(open=OPENING)
     again.open.token_ids.extend([20, 21])
     assert tier.calls[1].sent == [again, speculate_round(3, 6, [20], 1)]
@@ -455,7 +457,7 @@ async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
     tier = ScriptedTier([draft_opened(), answer])
     remote = proposer(tier, target=TARGET)
     remote.start(SESSION)
-    assert len(await remote.propose(SESSION.commit(Outcome((ONE,))), Ask(1))) == 0
+    assert len((await remote.propose(SESSION.commit(Outcome((ONE,))), Ask(1))).draft) == 0
     assert tier.calls[0].is_cancelled
     assert remote.num_failures == 1
 
@@ -463,7 +465,7 @@ async def test_a_draft_tier_that_answers_nonsense_is_done_without(answer: Any):
 async def test_a_draft_of_another_vocabulary_is_told_of_when_the_session_begins():
     remote = proposer(ScriptedTier([VocabularyMismatchError("another vocabulary")]))
     remote.start(SESSION)
-    assert len(await remote.propose(SESSION, Ask(1))) == 0
+    assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     assert remote.mismatch is not None
 
 
@@ -474,7 +476,7 @@ async def test_a_draft_that_comes_back_with_another_vocabulary_is_done_without()
     await remote.propose(SESSION, Ask(1))
     await remote.propose(SESSION, Ask(1))
     await asyncio.sleep(0)
-    assert len(await remote.propose(SESSION, Ask(1))) == 0
+    assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     assert remote.mismatch is None
     remote.close()
 
@@ -485,11 +487,11 @@ async def test_an_opening_without_an_answer_is_waited_for_by_one_round_and_never
     remote = proposer(tier)
     remote.start(SESSION)
     started = asyncio.get_running_loop().time()
-    assert len(await remote.propose(SESSION, Ask(1))) == 0
+    assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     waited = asyncio.get_running_loop().time() - started
     assert waited >= 0.04
     for _ in range(100):
-        assert len(await remote.propose(SESSION, Ask(1))) == 0
+        assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     assert asyncio.get_running_loop().time() - started - waited < 0.04
     remote.close()
     assert tier.calls[0].is_cancelled
@@ -518,7 +520,7 @@ async def test_an_opening_that_is_answered_a_little_later_costs_no_draft():
     asking = asyncio.create_task(remote.propose(SESSION, Ask(1)))
     await asyncio.sleep(0.01)
     may_open.set()
-    assert (await asking).token_ids == [30]
+    assert (await asking).draft.token_ids == [30]
 
 
 async def test_an_opening_that_comes_after_a_round_gave_up_is_taken():
@@ -533,10 +535,10 @@ async def test_an_opening_that_comes_after_a_round_gave_up_is_taken():
         return await read()
 
     tier.calls[0].read = read_late
-    assert len(await remote.propose(SESSION, Ask(1))) == 0
+    assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
     may_open.set()
     await until(lambda: tier.calls[0].num_reads)
-    assert (await remote.propose(SESSION, Ask(1))).token_ids == [30]
+    assert (await remote.propose(SESSION, Ask(1))).draft.token_ids == [30]
     assert len(tier.calls) == 1
 
 
@@ -561,7 +563,7 @@ async def test_a_draft_tier_that_calls_a_session_invalid_is_not_asked_again(scri
     remote = proposer(tier)
     remote.start(SESSION)
     for _ in range(5):
-        assert len(await remote.propose(SESSION, Ask(1))) == 0
+        assert len((await remote.propose(SESSION, Ask(1))).draft) == 0
         await asyncio.sleep(0)
     assert len(tier.calls) == 1
 
