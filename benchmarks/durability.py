@@ -24,10 +24,12 @@ from time import perf_counter
 import psutil
 
 from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import Plan, make_plan, store_variable
+from forethought.cli.plan import Plan, planned, store_variable
 from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, Finished, GenerationParams, GenerationRequest, Token
+
+_PORT = 51850
 
 PROMPT = (
     "Repeat this text three times: The draft guesses the next tokens, the target checks all of "
@@ -60,14 +62,13 @@ def processor_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def with_and_without_store(port: int, num_threads: int) -> tuple[list[Tier], str, str]:
+def with_and_without_store(plan: Plan, plain_port: int) -> tuple[list[Tier], str, str]:
     """All tiers, and the addresses of the orchestrators with a store and without."""
-    plan: Plan = make_plan(PlanOptions(port=port, num_threads=num_threads))
     stored = next(tier for tier in plan.tiers if tier.name == "orchestrator")
     command = list(stored.command)
     environment = dict(stored.environment)
     del environment[store_variable(stored.name)]
-    address = f"127.0.0.1:{port + 90}"
+    address = f"127.0.0.1:{plain_port}"
     command[command.index("--listen") + 1] = address
     plain = replace(
         stored,
@@ -178,9 +179,10 @@ async def hang(client: GenerationClient, valkey_pid: int, options: Options) -> N
 
 async def main(options: Options) -> None:
     """Starts all, measures, stops all."""
-    tiers, stored_address, plain_address = with_and_without_store(51850, options.num_threads)
-    with tempfile.TemporaryDirectory() as logs:
-        async with LocalDeployment(tiers, Path(logs)) as deployment:
+    asked = PlanOptions(port=_PORT, num_threads=options.num_threads)
+    with tempfile.TemporaryDirectory() as logs, planned(asked, Path(logs)) as plan:
+        tiers, stored_address, plain_address = with_and_without_store(plan, _PORT + 90)
+        async with LocalDeployment(tiers, plan.log_dir) as deployment:
             await deployment.wait_until_ready()
             async with (
                 GenerationClient(stored_address) as stored,

@@ -43,7 +43,7 @@ def _drafts(options: PlanOptions) -> str:
     else:
         parts.append(f"{options.proposer} in the draft tier")
     if options.counts is not None:
-        parts.append(f"counts of {_short(options.counts)}")
+        parts.append(f"counts of {short_path(options.counts)}")
     return "; ".join(parts)
 
 
@@ -55,7 +55,7 @@ def _store(plan: Plan) -> str:
     return "an embedded Valkey, in memory: sessions end with this deployment"
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """A path from here, where that is shorter."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from forethought.cli.drafting import runs_draft_model
 from forethought.cli.local import Tier
 from forethought.cli.plan_options import PlanOptions
 from forethought.cli.ports import Ports
+from forethought.cli.private_socket import private_socket
 from forethought.cli.probes import probe_grpc_health, probe_redis
 from forethought.cli.tier_config import TierConfig
 from forethought.cli.valkey import valkey_command
+from forethought.configuration.store_url import url_of_socket
 from forethought.models.reference import is_shipped
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS
 
@@ -33,8 +35,8 @@ class Places:
     address: str  # of the orchestrator, from this machine
     draft: str
     target: str
-    valkey_port: int
     notes: tuple[str, ...]
+    valkey: Path = Path("valkey.sock")
 
     @property
     def port(self) -> int:
@@ -64,7 +66,11 @@ def planned(
         PlanError: this machine cannot give what is asked for.
     """
     places = choose_places(options)
-    with deployment_folder(log_dir, places.port) as folder:
+    with contextlib.ExitStack() as held:
+        folder = held.enter_context(deployment_folder(log_dir, places.port))
+        if options.embedded_store and options.redis_url is None:
+            socket = held.enter_context(private_socket(folder.path, "valkey"))
+            places = replace(places, valkey=socket)
         yield make_plan(options, places, folder, config)
 
 
@@ -77,13 +83,12 @@ def choose_places(options: PlanOptions) -> Places:
     ports = Ports(options.port or DEFAULT_PORT)
     host = options.host.strip("[]")
     port = ports.take("orchestrator", host, exactly=options.port is not None)
-    draft, target, valkey = (ports.take(name, HOST) for name in ("draft", "target", "valkey"))
+    draft, target = (ports.take(name, HOST) for name in ("draft", "target"))
     return Places(
         orchestrator=join_address(host, port),
         address=join_address(_EVERYWHERE.get(host, host), port),
         draft=join_address(HOST, draft),
         target=join_address(HOST, target),
-        valkey_port=valkey,
         notes=tuple(ports.notes),
     )
 
@@ -110,8 +115,8 @@ def make_plan(
     store = options.redis_url
     tiers = []
     if options.embedded_store and store is None:
-        store = f"redis://{HOST}:{places.valkey_port}"
-        tiers.append(Tier("valkey", valkey_command(places.valkey_port), store, probe_redis))
+        store = url_of_socket(places.valkey)
+        tiers.append(Tier("valkey", valkey_command(places.valkey), store, probe_redis))
     engine = {
         "device": options.device,
         "num_threads": options.num_threads,

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from forethought.configuration.store_url import socket_of_url
+
 _TIMEOUT_S = 1.0
 
 _CHANNEL_OPTIONS = (
@@ -43,18 +45,14 @@ async def probe_grpc_health(address: str) -> Readiness:
 
 
 async def probe_redis(url: str) -> Readiness:
-    """Sends PING to a `redis://` or `rediss://` URL.
+    """Sends PING to a `redis://`, `rediss://` or `unix://` URL.
 
     Any answer in the protocol will do, "authentication required" included: this asks whether a
     server is there, not whether we may use it. "-LOADING" is not ready.
     """
-    parts = urlsplit(url)
-    tls = ssl.create_default_context() if parts.scheme == "rediss" else None
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(
-                parts.hostname, parts.port or 6379, ssl=tls
-            )
+            reader, writer = await _open_store(url)
             try:
                 writer.write(b"PING\r\n")
                 answer = await reader.readline()
@@ -66,3 +64,11 @@ async def probe_redis(url: str) -> Readiness:
     if answer.startswith(b"-LOADING"):
         return Readiness.LOADING
     return Readiness.READY if answer[:1] in {b"+", b"-"} else Readiness.AWAY
+
+
+async def _open_store(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if (path := socket_of_url(url)) is not None:
+        return await asyncio.open_unix_connection(path)
+    parts = urlsplit(url)
+    tls = ssl.create_default_context() if parts.scheme == "rediss" else None
+    return await asyncio.open_connection(parts.hostname, parts.port or 6379, ssl=tls)

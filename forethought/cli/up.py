@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -30,6 +29,7 @@ from forethought.cli.process import (
 from forethought.cli.served import describe_deployment
 from forethought.cli.signals import StopRequest, cancel_on_stop_signals
 from forethought.cli.up_view import UpView
+from forethought.configuration.store_url import describe_url_problem
 from forethought.errors import ForethoughtError, ModelReferenceError
 from forethought.models.reference import is_on_hub, resolve
 
@@ -141,11 +141,8 @@ def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:
         return None
     if no_store:
         raise typer.BadParameter("choose one of --no-store and --redis-url")
-    parts = urlsplit(url)
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise typer.BadParameter(
-            "expected redis://HOST:PORT or rediss://HOST:PORT", param_hint="--redis-url"
-        )
+    if problem := describe_url_problem(url):
+        raise typer.BadParameter(problem, param_hint="--redis-url")
     return url
 
 

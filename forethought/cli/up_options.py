@@ -292,8 +292,8 @@ RedisUrl = Annotated[
     typer.Option(
         metavar="URL",
         envvar="FORETHOUGHT_UP_REDIS_URL",
-        help="Use this Redis or Valkey (redis:// or rediss://) instead of the embedded one. One "
-        "with a password better comes by the variable.",
+        help="Use this Redis or Valkey (redis://, rediss:// or unix://) instead of the embedded "
+        "one. One with a password better comes by the variable.",
         rich_help_panel=_PROCESSES,
     ),
 ]

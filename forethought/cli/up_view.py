@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from forethought.cli.choices import describe_choices, how_called
+from forethought.cli.choices import describe_choices, how_called, short_path
 from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failure
 from forethought.cli.last_words import describe_progress, find_admin_address, read_last_lines
@@ -22,11 +22,13 @@ from forethought.cli.local import (
     LocalDeployment,
     RunningTier,
     StartupTimeoutError,
+    Tier,
     TierExitedError,
     TierState,
 )
 from forethought.cli.plan import Plan
 from forethought.cli.served import Served
+from forethought.configuration.store_url import socket_of_url
 from forethought.errors import ForethoughtError
 
 _STYLES = {
@@ -109,14 +111,14 @@ class UpView:
         """What was chosen, what listens where, and what to do next."""
         self.said_ready = True
         rows = [
-            (each.tier.name, each.tier.address, str(each.process.pid), f"{each.seconds:.1f} s")
+            (each.tier.name, _shown(each.tier), str(each.process.pid), f"{each.seconds:.1f} s")
             for each in reversed(deployment.running)
         ]
         if self._plan.redis_url is not None:
             rows.append(("redis", _without_password(self._plan.redis_url), "elsewhere", ""))
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("tier", style="bold", no_wrap=True)
-        table.add_column("listens on", style="cyan", no_wrap=True)
+        table.add_column("listens on", style="cyan", overflow="fold")
         is_wide = self._console.width >= _WIDE
         if is_wide:
             table.add_column("process", justify="right")
@@ -164,6 +166,12 @@ def _metrics(deployment: LocalDeployment) -> str:
     found = {each.tier.name: find_admin_address(each.log_path) for each in deployment.running}
     urls = [f"http://{address}/metrics ({name})" for name, address in found.items() if address]
     return ", ".join(reversed(urls))
+
+
+def _shown(tier: Tier) -> str:
+    """Where it listens."""
+    path = socket_of_url(tier.address)
+    return tier.address if path is None else short_path(Path(path))
 
 
 def _without_password(url: str) -> str:

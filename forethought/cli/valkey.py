@@ -4,20 +4,20 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-from forethought.cli.defaults import HOST
 from forethought.cli.plan_error import PlanError
 
 _MEMORY = "2gb"  # blocks stop at a part of it
 
 
-def valkey_command(port: int) -> list[str]:
-    """Starts one on a port of this machine.
+def valkey_command(path: Path) -> list[str]:
+    """Starts one on a Unix socket, and nowhere else.
 
     Raises:
         PlanError: it is not installed.
     """
     return [
-        *(str(valkey_binary()), "--bind", HOST, "--port", str(port)),
+        *(str(valkey_binary()), "--port", "0"),
+        *("--unixsocket", str(path), "--unixsocketperm", "700"),
         *("--save", "", "--appendonly", "no"),  # in memory only, nothing is left behind
         *("--maxmemory", _MEMORY, "--maxmemory-policy", "noeviction"),
     ]

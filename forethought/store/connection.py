@@ -26,6 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from forethought.configuration.store_url import describe_url_problem
 from forethought.errors import InvalidArgumentError, StoreUnavailableError
 from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
 from forethought.store.pipeline import Pipeline
@@ -42,10 +43,6 @@ _PROTOCOL = 2  # all servers speak it, and nothing here needs more
 _CLUSTER_RETRIES = 3
 """Of a call whose slot moved, or whose server was lost, within the call's time limit."""
 _SAID_AGAIN_S = 60.0
-_NO_URL = (
-    "no URL of a store: expected redis://, rediss:// or unix://, and characters of a password that "
-    "mean something in URLs written as %2F for /, %40 for @, %23 for # and so on"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,8 @@ class StoreConnection:
             "protocol": _PROTOCOL,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
+        if problem := describe_url_problem(settings.url):
+            raise InvalidArgumentError({"redis_url": problem})
         try:
             pool = BlockingConnectionPool.from_url(
                 settings.url,
@@ -97,7 +96,7 @@ class StoreConnection:
             )
         except ValueError as error:
             # Not its message, which may quote the password.
-            raise InvalidArgumentError({"redis_url": _NO_URL}) from error
+            raise InvalidArgumentError({"redis_url": "has a query that is none"}) from error
         self._server = Redis.from_pool(pool)  # that the URL names
         self._client: Redis | None = None  # of that server, or of its cluster; None: not known yet
         self._choosing = asyncio.Lock()

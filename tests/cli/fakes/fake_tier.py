@@ -2,7 +2,7 @@
 
 `FAKE_TARGET`, `FAKE_DRAFT` and `FAKE_ORCHESTRATOR` choose what it does:
 
-    ready     loads for a moment, then serves (the default)
+    ready     loads until somebody has asked whether it is ready, then serves (the default)
     fails     says why and exits with 3 while it loads
     refuses   says why in its log, as tiers do, and exits with 1
     loads     never gets ready
@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -53,6 +52,15 @@ def add_model_info(server, name, model, vocabulary):
     getattr(services, f"add_{name.title()}ServiceServicer_to_server")(servicer, server)
 
 
+class Loading(health.HealthServicer):
+    """Serves after the first answer that it does not."""
+
+    def Check(self, request, context):  # noqa: N802 - gRPC's name
+        answer = super().Check(request, context)
+        self.set("", health_pb2.HealthCheckResponse.SERVING)
+        return answer
+
+
 def main(name):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for flag in ("--listen", "--model"):
@@ -71,7 +79,7 @@ def main(name):
     handler = signal.SIG_IGN if behaviour == "stubborn" else lambda *_: stopped.set()
     signal.signal(signal.SIGTERM, handler)
 
-    servicer = health.HealthServicer()
+    servicer = health.HealthServicer() if behaviour in {"loads", "fails", "refuses"} else Loading()
     servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -91,9 +99,6 @@ def main(name):
     if behaviour == "refuses":
         say("2026-01-01 [error    ] start_failed    detail=\"no room for 'it'\" reason=MEMORY")
         os._exit(1)
-    if behaviour != "loads":
-        time.sleep(0.2)
-        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     stopped.wait()
     say(f"{name} drained")
     server.stop(0.1).wait()
