@@ -19,6 +19,7 @@ from forethought.errors import (
     OverloadedError,
     UnreadStreamError,
 )
+from forethought.wait_limit import WaitLimit
 from orchestrator.shares import Shares
 
 
@@ -44,23 +45,30 @@ class Place:
         self.unread_since_s: float | None = None
         """When the message was written that the client does not take; by the loop's clock."""
         self._limits = limits
-        self._end_s = asyncio.get_running_loop().time() + limits.max_duration_s
-        self._scope = asyncio.timeout_at(self._end_s)
+        self._scope = asyncio.timeout(limits.max_duration_s)
+        self._unread = WaitLimit(limits.unread_timeout_s)
         self._is_needed = False
 
     async def deliver(self, write: Awaitable[None]) -> None:
-        """Waits until the client has taken a message, and ends the request if it does not."""
-        now_s = asyncio.get_running_loop().time()
-        self.unread_since_s = now_s
-        self._end_at(min(self._end_s, now_s + self._limits.unread_timeout_s))
-        await write
+        """Waits until the client has taken a message.
+
+        Raises:
+            UnreadStreamError: it does not.
+        """
+        self.unread_since_s = asyncio.get_running_loop().time()
+        try:
+            await self._unread.wait(write)
+        except TimeoutError:
+            raise UnreadStreamError(
+                f"nothing of the answer was read for {self._limits.unread_timeout_s:g} s"
+            ) from None
         self.unread_since_s = None
-        self._end_at(self._end_s)
 
     def leave(self) -> None:
         """Ends the request, whose place another one needs."""
         self._is_needed = True
-        self._end_at(0)
+        if not self._scope.expired():
+            self._scope.reschedule(0)
 
     @asynccontextmanager
     async def limited(self) -> AsyncGenerator[None]:
@@ -68,7 +76,7 @@ class Place:
 
         Raises:
             DurationExceededError: it takes too long.
-            UnreadStreamError: nobody reads what it brings.
+            UnreadStreamError: nobody reads what it brings, and another request needs the place.
         """
         try:
             async with self._scope:
@@ -77,10 +85,8 @@ class Place:
             if self._scope.expired():
                 raise self._reason() from None
             raise
-
-    def _end_at(self, when_s: float) -> None:
-        if not self._scope.expired():
-            self._scope.reschedule(when_s)
+        finally:
+            self._unread.close()
 
     def _reason(self) -> ForethoughtError:
         limits = self._limits
@@ -88,10 +94,6 @@ class Place:
             return UnreadStreamError(
                 f"nothing of the answer was read for {limits.yield_after_s:g} s, and other "
                 "requests wait for its place"
-            )
-        if self.unread_since_s is not None and asyncio.get_running_loop().time() < self._end_s:
-            return UnreadStreamError(
-                f"nothing of the answer was read for {limits.unread_timeout_s:g} s"
             )
         return DurationExceededError(
             f"the request took longer than {limits.max_duration_s:g} s, the most that this "

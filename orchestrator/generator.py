@@ -162,21 +162,20 @@ class Generation:
         self._has_asked = False  # for a draft
         self._num_earlier_failures = 0  # of drafts, before the turn was broken off
 
-    async def progress(self) -> AsyncGenerator[Progress]:
+    def progress(self) -> AsyncGenerator[Progress]:
         """The start, the rounds, the end, as they become known; and, where that is wanted, what is
         waited for meanwhile.
 
         Raises:
             ForethoughtError: as `_events`.
         """
-        async with aclosing(self._events()) as events:
-            if not self._wants_progress:
-                async for each in events:
-                    yield each
-                return
-            async with aclosing(with_ticks(events, self._waiting)) as told:
-                async for each in told:
-                    yield each
+        return self._with_waiting() if self._wants_progress else self._events()
+
+    async def _with_waiting(self) -> AsyncGenerator[Progress]:
+        events = self._events()
+        async with aclosing(events), aclosing(with_ticks(events, self._waiting)) as told:
+            async for each in told:
+                yield each
 
     def _waiting(self) -> Progress | None:
         waiting = self._verifier.waiting

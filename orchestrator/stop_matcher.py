@@ -58,6 +58,8 @@ class StopMatcher:
         Once a stop text is found, the tokens before it come out, the last of them cut where it
         begins, and nothing after.
         """
+        if not self._searches:
+            return [token]
         symbols: Sequence[_Symbol] = (*token.text, token.token_id) if is_special else token.text
         num_chars, num_symbols = self._num_held_chars, self._num_held_symbols
         self._held.append((token, len(symbols)))

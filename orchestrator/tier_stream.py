@@ -43,8 +43,7 @@ class TierStream:
             ForethoughtError: the tier ended the stream; what it said.
         """
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._call.write(message)
+            await self._write(message, timeout_s)
         except TimeoutError:
             raise TierUnavailableError("the tier takes no requests") from None
         except grpc.aio.AioRpcError as error:
@@ -55,6 +54,14 @@ class TierStream:
             raise error_from_rpc(error) from error
         except asyncio.InvalidStateError:
             raise await self._ending() from None
+
+    async def _write(self, message: Any, timeout_s: float | None) -> None:
+        if timeout_s is None:
+            # A timer costs about as much as writing does.
+            await self._call.write(message)
+            return
+        async with asyncio.timeout(timeout_s):
+            await self._call.write(message)
 
     async def receive(self, timeout_s: float | None = None) -> Any:
         """The next answer.

@@ -64,7 +64,8 @@ def _check_entry(support: Sequence[int], entry: PositionEvidence, vocab_size: in
     if len(probs) != len(support):
         raise TierProtocolError("evidence does not cover the support of its draft")
     # Without `probs.sum`, which takes twice as long.
-    if not abs(float(np.add.reduce(probs)) + tail_mass - 1) <= TOLERANCE:
+    total = float(np.add.reduce(probs)) + tail_mass if support else tail_mass
+    if not abs(total - 1) <= TOLERANCE:
         raise TierProtocolError("target probabilities that do not sum to 1")
     if not (entry.tail_token_id < vocab_size and entry.greedy_token_id < vocab_size):
         raise TierProtocolError("evidence names a token that the target does not have")

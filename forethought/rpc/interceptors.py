@@ -19,6 +19,7 @@ from forethought.errors import ForethoughtError, InvalidArgumentError, SessionId
 from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.status import abort
 from forethought.supervision import NOBODYS_TO_ANSWER
+from forethought.wait_limit import WaitLimit
 
 _log = structlog.get_logger(__name__)
 
@@ -200,8 +201,7 @@ def _wrap_stream(
                     await responses
                     return
                 async with aclosing(responses):
-                    async for response in responses:
-                        await _write(context, response, unread_timeout_s)
+                    await _write_all(responses, context, unread_timeout_s)
             except NOBODYS_TO_ANSWER:
                 raise
             except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
@@ -210,14 +210,22 @@ def _wrap_stream(
     return wrapped
 
 
-async def _write(
-    context: grpc.aio.ServicerContext[Any, Any], response: Any, timeout_s: float
+async def _write_all(
+    responses: AsyncIterator[Any],
+    context: grpc.aio.ServicerContext[Any, Any],
+    unread_timeout_s: float,
 ) -> None:
+    limit = WaitLimit(unread_timeout_s)
     try:
-        async with asyncio.timeout(timeout_s):
-            await context.write(response)
-    except TimeoutError:
-        raise SessionIdleError(f"nobody read a response within {timeout_s:g} s") from None
+        async for response in responses:
+            try:
+                await limit.wait(context.write(response))
+            except TimeoutError:
+                raise SessionIdleError(
+                    f"nobody read a response within {unread_timeout_s:g} s"
+                ) from None
+    finally:
+        limit.close()
 
 
 async def _abort_for(

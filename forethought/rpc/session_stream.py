@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Protocol
 
 from forethought.errors import (
-    ForethoughtError,
     InvalidArgumentError,
     ModelMismatchError,
     OpeningTimeoutError,
@@ -21,6 +20,7 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, ModelInfo, SessionOpen
+from forethought.wait_limit import WaitLimit
 
 OPENING_TIMEOUT_S = 30.0
 """Time that a stream gets to send its first message."""
@@ -67,13 +67,9 @@ async def serve_session(
     messages = aiter(requests)
     session: TierSession | None = None
     last_round = last_answer = None
-    idle = SessionIdleError(f"no round was asked for within {idle_timeout_s:g} s")
+    idle = WaitLimit(idle_timeout_s)
     try:
-        request = await _next(
-            messages,
-            opening_timeout_s,
-            OpeningTimeoutError(f"no session was opened within {opening_timeout_s:g} s"),
-        )
+        request = await _first(messages, opening_timeout_s)
         while request is not None:
             match request.WhichOneof("message"):
                 case "open" if session is None:
@@ -88,19 +84,25 @@ async def serve_session(
                     raise InvalidArgumentError(
                         {"message": "a stream is one `open`, then any number of `round`"}
                     )
-            request = await _next(messages, idle_timeout_s, idle)
+            try:
+                request = await idle.wait(anext(messages, None))
+            except TimeoutError:
+                raise SessionIdleError(
+                    f"no round was asked for within {idle_timeout_s:g} s"
+                ) from None
     finally:
+        idle.close()
         if session is not None:
             session.close()
 
 
-async def _next(messages: AsyncIterator[Any], timeout_s: float, late: ForethoughtError) -> Any:
-    """The next message; None if there is none. Raises `late` if it does not come in time."""
+async def _first(messages: AsyncIterator[Any], timeout_s: float) -> Any:
+    """The first message; None if there is none."""
     try:
         async with asyncio.timeout(timeout_s):
             return await anext(messages, None)
     except TimeoutError:
-        raise late from None
+        raise OpeningTimeoutError(f"no session was opened within {timeout_s:g} s") from None
 
 
 def check_models(opening: SessionOpen, model: ModelInfo) -> None:
