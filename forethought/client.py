@@ -25,6 +25,7 @@ from forethought.addresses import split_addresses
 from forethought.errors import ClientClosedError, ForethoughtError
 from forethought.generation import (
     ChatMessage,
+    DeploymentInfo,
     GenerationEvent,
     GenerationRequest,
     SessionContent,
@@ -41,6 +42,7 @@ from forethought.resuming import (
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
+    deployment_from_proto,
     events_from_proto,
     refusing_misfits,
     request_to_proto,
@@ -209,11 +211,12 @@ class GenerationClient:
             request = pb.DeleteSessionRequest(session_id=session_id, tenant=tenant)
         await self._call(lambda stub: stub.DeleteSession(request, timeout=timeout_s))
 
-    async def has_chat_template(self, *, timeout_s: float | None = 10) -> bool:
-        """Whether the model takes conversations, and not only text and token ids."""
+    async def describe(self, *, timeout_s: float | None = 10) -> DeploymentInfo:
+        """What the deployment serves, and what it chooses where a request is silent."""
         request = pb.GenerationServiceGetModelInfoRequest()
-        response = await self._call(lambda stub: stub.GetModelInfo(request, timeout=timeout_s))
-        return bool(response.has_chat_template)
+        return deployment_from_proto(
+            await self._call(lambda stub: stub.GetModelInfo(request, timeout=timeout_s))
+        )
 
     async def tokenize(
         self, text: str | Sequence[ChatMessage], *, timeout_s: float | None = 10

@@ -15,7 +15,7 @@ from forethought.sampling.types import (
     TokenOrigin,
     VerificationMode,
 )
-from forethought.tier import LookaheadCounts, RoundTimings
+from forethought.tier import LookaheadCounts, ModelInfo, RoundTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +268,16 @@ class SessionContent:
     session: SessionInfo
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentInfo:
+    """What a deployment serves, and what it chooses where a request is silent."""
+
+    target: ModelInfo
+    num_speculative_tokens: int  # K, or with an adaptive policy the most of it
+    max_num_speculative_tokens: int  # most that a request may ask for
+    verification_mode: VerificationMode
+    policy: str  # how K is chosen: "adaptive" or "fixed"
+    has_chat_template: bool  # whether it takes conversations, and not only text and token ids
+    params: GenerationParams  # as far as the model and the deployment fix them

@@ -171,7 +171,9 @@ async def _answer(
     try:
         await show_answer(client, request, answering, timeout_s)
     except InvalidArgumentError as refusal:
-        if "prompt.conversation" not in refusal.violations or await client.has_chat_template():
+        if "prompt.conversation" not in refusal.violations:
+            raise
+        if (await client.describe()).has_chat_template:
             raise
         plain = replace(request, prompt=_only_text(request))
         if not answering.is_quiet:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from forethought.errors import InvalidArgumentError, TierProtocolError
 from forethought.generation import (
     ChatMessage,
+    DeploymentInfo,
     Finished,
     FinishReason,
     FollowUp,
@@ -35,6 +36,7 @@ from forethought.rpc.enums import (
 from forethought.rpc.tier_codec import (
     lookahead_from_proto,
     lookahead_to_proto,
+    model_from_proto,
     sampling_from_proto,
     sampling_to_proto,
     timings_from_proto,
@@ -477,4 +479,18 @@ def _finished_from_proto(message: pb.GenerationFinished) -> Finished:
         if message.HasField("matched_stop_token_id")
         else None,
         is_durable=message.is_durable,
+    )
+
+
+def deployment_from_proto(message: pb.GenerationServiceGetModelInfoResponse) -> DeploymentInfo:
+    return DeploymentInfo(
+        target=model_from_proto(message.target),
+        num_speculative_tokens=message.default_num_speculative_tokens,
+        max_num_speculative_tokens=message.max_num_speculative_tokens,
+        verification_mode=MODE_FROM_PROTO.get(
+            message.default_verification_mode, VerificationMode.REJECTION
+        ),
+        policy=message.policy,
+        has_chat_template=message.has_chat_template,
+        params=_params_from_proto(message.default_params),
     )

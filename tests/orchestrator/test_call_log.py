@@ -106,7 +106,7 @@ async def test_a_refused_look_at_a_session_names_it(self_drafting: Stack):
 
 async def test_what_nobody_asks_about_leaves_no_line(self_drafting: Stack):
     with call_lines() as lines:
-        await self_drafting.client.has_chat_template()
+        await self_drafting.client.describe()
         await generate(self_drafting.client, REQUEST)
         await lines.came.wait()
     assert [line["method"] for line in lines] == [GENERATE]
