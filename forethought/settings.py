@@ -55,6 +55,12 @@ AdminAddress = Annotated[
 ]
 
 
+def split_texts(value: Any) -> Any:
+    """Parts of a text with commas, also where it is one of several texts."""
+    texts = (value,) if isinstance(value, str) else value
+    return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
+
+
 class ProcessSettings(BaseSettings):
     """What every tier's process can be told."""
 

@@ -1,7 +1,7 @@
 """Settings of the orchestrator."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
@@ -10,20 +10,13 @@ from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
-from forethought.settings import AdminAddress
+from forethought.settings import AdminAddress, split_texts
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
 from orchestrator.plan import PolicyKind
 
-
-def _split(value: Any) -> Any:
-    """Parts of a text with commas, also where it is one of several texts."""
-    texts = (value,) if isinstance(value, str) else value
-    return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
-
-
-Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]
 Lookups = Annotated[
-    tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(_split)
+    tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(split_texts)
 ]
 
 

@@ -21,7 +21,7 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-for _process in ("TARGET", "DRAFT", "ORCHESTRATOR"):  # several of each on one machine
+for _process in ("TARGET", "DRAFT", "ORCHESTRATOR", "GATEWAY"):  # several of each on one machine
     os.environ[f"FORETHOUGHT_{_process}_ADMIN_LISTEN"] = "127.0.0.1:0"
 
 

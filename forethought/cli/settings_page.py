@@ -19,6 +19,7 @@ from forethought.cli.main import app
 from forethought.configuration.complaints import flag_of
 from forethought.configuration.variables import env_prefix
 from forethought.settings import ProcessSettings
+from gateway.settings import GatewaySettings
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 
@@ -50,7 +51,12 @@ too. Variables that Kubernetes adds for Services (`FORETHOUGHT_TARGET_SERVICE_HO
 `FORETHOUGHT_TARGET_PORT=tcp://...`) are no settings.
 """
 
-_TIERS: tuple[type[ProcessSettings], ...] = (TargetSettings, DraftSettings, OrchestratorSettings)
+_TIERS: tuple[type[ProcessSettings], ...] = (
+    TargetSettings,
+    DraftSettings,
+    OrchestratorSettings,
+    GatewaySettings,
+)
 
 
 def make_page() -> str:

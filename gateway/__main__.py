@@ -1,0 +1,27 @@
+"""`python -m gateway`: runs the gateway until SIGTERM."""
+
+import signal
+
+if __name__ == "__main__":  # an interrupt amid the imports ends the process without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from forethought.client import GenerationClient
+from forethought.rpc.server import run_process
+from gateway.app import make_app
+from gateway.server import HttpServer, run_gateway, stop_on_signals
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Listens at once; says that it is ready when an orchestrator has answered."""
+    async with GenerationClient(settings.orchestrator) as client:
+        upstream = Upstream(client, settings.served_model_name)
+        app = make_app(upstream, settings.max_body_size)
+        server = HttpServer(app, settings.listen, settings.drain_grace_s)
+        stop_on_signals(upstream.stopping)
+        await run_gateway(upstream, server, settings.admin_listen)
+
+
+if __name__ == "__main__":
+    run_process(serve(GatewaySettings.from_command_line()))

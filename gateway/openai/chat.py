@@ -1,0 +1,227 @@
+"""`/v1/chat/completions`."""
+
+from typing import Literal
+
+import msgspec
+
+from forethought.generation import (
+    ChatMessage,
+    Finished,
+    GenerationParams,
+    GenerationRequest,
+    Started,
+    Token,
+)
+from gateway.openai.choices import Choice, answer_usage
+from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
+from gateway.openai.sampling import SamplingFields, other_fields
+from gateway.openai.stream import ChunkWriter, Head
+from gateway.openai.usage import Metrics, Usage, metrics
+from gateway.web.errors import invalid
+
+OBJECT = "chat.completion"
+OTHERS = other_fields(
+    set(),
+    {
+        "add_generation_prompt": (True,),
+        "add_special_tokens": (False,),
+        "audio": (),
+        "chat_template": (),
+        "chat_template_kwargs": ({},),
+        "continue_final_message": (False,),
+        "documents": ([],),
+        "echo": (False,),
+        "function_call": ("none", "auto"),
+        "functions": ([],),
+        "include_reasoning": (True, False),
+        "modalities": (["text"],),
+        "reasoning_effort": ("none",),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "verbosity": ("medium",),
+        "web_search_options": (),
+    },
+)
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str | list[TextPart] | None = None
+    name: None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: list[None] | None = None
+    annotations: list[None] | None = None
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatRequest(SamplingFields, frozen=True, kw_only=True):
+    """The body of a request."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        if not self.messages:
+            raise invalid("messages", "must hold at least one message")
+        if self.max_completion_tokens is not None and self.max_tokens is not None:
+            raise invalid("max_tokens", "is the same as max_completion_tokens: choose one")
+        if self.max_completion_tokens is not None and not 0 <= self.max_completion_tokens < 2**32:
+            raise invalid("max_completion_tokens", "must be from 0 to 4294967295")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("top_logprobs", "needs logprobs")
+        if self.top_logprobs is not None and not 0 <= self.top_logprobs < 2**32:
+            raise invalid("top_logprobs", "must be from 0 to 20")
+
+    def requests(self, request_id: str, tenant: str) -> list[GenerationRequest]:
+        """One for each choice."""
+        messages = [ChatMessage(each.role, each.text) for each in self.messages]
+        return [
+            GenerationRequest(messages, self._params(choice), request_id, tenant=tenant)
+            for choice in range(self.n)
+        ]
+
+    def name_of(self, field: str) -> str:
+        """What the route calls a field of the service."""
+        most = "max_completion_tokens" if self.max_completion_tokens is not None else "max_tokens"
+        names = {
+            "prompt.conversation": "messages",
+            "prompt.token_ids": "messages",
+            "params.max_tokens": most,
+            "params.logprobs": "top_logprobs",
+        }
+        return names.get(field, field.removeprefix("params."))
+
+    def _params(self, choice: int) -> GenerationParams:
+        given = self.max_completion_tokens
+        return self.params(
+            choice,
+            max_tokens=self.max_tokens if given is None else given,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )
+
+
+class AnswerMessage(msgspec.Struct, frozen=True):
+    """What the assistant says."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+    stop_reason: str | int | None
+    token_ids: list[int] | None = None
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All answers."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str
+    metrics: Metrics | None
+    prompt_token_ids: list[int] | None = None
+
+
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chunk adds to an answer."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatChunkChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer, in a chunk."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: str | None
+    stop_reason: str | int | None = None
+    token_ids: list[int] | None = None
+
+
+def stop_reason(finished: Finished) -> str | int | None:
+    """The stop text or token of the request's that ended the answer."""
+    return finished.matched_stop or None
+
+
+def completion(head: Head, body: ChatRequest, choices: list[Choice]) -> ChatCompletion:
+    """The answer to a request that does not stream."""
+    answers = []
+    for index, choice in enumerate(choices):
+        assert choice.finished is not None
+        answers.append(
+            ChatChoice(
+                index,
+                AnswerMessage("assistant", choice.text),
+                chat_logprobs(choice.tokens) if body.logprobs else None,
+                choice.finished.reason.value,
+                stop_reason(choice.finished),
+                [each.token_id for each in choice.tokens] if body.return_token_ids else None,
+            )
+        )
+    last = choices[0].finished
+    return ChatCompletion(
+        head.id,
+        head.object,
+        head.created,
+        head.model,
+        answers,
+        answer_usage(choices, 1),
+        head.system_fingerprint,
+        metrics(last) if last is not None and len(choices) == 1 else None,
+    )
+
+
+class ChatWriter(ChunkWriter[ChatChunkChoice]):
+    """The chunks of a stream."""
+
+    def __init__(self, head: Head, body: ChatRequest) -> None:
+        super().__init__(head, body, body.n)
+        self._body = body
+
+    def opening(self, index: int, started: Started) -> ChatChunkChoice:  # noqa: ARG002
+        return ChatChunkChoice(index, Delta("assistant", ""), None, None)
+
+    def token(self, index: int, token: Token) -> ChatChunkChoice:
+        return ChatChunkChoice(
+            index,
+            Delta(content=token.text),
+            chat_logprobs([token]) if self._body.logprobs else None,
+            None,
+            token_ids=[token.token_id] if self._body.return_token_ids else None,
+        )
+
+    def closing(self, index: int, finished: Finished) -> ChatChunkChoice:
+        return ChatChunkChoice(index, Delta(), None, finished.reason.value, stop_reason(finished))

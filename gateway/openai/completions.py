@@ -1,0 +1,165 @@
+"""`/v1/completions`."""
+
+import msgspec
+
+from forethought.generation import Finished, GenerationRequest, Started, Token
+from gateway.openai.chat import stop_reason
+from gateway.openai.choices import Choice, answer_usage
+from gateway.openai.logprobs import CompletionLogprobs, completion_logprobs
+from gateway.openai.sampling import SamplingFields, other_fields
+from gateway.openai.stream import ChunkWriter, Head
+from gateway.openai.usage import Metrics, Usage, metrics
+from gateway.web.errors import invalid
+
+OBJECT = "text_completion"
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's. Elsewhere the deployment chooses."""
+MAX_PROMPTS = 128
+OTHERS = other_fields(
+    set(), {"add_special_tokens": (True,), "prompt_embeds": (), "suffix": ("",), "best_of": (1,)}
+)
+
+
+class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
+    """The body of a request."""
+
+    prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = DEFAULT_MAX_TOKENS
+    logprobs: int | None = None
+    echo: bool = False
+
+    def check(self) -> None:
+        super().check()
+        if not 1 <= len(self.prompts) <= MAX_PROMPTS:
+            raise invalid("prompt", f"must hold from 1 to {MAX_PROMPTS} prompts")
+        if len({type(each) for each in self.prompts}) > 1:
+            raise invalid("prompt", "must hold texts, or token ids, or lists of token ids")
+        for prompt in self.prompts:
+            if isinstance(prompt, list) and any(not 0 <= each < 2**32 for each in prompt):
+                raise invalid("prompt", "must hold token ids that exist")
+        if self.logprobs is not None and not 0 <= self.logprobs < 2**32:
+            raise invalid("logprobs", "must be from 0 to 20")
+        if self.echo and self.logprobs is not None:
+            raise invalid("echo", "is not supported with logprobs: prompts have none here")
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One or several."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if self.prompt and all(isinstance(each, int) for each in self.prompt):
+            return [[each for each in self.prompt if isinstance(each, int)]]
+        return [[each] if isinstance(each, int) else each for each in self.prompt]
+
+    def requests(self, request_id: str, tenant: str) -> list[GenerationRequest]:
+        """One for each choice of each prompt."""
+        return [
+            GenerationRequest(
+                prompt, self.params(choice, logprobs=self.logprobs), request_id, tenant=tenant
+            )
+            for prompt in self.prompts
+            for choice in range(self.n)
+        ]
+
+    def name_of(self, field: str) -> str:
+        """What the route calls a field of the service."""
+        names = {"prompt.text": "prompt", "prompt.token_ids": "prompt"}
+        return names.get(field, field.removeprefix("params."))
+
+
+class CompletionChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One completion, or a part of it in a chunk."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str | None
+    stop_reason: str | int | None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All completions."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str
+    metrics: Metrics | None
+
+
+class Echo(msgspec.Struct, frozen=True):
+    """What of the prompts is told with the completions, prompt by prompt; may be empty."""
+
+    texts: list[str] = []
+    token_ids: list[list[int]] = []
+
+
+def completion(
+    head: Head, body: CompletionRequest, choices: list[Choice], echo: Echo
+) -> Completion:
+    """The answer to a request that does not stream."""
+    answers = []
+    for index, choice in enumerate(choices):
+        assert choice.finished is not None
+        prompt = index // body.n
+        before = echo.texts[prompt] if echo.texts else ""
+        answers.append(
+            CompletionChoice(
+                index,
+                before + choice.text,
+                None if body.logprobs is None else completion_logprobs(choice.tokens, 0),
+                choice.finished.reason.value,
+                stop_reason(choice.finished),
+                [each.token_id for each in choice.tokens] if body.return_token_ids else None,
+                echo.token_ids[prompt] if echo.token_ids else None,
+            )
+        )
+    last = choices[0].finished
+    return Completion(
+        head.id,
+        head.object,
+        head.created,
+        head.model,
+        answers,
+        answer_usage(choices, len(body.prompts)),
+        head.system_fingerprint,
+        metrics(last) if last is not None and len(choices) == 1 else None,
+    )
+
+
+class CompletionWriter(ChunkWriter[CompletionChoice]):
+    """The chunks of a stream."""
+
+    def __init__(self, head: Head, body: CompletionRequest, echo: Echo) -> None:
+        num_prompts = len(body.prompts)
+        super().__init__(head, body, num_prompts * body.n, num_prompts)
+        self._body = body
+        self._echo = echo
+        self._offsets = [0] * (num_prompts * body.n)
+
+    def opening(self, index: int, started: Started) -> CompletionChoice | None:  # noqa: ARG002
+        echo, prompt = self._echo, index // self._body.n
+        if not (echo.texts or echo.token_ids):
+            return None
+        text = echo.texts[prompt] if echo.texts else ""
+        ids = echo.token_ids[prompt] if echo.token_ids else None
+        return CompletionChoice(index, text, None, None, prompt_token_ids=ids)
+
+    def token(self, index: int, token: Token) -> CompletionChoice:
+        offset = self._offsets[index]
+        self._offsets[index] += len(token.text)
+        return CompletionChoice(
+            index,
+            token.text,
+            None if self._body.logprobs is None else completion_logprobs([token], offset),
+            None,
+            token_ids=[token.token_id] if self._body.return_token_ids else None,
+        )
+
+    def closing(self, index: int, finished: Finished) -> CompletionChoice:
+        return CompletionChoice(index, "", None, finished.reason.value, stop_reason(finished))

@@ -1,0 +1,136 @@
+"""What chat and completions have in common: how tokens are chosen, and when they end."""
+
+from typing import Any
+
+import msgspec
+
+from forethought.generation import GenerationParams
+from forethought.sampling.types import VerificationMode
+from gateway.web.body import OtherFields
+from gateway.web.errors import invalid
+
+MAX_CHOICES = 128
+_SEEDS = 2**64
+
+
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a stream says besides the answer."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of chat and completions alike. None leaves the choice to the deployment."""
+
+    model: str | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop_token_ids: list[int] = []
+    ignore_eos: bool = False
+    return_token_ids: bool = False
+    request_id: str | None = None
+    num_speculative_tokens: int | None = None
+    verification_mode: VerificationMode | None = None
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def has_continuous_usage(self) -> bool:
+        """Whether each chunk has the usage so far."""
+        options = self.stream_options
+        return self.includes_usage and bool(options and options.continuous_usage_stats)
+
+    def check(self) -> None:
+        """Refuses what the service behind does not see. Raises HttpError."""
+        if not 1 <= self.n <= MAX_CHOICES:
+            raise invalid("n", f"must be from 1 to {MAX_CHOICES}")
+        if self.stream_options is not None and not self.stream:
+            raise invalid("stream_options", "is for streams: set stream to true")
+        if self.seed is not None and not -_SEEDS // 2 <= self.seed < _SEEDS:
+            raise invalid("seed", "must be an integer of 64 bits")
+        for name in ("max_tokens", "top_k", "num_speculative_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 2**32:
+                raise invalid(name, "must be from 0 to 4294967295")
+        if any(not 0 <= each < 2**32 for each in self.stop_token_ids):
+            raise invalid("stop_token_ids", "must be token ids")
+
+    def params(self, choice: int, **more: Any) -> GenerationParams:
+        """Parameters of one of `n` choices: its seed is `seed + choice`, so that the first one is
+        what a request for one choice gets."""
+        given = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "seed": None if self.seed is None else (self.seed + choice) % _SEEDS,
+            "stop": _texts(self.stop),
+            "stop_token_ids": tuple(self.stop_token_ids),
+            "ignore_eos": self.ignore_eos,
+            "num_speculative_tokens": self.num_speculative_tokens,
+            "verification_mode": self.verification_mode,
+        }
+        return GenerationParams(**{**given, **more})
+
+
+def _texts(stop: str | list[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+HARMLESS = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "priority",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "spaces_between_special_tokens",
+        "store",
+        "user",
+    }
+)
+FIXED: dict[str, tuple[Any, ...]] = {
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "cache_salt": (),
+    "early_stopping": (False,),
+    "frequency_penalty": (0,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "logit_bias": ({},),
+    "min_tokens": (0,),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "prompt_logprobs": (),
+    "response_format": ({"type": "text"},),
+    "return_tokens_as_token_ids": (False,),
+    "skip_special_tokens": (True,),
+    "structured_outputs": (),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+}
+
+
+def other_fields(harmless: set[str], fixed: dict[str, tuple[Any, ...]]) -> OtherFields:
+    """Those of a route, with those that all routes have."""
+    return OtherFields(HARMLESS | harmless, {**FIXED, **fixed})

@@ -1,0 +1,129 @@
+"""A streamed answer of chat or completions: chunks of choices, usage, and the end."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from forethought.generation import Finished, Started, Token
+from gateway.openai.choices import ChoiceEvent
+from gateway.openai.sampling import SamplingFields
+from gateway.openai.usage import Metrics, Usage, metrics, total_usage
+from gateway.web.errors import HttpError
+from gateway.web.streaming import DONE, sse
+
+PartT = TypeVar("PartT", bound=msgspec.Struct)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What all chunks of an answer have in common."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class Chunk(msgspec.Struct, Generic[PartT], frozen=True, omit_defaults=True):
+    """One event of the stream."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: Sequence[PartT]
+    usage: Usage | None
+    system_fingerprint: str = ""
+    metrics: Metrics | None = None
+    prompt_token_ids: list[int] = []
+
+
+class ChunkWriter(Generic[PartT]):
+    """Makes chunks of events. A route says what its choices look like.
+
+    Args:
+        head: of all chunks.
+        fields: of the request.
+        num_choices: over all prompts.
+        num_prompts: that the choices belong to.
+    """
+
+    def __init__(
+        self, head: Head, fields: SamplingFields, num_choices: int, num_prompts: int = 1
+    ) -> None:
+        self.head = head
+        self._fields = fields
+        self._started: list[Started | None] = [None] * num_choices
+        self._counts = [0] * num_choices
+        self._num_prompts = num_prompts
+        self._metrics: Metrics | None = None
+
+    def opening(self, index: int, started: Started) -> PartT | None:
+        """What is said before the first token of a choice."""
+        raise NotImplementedError
+
+    def token(self, index: int, token: Token) -> PartT:
+        """A token of a choice."""
+        raise NotImplementedError
+
+    def closing(self, index: int, finished: Finished) -> PartT:
+        """Why a choice has ended."""
+        raise NotImplementedError
+
+    def on(self, event: ChoiceEvent) -> bytes:
+        index, what = event.index, event.event
+        match what:
+            case Token():
+                self._counts[index] += 1
+                return self._chunk(self.token(index, what))
+            case Started():
+                self._started[index] = what
+                part = self.opening(index, what)
+                return b"" if part is None else self._chunk(part)
+            case Finished():
+                self._counts[index] = what.num_output_tokens
+                if len(self._counts) == 1:
+                    self._metrics = metrics(what)
+                shown = None if self._fields.includes_usage else self._metrics
+                return self._chunk(self.closing(index, what), metrics=shown, is_last=True)
+        return b""
+
+    def end(self) -> bytes:
+        if not self._fields.includes_usage:
+            return DONE
+        head = self.head
+        last = Chunk[PartT](
+            head.id,
+            head.object,
+            head.created,
+            head.model,
+            (),
+            self._usage(),
+            head.system_fingerprint,
+            self._metrics,
+        )
+        return sse(last) + DONE
+
+    def fail(self, error: HttpError) -> bytes:
+        return b"data: " + error.body() + b"\n\n" + DONE
+
+    def _chunk(
+        self, part: PartT, *, metrics: Metrics | None = None, is_last: bool = False
+    ) -> bytes:
+        head = self.head
+        return sse(
+            Chunk(
+                head.id,
+                head.object,
+                head.created,
+                head.model,
+                (part,),
+                self._usage() if self._fields.has_continuous_usage else None,
+                head.system_fingerprint if is_last else "",
+                metrics,
+            )
+        )
+
+    def _usage(self) -> Usage:
+        return total_usage(self._started, sum(self._counts), self._num_prompts)

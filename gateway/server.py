@@ -1,0 +1,110 @@
+"""The life of the gateway's process: listen, find an orchestrator, serve, drain."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from forethought.addresses import join_address, split_address
+from forethought.observability.admin import AdminServer, Probes
+from forethought.rpc.listening import check_listening
+from forethought.supervision import keep_running
+from gateway.upstream import Upstream
+
+_log = structlog.get_logger(__name__)
+_LOOP_S = 5.0
+_BACKLOG = 1024
+_IDLE_S = 75  # of a connection without a request: longer than most proxies keep theirs
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn, in an event loop that somebody else stops.
+
+    Args:
+        app: what answers.
+        listen: `host:port`; port 0 takes a free one.
+        drain_grace_s: time that running requests get in the end.
+
+    Raises:
+        ListenError: the address cannot be bound.
+    """
+
+    def __init__(self, app: ASGIApp, listen: str, drain_grace_s: float) -> None:
+        check_listening(listen)
+        host, port = split_address(listen)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, port))
+        self._socket.listen(_BACKLOG)
+        self.address = join_address(host, self._socket.getsockname()[1])
+        """Where it listens."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=_IDLE_S,
+                timeout_graceful_shutdown=round(drain_grace_s),
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to the process."""
+        yield
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Serves until `stop`, then lets running requests end."""
+        serving = asyncio.ensure_future(self.serve([self._socket]))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.should_exit = True
+            stopping.cancel()
+            await serving
+
+
+async def run_gateway(upstream: Upstream, server: HttpServer, admin_listen: str) -> None:
+    """Serves until `upstream.stopping`.
+
+    Raises:
+        ListenError: the admin port cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+
+    def why_not_alive() -> str:
+        turned = threading.Event()
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(turned.set)
+        return "" if turned.wait(_LOOP_S) else f"the event loop has not turned for {_LOOP_S} s"
+
+    async with AsyncExitStack() as cleanup:
+        if admin_listen:
+            check_listening(admin_listen, "--admin-listen")
+            admin = AdminServer(admin_listen, Probes(why_not_alive, lambda: upstream.why_not_ready))
+            cleanup.push_async_callback(asyncio.to_thread, admin.close)
+            _log.info("admin_listening", address=admin.address)
+        watching = keep_running("upstream", upstream.watch)
+        cleanup.callback(watching.cancel)
+        _log.info("listening", address=server.address)
+        await server.run_until(upstream.stopping)
+        _log.info("stopped")
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Has SIGTERM and SIGINT set it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,0 +1,1 @@
+"""HTTP without OpenAI: bodies, errors, event streams, the life of the server."""

@@ -1,0 +1,103 @@
+"""From the bytes of a request to its fields.
+
+What is `null` is absent. A field that no route knows, and one that would change the answer and that
+nothing here does, is an error by its name; what changes nothing is let through.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from forethought.configuration.suggestions import suggest
+from gateway.web.errors import HttpError, invalid
+
+BodyT = TypeVar("BodyT", bound=msgspec.Struct)
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFields:
+    """What clients send besides the fields that count."""
+
+    harmless: frozenset[str] = frozenset()
+    """They change no answer, whatever they are."""
+    fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """They may be sent with these values, which ask for what is done anyway."""
+
+
+async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The body as an object. Raises HttpError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != _JSON:  # a browser sends no other site's JSON here without asking first
+        raise HttpError(415, f"the content type must be {_JSON}", code="unsupported_media_type")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpError(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(content, dict):
+        raise HttpError(400, "the body must be a JSON object", code="invalid_json")
+    return content
+
+
+def parse(content: Mapping[str, Any], kind: type[BodyT], others: OtherFields) -> BodyT:
+    """The fields that count, checked for their types. Raises HttpError."""
+    known = kind.__struct_fields__
+    given = {}
+    for name, value in content.items():
+        if value is None or name in others.harmless:
+            continue
+        if name in known:
+            given[name] = value
+        else:
+            _check_other(name, value, known, others)
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from None
+
+
+def _check_other(name: str, value: Any, known: tuple[str, ...], others: OtherFields) -> None:
+    if name not in others.fixed:
+        hint = suggest(name, [*known, *others.fixed]) or ""
+        raise invalid(name, f"there is no such field{hint}", code="unknown_parameter")
+    allowed = others.fixed[name]
+    if not any(_is_same(value, each) for each in allowed):
+        words = " or ".join(msgspec.json.encode(each).decode() for each in allowed)
+        only = f", but for {words}" if words else ""
+        raise invalid(name, f"is not supported{only}: leave it out", code="unsupported_parameter")
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """In JSON true is not 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _misfit(problem: str) -> HttpError:
+    """Of a problem such as "Expected `int`, got `str` - at `$.max_tokens`"."""
+    what, _, where = problem.partition(" - at `$")
+    param = where.removesuffix("`").removeprefix(".")
+    if what.startswith("Object contains unknown field"):
+        name = what.split("`")[1]
+        param = f"{param}.{name}" if param else name
+        return invalid(param, "there is no such field", code="unknown_parameter")
+    if what.startswith("Object missing required field"):
+        name = what.split("`")[1]
+        param = f"{param}.{name}" if param else name
+        return invalid(param, "is missing", code="missing_required_parameter")
+    words = f"{what[:1].lower()}{what[1:]}"
+    return invalid(param, words, code="invalid_type") if param else HttpError(400, words)
+
+
+def _too_large(max_bytes: int) -> HttpError:
+    return HttpError(413, f"the body has more than {max_bytes} bytes", code="body_too_large")

@@ -1,0 +1,108 @@
+"""What went wrong, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from forethought.errors import ForethoughtError, InvalidArgumentError, OverloadedError
+
+FieldName = Callable[[str], str]
+"""From a field of GenerationService to what the route calls it."""
+
+
+class HttpError(Exception):
+    """A request that is answered by an error.
+
+    Args:
+        status: of HTTP.
+        message: for people.
+        param: the field at fault; None where it is none.
+        code: for programs.
+        headers: that go with the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """The answer's JSON."""
+        return msgspec.json.encode(ErrorBody(ErrorContent(*self._content())))
+
+    def _content(self) -> tuple[str, str, str | None, str | None]:
+        kind = _TYPES.get(self.status)
+        if kind is None:
+            kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return self.message, kind, self.param, self.code
+
+
+class ErrorContent(msgspec.Struct, frozen=True):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every answer that is an error."""
+
+    error: ErrorContent
+
+
+def invalid(param: str, message: str, *, code: str | None = None) -> HttpError:
+    """A field of the request is wrong."""
+    return HttpError(400, f"{param}: {message}", param=param, code=code)
+
+
+def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpError:
+    """What a client is told of an error of the service behind."""
+    code = error.reason.lower()
+    if isinstance(error, InvalidArgumentError):
+        violations = {name_of(field): text for field, text in error.violations.items()}
+        message = "; ".join(f"{field}: {text}" for field, text in violations.items())
+        return HttpError(400, message, param=next(iter(violations), None), code="invalid_value")
+    status = _STATUSES.get(error.code, 500)
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(max(round(error.retry_after_s), 1))
+    elif status == _UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    return HttpError(status, error.message, code=code, headers=headers)
+
+
+_UNAVAILABLE = 503
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_STATUSES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 503,
+    "UNAVAILABLE": _UNAVAILABLE,
+    "DEADLINE_EXCEEDED": 504,
+    "UNIMPLEMENTED": 501,
+}
+"""By gRPC's codes; others are 500."""

@@ -1,0 +1,139 @@
+"""Answers that a client may leave: whoever disconnects has stopped what was done for him."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from forethought.errors import ForethoughtError
+from gateway.web.errors import HttpError, from_forethought
+
+_log = structlog.get_logger(__name__)
+
+EventT = TypeVar("EventT")
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
+Result = TypeVar("Result")
+
+DONE = b"data: [DONE]\n\n"
+UNREAD_S = 60.0
+"""Time after which a client that reads nothing of its stream has left."""
+
+
+class ClientGoneError(Exception):
+    """There is nobody left to answer."""
+
+
+class Writer(Protocol[EventT_contra]):
+    """What a stream says, as bytes; each may be empty."""
+
+    def on(self, event: EventT_contra) -> bytes:
+        """Of an event."""
+        ...
+
+    def end(self) -> bytes:
+        """After the last one."""
+        ...
+
+    def fail(self, error: HttpError) -> bytes:
+        """Where there is no other way left to say that it broke off."""
+        ...
+
+
+def sse(content: msgspec.Struct) -> bytes:
+    """One event of a stream."""
+    return b"data: %b\n\n" % msgspec.json.encode(content)
+
+
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` brings, unless the client leaves before.
+
+    Raises:
+        ClientGoneError: it has left, and `work` is cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGoneError
+    finally:
+        await _cancelled(leaving, working)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+class EventStream(Response, Generic[EventT]):
+    """Server-sent events.
+
+    Args:
+        first: the events that came before it was clear that the answer is no error.
+        events: the rest.
+        writer: what is said of them.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        first: EventT,
+        events: AsyncGenerator[EventT],
+        writer: Writer[EventT],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._first, self._events, self._writer = first, events, writer
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        async with aclosing(self._events):
+            await until_gone(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            await _put(send, self._writer.on(self._first))
+            async for event in self._events:
+                await _put(send, self._writer.on(event))
+            last = self._writer.end()
+        except ForethoughtError as error:
+            last = self._writer.fail(from_forethought(error))
+        await _put(send, last, more=False)
+
+
+async def _put(send: Send, data: bytes, *, more: bool = True) -> None:
+    if data or not more:
+        async with asyncio.timeout(UNREAD_S):
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def begin_stream(
+    receive: Receive, events: AsyncGenerator[EventT], writer: Writer[EventT]
+) -> EventStream[EventT]:
+    """Waits for the first event, so that a request that is refused gets the status of its error.
+
+    Raises:
+        ForethoughtError: it is refused.
+        ClientGoneError: the client did not wait.
+    """
+    try:
+        first = await until_gone(receive, anext(events))
+    except BaseException:
+        await events.aclose()
+        raise
+    return EventStream(first, events, writer)

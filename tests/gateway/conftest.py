@@ -1,0 +1,54 @@
+"""The gateway in front of a deployment, all in the test process, with real sockets between.
+
+Both are started once a module, whose tests share an event loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest_asyncio
+
+from forethought.client import GenerationClient
+from gateway.app import make_app
+from gateway.server import HttpServer, run_gateway
+from gateway.upstream import Upstream
+from tests.stack import LoadedModel, Stack, running_stack
+
+MAX_BODY_BYTES = 2**16
+MODEL = "tiny"
+
+
+@asynccontextmanager
+async def running_gateway(*addresses: str) -> AsyncIterator[str]:
+    """A gateway on a free port, ready; its URL."""
+    async with GenerationClient(addresses) as client:
+        upstream = Upstream(client, (MODEL, "alias"))
+        await upstream.ask()
+        server = HttpServer(make_app(upstream, MAX_BODY_BYTES), "127.0.0.1:0", 5)
+        running = asyncio.create_task(run_gateway(upstream, server, ""))
+        try:
+            yield f"http://{server.address}"
+        finally:
+            upstream.stopping.set()
+            await running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tiny_target: LoadedModel) -> AsyncIterator[Stack]:
+    async with running_stack(tiny_target, tiny_target.proposer()) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(stack: Stack) -> AsyncIterator[str]:
+    """Of the gateway."""
+    async with running_gateway(stack.address) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        yield client

@@ -1,0 +1,43 @@
+"""`python -m gateway` as a process."""
+
+import asyncio
+import signal
+import sys
+
+import httpx2
+import pytest
+
+from tests.gateway.answers import CHAT, chat, events_of
+from tests.ports import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_the_process_serves_and_lets_a_stream_end_before_it_does(stack):
+    port, admin = free_port(), free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "--orchestrator", stack.address),
+        *("--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with httpx2.AsyncClient(timeout=60) as http:
+
+        async def is_ready():
+            try:
+                return (await http.get(f"http://127.0.0.1:{admin}/readyz")).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        await until(is_ready)
+        asked = chat(max_tokens=100, ignore_eos=True, stream=True)
+        url = f"http://127.0.0.1:{port}{CHAT}"
+        async with http.stream("POST", url, json=asked) as response:
+            lines = response.aiter_lines()
+            text = [await anext(lines)]
+            process.send_signal(signal.SIGTERM)
+            text += [line async for line in lines]
+    assert len(events_of("\n".join([*text, ""]))) == 102
+    _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert b"Traceback" not in errors
