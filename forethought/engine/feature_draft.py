@@ -22,7 +22,6 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from forethought.engine.checkpoint import SafetensorsCheckpoint, TensorCheckpoint
 from forethought.engine.lean_builder import FORMATS, Parts, choose_backend
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
@@ -35,6 +34,7 @@ from forethought.engine.lean_decoder import (
 from forethought.engine.lean_tensors import HEAD_ROW_IDS, check_tensors, layer_tensors
 from forethought.engine.linear import Linear
 from forethought.engine.packed import PackedPass
+from forethought.engine.stored_checkpoints import SafetensorsCheckpoint, TensorCheckpoint
 from forethought.engine.torch_steps import rms_norm
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from forethought.engine import kernels
-from forethought.engine.checkpoint import Checkpoint
+from forethought.engine.checkpoint import Checkpoint, Embedding
 from forethought.engine.group_linear import GroupLinear, int4_linear
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.lean_decoder import (
-    Embedding,
     LeanBackend,
     LeanDecoder,
     LeanLayer,

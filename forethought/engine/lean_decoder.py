@@ -23,13 +23,11 @@ from typing import Any, Protocol
 import torch
 
 from forethought.engine.attention import KVShape, LayerPool
+from forethought.engine.checkpoint import Embedding
 from forethought.engine.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.lean_config import LeanConfig
 from forethought.engine.linear import Linear
 from forethought.engine.packed import PackedPass
-
-Embedding = Callable[[Sequence[int]], torch.Tensor]
-"""T token ids -> [T, hidden] float32, the caller's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,13 @@ What the configuration says decides which there must be and which are used, as i
 model that lacks one would be another model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
 
+from forethought.engine.checkpoint import Checkpoint
 from forethought.engine.lean_config import LeanConfig
-
-if TYPE_CHECKING:
-    from forethought.engine.checkpoint import Checkpoint
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"

@@ -3,28 +3,21 @@
 On a CPU the lean decoder runs what it knows. All else runs in transformers' own code.
 """
 
-from __future__ import annotations
-
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from forethought.engine.causal_model import CausalModel
-from forethought.engine.checkpoint import (
-    Checkpoint,
-    GGUFCheckpoint,
-    SafetensorsCheckpoint,
-    TensorCheckpoint,
-)
+from forethought.engine.checkpoint import Checkpoint
 from forethought.engine.feature_draft import (
     DEFAULT_FORMAT,
     FeatureDecoder,
     load_feature_draft,
 )
-from forethought.engine.gguf_file import GGUFFile, read_gguf
+from forethought.engine.gguf_file import read_gguf
+from forethought.engine.gguf_formats import gguf_dtype, packed_format
 from forethought.engine.gguf_llama import is_llama, lean_config
 from forethought.engine.lean_builder import build_lean_decoder
 from forethought.engine.lean_config import LeanConfig, is_lean
@@ -32,16 +25,18 @@ from forethought.engine.lean_decoder import LeanDecoder
 from forethought.engine.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
 from forethought.engine.numbers import refuse_what_is_no_number
 from forethought.engine.packed import SequencePart, pack
-from forethought.engine.positions import longest_sequence, refuse_unknown_scaling
-from forethought.engine.weight_groups import INT4_KINDS, INT8_KINDS
+from forethought.engine.positions import longest_sequence
+from forethought.engine.stored_checkpoints import (
+    GGUFCheckpoint,
+    SafetensorsCheckpoint,
+    TensorCheckpoint,
+)
+from forethought.engine.transformers_settings import read_settings
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
-from forethought.models.model_kind import check_kind, read_config
+from forethought.models.model_kind import check_kind
 from forethought.models.reference import ModelFiles
 from forethought.models.weight_files import check_weight_files
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 DTYPES = {
     "float32": torch.float32,
@@ -164,7 +159,7 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
         file = read_gguf(files.gguf)
         if not is_llama(file):
             return None
-        dtype_name = _packed_format(file) or _name(gguf_dtype(file))
+        dtype_name = packed_format(file) or _name(gguf_dtype(file))
         return lean_config(file), GGUFCheckpoint(file), dtype_name
     settings = read_settings(files.folder)
     checkpoint = SafetensorsCheckpoint(files.weight_files())
@@ -177,35 +172,6 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
         return None
     config = with_stored_head(LeanConfig.from_transformers(settings), checkpoint)
     return config, checkpoint, _name(dtype)
-
-
-def read_settings(folder: Path) -> PreTrainedConfig:
-    """The configuration in a folder.
-
-    Raises:
-        ValueError: it is of a model that this transformers does not know.
-    """
-    from transformers import CONFIG_MAPPING, AutoConfig, __version__  # noqa: PLC0415
-
-    stored = read_config(folder)
-    model_type = stored.get("model_type")
-    if model_type is None:
-        raise ValueError("config.json names no model_type")
-    if model_type not in CONFIG_MAPPING:
-        if "auto_map" in stored:
-            raise ValueError(
-                f"the model type {model_type!r} needs code of its own (auto_map), and code that "
-                "comes with a model is not run here"
-            )
-        raise ValueError(f"transformers {__version__} does not know the model type {model_type!r}")
-    try:
-        settings = AutoConfig.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # of many classes, around what is wrong
-        raise ValueError(f"config.json: {error.__cause__ or error}") from error
-    refuse_unknown_scaling(settings)
-    return settings
 
 
 def _load_in_transformers(
@@ -262,24 +228,6 @@ def _return_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _packed_format(file: GGUFFile) -> str | None:
-    """int4 or int8 if all matrices of the layers are in such groups."""
-    kinds = {
-        tensor.kind
-        for name, tensor in file.tensors.items()
-        if name.startswith("blk.") and len(tensor.shape) > 1
-    }
-    if kinds <= INT4_KINDS:
-        return "int4"
-    return "int8" if kinds <= INT8_KINDS else None
-
-
-def gguf_dtype(file: GGUFFile) -> torch.dtype:
-    """The number format of the matrices; vectors are float32 in every file."""
-    kinds = {tensor.kind for tensor in file.tensors.values() if len(tensor.shape) > 1}
-    return {"F32": torch.float32, "F16": torch.float16}.get(" ".join(kinds), torch.bfloat16)
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from forethought.engine.gguf_file import read_gguf
+from forethought.engine.gguf_formats import gguf_dtype
 from forethought.engine.gguf_llama import is_llama, llama_config, llama_weights
 from forethought.engine.gguf_transformers import gguf_config, gguf_weights
 from forethought.engine.lean_tensors import (
@@ -25,8 +26,8 @@ from forethought.engine.lean_tensors import (
     refuse_missing,
     warn_of_unused,
 )
-from forethought.engine.loader import gguf_dtype, read_settings
 from forethought.engine.transformers_model import refuse_other_state
+from forethought.engine.transformers_settings import read_settings
 from forethought.models.model_kind import read_config
 from forethought.models.reference import ModelFiles
 from forethought.models.weight_files import INDEX, SINGLE

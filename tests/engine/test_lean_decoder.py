@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from forethought.engine import kernels
-from forethought.engine.checkpoint import TensorCheckpoint
 from forethought.engine.gguf_file import read_gguf
 from forethought.engine.gguf_llama import llama_config, llama_weights
 from forethought.engine.kernels import builds_for_this_machine
@@ -29,6 +28,7 @@ from forethought.engine.loader import EngineOptions, load_model
 from forethought.engine.native_steps import NativeSteps
 from forethought.engine.packed import SequencePart, pack
 from forethought.engine.sequence import num_blocks_for
+from forethought.engine.stored_checkpoints import TensorCheckpoint
 from forethought.engine.torch_steps import TorchSteps
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.conftest import WINDOW, Reference, reference_of
