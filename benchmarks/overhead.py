@@ -44,6 +44,7 @@ from forethought.sampling.types import Draft, DraftedToken, Evidence, PositionEv
 from forethought.tier import (
     DraftRound,
     DraftToVerify,
+    EngineWork,
     EvidenceRound,
     ModelInfo,
     RoundTimings,
@@ -125,6 +126,9 @@ class FixedProposer:
 
     def load(self) -> TierLoad:
         return TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
+
+    def work(self) -> EngineWork:
+        return EngineWork()
 
     async def close(self) -> None:
         """Nothing is ever under way."""

@@ -19,6 +19,7 @@ from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft
 from forethought.supervision import Failure
 from forethought.tier import (
+    EngineWork,
     LookaheadCounts,
     ModelInfo,
     RoundTimings,
@@ -71,6 +72,9 @@ class HybridProposer:
 
     def load(self) -> TierLoad:
         return self.model.load()
+
+    def work(self) -> EngineWork:
+        return self.model.work()
 
     async def close(self) -> None:
         await self._lookup.close()

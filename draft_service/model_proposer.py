@@ -18,6 +18,7 @@ from forethought.engine.sequence import CachedSequence
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome
 from forethought.supervision import Failure
 from forethought.tier import (
+    EngineWork,
     LookaheadCounts,
     ModelInfo,
     RoundTimings,
@@ -104,6 +105,9 @@ class ModelProposer:
 
     def load(self) -> TierLoad:
         return self.engine.load()
+
+    def work(self) -> EngineWork:
+        return self.engine.work()
 
     async def close(self) -> None:
         await self.engine.close()

@@ -6,6 +6,7 @@ from typing import Protocol
 from forethought.sampling.types import Draft
 from forethought.supervision import Failure
 from forethought.tier import (
+    EngineWork,
     LookaheadCounts,
     ModelInfo,
     RoundTimings,
@@ -70,6 +71,10 @@ class Proposer(Protocol):
 
     def load(self) -> TierLoad:
         """What is held now."""
+        ...
+
+    def work(self) -> EngineWork:
+        """What its engine has done until now, and what waits; all 0 without one."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from forethought.rpc.tier_codec import (
     open_from_proto,
     opened_to_proto,
     speculate_from_proto,
+    work_to_proto,
 )
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, DraftRound, ModelInfo, SessionOpened
 from forethought.v1 import common_pb2, draft_pb2
@@ -52,6 +53,7 @@ class DraftServicer(DraftServiceServicer):
             proposer=self._proposer.name,
             load=load_to_proto(self._proposer.load()),
             lookahead=lookahead_to_proto(self._proposer.lookahead),
+            work=work_to_proto(self._proposer.work()),
         )
 
     def _open(self, message: common_pb2.SessionOpen) -> "DraftingSession":

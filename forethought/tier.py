@@ -66,6 +66,40 @@ class TierLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineWork:
+    """What a tier's engine has done since its process started, and what waits for it."""
+
+    uptime_ns: int = 0
+    busy_ns: int = 0  # of that in passes
+    num_computed_tokens: int = 0
+    num_refused_sessions: int = 0  # for want of room
+    num_waiting_tokens: int = 0  # of open sessions, not computed yet
+    num_waiting_sessions: int = 0  # for memory
+    num_held_blocks: int = 0  # of keys and values, that sessions own
+    num_blocks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDemand:
+    """Engine time of the draft tier that an orchestrator's sessions have a use for."""
+
+    wanted_ns: int = 0
+    unserved_ns: int = 0  # of that what they did not get
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorLoad:
+    """What an orchestrator has under way, and what it asks of the draft tier."""
+
+    uptime_ns: int
+    num_requests: int  # under way
+    max_requests: int
+    num_rounds: int  # since it started, prompts left out
+    num_draft_tokens: int  # in these
+    draft_demand: DraftDemand
+
+
+@dataclass(frozen=True, slots=True)
 class SessionOpen:
     """First message of a stream: all committed tokens, and how to sample."""
 

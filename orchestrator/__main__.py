@@ -27,6 +27,8 @@ from forethought.supervision import keep_running
 from forethought.tier import ModelInfo
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
+from forethought.v1.scaling_pb2 import DESCRIPTOR as SCALING
+from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.admission import AdmissionLimits
 from orchestrator.bounds import RequestBounds
@@ -38,13 +40,17 @@ from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replica import DRAFT, TARGET, Standing
 from orchestrator.replica_watch import watching
 from orchestrator.replicas import ReplicaSet
+from orchestrator.scaling import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
 
 _log = structlog.get_logger(__name__)
 
-SERVICE_NAME = DESCRIPTOR.services_by_name["GenerationService"].full_name
+SERVICE_NAMES = (
+    DESCRIPTOR.services_by_name["GenerationService"].full_name,
+    SCALING.services_by_name["ScalingService"].full_name,
+)
 
 WARNING_INTERVAL_S = 5.0
 """Time after which a target that is still not there is worth a line in the log, and another one."""
@@ -83,6 +89,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             )
             services.max_message_bytes = RequestBounds(model.max_model_len).max_message_bytes
             add_GenerationServiceServicer_to_server(servicer, services)
+            add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
             following = keep_running(
                 "readiness",
                 lambda: follow_readiness(
@@ -93,7 +100,7 @@ async def serve(settings: OrchestratorSettings) -> None:
 
         options = ServerOptions(
             settings.listen,
-            (SERVICE_NAME,),
+            SERVICE_NAMES,
             settings.drain_grace_s,
             admin_listen=settings.admin_listen,
             callers=CallerLimits(max_message_bytes=settings.max_request_size),

@@ -109,6 +109,16 @@ class Admission:
         self._shares = Shares(limits.max_requests)
         self._places: set[Place] = set()
 
+    @property
+    def num_requests(self) -> int:
+        """Requests under way."""
+        return self._shares.num_taken
+
+    @property
+    def max_requests(self) -> int:
+        """Most that there may be."""
+        return self._shares.total
+
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncGenerator[Place]:
         """A place for one request of a tenant, until the block is left.

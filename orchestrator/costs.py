@@ -194,7 +194,8 @@ class DraftCosts:
         passes: of the draft tier; None if it needs none.
     """
 
-    _OVERHEAD_S = 0.0005  # a way to the draft tier and back
+    OVERHEAD_S = 0.0005
+    """A way to the draft tier and back."""
 
     def __init__(self, passes: PassCosts | None) -> None:
         self._passes = passes
@@ -223,7 +224,7 @@ class DraftCosts:
 
     def _expected(self, k: int, batch_size: float) -> float:
         step_s = self._passes.estimate(batch_size) if self._passes else 0.0
-        return self._OVERHEAD_S + k * step_s
+        return self.OVERHEAD_S + k * step_s
 
 
 def _size(num_tokens: float) -> int:

@@ -34,9 +34,9 @@ from orchestrator.paces import Level, Levels
 from orchestrator.round import Round
 from orchestrator.round_costs import RoundCosts
 
-_WORTH_SPECULATING = 1.05
+WORTH_SPECULATING = 1.05
 """Speculation must promise so many times the speed of plain decoding, to begin."""
-_WORTH_GOING_ON = 0.98
+WORTH_GOING_ON = 0.98
 """Speculation must promise so many times the speed of plain decoding, to go on: whoever ends it for
 noise pays with the rounds until it is begun again."""
 _WORTH_CHANGING = 1.03
@@ -126,6 +126,17 @@ class Economy:
         self._mean = Expectation([0.0] * (max_k + 1), [1.0] * (max_k + 1))  # at that time
         self._saved_s = 0.0  # for drafts that are not expected to pay; below 0 it is owed
 
+    @property
+    def k(self) -> int:
+        """The K that all sessions go by now."""
+        return self._stint.k
+
+    @property
+    def kept(self) -> float:
+        """The part of what costs promise of speculation that clocks have seen, at this load; 1
+        where they have seen nothing."""
+        return min(self._stint.level.kept, 1.0)
+
     def join(self, member: Hashable, expected: Expectation) -> bool:
         """A session begins that expects so much of its drafts.
 
@@ -151,7 +162,7 @@ class Economy:
             return False
         promise = self._promise(expected)[1]
         gain = self._levels.known_gain(load, promise)
-        return promise > _WORTH_SPECULATING and (gain is None or gain > 1)
+        return promise > WORTH_SPECULATING and (gain is None or gain > 1)
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -320,7 +331,7 @@ class Economy:
         """Whether it is time to speculate."""
         self._compare(level)  # plain decoding may be slower by now than it was
         gain = self._levels.known_gain(self._load, promise)
-        is_promising = promise > _WORTH_SPECULATING and not level.has_lost
+        is_promising = promise > WORTH_SPECULATING and not level.has_lost
         if is_promising and gain is not None and gain > 1:
             return True
         if not level.is_plain_known:
@@ -343,7 +354,7 @@ class Economy:
     def _pays(self, level: Level, promise: float) -> bool:
         """Whether speculation goes on."""
         kept = 1.0 if self._compare(level) is None else min(level.kept, 1.0)
-        return kept * promise > _WORTH_GOING_ON
+        return kept * promise > WORTH_GOING_ON
 
     def _go_on(self, level: Level, k: int) -> None:
         """With this K, at this load."""

@@ -203,6 +203,7 @@ class Generation:
             return
         session = self._session(stored)
         policy = self._policy(session)
+        self._experience.demand.begin()
         try:
             # Both tiers compute the prompt at the same time.
             if policy.expects_speculation:
@@ -227,6 +228,7 @@ class Generation:
                     if progress.is_end:
                         break
         finally:
+            self._experience.demand.end()
             policy.close()
             self._proposer.close()
             self._draft_tier.close()
@@ -297,6 +299,8 @@ class Generation:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
         if judged.ask.num_speculative_tokens:
             self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
+        fixed_k = None if self._plan.is_adaptive else self._plan.num_speculative_tokens
+        self._experience.demand.observe(judged, fixed_k)
         num_failures = self._num_earlier_failures + self._draft_tier.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens

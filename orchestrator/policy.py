@@ -10,10 +10,12 @@ of a deployment. K = 0 is plain decoding, one candidate of several: under load, 
 token in a pass costs, and with a draft that guesses badly, it wins.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from forethought.sampling.types import VerificationMode
 from orchestrator.acceptance import Acceptance, Expectation
+from orchestrator.demand import DemandMeter
 from orchestrator.economy import Economy
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
@@ -51,10 +53,16 @@ class FixedPolicy:
 
 
 class Experience:
-    """What the sessions of a deployment have learned together."""
+    """What the sessions of a deployment have learned together.
 
-    def __init__(self, economy: Economy) -> None:
+    Args:
+        economy: by which they choose.
+        lookups: names of the proposers of this process.
+    """
+
+    def __init__(self, economy: Economy, lookups: Collection[str] = ()) -> None:
         self.economy = economy
+        self.demand = DemandMeter(economy, lookups)
         self._acceptance: dict[tuple[VerificationMode, bool], Acceptance] = {}
 
     def acceptance(self, session: Session) -> Acceptance:

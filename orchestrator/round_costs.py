@@ -71,6 +71,7 @@ class RoundCosts:
         self._known_draft_costs: tuple[PassCost, ...] = ()
         self._num_drafts_seen = 0.0  # since its costs are known; those of all sessions count as one
         self._drafts = DraftCosts(None)
+        self._idle_drafts = DraftCosts(None)  # of a tier that has nothing else to do
         self._around = AroundPasses()
         self.batch_size = 1.0
         """Sessions that share a pass of the target by now, those of other orchestrators too."""
@@ -81,6 +82,7 @@ class RoundCosts:
         if costs and costs is not self._known_draft_costs and costs != self._known_draft_costs:
             self._known_draft_costs = costs
             self._drafts = DraftCosts(PassCosts(costs))
+            self._idle_drafts = DraftCosts(PassCosts(costs))
             self._num_drafts_seen = 0.0
 
     @property
@@ -143,6 +145,22 @@ class RoundCosts:
 
     def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
+        draft_s = self._drafts.estimate(k, self._num_alike(num_sessions))
+        return draft_s + self._undrafted_s(k, expected, num_sessions)
+
+    def idle_round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """The same, where the draft tier makes each draft as if there were no other: by what it
+        measured when it started, whatever was seen since. K is above 0."""
+        draft_s = self._idle_drafts.estimate(k, 1.0)
+        return draft_s + self._undrafted_s(k, expected, num_sessions)
+
+    def engine_s(self, k: int, num_sessions: int) -> float:
+        """Time that an engine of the draft tier works for the drafts of so many sessions, by what
+        it measured when it started. All are made in the same passes."""
+        return self._idle_drafts.estimate(k, num_sessions) - DraftCosts.OVERHEAD_S
+
+    def _undrafted_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
+        """What a round takes but for its draft."""
         lengths, num_alike = expected.lengths, self._num_alike(num_sessions)
         all_draft = self._is_beside_drafts(all_draft=k > 0)
         others = (num_alike - 1) * (1 + lengths[k])
@@ -152,9 +170,7 @@ class RoundCosts:
             # A proposer that looks texts up drafts all that it is asked for, or nothing.
             length = lengths[k] / lengths[1]
             pass_s += lengths[1] * (passes.estimate(others + 1 + length) - pass_s)
-        draft_s = self._drafts.estimate(k, num_alike)
-        around_s = self._around.estimate(lengths[k])
-        return draft_s + pass_s * (1 + self._queueing[all_draft]) + around_s
+        return pass_s * (1 + self._queueing[all_draft]) + self._around.estimate(lengths[k])
 
     def rate(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """Tokens a second of one of them."""

@@ -21,6 +21,7 @@ from forethought.rpc.generation_codec import (
 )
 from forethought.rpc.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.tier_codec import model_to_proto
+from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.admission import Admission, AdmissionLimits
@@ -75,7 +76,20 @@ class GenerationServicer(GenerationServiceServicer):
                 deployment.default_num_speculative_tokens,
                 deployment.target.pass_costs,
                 drafts_are_free=tiers.draft is None,
-            )
+            ),
+            [each.name for each in tiers.lookups],
+        )
+
+    def load(self) -> OrchestratorLoad:
+        """What is under way, and what it asks of the draft tier."""
+        demand = self._experience.demand
+        return OrchestratorLoad(
+            uptime_ns=demand.uptime_ns,
+            num_requests=self._admission.num_requests,
+            max_requests=self._admission.max_requests,
+            num_rounds=demand.num_rounds,
+            num_draft_tokens=demand.num_draft_tokens,
+            draft_demand=demand.demand,
         )
 
     async def Generate(

@@ -21,6 +21,7 @@ from forethought.rpc.tier_codec import (
     opened_to_proto,
     progress_to_proto,
     verify_from_proto,
+    work_to_proto,
 )
 from forethought.sampling.types import Evidence
 from forethought.supervision import Failure
@@ -96,7 +97,9 @@ class TargetServicer(TargetServiceServicer):
     ) -> target_pb2.TargetServiceGetModelInfoResponse:
         """The model and the load."""
         return target_pb2.TargetServiceGetModelInfoResponse(
-            model=model_to_proto(self.info), load=load_to_proto(self.engine.load())
+            model=model_to_proto(self.info),
+            load=load_to_proto(self.engine.load()),
+            work=work_to_proto(self.engine.work()),
         )
 
     def _open(self, message: common_pb2.SessionOpen) -> "VerificationSession":

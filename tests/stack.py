@@ -42,6 +42,7 @@ from forethought.sampling.types import VerificationMode
 from forethought.tier import HiddenStatesNeed, ModelInfo
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
+from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
@@ -49,6 +50,7 @@ from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replicas import alone
+from orchestrator.scaling import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from target_service.servicer import TargetServicer
@@ -259,9 +261,12 @@ async def running_stack(
         servicer = GenerationServicer(
             deployment, tiers, admission or AdmissionLimits(max_requests=max_requests), sessions
         )
-        server = await cleanup.enter_async_context(
-            running_server(lambda s: add_GenerationServiceServicer_to_server(servicer, s))
-        )
+
+        def add_services(services: object) -> None:
+            add_GenerationServiceServicer_to_server(servicer, services)
+            add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
+
+        server = await cleanup.enter_async_context(running_server(add_services))
         address = f"127.0.0.1:{server.port}"
         client = await cleanup.enter_async_context(GenerationClient(address))
         yield Stack(

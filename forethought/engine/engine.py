@@ -38,7 +38,7 @@ from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
 from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError, ReplicaFailedError
 from forethought.supervision import Failure
-from forethought.tier import RoundTimings, TierLoad
+from forethought.tier import EngineWork, RoundTimings, TierLoad
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +106,10 @@ class Engine(Generic[WorkT, ResultT]):
         self._asked: set[Job] = set()  # that somebody waits for, in the event loop's hands
         self._untold: list[Outcome] = []  # told when the next pass is under way, or there is none
         self._num_running = 0  # jobs in the pass that is under way
+        self._began_ns = perf_counter_ns()
+        self._busy_ns = 0  # in passes
+        self._num_computed_tokens = 0
+        self._num_refused_sessions = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.max_model_len = min(model.max_model_len, limits.num_blocks * BLOCK_LEN)
         """Longest sequence that model and cache take, tokens."""
@@ -151,18 +155,7 @@ class Engine(Generic[WorkT, ResultT]):
         """
         self._check_open()
         self._loop = asyncio.get_running_loop()
-        if len(self._open) >= self._limits.max_sessions:
-            raise OverloadedError(
-                f"{self._limits.max_sessions} sessions are open, the most this tier takes"
-            )
-        num_waiting = sum(
-            sequence.num_tokens > 0 and not (sequence.block_ids or self._is_restoring(sequence))
-            for sequence in self._open
-        )
-        if num_waiting >= self._limits.max_waiting:
-            raise OverloadedError(
-                f"{num_waiting} sessions wait for memory, the most this tier lets wait"
-            )
+        self._check_room()
         sequence = self.new_sequence(salt)
         sequence.extend(token_ids)
         sequence.states = states
@@ -170,6 +163,24 @@ class Engine(Generic[WorkT, ResultT]):
         waits = self._begin_restore(sequence, token_ids, salt)
         self._send(lambda: self._take_in(sequence, waits=waits or not token_ids))
         return sequence
+
+    def _check_room(self) -> None:
+        problem = ""
+        if len(self._open) >= self._limits.max_sessions:
+            problem = f"{self._limits.max_sessions} sessions are open, the most this tier takes"
+        elif (num_waiting := self._num_waiting_sessions) >= self._limits.max_waiting:
+            problem = f"{num_waiting} sessions wait for memory, the most this tier lets wait"
+        if problem:
+            self._num_refused_sessions += 1
+            raise OverloadedError(problem)
+
+    @property
+    def _num_waiting_sessions(self) -> int:
+        """Those that wait for memory."""
+        return sum(
+            sequence.num_tokens > 0 and not (sequence.block_ids or self._is_restoring(sequence))
+            for sequence in self._open
+        )
 
     def new_sequence(self, salt: bytes | None = b"") -> CachedSequence:
         """An empty sequence. It is no session: nobody waits for it, and none is refused for it.
@@ -268,6 +279,20 @@ class Engine(Generic[WorkT, ResultT]):
             num_queued_jobs=max(
                 self._messages.qsize() + self._scheduler.num_waiting - self._num_running, 0
             ),
+        )
+
+    def work(self) -> EngineWork:
+        """What was done until now, and what waits."""
+        num_blocks = self._pool.num_blocks
+        return EngineWork(
+            uptime_ns=perf_counter_ns() - self._began_ns,
+            busy_ns=self._busy_ns,
+            num_computed_tokens=self._num_computed_tokens,
+            num_refused_sessions=self._num_refused_sessions,
+            num_waiting_tokens=sum(sequence.num_uncomputed for sequence in self._open),
+            num_waiting_sessions=self._num_waiting_sessions,
+            num_held_blocks=num_blocks - self._pool.num_available,
+            num_blocks=num_blocks,
         )
 
     async def close(self) -> None:
@@ -433,6 +458,8 @@ class Engine(Generic[WorkT, ResultT]):
         ended_ns = perf_counter_ns()
         elapsed_ns = ended_ns - started_ns
         num_tokens = sum(len(turn.part.token_ids) for turn in turns)
+        self._busy_ns += elapsed_ns
+        self._num_computed_tokens += num_tokens
         for turn in turns:
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns

@@ -22,6 +22,7 @@ from forethought.sampling.types import (
 )
 from forethought.supervision import Failure
 from forethought.tier import (
+    EngineWork,
     LookaheadCounts,
     ModelInfo,
     RoundTimings,
@@ -83,6 +84,10 @@ class LookupProposer(ABC):
 
     def load(self) -> TierLoad:
         return TierLoad(len(self._sessions), num_cached_tokens=0, num_queued_jobs=0)
+
+    def work(self) -> EngineWork:
+        """Nothing: there is no engine."""
+        return EngineWork()
 
     async def close(self) -> None:
         """Forgets all sessions. Nothing is ever under way."""

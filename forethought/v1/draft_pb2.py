@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from forethought.v1 import common_pb2 as forethought_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66orethought/v1/draft.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\"{\n\x10SpeculateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.forethought.v1.SessionOpenH\x00\x12/\n\x05round\x18\x02 \x01(\x0b\x32\x1e.forethought.v1.SpeculateRoundH\x00\x42\t\n\x07message\"\xa3\x01\n\x0eSpeculateRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x03 \x03(\r\x12\x1e\n\x16num_speculative_tokens\x18\x04 \x01(\r\x12\x33\n\rhidden_states\x18\x05 \x01(\x0b\x32\x1c.forethought.v1.HiddenStates\"|\n\x11SpeculateResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.forethought.v1.SessionOpenedH\x00\x12+\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x1a.forethought.v1.DraftRoundH\x00\x42\t\n\x07message\"\xec\x01\n\nDraftRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12,\n\x06tokens\x18\x03 \x03(\x0b\x32\x1c.forethought.v1.DraftedToken\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.RoundTimings\x12\x10\n\x08proposer\x18\x05 \x01(\t\x12\x33\n\tlookahead\x18\x06 \x01(\x0e\x32 .forethought.v1.LookaheadOutcome\x12\x19\n\x11num_wasted_tokens\x18\x07 \x01(\r\"P\n\x0c\x44raftedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x19\n\x11support_token_ids\x18\x02 \x03(\r\x12\x13\n\x0b\x64raft_probs\x18\x03 \x03(\x02\"!\n\x1f\x44raftServiceGetModelInfoRequest\"\xba\x01\n DraftServiceGetModelInfoResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12\x10\n\x08proposer\x18\x02 \x01(\t\x12&\n\x04load\x18\x03 \x01(\x0b\x32\x18.forethought.v1.TierLoad\x12\x32\n\tlookahead\x18\x04 \x01(\x0b\x32\x1f.forethought.v1.LookaheadCounts\"R\n\x0fLookaheadCounts\x12\x10\n\x08num_hits\x18\x01 \x01(\x04\x12\x12\n\nnum_misses\x18\x02 \x01(\x04\x12\x19\n\x11num_wasted_tokens\x18\x03 \x01(\x04*l\n\x10LookaheadOutcome\x12!\n\x1dLOOKAHEAD_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15LOOKAHEAD_OUTCOME_HIT\x10\x01\x12\x1a\n\x16LOOKAHEAD_OUTCOME_MISS\x10\x02\x32\xd7\x01\n\x0c\x44raftService\x12T\n\tSpeculate\x12 .forethought.v1.SpeculateRequest\x1a!.forethought.v1.SpeculateResponse(\x01\x30\x01\x12q\n\x0cGetModelInfo\x12/.forethought.v1.DraftServiceGetModelInfoRequest\x1a\x30.forethought.v1.DraftServiceGetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66orethought/v1/draft.proto\x12\x0e\x66orethought.v1\x1a\x1b\x66orethought/v1/common.proto\"{\n\x10SpeculateRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.forethought.v1.SessionOpenH\x00\x12/\n\x05round\x18\x02 \x01(\x0b\x32\x1e.forethought.v1.SpeculateRoundH\x00\x42\t\n\x07message\"\xa3\x01\n\x0eSpeculateRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x1b\n\x13\x63ommitted_token_ids\x18\x03 \x03(\r\x12\x1e\n\x16num_speculative_tokens\x18\x04 \x01(\r\x12\x33\n\rhidden_states\x18\x05 \x01(\x0b\x32\x1c.forethought.v1.HiddenStates\"|\n\x11SpeculateResponse\x12/\n\x06opened\x18\x01 \x01(\x0b\x32\x1d.forethought.v1.SessionOpenedH\x00\x12+\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x1a.forethought.v1.DraftRoundH\x00\x42\t\n\x07message\"\xec\x01\n\nDraftRound\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12,\n\x06tokens\x18\x03 \x03(\x0b\x32\x1c.forethought.v1.DraftedToken\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.forethought.v1.RoundTimings\x12\x10\n\x08proposer\x18\x05 \x01(\t\x12\x33\n\tlookahead\x18\x06 \x01(\x0e\x32 .forethought.v1.LookaheadOutcome\x12\x19\n\x11num_wasted_tokens\x18\x07 \x01(\r\"P\n\x0c\x44raftedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x19\n\x11support_token_ids\x18\x02 \x03(\r\x12\x13\n\x0b\x64raft_probs\x18\x03 \x03(\x02\"!\n\x1f\x44raftServiceGetModelInfoRequest\"\xe4\x01\n DraftServiceGetModelInfoResponse\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12\x10\n\x08proposer\x18\x02 \x01(\t\x12&\n\x04load\x18\x03 \x01(\x0b\x32\x18.forethought.v1.TierLoad\x12\x32\n\tlookahead\x18\x04 \x01(\x0b\x32\x1f.forethought.v1.LookaheadCounts\x12(\n\x04work\x18\x05 \x01(\x0b\x32\x1a.forethought.v1.EngineWork\"R\n\x0fLookaheadCounts\x12\x10\n\x08num_hits\x18\x01 \x01(\x04\x12\x12\n\nnum_misses\x18\x02 \x01(\x04\x12\x19\n\x11num_wasted_tokens\x18\x03 \x01(\x04*l\n\x10LookaheadOutcome\x12!\n\x1dLOOKAHEAD_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15LOOKAHEAD_OUTCOME_HIT\x10\x01\x12\x1a\n\x16LOOKAHEAD_OUTCOME_MISS\x10\x02\x32\xd7\x01\n\x0c\x44raftService\x12T\n\tSpeculate\x12 .forethought.v1.SpeculateRequest\x1a!.forethought.v1.SpeculateResponse(\x01\x30\x01\x12q\n\x0cGetModelInfo\x12/.forethought.v1.DraftServiceGetModelInfoRequest\x1a\x30.forethought.v1.DraftServiceGetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forethought.v1.draft_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOOKAHEADOUTCOME']._serialized_start=1121
-  _globals['_LOOKAHEADOUTCOME']._serialized_end=1229
+  _globals['_LOOKAHEADOUTCOME']._serialized_start=1163
+  _globals['_LOOKAHEADOUTCOME']._serialized_end=1271
   _globals['_SPECULATEREQUEST']._serialized_start=75
   _globals['_SPECULATEREQUEST']._serialized_end=198
   _globals['_SPECULATEROUND']._serialized_start=201
@@ -47,9 +47,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAFTSERVICEGETMODELINFOREQUEST']._serialized_start=813
   _globals['_DRAFTSERVICEGETMODELINFOREQUEST']._serialized_end=846
   _globals['_DRAFTSERVICEGETMODELINFORESPONSE']._serialized_start=849
-  _globals['_DRAFTSERVICEGETMODELINFORESPONSE']._serialized_end=1035
-  _globals['_LOOKAHEADCOUNTS']._serialized_start=1037
-  _globals['_LOOKAHEADCOUNTS']._serialized_end=1119
-  _globals['_DRAFTSERVICE']._serialized_start=1232
-  _globals['_DRAFTSERVICE']._serialized_end=1447
+  _globals['_DRAFTSERVICEGETMODELINFORESPONSE']._serialized_end=1077
+  _globals['_LOOKAHEADCOUNTS']._serialized_start=1079
+  _globals['_LOOKAHEADCOUNTS']._serialized_end=1161
+  _globals['_DRAFTSERVICE']._serialized_start=1274
+  _globals['_DRAFTSERVICE']._serialized_end=1489
 # @@protoc_insertion_point(module_scope)

@@ -80,16 +80,18 @@ class DraftServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DraftServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("model", "proposer", "load", "lookahead")
+    __slots__ = ("model", "proposer", "load", "lookahead", "work")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROPOSER_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     LOOKAHEAD_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     model: _common_pb2.ModelInfo
     proposer: str
     load: _common_pb2.TierLoad
     lookahead: LookaheadCounts
-    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., proposer: _Optional[str] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ..., lookahead: _Optional[_Union[LookaheadCounts, _Mapping]] = ...) -> None: ...
+    work: _common_pb2.EngineWork
+    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., proposer: _Optional[str] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ..., lookahead: _Optional[_Union[LookaheadCounts, _Mapping]] = ..., work: _Optional[_Union[_common_pb2.EngineWork, _Mapping]] = ...) -> None: ...
 
 class LookaheadCounts(_message.Message):
     __slots__ = ("num_hits", "num_misses", "num_wasted_tokens")

@@ -106,9 +106,11 @@ class TargetServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class TargetServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("model", "load")
+    __slots__ = ("model", "load", "work")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     model: _common_pb2.ModelInfo
     load: _common_pb2.TierLoad
-    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ...) -> None: ...
+    work: _common_pb2.EngineWork
+    def __init__(self, model: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., load: _Optional[_Union[_common_pb2.TierLoad, _Mapping]] = ..., work: _Optional[_Union[_common_pb2.EngineWork, _Mapping]] = ...) -> None: ...

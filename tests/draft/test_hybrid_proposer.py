@@ -16,7 +16,14 @@ from forethought.generation import GenerationParams, GenerationRequest
 from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, coupled_guess
-from forethought.tier import ModelInfo, RoundTimings, SessionOpen, SpeculateRound, TierLoad
+from forethought.tier import (
+    EngineWork,
+    ModelInfo,
+    RoundTimings,
+    SessionOpen,
+    SpeculateRound,
+    TierLoad,
+)
 from tests.stack import LoadedModel, generate, running_stack
 
 INFO = ModelInfo("h", "f", "v", 12, 1000, "", "", 16)
@@ -67,6 +74,9 @@ class ScriptedModel:
 
     def load(self) -> TierLoad:
         return TierLoad(len(self.sessions), 11, 2)
+
+    def work(self) -> EngineWork:
+        return EngineWork(busy_ns=5)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -174,6 +184,7 @@ async def test_a_hybrid_is_its_model_to_others_and_closes_both():
     session = proposer.open(OPENING)
     assert (proposer.name, proposer.info) == ("hybrid", INFO)
     assert proposer.load() == TierLoad(1, 11, 2)
+    assert proposer.work() == EngineWork(busy_ns=5)
     assert session.num_reused_tokens == 2
     session.close()
     assert not model.sessions[0].is_open

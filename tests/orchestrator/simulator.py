@@ -96,7 +96,7 @@ def play(world: World, policies: Sequence[SpeculationPolicy], num_rounds: int) -
     run = Run()
     seats = [Seat(policy, new_session(index)) for index, policy in enumerate(policies)]
     for _ in range(num_rounds):
-        _turn(world, seats, run)
+        take_turn(world, seats, run)
     return run
 
 
@@ -115,14 +115,14 @@ def serve(
             session = replace(new_session(num_requests), max_len=1 + REQUEST_LEN, round=0)
             seat = Seat(new_policy(session), session, PROMPT_LEN, PROMPT_LEN)
             seats.append(seat)
-        _turn(world, seats, run)
+        take_turn(world, seats, run)
         for seat in [each for each in seats if each.session.room <= 0]:
             seat.policy.close()
             seats.remove(seat)
     return run
 
 
-def _turn(world: World, seats: Sequence[Seat], run: Run) -> None:
+def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     """One pass that all sessions share."""
     asks = [seat.policy.ask(seat.session).within(seat.session.room) for seat in seats]
     wanted = [world.draft_len(ask.num_speculative_tokens) for ask in asks]

@@ -39,12 +39,15 @@ from forethought.sampling.types import (
     coupled_guess,
 )
 from forethought.tier import (
+    DraftDemand,
     DraftRound,
     DraftToVerify,
+    EngineWork,
     EvidenceRound,
     HiddenStatesNeed,
     LookaheadCounts,
     ModelInfo,
+    OrchestratorLoad,
     PassCost,
     PrefillProgress,
     RoundTimings,
@@ -70,6 +73,8 @@ MODEL = ModelInfo(
     HiddenStatesNeed("target", 2),
 )
 LOAD = TierLoad(1, 2**40, 3)
+WORK = EngineWork(2**41, 2**40, 2**42, 2**43, 2**44, 5, 6, 7)
+ORCHESTRATOR_LOAD = OrchestratorLoad(2**40, 2, 3, 2**41, 2**42, DraftDemand(2**43, 2**44))
 TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5, 2**39)
 LOOKAHEAD = LookaheadCounts(2**40, 2**41, 2**42)
 SAMPLING = SamplingParams(0.1, 2, 0.3, 0.4, 1.5, 2**64 - 1)

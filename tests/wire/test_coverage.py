@@ -12,8 +12,8 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from forethought.rpc import generation_codec, session_codec, tier_codec
-from forethought.v1 import common_pb2, draft_pb2, generation_pb2, target_pb2
+from forethought.rpc import generation_codec, scaling_codec, session_codec, tier_codec
+from forethought.v1 import common_pb2, draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from tests.wire import examples
 from tests.wire.plain import as_plain
 
@@ -45,6 +45,12 @@ CASES = [
     Case(MODEL, tier_codec.model_to_proto, tier_codec.model_from_proto),
     Case(examples.LOOKAHEAD, tier_codec.lookahead_to_proto, tier_codec.lookahead_from_proto),
     Case(examples.LOAD, tier_codec.load_to_proto, tier_codec.load_from_proto),
+    Case(examples.WORK, tier_codec.work_to_proto, tier_codec.work_from_proto),
+    Case(
+        examples.ORCHESTRATOR_LOAD,
+        scaling_codec.orchestrator_load_to_proto,
+        scaling_codec.orchestrator_load_from_proto,
+    ),
     Case(examples.OPEN, tier_codec.open_to_proto, lambda m: tier_codec.open_from_proto(m, MODEL)),
     Case(examples.PREFILL, tier_codec.progress_to_proto, tier_codec.progress_from_proto),
     Case(examples.OPENED, tier_codec.opened_to_proto, tier_codec.opened_from_proto),
@@ -89,6 +95,7 @@ NOT_IN_CODECS = {
     "TokenizeResponse",
     "DetokenizeRequest",
     "DetokenizeResponse",
+    "GetLoadRequest",
     # Made where they are asked and answered; see `tests/sessions`.
     "GetSessionRequest",
     "ListSessionsRequest",
@@ -113,7 +120,7 @@ def said(message: Message) -> Iterator[tuple[str, Any]]:
 
 
 def every_message() -> Iterator[Descriptor]:
-    for module in (common_pb2, draft_pb2, target_pb2, generation_pb2):
+    for module in (common_pb2, draft_pb2, target_pb2, generation_pb2, scaling_pb2):
         yield from module.DESCRIPTOR.message_types_by_name.values()
 
 

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from forethought.generation import ChatMessage
+from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
 from forethought.rpc.channels import open_channel
-from forethought.rpc.tier_codec import load_from_proto, model_from_proto
+from forethought.rpc.scaling_codec import orchestrator_load_from_proto
+from forethought.rpc.tier_codec import load_from_proto, model_from_proto, work_from_proto
 from forethought.tier import TierLoad
-from forethought.v1 import draft_pb2, generation_pb2, target_pb2
+from forethought.v1 import draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
-from tests.stack import LoadedModel, running_stack
+from forethought.v1.scaling_pb2_grpc import ScalingServiceStub
+from tests.stack import LoadedModel, generate, running_stack
 from tests.tiny import EOS_ID
 
 
@@ -40,6 +42,26 @@ async def test_every_service_says_what_it_serves(stack, tiny_target, tiny_draft)
     assert deployment.has_chat_template
     assert deployment.default_params.temperature == deployment.default_params.top_p == 1
     assert deployment.default_params.HasField("top_k")
+
+
+async def test_every_service_says_what_it_has_done(stack):
+    request = GenerationRequest([3, 4], GenerationParams(max_tokens=8, temperature=0.0))
+    answer = await generate(stack.client, request)
+    draft = await stack.draft_stub.GetModelInfo(draft_pb2.DraftServiceGetModelInfoRequest())
+    target = await stack.target_stub.GetModelInfo(target_pb2.TargetServiceGetModelInfoRequest())
+    async with open_channel(stack.address) as channel:
+        message = await ScalingServiceStub(channel).GetLoad(scaling_pb2.GetLoadRequest())
+
+    for work in map(work_from_proto, (draft.work, target.work)):
+        assert 0 < work.busy_ns < work.uptime_ns
+        assert work.num_computed_tokens >= answer.finished.num_output_tokens
+        assert work.num_blocks > 0 == work.num_refused_sessions
+    load = orchestrator_load_from_proto(message)
+    statistics = answer.finished.speculation
+    assert load.num_rounds == statistics.num_rounds - 1  # the first one has the prompt
+    assert load.num_draft_tokens == statistics.num_draft_tokens
+    assert (load.num_requests, load.max_requests) == (0, 64)
+    assert 0 < load.draft_demand.wanted_ns < load.uptime_ns
 
 
 async def test_text_and_conversations_become_tokens_and_tokens_text(stack):
