@@ -60,7 +60,7 @@ images: ## Build the images with docker, podman or buildah, and get a text from 
 	docker/try.sh
 
 .PHONY: lint
-lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs lint-docs ## Check all that needs no run
+lint: lint-style lint-format lint-types lint-layers lint-protos lint-stubs lint-docs lint-images ## Check all that needs no run
 
 .PHONY: lint-style
 lint-style: $(TEST_READY)
@@ -96,6 +96,11 @@ lint-stubs: $(TEST_READY)
 .PHONY: lint-docs
 lint-docs: $(TEST_READY)
 	@$(BIN)/python -m forethought.cli.settings_page docs/settings.md --check
+
+.PHONY: lint-images
+lint-images: $(TEST_READY)
+	@$(BIN)/hadolint docker/Dockerfile \
+	|| { echo 'lint: the Dockerfile breaks the rules of hadolint, see above' >&2; exit 1; }
 
 .PHONY: format
 format: $(TEST_READY) ## Format the code and sort the imports
