@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the three tiers from their images as a cluster would: as a user of its own, with a read-only root
-# file system and without capabilities. Ends with 0 when a text has come through all of them.
+# Runs the three tiers and the gateway from their images as a cluster would: as a user of its own, with a
+# read-only root file system and without capabilities. Ends with 0 when texts have come through all of them.
 #
 # Environment: RUNNER (docker or podman), RUN_OPTIONS (more options of `run`), REPOSITORY and TAG as in build.sh.
 set -euo pipefail
@@ -15,11 +15,12 @@ runner=${RUNNER:-$(first_of docker podman)} || {
 model=/models/SmolLM2-135M-Instruct.Q4_1.gguf
 weights=$(mktemp --directory)
 prefix=forethought-try-$$
-declare -A admin_port=([target]=9102 [draft]=9101 [orchestrator]=9100)
+roles=(target draft orchestrator gateway)
+declare -A admin_port=([target]=9102 [draft]=9101 [orchestrator]=9100 [gateway]=9103)
 read -ra more <<<"${RUN_OPTIONS-}"
 
 clean_up() {
-  "$runner" rm --force "$prefix-target" "$prefix-draft" "$prefix-orchestrator" >/dev/null 2>&1 || true
+  "$runner" rm --force "${roles[@]/#/$prefix-}" >/dev/null 2>&1 || true
   rm -rf "$weights"
 }
 trap clean_up EXIT
@@ -58,13 +59,21 @@ chmod -R a+rX "$weights"
 run target --model "$model" --listen 127.0.0.1:50052
 run draft --model draft:smollm2-135m-instruct --proposer model --listen 127.0.0.1:50051
 run orchestrator --model "$model" --listen 127.0.0.1:50050
-for role in target draft orchestrator; do
+run gateway --listen 127.0.0.1:8000
+for role in "${roles[@]}"; do
   wait_until_ready "$role"
 done
 "$runner" exec "$prefix-orchestrator" \
   forethought generate --address 127.0.0.1:50050 --max-tokens 32 --temperature 0 'Why is the sky blue?'
-"$runner" stop "$prefix-orchestrator" "$prefix-draft" "$prefix-target" >/dev/null
-for role in target draft orchestrator; do
+"$runner" exec "$prefix-gateway" python -c '
+import json, urllib.request
+body = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 32}
+request = urllib.request.Request("http://127.0.0.1:8000/v1/chat/completions", json.dumps(body).encode())
+request.add_header("content-type", "application/json")
+print("gateway:", json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
+'
+"$runner" stop "$prefix-gateway" "$prefix-orchestrator" "$prefix-draft" "$prefix-target" >/dev/null
+for role in "${roles[@]}"; do
   code=$("$runner" inspect --format '{{.State.ExitCode}}' "$prefix-$role")
   [[ $code == 0 ]] || {
     echo "try: $role ended with $code; its log:" >&2

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(each.parent for each in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(each.parent for each in ROOT.glob("k8s/components/*/kustomization.yaml"))
 
-NEEDS: dict[str, tuple[str, ...]] = {}
+NEEDS = {"gateway-api": ("gateway",)}
 """Components that lead to workloads of others."""
 
 Manifest = dict[str, Any]
@@ -35,7 +35,7 @@ def render(folder: Path) -> tuple[Manifest, ...]:
     command = [_kubectl(), "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert not done.returncode, done.stderr
-    return tuple(each for each in yaml.safe_load_all(done.stdout) if each)
+    return tuple(each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each)
 
 
 @cache

@@ -5,7 +5,15 @@ from copy import deepcopy
 
 import pytest
 
-from tests.deployment.manifests import OVERLAYS, Manifest, of_kind, pod_of, render
+from tests.deployment.manifests import (
+    COMPONENTS,
+    OVERLAYS,
+    Manifest,
+    of_kind,
+    pod_of,
+    render,
+    render_with,
+)
 from tests.deployment.policies import Policy, pods, ports, processes, relations
 
 
@@ -146,6 +154,10 @@ TWINS: dict[str, tuple[Policy, Callable[[list[Manifest]], object]]] = {
         lambda m: _drop(m, "PersistentVolumeClaim"),
     ),
     "no priority class": (relations.refers_to_what_exists, lambda m: _drop(m, "PriorityClass")),
+    "replicas said twice": (
+        relations.leaves_replicas_to_scalers,
+        lambda m: _deployment(m, "orchestrator")["spec"].update(replicas=2),
+    ),
     "scales nothing": (
         relations.refers_to_what_exists,
         lambda m: of_kind(m, "HorizontalPodAutoscaler")[0]["spec"]["scaleTargetRef"].update(
@@ -190,6 +202,44 @@ def test_a_broken_twin_breaks_its_policy(production, twin: str):
     policy, break_it = TWINS[twin]
     assert not list(policy(production))
     broken = deepcopy(production)
+    break_it(broken)
+    assert list(policy(broken))
+
+
+def _first_of(manifests: list[Manifest], kind: str) -> Manifest:
+    return of_kind(manifests, kind)[0]["spec"]
+
+
+TWINS_OF_COMPONENTS: dict[str, tuple[str, Policy, Callable[[list[Manifest]], object]]] = {
+    "route to no service": (
+        "gateway-api",
+        relations.refers_to_what_exists,
+        lambda m: _first_of(m, "GRPCRoute")["rules"][0]["backendRefs"][0].update(name="other"),
+    ),
+    "route to no port": (
+        "gateway-api",
+        ports.lead_to_services,
+        lambda m: _first_of(m, "HTTPRoute")["rules"][0]["backendRefs"][0].update(port=80),
+    ),
+    "no claim": (
+        "dra",
+        relations.refers_to_what_exists,
+        lambda m: _drop(m, "ResourceClaimTemplate"),
+    ),
+    "surge of claims": (
+        "dra",
+        pods.has_no_surge_of_devices,
+        lambda m: _deployment(m, "draft")["spec"]["strategy"]["rollingUpdate"].update(maxSurge=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("twin", TWINS_OF_COMPONENTS)
+def test_a_broken_twin_of_a_component_breaks_its_policy(twin: str):
+    name, policy, break_it = TWINS_OF_COMPONENTS[twin]
+    whole = render_with(next(each for each in COMPONENTS if each.name == name))
+    assert not list(policy(whole))
+    broken = list(deepcopy(whole))
     break_it(broken)
     assert list(policy(broken))
 

@@ -14,7 +14,12 @@ import yaml
 
 from forethought import __version__
 from tests.deployment.manifests import ROOT
-from tests.deployment.policies.processes import SETTINGS, RefusedSettingsError, read_settings
+from tests.deployment.policies.processes import (
+    SETTINGS,
+    RefusedSettingsError,
+    called,
+    read_settings,
+)
 
 FOLDER = ROOT / "docker"
 DEFAULTS = re.compile(r"\$\{\w+:-([^}]*)\}")  # of variables
@@ -58,7 +63,7 @@ def _is_reached(role: str, service: Compose, settings: Any, names: set[str]) -> 
     for published in service.get("ports", []):
         if int(published.split(":")[2]) != _port(settings.listen):
             yield f"{role} does not listen on {published}"
-    for address in (*getattr(settings, "target", ()), *getattr(settings, "draft", ())):
+    for address in called(settings):
         if address.partition(":")[0] not in names:
             yield f"{role} calls {address}, where nothing is"
 

@@ -9,6 +9,7 @@ import yaml
 from tests.deployment.edges import OUTSIDE, Edge, edges
 from tests.deployment.manifests import (
     COMPONENTS,
+    NEEDS,
     OVERLAYS,
     Manifest,
     labels_of,
@@ -35,7 +36,15 @@ ADDED: dict[str, set[Edge]] = {
         ("prometheus", "target", "9102/TCP"),
         ("prometheus", "draft", "9101/TCP"),
         ("prometheus", "orchestrator", "9100/TCP"),
+        ("prometheus", "gateway", "9103/TCP"),
     },
+    "gateway": {(each.name, "gateway", "8000/TCP") for each in OUTSIDE}
+    | {
+        ("gateway", "orchestrator", "50050/TCP"),
+        ("gateway", "dns", "53/UDP"),
+        ("gateway", "dns", "53/TCP"),
+    },
+    "gateway-api": {("routers", "orchestrator", "50050/TCP")},
 }
 """What components add to the calls of the base; the others add none."""
 
@@ -61,7 +70,7 @@ def test_the_policies_of_an_overlay_let_the_wanted_calls_through_and_no_others(o
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda each: each.name)
 def test_a_component_adds_the_calls_that_it_needs_and_no_others(component: Path):
     manifests = render_with(component)
-    assert edges(manifests) == wanted([component.name], manifests)
+    assert edges(manifests) == wanted([component.name, *NEEDS.get(component.name, ())], manifests)
 
 
 TWINS = {

@@ -17,6 +17,7 @@ POLICIES: tuple[Policy, ...] = (
     relations.has_only_deployments,
     relations.has_budgets_and_policies,
     relations.has_selectors_that_match,
+    relations.leaves_replicas_to_scalers,
     relations.refers_to_what_exists,
     ports.lead_to_services,
     ports.lead_to_containers,

@@ -22,6 +22,7 @@ SETTINGS = {
     "target": "target_service.settings:TargetSettings",
     "draft": "draft_service.settings:DraftSettings",
     "orchestrator": "orchestrator.settings:OrchestratorSettings",
+    "gateway": "gateway.settings:GatewaySettings",
 }
 """Where the settings of each component are."""
 
@@ -168,13 +169,14 @@ def listens_where_it_is_called(manifests: Sequence[Manifest]) -> Iterator[str]:
         wanted = {_port(settings.listen), _port(settings.admin_listen)}
         if ports != wanted:
             yield f"{process.name} listens on {wanted}, not on {ports}"
-        for address in _called(settings):
+        for address in called(settings):
             name, _, port = address.partition(":")
             if int(port) not in services.get(name, ()):
                 yield f"{process.name} calls {address}, where nothing is"
 
 
-def _called(settings: ProcessSettings) -> Iterator[str]:
+def called(settings: ProcessSettings) -> Iterator[str]:
+    """The addresses that a process calls."""
     for name in ("target", "draft", "orchestrator"):
         yield from getattr(settings, name, ())
 

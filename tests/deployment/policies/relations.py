@@ -67,6 +67,18 @@ def has_selectors_that_match(manifests: Sequence[Manifest]) -> Iterator[str]:
                 yield f"{name_of(deployment)} spreads pods that are not its own"
 
 
+def leaves_replicas_to_scalers(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Else each apply would undo what a scaler has done."""
+    scaled = {
+        each["spec"]["scaleTargetRef"]["name"]
+        for each in manifests
+        if "scaleTargetRef" in each.get("spec", {})
+    }
+    for deployment in of_kind(manifests, "Deployment"):
+        if deployment["metadata"]["name"] in scaled and "replicas" in deployment["spec"]:
+            yield f"{name_of(deployment)} says how many it is, and so does its scaler"
+
+
 def refers_to_what_exists(manifests: Sequence[Manifest]) -> Iterator[str]:
     """Names in manifests are names of manifests, or of what the documents say is to be made."""
     there = {(each["kind"], each["metadata"]["name"]) for each in manifests}
