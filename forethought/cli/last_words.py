@@ -23,7 +23,8 @@ _DOING = {
     "model_warm": "measures its passes",
     "waiting_for_target": "waits for the target",
     "target_not_ready": "waits for the target",
-    "waiting_for_turn": "waits for another tier of this machine to load",
+    "waiting_for_turn": "waits until the other tier on these cores has loaded",
+    "turn_not_waited_for": "loads beside the other tier on these cores",
 }
 
 

@@ -5,6 +5,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from urllib.parse import urlsplit
 
 from rich.box import SIMPLE_HEAD
@@ -38,6 +39,7 @@ _STYLES = {
     TierState.EXITED: "red",
 }
 _SIGN_OF_LIFE_S = 10.0
+_LOOK_S = 0.5
 _MARKS = {TierState.READY: "✓", TierState.EXITED: "✗"}
 
 
@@ -75,14 +77,20 @@ class UpView:
             yield
 
     async def _show_signs_of_life(self, deployment: LocalDeployment) -> None:
-        """A line now and then for each tier that is not ready."""
+        """For each tier that is not ready a line when it does something else, and now and then."""
+        said = {each.tier.name: ("", monotonic()) for each in deployment.running}
         while True:
-            await asyncio.sleep(_SIGN_OF_LIFE_S)
+            await asyncio.sleep(_LOOK_S)
             for running in deployment.running:
-                if running.state in {TierState.STARTING, TierState.LOADING}:
-                    doing = describe_progress(running.log_path)
-                    state = f"{running.state.value} ({running.seconds:.0f} s)"
-                    self._print(f"{running.tier.name}: still {state}{doing and ': '}{doing}")
+                if running.state not in {TierState.STARTING, TierState.LOADING}:
+                    continue
+                name, doing = running.tier.name, describe_progress(running.log_path)
+                before, said_at = said[name]
+                if doing != before or monotonic() - said_at >= _SIGN_OF_LIFE_S:
+                    said[name] = doing, monotonic()
+                    still = "still " if doing == before else ""
+                    state = f"{still}{running.state.value} ({running.seconds:.1f} s)"
+                    self._print(f"{name}: {state}{doing and ': '}{doing}")
 
     def _progress_table(self, deployment: LocalDeployment) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))

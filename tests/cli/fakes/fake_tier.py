@@ -93,6 +93,8 @@ def main(name):
         add_model_info(server, name, arguments.model, "of both")
     server.add_insecure_port(arguments.listen)
     server.start()
+    if behaviour == "loads":
+        say("2026-01-01 [info     ] waiting_for_turn    why='the other tier is starting'")
     if behaviour == "fails":
         say("there is no such model")
         os._exit(3)
