@@ -5,6 +5,7 @@ from rich.text import Text
 
 from forethought.errors import (
     ForethoughtError,
+    InvalidArgumentError,
     OverloadedError,
     RemoteError,
 )
@@ -19,6 +20,21 @@ _HINTS = {
 }
 
 
+_NAMES = {"verification_mode": "--mode", "stop_token_ids": "--stop-token-id"}
+
+
+def name_on_command_line(field: str) -> str:
+    """How a field of a request is given to a command."""
+    if field.startswith("prompt.resume"):
+        return "the session"
+    if field.partition(".")[0] == "prompt":
+        return "the prompt"
+    name = field.removeprefix("params.")
+    if name == field and field != "tenant":
+        return field
+    return _NAMES.get(name, f"--{name.replace('_', '-')}")
+
+
 def print_failure(console: Console, message: str, hint: str = "") -> None:
     """One red line, and the hint in brackets if there is one."""
     line = Text.assemble(("error ", "bold red"), (message, "red"))
@@ -28,7 +44,13 @@ def print_failure(console: Console, message: str, hint: str = "") -> None:
 
 
 def in_words(error: ForethoughtError, address: str, *, began: bool = False) -> ForethoughtError:
-    """The failure of a call to `address`, without gRPC's own words."""
+    """The failure of a call to `address`, without gRPC's own words and names."""
+    if isinstance(error, InvalidArgumentError):
+        told = InvalidArgumentError(error.violations)
+        told.message = "; ".join(
+            f"{name_on_command_line(field)}: {text}" for field, text in error.violations.items()
+        )
+        return told
     if not isinstance(error, RemoteError):
         return error
     if error.code == "DEADLINE_EXCEEDED":

@@ -13,6 +13,7 @@ from forethought.cli.answering import PATIENT, Answering, View, show_answer
 from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import in_words, print_failed_call
 from forethought.cli.json_view import JsonView
+from forethought.cli.params_options import with_params_options
 from forethought.cli.prompt_input import read_prompt
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.statistics import Tally
@@ -30,6 +31,7 @@ from forethought.generation import (
 from forethought.prompts import messages_of
 
 
+@with_params_options
 def generate(
     prompt: options.Prompt = None,
     *,
@@ -38,21 +40,9 @@ def generate(
     system: options.System = None,
     timeout: options.Timeout = None,
     tenant: options.Tenant = "",
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
-    stop_token_id: options.StopTokenId = None,
-    ignore_eos: options.IgnoreEos = False,
-    temperature: options.Temperature = None,
-    top_k: options.TopK = None,
-    top_p: options.TopP = None,
-    min_p: options.MinP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    num_speculative_tokens: options.NumSpeculativeTokens = None,
-    mode: options.Mode = None,
-    logprobs: options.Logprobs = None,
     show_steps: options.ShowSteps = False,
     as_json: options.AsJson = False,
+    params: GenerationParams,
 ) -> None:
     """Answer a prompt: stream the text, and end with a line of statistics.
 
@@ -74,21 +64,6 @@ def generate(
 
     - `forethought generate --raw < story.txt`
     """
-    params = GenerationParams(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop or (),
-        stop_token_ids=stop_token_id or (),
-        ignore_eos=ignore_eos,
-        logprobs=logprobs,
-        num_speculative_tokens=num_speculative_tokens,
-        verification_mode=mode,
-    )
     request = GenerationRequest(
         _build_prompt(prompt, system, raw=raw), params, include_steps=show_steps, tenant=tenant
     )

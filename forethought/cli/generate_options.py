@@ -1,33 +1,14 @@
 """The options of `forethought generate`, with their help."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from forethought.addresses import split_addresses
 from forethought.errors import InvalidArgumentError
-from forethought.sampling.types import VerificationMode
-
-_UINT32_MAX = 2**32 - 1
-_UINT64_MAX = 2**64 - 1
 
 _PROMPT = "Prompt and server"
-_SAMPLING = "Sampling"
-_LIMITS = "Where it ends"
 _OUTPUT = "Output"
-
-
-def _unsigned(largest: int) -> Callable[[list[int] | int | None], list[int] | int | None]:
-    """A check that a number fits the message. What it means is for the server to check."""
-
-    def check(value: list[int] | int | None) -> list[int] | int | None:
-        for number in value if isinstance(value, list) else [value]:
-            if number is not None and not 0 <= number <= largest:
-                raise typer.BadParameter(f"{number} is not in the range from 0 to {largest}")
-        return value
-
-    return check
 
 
 def _addresses(value: str) -> str:
@@ -84,120 +65,6 @@ Timeout = Annotated[
         rich_help_panel=_PROMPT,
     ),
 ]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tokens",
-        "-n",
-        callback=_unsigned(_UINT32_MAX),
-        metavar="N",
-        help="Most tokens to generate.",
-        show_default="256",
-        rich_help_panel=_LIMITS,
-    ),
-]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TEXT",
-        help="End before this text, which is not shown. May be given several times.",
-        rich_help_panel=_LIMITS,
-    ),
-]
-StopTokenId = Annotated[
-    list[int] | None,
-    typer.Option(
-        callback=_unsigned(_UINT32_MAX),
-        metavar="ID",
-        help="End after this token. May be given several times.",
-        rich_help_panel=_LIMITS,
-    ),
-]
-IgnoreEos = Annotated[
-    bool,
-    typer.Option(
-        "--ignore-eos", help="Go on after the model's own end tokens.", rich_help_panel=_LIMITS
-    ),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        "-t",
-        metavar="X",
-        help="0 always takes the most likely token; higher is more varied.",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        callback=_unsigned(_UINT32_MAX),
-        metavar="N",
-        help="Keep the N most likely tokens; 0 all.",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        metavar="P",
-        help="Keep the most likely tokens up to this total probability; 1 keeps all.",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-MinP = Annotated[
-    float | None,
-    typer.Option(
-        metavar="P",
-        help="Keep tokens at least this likely relative to the best one; 0 keeps all.",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-RepetitionPenalty = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        help="Above 1 makes tokens that occurred less likely.",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        callback=_unsigned(_UINT64_MAX),
-        metavar="N",
-        help="Of the random draws. With --mode coupled, and at temperature 0, the same seed gives "
-        "the same text; otherwise only with a -k, and while drafts come in time.",
-        show_default="random, and shown",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-NumSpeculativeTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--num-speculative-tokens",
-        "-k",
-        callback=_unsigned(_UINT32_MAX),
-        metavar="K",
-        help="Tokens to draft a round; 0 turns speculation off. The text's distribution does "
-        "not depend on it.",
-        show_default="the server's",
-        rich_help_panel=_SAMPLING,
-    ),
-]
-Mode = Annotated[
-    VerificationMode | None,
-    typer.Option(
-        "--mode",
-        metavar="MODE",
-        help="How drafts are judged: rejection (token by token), block (as a whole, which keeps "
-        "no fewer), or coupled (by noise that draft and target share; the text then depends on "
-        "the seed and the target alone). The text's distribution is the same in all.",
-        show_default="the server's",
-        rich_help_panel=_SAMPLING,
-    ),
-]
 Tenant = Annotated[
     str,
     typer.Option(
@@ -205,16 +72,6 @@ Tenant = Annotated[
         help="Whose request it is; different tenants share nothing that was computed.",
         show_default="nobody's",
         rich_help_panel=_PROMPT,
-    ),
-]
-Logprobs = Annotated[
-    int | None,
-    typer.Option(
-        callback=_unsigned(_UINT32_MAX),
-        metavar="N",
-        help="Also show each token's log-probability and the N most likely tokens.",
-        show_default="off",
-        rich_help_panel=_OUTPUT,
     ),
 ]
 ShowSteps = Annotated[

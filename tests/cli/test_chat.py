@@ -321,7 +321,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_program(terminal, tmp_path):
 def test_a_refused_question_is_said_and_the_next_one_may_come(terminal):
     terminal.read_until("> ")
     terminal.type(f"{Prompt.REFUSED}\n")
-    terminal.read_until("error INVALID_ARGUMENT: params.top_p: must be at most 1")
+    terminal.read_until("error INVALID_ARGUMENT: --top-p: must be at most 1")
     terminal.read_until("> ")
     terminal.type("/exit\n")
     assert terminal.exit_code() == 0
@@ -361,7 +361,7 @@ def test_in_a_pipe_the_first_failure_ends_it(address):
     ended = chat(address, f"Hello\n{Prompt.REFUSED}\nHello\n")
     assert ended.returncode == 1
     assert ended.stdout == recorded.TEXT
-    assert "params.top_p: must be at most 1" in ended.stderr
+    assert "--top-p: must be at most 1" in ended.stderr
 
 
 def test_a_setting_that_is_none_is_a_mistake_on_the_command_line(address):

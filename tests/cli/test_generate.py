@@ -1,5 +1,6 @@
 """`forethought generate` against a service that replays a recorded generation."""
 
+import dataclasses
 import io
 import json
 import signal
@@ -11,9 +12,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from forethought.cli.failure import name_on_command_line
 from forethought.cli.json_view import JsonView
 from forethought.cli.main import app
-from forethought.generation import ChatMessage
+from forethought.generation import ChatMessage, GenerationParams
 from forethought.sampling.types import VerificationMode
 from tests.cli import recorded
 from tests.cli.fake_generation import Prompt, add_fake_generation
@@ -126,10 +128,37 @@ def test_a_server_that_is_not_there_comes_with_advice(generate):
     )
 
 
-def test_a_refused_request_names_the_field(generate):
+def test_a_refused_request_names_the_option(generate):
     result = generate(Prompt.REFUSED)
     assert result.exit_code == 1
-    assert result.stderr == "error INVALID_ARGUMENT: params.top_p: must be at most 1\n"
+    assert result.stderr == "error INVALID_ARGUMENT: --top-p: must be at most 1\n"
+
+
+def test_a_refused_request_names_the_option_in_json_too(generate):
+    last = json.loads(generate(Prompt.REFUSED, "--json").stdout.splitlines()[-1])
+    assert last["message"] == "--top-p: must be at most 1"
+
+
+@pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(GenerationParams)])
+def test_every_parameter_is_named_by_an_option_that_there_is(field):
+    for command in ("generate", "chat"):
+        options = get_command(app).commands[command].loaded.params
+        flags = [flag for option in options for flag in option.opts]
+        assert name_on_command_line(f"params.{field}") in flags
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("prompt.conversation", "the prompt"),
+        ("prompt.follow_up.conversation", "the prompt"),
+        ("prompt.resume.next_index", "the session"),
+        ("tenant", "--tenant"),
+        ("page_token", "page_token"),
+    ],
+)
+def test_other_fields_are_named_as_a_user_knows_them(field, name):
+    assert name_on_command_line(field) == name
 
 
 def test_a_full_server_says_when_to_come_back(generate):

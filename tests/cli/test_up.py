@@ -168,7 +168,9 @@ def test_what_tiers_share_is_gone_when_they_are(command_line):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_during_a_wait_that_is_shown_stops_all_without_a_traceback(command_line, number, code):
+def test_a_signal_during_a_wait_that_is_shown_stops_all_without_a_traceback(
+    command_line, number, code
+):
     with command_line.up("--no-store", FAKE_TARGET="loads") as process:
         read_until(process.stdout, "target: loading")
         read_until(process.stdout, "waits until the other tier on these cores has loaded")

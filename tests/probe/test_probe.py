@@ -170,10 +170,10 @@ def test_ctrl_c_ends_it_without_a_verdict(command_line, tmp_path):  # noqa: F811
     assert "Traceback" not in stderr
 
 
-def test_a_refused_request_names_the_field(probe, honest, prompts):
+def test_a_refused_request_names_the_option(probe, honest, prompts):
     result = probe("--address", honest, *prompts, "-k", 100_000)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error INVALID_ARGUMENT: params.num_speculative_tokens: ")
+    assert result.stderr.startswith("error INVALID_ARGUMENT: --num-speculative-tokens: ")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.lines import LineReader
 from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failed_call
+from forethought.cli.params_options import with_params_options
 from forethought.cli.prompt_input import check_unicode
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.statistics import Tally
@@ -27,6 +28,7 @@ from forethought.generation import GenerationEvent, GenerationParams, Generation
 _FAILED = 1
 
 
+@with_params_options
 def chat(
     *,
     address: options.Address = f"{HOST}:{DEFAULT_PORT}",
@@ -34,12 +36,9 @@ def chat(
     session: chat_options.Session = None,
     tenant: options.Tenant = "",
     timeout: options.Timeout = None,
-    max_tokens: options.MaxTokens = None,
-    seed: options.Seed = None,
-    num_speculative_tokens: options.NumSpeculativeTokens = None,
-    mode: options.Mode = None,
     set_: chat_options.Set = None,
     show_steps: options.ShowSteps = False,
+    params: GenerationParams,
 ) -> None:
     """Talk with a deployment. /help lists what else a line may say.
 
@@ -51,16 +50,10 @@ def chat(
 
     - `forethought chat --system "Be brief."`
 
-    - `forethought chat --set temperature=0.7 --set top-p=0.9`
+    - `forethought chat --temperature 0.7 --top-p 0.9`
 
     - `printf 'Why is the sky blue?\\nAnd at sunset?\\n' | forethought chat`
     """
-    params = GenerationParams(
-        max_tokens=max_tokens,
-        seed=seed,
-        num_speculative_tokens=num_speculative_tokens,
-        verification_mode=mode,
-    )
     for text in (system or "", tenant):
         check_unicode(text, "--system" if text == system else "--tenant")
     dialogue = Dialogue(

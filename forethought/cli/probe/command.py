@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import generate_options
+from forethought.cli import generate_options, params_options
 from forethought.cli.bench.prompts import PromptFileError
 from forethought.cli.defaults import DEFAULT_PORT, HOST
 from forethought.cli.failure import print_failed_call
@@ -38,13 +38,13 @@ def probe(
     num_samples: options.NumSamples = 500,
     num_tokens: options.NumTokens = 6,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
-    mode: generate_options.Mode = None,
+    mode: params_options.Mode = None,
     seed: options.Seed = None,
     concurrency: options.Concurrency = 8,
     timeout: options.Timeout = 60,
-    temperature: generate_options.Temperature = 1.0,
-    top_k: generate_options.TopK = 0,
-    top_p: generate_options.TopP = 1.0,
+    temperature: params_options.Temperature = 1.0,
+    top_k: params_options.TopK = 0,
+    top_p: params_options.TopP = 1.0,
     alpha: options.Alpha = 0.01,
     max_unseen_bias: options.MaxUnseenBias = 0.25,
     as_json: options.AsJson = False,
