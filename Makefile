@@ -96,6 +96,7 @@ lint-stubs: $(TEST_READY)
 .PHONY: lint-docs
 lint-docs: $(TEST_READY)
 	@$(BIN)/python -m forethought.cli.settings_page docs/settings.md --check
+	@$(BIN)/python -m forethought.cli.metrics_page docs/metrics.md --check
 
 .PHONY: lint-images
 lint-images: $(TEST_READY)
@@ -108,8 +109,9 @@ format: $(TEST_READY) ## Format the code and sort the imports
 	$(BIN)/python -m ruff format .
 
 .PHONY: docs
-docs: $(TEST_READY) ## Write docs/settings.md from the code
+docs: $(TEST_READY) ## Write docs/settings.md and docs/metrics.md from the code
 	$(BIN)/python -m forethought.cli.settings_page docs/settings.md
+	$(BIN)/python -m forethought.cli.metrics_page docs/metrics.md
 
 .PHONY: protos
 protos: $(TEST_READY) ## Generate the stubs in forethought/v1 from the protos

@@ -14,6 +14,7 @@ import structlog
 
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.proposer import Proposer
+from draft_service.readings import read_proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from forethought.lookup.counts_proposer import CountsProposer
@@ -22,6 +23,7 @@ from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
+from forethought.observability.series import Source
 from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.tier import ModelInfo
@@ -54,6 +56,7 @@ async def serve(settings: DraftSettings) -> None:
         settings.drain_grace_s,
         unread_timeout_s=settings.session_idle_timeout_s,
         admin_listen=settings.admin_listen,
+        metrics_prefix=settings.metrics_prefix,
     )
     async with AsyncExitStack() as cleanup:
 
@@ -63,6 +66,7 @@ async def serve(settings: DraftSettings) -> None:
                 cleanup.push_async_callback(archive.close)
             servicer = DraftServicer(proposer, idle_timeout_s=settings.session_idle_timeout_s)
             add_DraftServiceServicer_to_server(servicer, services)
+            services.sources.append(Source(proposer.info.name, lambda: read_proposer(proposer)))
 
         await serve_loaded(options, lambda: load(settings), add)
 

@@ -12,12 +12,12 @@ committed since it was asked last, with the target's hidden states if it needs t
 from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
 
 from draft_service.proposer import Proposer, SessionProposer
 from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft
-from forethought.supervision import Failure
 from forethought.tier import (
     EngineWork,
     LookaheadCounts,
@@ -30,6 +30,9 @@ from forethought.tier import (
 
 MAX_UNTOLD_STATES = 256
 """Positions whose hidden states are kept for the model, the latest."""
+
+if TYPE_CHECKING:
+    from forethought.engine.engine import Engine  # imports torch, which a lookup does without
 
 
 class HybridProposer:
@@ -66,9 +69,9 @@ class HybridProposer:
         return HybridSession(lookup, model, len(opening.token_ids))
 
     @property
-    def failures(self) -> Sequence[Failure]:
+    def engines(self) -> "Sequence[Engine[Any, Any]]":
         """The model's."""
-        return self.model.failures
+        return self.model.engines
 
     def load(self) -> TierLoad:
         return self.model.load()

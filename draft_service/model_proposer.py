@@ -16,7 +16,6 @@ from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.filters import shape_rows
 from forethought.engine.sequence import CachedSequence
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome
-from forethought.supervision import Failure
 from forethought.tier import (
     EngineWork,
     LookaheadCounts,
@@ -64,7 +63,9 @@ class ModelProposer:
         come. What counts is the model's own distribution, before any shaping: at temperature 0 a
         shaped one is always certain."""
         self.lookahead = LookaheadCounts()
-        self.engine: Engine[Guessing, Draft] = Engine(model, limits, self._guess)
+        self.engine: Engine[Guessing, Draft] = Engine(
+            model, limits, self._guess, pass_costs=info.pass_costs
+        )
         # What it says it gives, a tier gives: here, drafts.
         self.info = replace(info, max_model_len=self.engine.max_model_len, hidden_size=0)
 
@@ -99,9 +100,9 @@ class ModelProposer:
         )
 
     @property
-    def failures(self) -> Sequence[Failure]:
-        """The engine's."""
-        return (self.engine.failure,)
+    def engines(self) -> Sequence[Engine[Guessing, Draft]]:
+        """The only one."""
+        return (self.engine,)
 
     def load(self) -> TierLoad:
         return self.engine.load()

@@ -1,10 +1,9 @@
 """The seam behind which drafts are made."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forethought.sampling.types import Draft
-from forethought.supervision import Failure
 from forethought.tier import (
     EngineWork,
     LookaheadCounts,
@@ -14,6 +13,9 @@ from forethought.tier import (
     SpeculateRound,
     TierLoad,
 )
+
+if TYPE_CHECKING:
+    from forethought.engine.engine import Engine  # imports torch, which a lookup does without
 
 
 class SessionProposer(Protocol):
@@ -65,8 +67,8 @@ class Proposer(Protocol):
         ...
 
     @property
-    def failures(self) -> Sequence[Failure]:
-        """Of the parts that it cannot do without."""
+    def engines(self) -> "Sequence[Engine[Any, Any]]":
+        """Those that it cannot do without."""
         ...
 
     def load(self) -> TierLoad:

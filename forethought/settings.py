@@ -34,6 +34,7 @@ from forethought.configuration.variables import (
     env_prefix,
     without_service_links,
 )
+from forethought.observability.series import PREFIX
 from forethought.telemetry import LogFormat, configure_logging
 from forethought.tier import (
     DEFAULT_MAX_SPECULATIVE_TOKENS,
@@ -83,6 +84,10 @@ class ProcessSettings(BaseSettings):
 
     listen: str = Field(description="host:port to listen on; port 0 takes a free one")
     admin_listen: AdminAddress
+    metrics_prefix: Literal["forethought", "vllm"] = Field(
+        PREFIX,
+        description="of the metrics that vLLM has too; all others begin with forethought",
+    )
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="how log lines look")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"

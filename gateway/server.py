@@ -13,6 +13,9 @@ from starlette.types import ASGIApp
 
 from forethought.addresses import join_address, split_address
 from forethought.observability.admin import AdminServer, Probes
+from forethought.observability.collector import make_registry
+from forethought.observability.loop_lag import LoopLag
+from forethought.observability.series import Source
 from forethought.rpc.listening import check_listening
 from forethought.supervision import keep_running
 from gateway.upstream import Upstream
@@ -94,7 +97,11 @@ async def run_gateway(upstream: Upstream, server: HttpServer, admin_listen: str)
     async with AsyncExitStack() as cleanup:
         if admin_listen:
             check_listening(admin_listen, "--admin-listen")
-            admin = AdminServer(admin_listen, Probes(why_not_alive, lambda: upstream.why_not_ready))
+            lag = LoopLag()
+            cleanup.callback(lag.close)
+            registry = make_registry([Source("", lag.readings)])
+            probes = Probes(why_not_alive, lambda: upstream.why_not_ready)
+            admin = AdminServer(admin_listen, probes, registry)
             cleanup.push_async_callback(asyncio.to_thread, admin.close)
             _log.info("admin_listening", address=admin.address)
         watching = keep_running("upstream", upstream.watch)

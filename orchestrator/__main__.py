@@ -19,6 +19,7 @@ from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.observability.series import Source
 from forethought.rpc.channels import CallerLimits
 from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
 from forethought.store.session_store import SessionStoreSettings
@@ -33,6 +34,7 @@ from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.admission import AdmissionLimits
 from orchestrator.bounds import RequestBounds
 from orchestrator.generator import Tiers
+from orchestrator.metrics.readings import read_orchestrator
 from orchestrator.plan import Deployment
 from orchestrator.readiness import follow as follow_readiness
 from orchestrator.remote_proposer import DraftPatience
@@ -90,6 +92,12 @@ async def serve(settings: OrchestratorSettings) -> None:
             services.max_message_bytes = RequestBounds(model.max_model_len).max_message_bytes
             add_GenerationServiceServicer_to_server(servicer, services)
             add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
+            services.sources.append(
+                Source(
+                    model.name,
+                    lambda: read_orchestrator(servicer, (drafts, targets), sessions),
+                )
+            )
             following = keep_running(
                 "readiness",
                 lambda: follow_readiness(
@@ -103,6 +111,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             SERVICE_NAMES,
             settings.drain_grace_s,
             admin_listen=settings.admin_listen,
+            metrics_prefix=settings.metrics_prefix,
             callers=CallerLimits(max_message_bytes=settings.max_request_size),
         )
         sessions = open_sessions(settings)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 
 from forethought.errors import (
     DurationExceededError,
@@ -35,6 +36,13 @@ class AdmissionLimits:
     """A stream of which nothing is read for so long is ended."""
     yield_after_s: float = 5.0
     """A stream of which nothing is read for so long gives way where a place is missing."""
+
+
+class Refusal(Enum):
+    """Why a request found no place."""
+
+    FULL = "full"  # all are taken
+    TENANT = "tenant"  # its tenant's share is
 
 
 class Place:
@@ -108,6 +116,8 @@ class Admission:
         self._limits = limits
         self._shares = Shares(limits.max_requests)
         self._places: set[Place] = set()
+        self.num_refused = dict.fromkeys(Refusal, 0)
+        """Requests that found no place, since the process began."""
 
     @property
     def num_requests(self) -> int:
@@ -158,17 +168,20 @@ class Admission:
                 place.leave()
                 return
             self._shares.take(place.tenant)
-        raise OverloadedError(self._refusal(tenant))
+        raise OverloadedError(self._refuse(tenant))
 
     def _give_back(self, place: Place) -> None:
         if place in self._places:
             self._places.remove(place)
             self._shares.give_back(place.tenant)
 
-    def _refusal(self, tenant: str) -> str:
+    def _refuse(self, tenant: str) -> str:
+        """Counts a refusal, and says why."""
         total, held = self._shares.total, self._shares.held_by(tenant)
         if self._shares.num_taken >= total:
+            self.num_refused[Refusal.FULL] += 1
             return f"{total} requests are under way, the most this orchestrator takes"
+        self.num_refused[Refusal.TENANT] += 1
         return (
             f"{held} of {total} places are taken by requests of the same tenant; "
             "the rest is for other tenants"

@@ -136,8 +136,8 @@ class DemandMeter:
         num_asked = judged.ask.num_speculative_tokens
         if not num_asked:
             return
-        self._lateness += _SMOOTHING * (judged.draft_failed - self._lateness)
-        if not judged.draft_failed:
+        self._lateness += _SMOOTHING * (judged.drafted.has_failed - self._lateness)
+        if not judged.drafted.has_failed:
             self._drafted_s = self._clock()
             num_accepted = judged.outcome.num_accepted_tokens
             self._acceptance.observe(num_asked, len(judged.draft), num_accepted)
@@ -146,7 +146,7 @@ class DemandMeter:
         """The K that a session could have, though its own drafts may be worth less."""
         if judged.ask.prepares:
             return self._wish.k
-        if judged.draft_failed or not judged.ask.num_speculative_tokens:
+        if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
             return 0.0
         return max(judged.ask.num_speculative_tokens, self._economy.k)
 

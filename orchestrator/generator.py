@@ -301,6 +301,8 @@ class Generation:
             self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
         fixed_k = None if self._plan.is_adaptive else self._plan.num_speculative_tokens
         self._experience.demand.observe(judged, fixed_k)
+        absence = self._draft_tier.absence if judged.drafted.has_failed else None
+        self._experience.rounds.add(judged, absence.reason if absence else None)
         num_failures = self._num_earlier_failures + self._draft_tier.num_failures
         self._statistics = add_round(self._statistics, judged, num_failures)
         tokens = judged.outcome.tokens

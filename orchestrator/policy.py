@@ -17,6 +17,7 @@ from forethought.sampling.types import VerificationMode
 from orchestrator.acceptance import Acceptance, Expectation
 from orchestrator.demand import DemandMeter
 from orchestrator.economy import Economy
+from orchestrator.metrics.rounds import RoundCounts
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 
@@ -63,6 +64,8 @@ class Experience:
     def __init__(self, economy: Economy, lookups: Collection[str] = ()) -> None:
         self.economy = economy
         self.demand = DemandMeter(economy, lookups)
+        self.rounds = RoundCounts()
+        """What became of all rounds."""
         self._acceptance: dict[tuple[VerificationMode, bool], Acceptance] = {}
 
     def acceptance(self, session: Session) -> Acceptance:

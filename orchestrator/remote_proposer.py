@@ -94,6 +94,7 @@ class RemoteProposer:
     ) -> None:
         self._replicas = as_replicas(drafts)
         self._replica: Replica[DraftServiceStub] | None = None  # of the stream
+        self._home: Replica[DraftServiceStub] | None = None  # that took the session last
         self._tried: set[Replica[DraftServiceStub]] = set()  # and failed since the last draft
         self._suspects: set[Replica[DraftServiceStub]] = set()  # of them, those not blamed yet
         self._key: bytes | None = None  # the session's beginning, for its placement
@@ -369,7 +370,8 @@ class RemoteProposer:
                 raise TimeoutError
             opening, self._opening = self._opening, None
             self.model = opening.result()
-            self._replicas.budget.succeeded()
+            self._replicas.took(self._replica, self._home)
+            self._home = self._replica
         return self._stream
 
     async def _receive(self, stream: TierStream, timeout_s: float) -> SpeculateResponse:

@@ -137,7 +137,7 @@ class RemoteVerifier:
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
         self._reopen = reopen or ReopenOptions()
         self._give_up: float | None = None  # patience begins with the first failure
-        self._was_open = False  # the tier has taken the session once
+        self._home: Replica[TargetServiceStub] | None = None  # that took the session last
         self._stream: TierStream | None = None
         self._replica: Replica[TargetServiceStub] | None = None  # of that stream
         self._tried: set[Replica[TargetServiceStub]] = set()  # and failed, in this search
@@ -252,7 +252,7 @@ class RemoteVerifier:
         has_other = self._replicas.has_other(self._avoided)
         if isinstance(error, OverloadedError):
             # A new request is the caller's to repeat. One that has begun would be lost.
-            return self._was_open or has_other
+            return self._home is not None or has_other
         if isinstance(error, ModelMismatchError | VocabularyMismatchError):
             return has_other
         return is_lost(error) or isinstance(error, CachePositionMismatchError)
@@ -359,8 +359,8 @@ class RemoteVerifier:
             raise TierProtocolError("the target tier has more tokens cached than the session has")
         self._num_computed_tokens = self.num_cached_tokens = num_cached
         self._prefill = PrefillProgress(num_cached, session.position - 1)
-        self._was_open = True
-        self._replicas.budget.succeeded()
+        self._replicas.took(replica, self._home)
+        self._home = replica
         return stream
 
     @property

@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
 from forethought.rpc.status import error_from_rpc
+from forethought.rpc.traffic import counted
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.supervision import keep_running, start
 from orchestrator.addresses import is_name, resolve_all
@@ -138,7 +139,7 @@ class _Watch(Generic[StubT]):
         options: WatchOptions,
     ) -> None:
         self._channel = open_channel(address, options.keep_alive)
-        stub = kind.make_stub(self._channel)
+        stub = kind.make_stub(counted(self._channel, replicas.traffic))
         self.replica = Replica(address, stub, Breaker(SILENCE))
         self._ask = kind.asker(stub)
         self._replicas = replicas

@@ -20,6 +20,7 @@ from typing import Generic
 
 import structlog
 
+from forethought.rpc.traffic import Traffic
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.tier import ModelInfo, TierLoad
 from orchestrator.ejection import NO_EJECTION, Ejection
@@ -51,6 +52,10 @@ class ReplicaSet(Generic[StubT]):
     ) -> None:
         self.tier = tier
         self.budget = RetryBudget()
+        self.num_moves = 0
+        """Sessions that one replica has taken after another had them."""
+        self.traffic = Traffic()
+        """Of all replicas, those that are gone included."""
         self._replicas = {replica.address: replica for replica in replicas}
         self._refusal = refusal
         self._changed = asyncio.Event()
@@ -117,6 +122,12 @@ class ReplicaSet(Generic[StubT]):
         """Whether a session should move on between two rounds."""
         is_bad = replica.is_draining or replica.ejection.is_resting
         return is_bad and self.has_other((replica,))
+
+    def took(self, replica: Replica[StubT] | None, before: Replica[StubT] | None) -> None:
+        """A replica has taken a session that another one may have had before."""
+        self.budget.succeeded()
+        if before not in (None, replica):
+            self.num_moves += 1
 
     def leave(self, replica: Replica[StubT]) -> None:
         """A session that chose a replica has gone."""

@@ -24,11 +24,12 @@ from forethought.rpc.tier_codec import model_to_proto
 from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
-from orchestrator.admission import Admission, AdmissionLimits
+from orchestrator.admission import Admission, AdmissionLimits, Place
 from orchestrator.bounds import RequestBounds
 from orchestrator.call_facts import facts_of
 from orchestrator.economy import Economy
 from orchestrator.generator import Call, Generation, Tiers, told
+from orchestrator.metrics.requests import RequestCounts, RequestTimer
 from orchestrator.plan import (
     MAX_REQUEST_ID_CHARS,
     MAX_TENANT_CHARS,
@@ -65,13 +66,17 @@ class GenerationServicer(GenerationServiceServicer):
         limits: AdmissionLimits,
         sessions: Sessions | None = None,
     ) -> None:
-        self._deployment = deployment
+        self.deployment = deployment
+        """What is served."""
         self._sessions = sessions
         self._tiers = tiers
-        self._admission = Admission(limits)
+        self.admission = Admission(limits)
+        """Who may generate."""
+        self.requests = RequestCounts(deployment.target.max_model_len)
+        """Of all that were let in."""
         self._bounds = RequestBounds(deployment.target.max_model_len)
         self._texts = TextPool()
-        self._experience = Experience(
+        self.experience = Experience(
             Economy(
                 deployment.default_num_speculative_tokens,
                 deployment.target.pass_costs,
@@ -79,14 +84,15 @@ class GenerationServicer(GenerationServiceServicer):
             ),
             [each.name for each in tiers.lookups],
         )
+        """What sessions have learned together."""
 
     def load(self) -> OrchestratorLoad:
         """What is under way, and what it asks of the draft tier."""
-        demand = self._experience.demand
+        demand = self.experience.demand
         return OrchestratorLoad(
             uptime_ns=demand.uptime_ns,
-            num_requests=self._admission.num_requests,
-            max_requests=self._admission.max_requests,
+            num_requests=self.admission.num_requests,
+            max_requests=self.admission.max_requests,
             num_rounds=demand.num_rounds,
             num_draft_tokens=demand.num_draft_tokens,
             draft_demand=demand.demand,
@@ -102,25 +108,37 @@ class GenerationServicer(GenerationServiceServicer):
             structlog.contextvars.bind_contextvars(request_id=name)
         tenant = request.tenant[:MAX_TENANT_CHARS]
         note_call(tenant=tenant)
-        async with self._admission.place(tenant) as place:
-            beginning, log = await self._begin(request, self._queue(context, tenant))
-            structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
-            generation = Generation(
-                beginning,
-                self._deployment,
-                self._tiers,
-                self._experience,
-                Call(context.time_remaining(), wants_progress=request.include_progress),
-            )
-            interval_s = self._sessions.commit_interval_s if self._sessions is not None else 0.0
-            try:
-                async with aclosing(told(generation.progress(), log, interval_s)) as groups:
-                    async for events in groups:
-                        note_call(**facts_of(events))
-                        if events:
-                            await place.deliver(context.write(response_to_proto(events)))
-            finally:
-                log.close()
+        with self.requests.request() as timer:
+            async with self.admission.place(tenant) as place:
+                await self._generate(request, context, place, timer)
+
+    async def _generate(
+        self,
+        request: pb.GenerateRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+        place: Place,
+        timer: RequestTimer,
+    ) -> None:
+        beginning, log = await self._begin(request, self._queue(context, place.tenant))
+        timer.planned(beginning.plan.max_tokens)
+        structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
+        generation = Generation(
+            beginning,
+            self.deployment,
+            self._tiers,
+            self.experience,
+            Call(context.time_remaining(), wants_progress=request.include_progress),
+        )
+        interval_s = self._sessions.commit_interval_s if self._sessions is not None else 0.0
+        try:
+            async with aclosing(told(generation.progress(), log, interval_s)) as groups:
+                async for events in groups:
+                    note_call(**facts_of(events))
+                    if events:
+                        await place.deliver(context.write(response_to_proto(events)))
+                        timer.take(events)
+        finally:
+            log.close()
 
     async def GetSession(
         self, request: pb.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -178,13 +196,13 @@ class GenerationServicer(GenerationServiceServicer):
     ) -> pb.GenerationServiceGetModelInfoResponse:
         """The deployment as clients see it."""
         return pb.GenerationServiceGetModelInfoResponse(
-            target=model_to_proto(self._deployment.target),
-            default_num_speculative_tokens=self._deployment.default_num_speculative_tokens,
-            max_num_speculative_tokens=self._deployment.max_num_speculative_tokens,
-            policy=self._deployment.policy.value,
-            default_verification_mode=MODE_TO_PROTO[self._deployment.default_mode],
-            has_chat_template=self._deployment.tokenizer.has_chat_template,
-            default_params=params_to_proto(GenerationParams(**asdict(self._deployment.defaults))),
+            target=model_to_proto(self.deployment.target),
+            default_num_speculative_tokens=self.deployment.default_num_speculative_tokens,
+            max_num_speculative_tokens=self.deployment.max_num_speculative_tokens,
+            policy=self.deployment.policy.value,
+            default_verification_mode=MODE_TO_PROTO[self.deployment.default_mode],
+            has_chat_template=self.deployment.tokenizer.has_chat_template,
+            default_params=params_to_proto(GenerationParams(**asdict(self.deployment.defaults))),
         )
 
     async def _begin(
@@ -199,13 +217,13 @@ class GenerationServicer(GenerationServiceServicer):
             request = request_from_proto(message)
             _named(request.tenant)
             if isinstance(request.prompt, Resume):
-                return await sessions.resume(request.tenant, request.prompt, self._deployment)
+                return await sessions.resume(request.tenant, request.prompt, self.deployment)
             if isinstance(request.prompt, FollowUp):
-                return await sessions.follow_up(request, request.prompt, self._deployment, texts)
+                return await sessions.follow_up(request, request.prompt, self.deployment, texts)
         plan = await texts.run(message.ByteSize(), lambda: self._plan(message))
         if self._sessions is None:
             return unstored(plan)
-        return self._sessions.begin(plan, self._deployment)
+        return self._sessions.begin(plan, self.deployment)
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
@@ -228,7 +246,7 @@ class GenerationServicer(GenerationServiceServicer):
         return self._sessions
 
     def _plan(self, request: pb.GenerateRequest) -> GenerationPlan:
-        return plan_generation(request_from_proto(request), self._deployment)
+        return plan_generation(request_from_proto(request), self.deployment)
 
     def _tokenized(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
         prompt: str | tuple[ChatMessage, ...]
@@ -239,18 +257,18 @@ class GenerationServicer(GenerationServiceServicer):
                 prompt = conversation_from_proto(request.conversation)
             case _:
                 raise InvalidArgumentError({"input": "must be text or a conversation"})
-        token_ids = encode_prompt(prompt, self._deployment)
-        token_text = cache(self._deployment.tokenizer.token_text)
+        token_ids = encode_prompt(prompt, self.deployment)
+        token_text = cache(self.deployment.tokenizer.token_text)
         return pb.TokenizeResponse(token_ids=token_ids, texts=map(token_text, token_ids))
 
     def _detokenized(self, request: pb.DetokenizeRequest) -> pb.DetokenizeResponse:
         token_ids = request.token_ids
-        vocab_size = self._deployment.target.vocab_size
+        vocab_size = self.deployment.target.vocab_size
         if token_ids and max(token_ids) >= vocab_size:
             raise InvalidArgumentError(
                 {"token_ids": f"must be below the vocabulary's size of {vocab_size}"}
             )
-        return pb.DetokenizeResponse(text=self._deployment.tokenizer.decode(token_ids))
+        return pb.DetokenizeResponse(text=self.deployment.tokenizer.decode(token_ids))
 
 
 def _note_session(request: pb.GetSessionRequest | pb.DeleteSessionRequest) -> None:

@@ -22,6 +22,8 @@ from forethought.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
+from forethought.observability.buckets import STEP_S
+from forethought.observability.histogram import Histogram
 from forethought.store.appending import Tail
 from forethought.store.records import CommittedRound, Lease, SessionHead
 from forethought.store.session_store import SessionStore
@@ -120,10 +122,14 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self.writes = Histogram(STEP_S)
+        """Of sessions, by how long they took."""
         self.num_not_durable = 0
         """Sessions that ceased to be durable, each time counted."""
         self.num_recovered = 0
         """Those of them that are durable again."""
+        self.num_recovering = 0
+        """Those whose rounds are still tried to be stored."""
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs `work` in a task, once."""
@@ -207,12 +213,15 @@ class StoredSession:
         self._is_ended = is_end
         if self._recovery is not None or self.is_durable:
             return
+        began_s = time.perf_counter()
         try:
             await self._write()
         except StoreUnavailableError as error:
             self._background.num_not_durable += 1
             _log.warning("session_not_durable", session_id=self._head.session_id, why=error.message)
             self._recovery = self._background.keep_running("recovery of a session", self._recover)
+        finally:
+            self._background.writes.observe(time.perf_counter() - began_s)
 
     def close(self) -> None:
         """Lets others have a session that was broken off. Storing what is missing goes on."""
@@ -248,6 +257,14 @@ class StoredSession:
             self._tail = await self._store.append(lease, rounds, after)
 
     async def _recover(self) -> None:
+        self._background.num_recovering += 1
+        try:
+            await self._store_missing()
+        finally:
+            self._background.num_recovering -= 1
+
+    async def _store_missing(self) -> None:
+        """Tries until all is stored, cannot be stored ever, or is given up."""
         while not self._is_given_up():
             await asyncio.sleep(RETRY_S)
             try:

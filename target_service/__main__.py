@@ -10,6 +10,7 @@ if __name__ == "__main__":  # an interrupt amid the imports ends the process wit
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from forethought.observability.series import Source
 from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
 from forethought.v1.target_pb2 import DESCRIPTOR
@@ -34,6 +35,7 @@ async def serve(settings: TargetSettings) -> None:
         settings.drain_grace_s,
         unread_timeout_s=settings.session_idle_timeout_s,
         admin_listen=settings.admin_listen,
+        metrics_prefix=settings.metrics_prefix,
     )
     async with AsyncExitStack() as cleanup:
 
@@ -45,6 +47,7 @@ async def serve(settings: TargetSettings) -> None:
             if archive is not None:
                 cleanup.push_async_callback(archive.close)
             add_TargetServiceServicer_to_server(servicer, services)
+            services.sources.append(Source(servicer.info.name, servicer.readings))
 
         await serve_loaded(options, lambda: load(settings), add)
 

@@ -1,6 +1,6 @@
 """TargetService over gRPC: sessions as streams, verification in the engine."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,8 @@ from forethought.engine.causal_model import CausalModel
 from forethought.engine.engine import Engine, EngineLimits
 from forethought.engine.hidden_tail import HiddenTail
 from forethought.engine.sequence import CachedSequence
+from forethought.observability.engine_readings import read_engine
+from forethought.observability.series import Reading
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.ticking import with_ticks
 from forethought.rpc.tier_codec import (
@@ -24,7 +26,6 @@ from forethought.rpc.tier_codec import (
     work_to_proto,
 )
 from forethought.sampling.types import Evidence
-from forethought.supervision import Failure
 from forethought.tier import (
     SESSION_IDLE_TIMEOUT_S,
     EvidenceRound,
@@ -54,13 +55,19 @@ class TargetServicer(TargetServiceServicer):
         idle_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
     ) -> None:
         self._idle_timeout_s = idle_timeout_s
-        self.engine: VerificationEngine = Engine(model, limits, verify, next_plain_round)
+        self.engine: VerificationEngine = Engine(
+            model, limits, verify, next_plain_round, pass_costs=info.pass_costs
+        )
         self.info = replace(info, max_model_len=self.engine.max_model_len)
 
     @property
-    def failures(self) -> Sequence[Failure]:
-        """The engine's."""
-        return (self.engine.failure,)
+    def engines(self) -> Sequence[VerificationEngine]:
+        """The only one."""
+        return (self.engine,)
+
+    def readings(self) -> Iterator[Reading]:
+        """What it says when it is scraped."""
+        return read_engine(self.engine)
 
     async def close(self) -> None:
         """Fails what is under way, and returns when nothing is computed any more."""

@@ -5,9 +5,7 @@ python -m forethought.cli.settings_page docs/settings.md --check   fails if it i
 """
 
 import sys
-from collections.abc import Iterable, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from pydantic import ByteSize
@@ -15,6 +13,7 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from draft_service.settings import DraftSettings
+from forethought.cli.generated_page import run, table
 from forethought.cli.main import app
 from forethought.configuration.complaints import flag_of
 from forethought.configuration.variables import env_prefix
@@ -77,7 +76,7 @@ def _tier_section(tier: type[ProcessSettings]) -> str:
         )
         for name, field in sorted(tier.model_fields.items())
     )
-    return f"## `{tier.program}`\n\nSection of the file: `[{section}]`.\n\n" + _table(
+    return f"## `{tier.program}`\n\nSection of the file: `[{section}]`.\n\n" + table(
         ("flag", "variable", "key", "default", "what it is"), rows
     )
 
@@ -95,18 +94,9 @@ def _up_section() -> str:
         for option in options
         if option.opts[0].startswith("--") and option.name != "help"
     )
-    return "## `forethought up`\n\nSection of the file: `[up]`.\n\n" + _table(
+    return "## `forethought up`\n\nSection of the file: `[up]`.\n\n" + table(
         ("option", "key, or variable", "default", "what it is"), rows
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _default(field: FieldInfo) -> str:
@@ -135,20 +125,5 @@ def _value(value: Any) -> str:
     return f"`{value}`"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Writes or checks the page; returns the exit code."""
-    path, page = Path(arguments[0]), make_page()
-    if "--check" not in arguments[1:]:
-        path.write_text(page, encoding="utf-8")
-        return 0
-    if path.is_file() and path.read_text(encoding="utf-8") == page:
-        return 0
-    print(
-        f"{path} is not what the code says; run: python -m forethought.cli.settings_page {path}",
-        file=sys.stderr,
-    )
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("forethought.cli.settings_page", make_page, sys.argv[1:]))

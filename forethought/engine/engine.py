@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import perf_counter_ns
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 import structlog
 import torch
@@ -27,6 +27,7 @@ from forethought.engine.block_archive import BlockArchive, ComputeRate
 from forethought.engine.block_pool import BlockName, BlockPool
 from forethought.engine.causal_model import CausalModel, device_of
 from forethought.engine.cores import bind_threads
+from forethought.engine.counts import EngineCounts, PassFloors
 from forethought.engine.failed_passes import FailedPasses, Outcome, is_by_replica, of_replica
 from forethought.engine.following import Follow, FollowingWork, ResultT, WorkT, nothing_follows
 from forethought.engine.hidden_tail import SequenceStates
@@ -38,7 +39,7 @@ from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
 from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError, ReplicaFailedError
 from forethought.supervision import Failure
-from forethought.tier import EngineWork, RoundTimings, TierLoad
+from forethought.tier import EngineWork, PassCost, RoundTimings, TierLoad
 
 _log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ class Engine(Generic[WorkT, ResultT]):
         limits: what to take on.
         finish: the tier's part.
         follow: what is sure enough to be asked for next; see `following.py`.
+        pass_costs: of the model, as measured when the tier started.
 
     Raises:
         NotEnoughMemoryError: there is no memory for so many blocks.
@@ -86,6 +88,8 @@ class Engine(Generic[WorkT, ResultT]):
         limits: EngineLimits,
         finish: Finish[WorkT, ResultT],
         follow: Follow[WorkT, ResultT] = nothing_follows,
+        *,
+        pass_costs: Sequence[PassCost] = (),
     ) -> None:
         self._model = model
         self._device = device_of(model)
@@ -93,7 +97,8 @@ class Engine(Generic[WorkT, ResultT]):
         self._finish = finish
         self._following: FollowingWork[WorkT, ResultT] = FollowingWork(follow)
         self._pool = BlockPool(limits.num_blocks, self._published)
-        self._scheduler = Scheduler(self._pool, limits.scheduler)
+        self.counts = EngineCounts()
+        self._scheduler = Scheduler(self._pool, limits.scheduler, self.counts)
         self._messages: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._open: set[CachedSequence] = set()  # in the event loop's hands
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,14 +107,12 @@ class Engine(Generic[WorkT, ResultT]):
         self._is_closed = False
         self.failure = Failure("engine")
         """Why its thread has ended, if it has for no good reason."""
+        self._floors = PassFloors(pass_costs)
         self._failed_passes = FailedPasses(self._can_compute)
         self._asked: set[Job] = set()  # that somebody waits for, in the event loop's hands
         self._untold: list[Outcome] = []  # told when the next pass is under way, or there is none
         self._num_running = 0  # jobs in the pass that is under way
         self._began_ns = perf_counter_ns()
-        self._busy_ns = 0  # in passes
-        self._num_computed_tokens = 0
-        self._num_refused_sessions = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.max_model_len = min(model.max_model_len, limits.num_blocks * BLOCK_LEN)
         """Longest sequence that model and cache take, tokens."""
@@ -127,6 +130,14 @@ class Engine(Generic[WorkT, ResultT]):
         self._loop = asyncio.get_running_loop()
         self.restorer = Restorer(self._model, archive, rate, self._send, self._compute_prompt)
         self._send(lambda: self._measure_prompt(rate))
+
+    block_len: ClassVar[int] = BLOCK_LEN
+    """Tokens in a block of the cache."""
+
+    @property
+    def max_sessions(self) -> int:
+        """Sessions that may be open at a time."""
+        return self._limits.max_sessions
 
     @property
     def kv_layout(self) -> KVLayout:
@@ -171,7 +182,7 @@ class Engine(Generic[WorkT, ResultT]):
         elif (num_waiting := self._num_waiting_sessions) >= self._limits.max_waiting:
             problem = f"{num_waiting} sessions wait for memory, the most this tier lets wait"
         if problem:
-            self._num_refused_sessions += 1
+            self.counts.num_refused_sessions += 1
             raise OverloadedError(problem)
 
     @property
@@ -179,7 +190,7 @@ class Engine(Generic[WorkT, ResultT]):
         """Those that wait for memory."""
         return sum(
             sequence.num_tokens > 0 and not (sequence.block_ids or self._is_restoring(sequence))
-            for sequence in self._open
+            for sequence in list(self._open)
         )
 
     def new_sequence(self, salt: bytes | None = b"") -> CachedSequence:
@@ -231,8 +242,10 @@ class Engine(Generic[WorkT, ResultT]):
             raise
         finally:
             self._asked.discard(job)
+        queue_ns = job.started_ns - job.arrived_ns
+        self.counts.queue.observe(queue_ns / 1e9)
         return result, RoundTimings(
-            queue_ns=job.started_ns - job.arrived_ns,
+            queue_ns=queue_ns,
             forward_ns=job.forward_ns,
             total_ns=perf_counter_ns() - job.arrived_ns,
             batch_size=job.batch_size,
@@ -270,26 +283,26 @@ class Engine(Generic[WorkT, ResultT]):
             self._send(lambda: self._remove(sequence))
 
     def load(self) -> TierLoad:
-        """What is held now."""
+        """What is held now. Any thread may ask."""
         if self.failure.error is not None:
             return TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
         return TierLoad(
             num_sessions=len(self._open),
-            num_cached_tokens=sum(sequence.num_cached_tokens for sequence in self._open),
+            num_cached_tokens=sum(sequence.num_cached_tokens for sequence in list(self._open)),
             num_queued_jobs=max(
                 self._messages.qsize() + self._scheduler.num_waiting - self._num_running, 0
             ),
         )
 
     def work(self) -> EngineWork:
-        """What was done until now, and what waits."""
-        num_blocks = self._pool.num_blocks
+        """What was done until now, and what waits. Any thread may ask."""
+        counts, num_blocks = self.counts, self._pool.num_blocks
         return EngineWork(
             uptime_ns=perf_counter_ns() - self._began_ns,
-            busy_ns=self._busy_ns,
-            num_computed_tokens=self._num_computed_tokens,
-            num_refused_sessions=self._num_refused_sessions,
-            num_waiting_tokens=sum(sequence.num_uncomputed for sequence in self._open),
+            busy_ns=round(counts.passes.total * 1e9),
+            num_computed_tokens=round(counts.pass_tokens.total),
+            num_refused_sessions=counts.num_refused_sessions,
+            num_waiting_tokens=sum(sequence.num_uncomputed for sequence in list(self._open)),
             num_waiting_sessions=self._num_waiting_sessions,
             num_held_blocks=num_blocks - self._pool.num_available,
             num_blocks=num_blocks,
@@ -458,8 +471,6 @@ class Engine(Generic[WorkT, ResultT]):
         ended_ns = perf_counter_ns()
         elapsed_ns = ended_ns - started_ns
         num_tokens = sum(len(turn.part.token_ids) for turn in turns)
-        self._busy_ns += elapsed_ns
-        self._num_computed_tokens += num_tokens
         for turn in turns:
             turn.job.started_ns = turn.job.started_ns or started_ns
             turn.job.forward_ns += elapsed_ns
@@ -468,6 +479,9 @@ class Engine(Generic[WorkT, ResultT]):
                 turn.job.batch_size = len(turns)
                 turn.job.num_batch_tokens = num_tokens
         self._scheduler.pass_took(elapsed_ns / 1e9)
+        self.counts.passes.observe(elapsed_ns / 1e9)
+        self.counts.pass_tokens.observe(num_tokens)
+        self.counts.floor_s += self._floors.seconds(num_tokens)
         # Elsewhere than on a CPU a pass may still be under way.
         if self.restorer is not None and self._device.type == "cpu":
             self.restorer.rate.passed(num_tokens, elapsed_ns / 1e9)
@@ -486,6 +500,7 @@ class Engine(Generic[WorkT, ResultT]):
             for turn in turns:
                 self._compute([turn])
             return
+        self.counts.num_failed_passes += 1
         job = turns[0].job
         # Some layers may be filled and others not.
         job.sequence.release()

@@ -24,6 +24,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from forethought.engine.block_pool import BlockPool
+from forethought.engine.counts import EngineCounts
 from forethought.engine.packed import SequencePart
 from forethought.engine.sequence import CachedSequence, num_blocks_for
 
@@ -138,8 +139,9 @@ class _Session:
 class Scheduler:
     """Holds all sessions and their jobs. Touched by the engine's thread alone."""
 
-    def __init__(self, pool: BlockPool, options: SchedulerOptions) -> None:
+    def __init__(self, pool: BlockPool, options: SchedulerOptions, counts: EngineCounts) -> None:
         self._pool = pool
+        self._counts = counts
         self._options = options
         self._sessions: dict[CachedSequence, _Session] = {}
         self._ages = count()
@@ -147,8 +149,6 @@ class Scheduler:
         self._pass_ended = 0.0
         self._pass_s = 0.0  # how long the last pass took
         self._return_s = 0.0  # how long sessions take from an answer to their next round, roughly
-        self.num_preemptions = 0
-        """Times that a session has lost its blocks to another."""
 
     @property
     def sequences(self) -> Iterable[CachedSequence]:
@@ -295,6 +295,9 @@ class Scheduler:
         # One block for each of the others to grow into, so that it is not thrown out at once.
         is_alone = num_growing <= bool(sequence.block_ids)
         if self._make_room(session, missing + (0 if is_alone else num_growing), turns):
+            if not session.served:
+                self._counts.num_looked_up_tokens += sequence.num_tokens
+                self._counts.num_found_tokens += sequence.num_cached_tokens
             return True
         sequence.release()
         return False
@@ -308,7 +311,7 @@ class Scheduler:
             return False
         for victim in victims:
             victim.release()
-            self.num_preemptions += 1
+            self._counts.num_preemptions += 1
             if self._pool.num_available >= num_blocks:
                 return True
         return False

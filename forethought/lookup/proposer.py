@@ -20,7 +20,6 @@ from forethought.sampling.types import (
     as_probabilities,
     coupled_guess,
 )
-from forethought.supervision import Failure
 from forethought.tier import (
     EngineWork,
     LookaheadCounts,
@@ -78,8 +77,8 @@ class LookupProposer(ABC):
         """A session of this kind."""
 
     @property
-    def failures(self) -> Sequence[Failure]:
-        """Nothing that could end."""
+    def engines(self) -> tuple[()]:
+        """None."""
         return ()
 
     def load(self) -> TierLoad:

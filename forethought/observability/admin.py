@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 from forethought.addresses import join_address, split_address
@@ -43,7 +43,7 @@ class AdminServer:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, listen: str, probes: Probes, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, listen: str, probes: Probes, registry: CollectorRegistry) -> None:
         host, port = split_address(listen)
         checks = {"/livez": probes.why_not_alive, "/readyz": probes.why_not_ready}
         metrics = make_wsgi_app(registry)

@@ -36,6 +36,9 @@ from forethought.errors import (
 from forethought.extras import describe_missing
 from forethought.log_output import write_out
 from forethought.observability.admin import AdminServer, Probes
+from forethought.observability.collector import make_registry
+from forethought.observability.loop_lag import LoopLag
+from forethought.observability.series import PREFIX, Source
 from forethought.rpc.channels import (
     MAX_MESSAGE_BYTES,
     CallerLimits,
@@ -53,12 +56,18 @@ from forethought.tier import SESSION_IDLE_TIMEOUT_S
 _log = structlog.get_logger(__name__)
 
 
+class Vital(Protocol):
+    """A part that a process cannot do without."""
+
+    failure: Failure
+
+
 class Loaded(Protocol):
     """What a tier computes with."""
 
     @property
-    def failures(self) -> Sequence[Failure]:
-        """Of the parts that it cannot do without."""
+    def engines(self) -> Sequence[Vital]:
+        """The parts that it cannot do without."""
         ...
 
     async def close(self) -> None:
@@ -97,6 +106,8 @@ class ServerOptions:
     """Of a server whose callers are strangers. The tiers' are orchestrators."""
     admin_listen: str = ""
     """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
+    metrics_prefix: str = PREFIX
+    """Of metrics that vLLM has too."""
 
 
 class LateServices(grpc.GenericRpcHandler):
@@ -116,6 +127,8 @@ class LateServices(grpc.GenericRpcHandler):
         """Of the parts that these services cannot do without."""
         self.max_message_bytes = MAX_MESSAGE_BYTES
         """Of a request, if these services take less than the server can receive."""
+        self.sources: list[Source] = []
+        """What they say at `/metrics`."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._handlers.extend(handlers)
@@ -176,6 +189,7 @@ class Server:
         """The port it listens on, known after `start`."""
         self.admin: AdminServer | None = None
         """The admin port, from `start` to the end of `drain`, if there is one."""
+        self._lag: LoopLag | None = None  # likewise
 
     async def start(self) -> None:
         """Listens, with health NOT_SERVING.
@@ -187,7 +201,10 @@ class Server:
         if self._options.admin_listen:
             check_listening(self._options.admin_listen, "--admin-listen")
             probes = Probes(self._why_not_alive, self._why_not_ready)
-            self.admin = AdminServer(self._options.admin_listen, probes)
+            self._lag = LoopLag()
+            self._services.sources.append(Source("", self._lag.readings))
+            registry = make_registry(self._services.sources, self._options.metrics_prefix)
+            self.admin = AdminServer(self._options.admin_listen, probes, registry)
             _log.info("admin_listening", address=self.admin.address)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
@@ -229,6 +246,8 @@ class Server:
         await self._server.stop(last_words_s)
         if self.admin is not None:
             await asyncio.to_thread(self.admin.close)
+        if self._lag is not None:
+            self._lag.close()
         _log.info("stopped")
 
     def refuse(self, why: ForethoughtError) -> None:
@@ -333,7 +352,7 @@ async def serve_loaded(
     async def add_services(services: LateServices) -> None:
         what = await load_in_thread(load)
         loaded.append(what)
-        services.failures += what.failures
+        services.failures += [engine.failure for engine in what.engines]
         add(what, services)
 
     try:

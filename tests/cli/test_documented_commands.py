@@ -8,8 +8,8 @@ import pytest
 from typer.main import get_command
 
 from draft_service.settings import DraftSettings
+from forethought.cli import metrics_page, settings_page
 from forethought.cli.main import app
-from forethought.cli.settings_page import make_page
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 
@@ -53,9 +53,12 @@ def test_its_options_exist(page, line):
     assert used <= known, f"{page.name} uses {used - known}"
 
 
-def test_the_page_of_settings_is_what_the_code_says():
-    page = (ROOT / "docs" / "settings.md").read_text()
-    assert page == make_page(), "run 'make docs'"
+@pytest.mark.parametrize(
+    ("name", "make_page"),
+    [("settings.md", settings_page.make_page), ("metrics.md", metrics_page.make_page)],
+)
+def test_a_page_made_from_the_code_is_what_the_code_says(name, make_page):
+    assert (ROOT / "docs" / name).read_text() == make_page(), "run 'make docs'"
 
 
 @pytest.mark.parametrize("kind", [DraftSettings, TargetSettings, OrchestratorSettings])

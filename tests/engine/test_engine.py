@@ -101,7 +101,7 @@ async def test_64_sessions_on_memory_for_few_all_finish_with_the_text_they_have_
             *(continued(engine, prompt, 40, num_guesses=i % 4) for i, prompt in enumerate(prompts))
         )
         assert texts == [alone(prompt, 40) for prompt in prompts]
-        assert engine._scheduler.num_preemptions > 0 or num_blocks == 64
+        assert engine.counts.num_preemptions > 0 or num_blocks == 64
         await until(lambda: not engine.load().num_sessions)
         assert engine.load().num_cached_tokens == 0
 

@@ -77,7 +77,7 @@ async def test_a_session_that_is_opened_with_another_seed_elsewhere_says_somethi
 
     class Forgetful(RemoteVerifier):
         async def _open(self, session):
-            if self._was_open:
+            if self._home is not None:
                 session = replace(session, sampling=replace(session.sampling, seed=1))
             return await super()._open(session)
 
