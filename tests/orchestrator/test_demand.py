@@ -9,7 +9,7 @@ from forethought.tier import RoundTimings
 from orchestrator.demand import DemandMeter
 from orchestrator.economy import Economy
 from orchestrator.policy import AdaptivePolicy, Experience
-from orchestrator.round import Ask, Round
+from orchestrator.round import Ask, Drafted, Round
 from orchestrator.session import Session
 from tests.orchestrator.simulator import (
     MAX_K,
@@ -166,4 +166,4 @@ NO_TIMINGS = RoundTimings()
 
 def plain_round(session: Session) -> Round:
     judged = failed_round(session, NO_TIMINGS)
-    return replace(judged, ask=Ask(0), draft_failed=False, verification_ns=2 * 10**7)
+    return replace(judged, ask=Ask(0), drafted=Drafted(), verification_ns=2 * 10**7)
