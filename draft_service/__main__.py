@@ -25,7 +25,8 @@ from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.observability.series import Source
 from forethought.openmp import spin_briefly
-from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
+from forethought.rpc.server import LateServices, run_process, serve_loaded
+from forethought.rpc.server_options import server_options
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
@@ -50,13 +51,8 @@ async def serve(settings: DraftSettings) -> None:
     spin_briefly()  # before anything imports torch
     load = LOADERS[settings.proposer]
 
-    options = ServerOptions(
-        settings.listen,
-        (SERVICE_NAME,),
-        settings.drain_grace_s,
-        unread_timeout_s=settings.session_idle_timeout_s,
-        admin_listen=settings.admin_listen,
-        metrics_prefix=settings.metrics_prefix,
+    options = server_options(
+        settings, (SERVICE_NAME,), unread_timeout_s=settings.session_idle_timeout_s
     )
     async with AsyncExitStack() as cleanup:
 

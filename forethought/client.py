@@ -49,10 +49,11 @@ from forethought.rpc.generation_codec import (
 )
 from forethought.rpc.session_codec import content_from_proto, session_from_proto
 from forethought.rpc.status import error_from_rpc
+from forethought.rpc.tls import ClientTls, Identity, channel_credentials
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 
-__all__ = ["ForethoughtError", "GenerationClient", "RetryOptions"]
+__all__ = ["ClientTls", "ForethoughtError", "GenerationClient", "Identity", "RetryOptions"]
 
 Response = TypeVar("Response")
 
@@ -68,14 +69,24 @@ class GenerationClient:
             commas, of orchestrators that share a store and a model. The first is used for as long
             as it answers.
         retry: how to go on without an orchestrator that was lost.
+        tls: whom to believe, and what to show; None speaks plain text. Files that change are read
+            again for later calls.
 
     Raises:
         InvalidArgumentError: an address is none.
+        CertificateError: the files for TLS cannot be used.
     """
 
-    def __init__(self, addresses: str | Sequence[str], retry: RetryOptions | None = None) -> None:
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        retry: RetryOptions | None = None,
+        *,
+        tls: ClientTls | None = None,
+    ) -> None:
         self.addresses = split_addresses(addresses)
         self._retry = retry or RetryOptions()
+        self._credentials = None if tls is None else channel_credentials(tls)
         self._loop: asyncio.AbstractEventLoop | None = None  # that the channels belong to
         self._channels: list[grpc.aio.Channel] = []
         self._opened: list[GenerationServiceStub] = []
@@ -114,7 +125,9 @@ class GenerationClient:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            self._channels = [open_channel(address) for address in self.addresses]
+            self._channels = [
+                open_channel(address, credentials=self._credentials) for address in self.addresses
+            ]
             self._opened = [GenerationServiceStub(channel) for channel in self._channels]
         return self._opened
 

@@ -97,6 +97,27 @@ class ListenError(ForethoughtError):
     reason = "LISTEN"
 
 
+class CertificateError(ForethoughtError):
+    """A certificate or key of this process cannot be used."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CERTIFICATE"
+
+
+class HandshakeError(ForethoughtError):
+    """No connection came about, since both ends do not agree on TLS."""
+
+    code = "UNAVAILABLE"
+    reason = "TLS_HANDSHAKE"
+
+
+class PermissionDeniedError(ForethoughtError):
+    """The caller is known, and may not do this."""
+
+    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
+
+
 class DrainingError(ForethoughtError):
     """The process is shutting down and takes no new work."""
 

@@ -28,6 +28,7 @@ from forethought.addresses import DEFAULT_PORT, describe_problem, split_address
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
 from forethought.configuration.store_settings import StoreSettings, shows_password
+from forethought.configuration.tls_settings import TlsSettings
 from forethought.configuration.variables import (
     CONFIG_VARIABLE,
     complain_of_variables,
@@ -56,13 +57,7 @@ AdminAddress = Annotated[
 ]
 
 
-def split_texts(value: Any) -> Any:
-    """Parts of a text with commas, also where it is one of several texts."""
-    texts = (value,) if isinstance(value, str) else value
-    return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
-
-
-class ProcessSettings(BaseSettings):
+class ProcessSettings(TlsSettings, BaseSettings):
     """What every tier's process can be told."""
 
     model_config = SettingsConfigDict(

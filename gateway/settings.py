@@ -6,7 +6,8 @@ from pydantic import BeforeValidator, ByteSize, Field
 from pydantic_settings import NoDecode
 
 from forethought.addresses import DEFAULT_PORT, describe_problem
-from forethought.settings import AdminAddress, ProcessSettings, split_texts
+from forethought.configuration.texts import Texts, split_texts
+from forethought.settings import AdminAddress, ProcessSettings
 
 
 def _check_addresses(value: object) -> tuple[str, ...]:
@@ -18,7 +19,6 @@ def _check_addresses(value: object) -> tuple[str, ...]:
 
 
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_check_addresses)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]
 
 
 class GatewaySettings(ProcessSettings):
@@ -35,7 +35,7 @@ class GatewaySettings(ProcessSettings):
         description="addresses of the orchestrators, comma-separated or repeated; with one store "
         "and one model. The first is used for as long as it answers",
     )
-    served_model_name: Names = Field(
+    served_model_name: Texts = Field(
         (),
         description="names by which requests may call the model, comma-separated or repeated; "
         "answers have the first. Empty: the name that the target was started with",

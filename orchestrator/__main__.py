@@ -21,7 +21,9 @@ from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.observability.series import Source
 from forethought.rpc.channels import CallerLimits
-from forethought.rpc.server import LateServices, ServerOptions, run_process, run_server
+from forethought.rpc.server import LateServices, run_process, run_server
+from forethought.rpc.server_options import server_options
+from forethought.rpc.tls import channel_credentials, client_tls
 from forethought.store.session_store import SessionStoreSettings
 from forethought.store.start_check import require_store, sessions_are_kept
 from forethought.supervision import keep_running
@@ -40,7 +42,7 @@ from orchestrator.readiness import follow as follow_readiness
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replica import DRAFT, TARGET, Standing
-from orchestrator.replica_watch import watching
+from orchestrator.replica_watch import WatchOptions, watching
 from orchestrator.replicas import ReplicaSet
 from orchestrator.scaling import ScalingServicer
 from orchestrator.servicer import GenerationServicer
@@ -62,9 +64,11 @@ async def serve(settings: OrchestratorSettings) -> None:
     """Loads the tokenizer, finds the tiers, and serves."""
     if settings.store_url is not None:
         await require_store(settings.store_url, sessions_are_kept)
+    tls = client_tls(settings.tier_tls_ca, settings.tier_tls_cert, settings.tier_tls_key)
+    options = WatchOptions(credentials=None if tls is None else channel_credentials(tls))
     async with (
-        watching(DRAFT, settings.draft) as drafts,
-        watching(TARGET, settings.target) as targets,
+        watching(DRAFT, settings.draft, options=options) as drafts,
+        watching(TARGET, settings.target, options=options) as targets,
     ):
         tiers = Tiers(
             draft=drafts if settings.draft else None,
@@ -106,19 +110,16 @@ async def serve(settings: OrchestratorSettings) -> None:
             )
             cleanup.callback(following.cancel)
 
-        options = ServerOptions(
-            settings.listen,
+        listening = server_options(
+            settings,
             SERVICE_NAMES,
-            settings.drain_grace_s,
-            admin_listen=settings.admin_listen,
-            metrics_prefix=settings.metrics_prefix,
             callers=CallerLimits(max_message_bytes=settings.max_request_size),
         )
         sessions = open_sessions(settings)
         async with AsyncExitStack() as cleanup:
             if sessions is not None:
                 cleanup.push_async_callback(sessions.close)
-            await run_server(options, add_services)
+            await run_server(listening, add_services)
 
 
 def open_sessions(settings: OrchestratorSettings) -> Sessions | None:

@@ -8,29 +8,36 @@ themselves.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
+
+from forethought.addresses import split_address
 
 _log = structlog.get_logger(__name__)
 
 
-async def resolve_all(addresses: Sequence[str], known: frozenset[str]) -> frozenset[str]:
-    """All replicas that the addresses stand for.
+async def resolve_all(addresses: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """All replicas that the addresses stand for, each with the address that stands for it.
 
     Args:
         known: what came out last. It stays while a name cannot be resolved: a name server that
             is away says nothing about the replicas.
     """
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for address in addresses:
         try:
-            found.update(await _resolve(address))
+            found |= dict.fromkeys(await _resolve(address), address)
         except OSError as error:
             _log.warning("name_not_resolved", address=address, why=str(error))
             # Until it has been resolved once, gRPC may try to.
-            found.update(known or (address,))
-    return frozenset(found)
+            found |= known or {address: address}
+    return found
+
+
+def server_name(replica: str, address: str) -> str:
+    """The name that the certificate of a replica must bear, if not its own address's host."""
+    return "" if replica == address else split_address(address)[0]
 
 
 def is_name(address: str) -> bool:

@@ -11,7 +11,7 @@ cut off after a minute.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic
@@ -23,10 +23,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
 from forethought.rpc.status import error_from_rpc
+from forethought.rpc.tls import ChannelCredentials
 from forethought.rpc.traffic import counted
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.supervision import keep_running, start
-from orchestrator.addresses import is_name, resolve_all
+from orchestrator.addresses import is_name, resolve_all, server_name
 from orchestrator.replica import SILENCE, Replica, Standing, StubT, TierKind
 from orchestrator.replicas import Refusal, ReplicaSet, anything
 
@@ -51,6 +52,8 @@ class WatchOptions:
     leaving_grace_s: float = 60.0
     """For the sessions of a replica whose record has gone."""
     keep_alive: KeepAlive | None = None
+    credentials: ChannelCredentials | None = None
+    """None speaks plain text."""
 
 
 @asynccontextmanager
@@ -62,14 +65,14 @@ async def watching(
 ) -> AsyncIterator[ReplicaSet[StubT]]:
     """The replicas of a tier, watched for as long as the context is open."""
     crew = _Crew(kind, addresses, ReplicaSet(kind.name, refusal=refusal), options or WatchOptions())
-    await crew.follow(await resolve_all(addresses, frozenset()))
+    await crew.follow(await resolve_all(addresses, {}))
     resolving = keep_running(f"resolver of {kind.name} tiers", crew.keep_resolving)
     try:
         yield crew.replicas
     finally:
         resolving.cancel()
         await asyncio.wait((resolving,))
-        await crew.follow(frozenset(), grace_s=0.0)
+        await crew.follow({}, grace_s=0.0)
         await crew.close()
 
 
@@ -87,7 +90,7 @@ class _Crew(Generic[StubT]):
         self._kind = kind
         self._addresses = addresses
         self._options = options
-        self._known: frozenset[str] = frozenset()
+        self._known: Mapping[str, str] = {}
         self._watches: dict[str, _Watch[StubT]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -99,10 +102,10 @@ class _Crew(Generic[StubT]):
             await asyncio.sleep(self._options.resolve_s)
             await self.follow(await resolve_all(self._addresses, self._known))
 
-    async def follow(self, known: frozenset[str], grace_s: float | None = None) -> None:
-        """Watches these replicas, and no others."""
+    async def follow(self, known: Mapping[str, str], grace_s: float | None = None) -> None:
+        """Watches these replicas, each with the address that stands for it, and no others."""
         # Not from what was known: the last time may have broken off half-way.
-        for address in self._watches.keys() - known:
+        for address in self._watches.keys() - known.keys():
             watch = self._watches.pop(address)
             self.replicas.remove(watch.replica)
             leaving = start(
@@ -111,12 +114,13 @@ class _Crew(Generic[StubT]):
             )
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
-        for address in sorted(known - self._watches.keys()):
-            self._watches[address] = _Watch(self._kind, address, self.replicas, self._options)
-        if known != self._known:
+        for address in sorted(known.keys() - self._watches.keys()):
+            name = server_name(address, known[address])
+            self._watches[address] = _Watch(self._kind, address, self.replicas, self._options, name)
+        if known.keys() != self._known.keys():
             _log.info("replicas", tier=self._kind.name, addresses=sorted(known))
-            self._known = known
             self.replicas.notify()
+        self._known = known
 
     async def close(self) -> None:
         """Cuts off also those that were given a grace."""
@@ -137,8 +141,9 @@ class _Watch(Generic[StubT]):
         address: str,
         replicas: ReplicaSet[StubT],
         options: WatchOptions,
+        server_name: str,
     ) -> None:
-        self._channel = open_channel(address, options.keep_alive)
+        self._channel = open_channel(address, options.keep_alive, options.credentials, server_name)
         stub = kind.make_stub(counted(self._channel, replicas.traffic))
         self.replica = Replica(address, stub, Breaker(SILENCE))
         self._ask = kind.asker(stub)

@@ -8,19 +8,20 @@ from pydantic_settings import NoDecode
 
 from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
+from forethought.configuration.texts import Texts, split_texts
+from forethought.configuration.tls_settings import TierTlsSettings
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
-from forethought.settings import AdminAddress, split_texts
+from forethought.settings import AdminAddress
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
 from orchestrator.plan import PolicyKind
 
-Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]
 Lookups = Annotated[
     tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(split_texts)
 ]
 
 
-class OrchestratorSettings(StoreSettings, LookupSettings):
+class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
     """Command line, `FORETHOUGHT_ORCHESTRATOR_…`, or `[orchestrator]`."""
 
     section: ClassVar[str] = "orchestrator"
@@ -36,12 +37,12 @@ class OrchestratorSettings(StoreSettings, LookupSettings):
         description="sampling parameters for requests that leave them open: auto takes those of "
         "the model's generation_config.json, none takes temperature 1 and all tokens",
     )
-    draft: Addresses = Field(
+    draft: Texts = Field(
         ("127.0.0.1:50051",),
         description="addresses of the draft tier's replicas, comma-separated or repeated; a DNS "
         "name stands for all of its records; empty: there is no draft tier",
     )
-    target: Addresses = Field(
+    target: Texts = Field(
         ("127.0.0.1:50052",),
         min_length=1,
         description="addresses of the target tier's replicas, likewise",
@@ -127,7 +128,7 @@ class OrchestratorSettings(StoreSettings, LookupSettings):
 
     @field_validator("draft", "target")
     @classmethod
-    def _refuse_unsound_addresses(cls, value: Addresses, info: ValidationInfo) -> Addresses:
+    def _refuse_unsound_addresses(cls, value: Texts, info: ValidationInfo) -> Texts:
         default = cls.model_fields[str(info.field_name)].default
         _, port = split_address(default[0])
         for address in value:

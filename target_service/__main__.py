@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from forethought.observability.series import Source
 from forethought.openmp import spin_briefly
-from forethought.rpc.server import LateServices, ServerOptions, run_process, serve_loaded
+from forethought.rpc.server import LateServices, run_process, serve_loaded
+from forethought.rpc.server_options import server_options
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.settings import TargetSettings
@@ -29,13 +30,8 @@ async def serve(settings: TargetSettings) -> None:
         from forethought.store.start_check import require_block_store  # noqa: PLC0415 - needs redis
 
         await require_block_store(settings.store_url, settings.kv_store)
-    options = ServerOptions(
-        settings.listen,
-        (SERVICE_NAME,),
-        settings.drain_grace_s,
-        unread_timeout_s=settings.session_idle_timeout_s,
-        admin_listen=settings.admin_listen,
-        metrics_prefix=settings.metrics_prefix,
+    options = server_options(
+        settings, (SERVICE_NAME,), unread_timeout_s=settings.session_idle_timeout_s
     )
     async with AsyncExitStack() as cleanup:
 

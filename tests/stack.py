@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +37,9 @@ from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import open_channel
+from forethought.rpc.guards import Guard, let_all_in
 from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.tls import channel_credentials
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.tier import HiddenStatesNeed, ModelInfo
@@ -54,6 +57,9 @@ from orchestrator.scaling import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from target_service.servicer import TargetServicer
+
+if TYPE_CHECKING:
+    from tests.certificates import Security
 
 MAX_K = 8
 DEFAULT_K = 3
@@ -182,10 +188,10 @@ async def generate(client: GenerationClient, request: GenerationRequest) -> Answ
 
 @asynccontextmanager
 async def running_server(
-    add_services: Callable[[object], None], drain_grace_s: float = 1.0
+    add_services: Callable[[object], None], drain_grace_s: float = 1.0, **options: Any
 ) -> AsyncIterator[Server]:
     """A server on a free port, serving."""
-    server = Server(ServerOptions("127.0.0.1:0", (), drain_grace_s))
+    server = Server(ServerOptions("127.0.0.1:0", (), drain_grace_s, **options))
     await server.start()
 
     async def load(services: object) -> None:
@@ -214,6 +220,8 @@ async def running_stack(
     store_url: str = "",
     lookups: Sequence[LookupProposer] = (),
     has_draft_tier: bool = True,
+    security: "Security | None" = None,
+    guard: Guard = let_all_in,
 ) -> AsyncIterator[Stack]:
     """Draft, target and orchestrator, each behind a gRPC server.
 
@@ -224,29 +232,34 @@ async def running_stack(
         store_url: of the store of sessions; without one there is none.
         lookups: of the orchestrator.
         has_draft_tier: whether the orchestrator knows it.
+        security: of all listeners and callers; None speaks plain text.
+        guard: of all listeners.
     """
+    client_tls = None if security is None else security.client
+    credentials = None if client_tls is None else channel_credentials(client_tls)
+    connect = partial(open_channel, credentials=credentials)
+    tls = None if security is None else security.server
+    serve = partial(running_server, tls=tls, guard=guard)
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
         cleanup.push_async_callback(target_servicer.close)
         cleanup.push_async_callback(proposer.close)
         draft_servicer = DraftServicer(proposer)
         draft_server = await cleanup.enter_async_context(
-            running_server(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
+            serve(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
         )
         target_server = await cleanup.enter_async_context(
-            running_server(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
+            serve(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
         )
         draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
-        draft_stub = DraftServiceStub(
-            await cleanup.enter_async_context(open_channel(draft_address))
-        )
+        draft_stub = DraftServiceStub(await cleanup.enter_async_context(connect(draft_address)))
         drafts = alone(draft_stub)
         # As the watch of a deployment would have found out.
         drafts.all[0].model = proposer.info
         tiers = Tiers(
             drafts if has_draft_tier else None,
-            TargetServiceStub(await cleanup.enter_async_context(open_channel(target_address))),
+            TargetServiceStub(await cleanup.enter_async_context(connect(target_address))),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),
             JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
@@ -266,9 +279,9 @@ async def running_stack(
             add_GenerationServiceServicer_to_server(servicer, services)
             add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
 
-        server = await cleanup.enter_async_context(running_server(add_services))
+        server = await cleanup.enter_async_context(serve(add_services))
         address = f"127.0.0.1:{server.port}"
-        client = await cleanup.enter_async_context(GenerationClient(address))
+        client = await cleanup.enter_async_context(GenerationClient(address, tls=client_tls))
         yield Stack(
             client,
             address,

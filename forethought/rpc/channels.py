@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from forethought.rpc.reloading_channel import ReloadingChannel
+from forethought.rpc.tls import ChannelCredentials
+
 MAX_MESSAGE_BYTES = 16 * 2**20
 """Largest message either side takes: a prompt of a few million tokens."""
 
@@ -72,22 +75,37 @@ def keep_alive_options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
     ]
 
 
-def open_channel(address: str, keep_alive: KeepAlive | None = None) -> grpc.aio.Channel:
-    """A channel to `address` (`host:port` or any gRPC target). Connects when first used."""
-    keep_alive = keep_alive or KeepAlive()
-    return grpc.aio.insecure_channel(
-        address,
-        options=[
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            *keep_alive_options(keep_alive),
-            # A tier that comes back should be found soon, not after gRPC's two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 3000),
-            # Tiers are neighbours; a proxy for the outside world has no business between them.
-            ("grpc.enable_http_proxy", 0),
-            # Every client gets connections of its own, so that closing one is local.
-            ("grpc.use_local_subchannel_pool", 1),
-        ],
+def open_channel(
+    address: str,
+    keep_alive: KeepAlive | None = None,
+    credentials: ChannelCredentials | None = None,
+    server_name: str = "",
+) -> grpc.aio.Channel:
+    """A channel to `address` (`host:port` or any gRPC target). Connects when first used.
+
+    Args:
+        address: whom to call.
+        keep_alive: how it is noticed that nobody is there any more.
+        credentials: for TLS; None speaks plain text.
+        server_name: that the server's certificate must bear, where it is not the address's host.
+    """
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        *keep_alive_options(keep_alive or KeepAlive()),
+        # A tier that comes back should be found soon, not after gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 3000),
+        # Tiers are neighbours; a proxy for the outside world has no business between them.
+        ("grpc.enable_http_proxy", 0),
+        # Every client gets connections of its own, so that closing one is local.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    return ReloadingChannel(
+        credentials, lambda now: grpc.aio.secure_channel(address, now, options=options)
     )

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
 from forethought.rpc.call_log import CallRecord, recorded_call
+from forethought.rpc.guards import Guard, let_all_in
 from forethought.rpc.status import abort
 from forethought.supervision import NOBODYS_TO_ANSWER
 from forethought.wait_limit import WaitLimit
@@ -88,6 +89,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         unread_timeout_s: time that a client has to take a response of a stream.
         max_message_bytes: of a request. A larger one is refused by the length of its bytes: as
             a message it takes many times as much, if it has many parts.
+        guard: says who may call.
     """
 
     def __init__(
@@ -95,8 +97,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         running: RunningCalls,
         unread_timeout_s: float,
         max_message_bytes: Callable[[], int],
+        guard: Guard = let_all_in,
     ) -> None:
         self._running = running
+        self._guard = guard
         self._unread_timeout_s = unread_timeout_s
         self._max_message_bytes = max_message_bytes
 
@@ -108,24 +112,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if found is None or method.startswith(_ALWAYS_OPEN):
             return found
         handler: Any = found
-        read, running = _reader(handler, self._max_message_bytes), self._running
+        read = _reader(handler, self._max_message_bytes)
         if handler.response_streaming:
-            wrapped = _wrap_stream(
-                handler.stream_stream or handler.unary_stream,
-                read,
-                method,
-                running,
-                self._unread_timeout_s,
-            )
+            wrapped = self._wrap_stream(handler.stream_stream or handler.unary_stream, read, method)
             kind = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrapped = _wrap_unary(
-                handler.stream_unary or handler.unary_unary, read, method, running
-            )
+            wrapped = self._wrap_unary(handler.stream_unary or handler.unary_unary, read, method)
             kind = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -133,6 +129,41 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             )
         made: Handler = kind(wrapped, None, handler.response_serializer)
         return made
+
+    def _wrap_unary(self, behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+        async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with self._running, recorded_call(method) as record:
+                try:
+                    with self._guard(context):
+                        return await behaviour(read(raw), context)
+                except NOBODYS_TO_ANSWER:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
+                    await _abort_for(error, context, record)
+
+        return wrapped
+
+    def _wrap_stream(self, behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+        """The handler yields its responses, or writes them itself and is awaited."""
+
+        # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
+        # when a call is cancelled while it writes. This one is cancelled itself, and closes.
+        async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            with self._running, recorded_call(method) as record:
+                try:
+                    with self._guard(context):
+                        responses = behaviour(read(raw), context)
+                        if isawaitable(responses):
+                            await responses
+                            return
+                        async with aclosing(responses):
+                            await _write_all(responses, context, self._unread_timeout_s)
+                except NOBODYS_TO_ANSWER:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
+                    await _abort_for(error, context, record)
+
+        return wrapped
 
 
 class _Messages:
@@ -165,49 +196,6 @@ def _reader(handler: Any, max_message_bytes: Callable[[], int]) -> Callable[[Any
     if handler.request_streaming:
         return lambda raw: _Messages(raw, parse)
     return parse
-
-
-def _wrap_unary(
-    behaviour: Any, read: Callable[[Any], Any], method: str, running: RunningCalls
-) -> Any:
-    async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with running, recorded_call(method) as record:
-            try:
-                return await behaviour(read(raw), context)
-            except NOBODYS_TO_ANSWER:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
-                await _abort_for(error, context, record)
-
-    return wrapped
-
-
-def _wrap_stream(
-    behaviour: Any,
-    read: Callable[[Any], Any],
-    method: str,
-    running: RunningCalls,
-    unread_timeout_s: float,
-) -> Any:
-    """The handler yields its responses, or writes them itself and is awaited."""
-
-    # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
-    # when a call is cancelled while it writes. This one is cancelled itself, and closes.
-    async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        with running, recorded_call(method) as record:
-            try:
-                responses = behaviour(read(raw), context)
-                if isawaitable(responses):
-                    await responses
-                    return
-                async with aclosing(responses):
-                    await _write_all(responses, context, unread_timeout_s)
-            except NOBODYS_TO_ANSWER:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
-                await _abort_for(error, context, record)
-
-    return wrapped
 
 
 async def _write_all(

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
@@ -38,11 +37,10 @@ from forethought.log_output import write_out
 from forethought.observability.admin import AdminServer, Probes
 from forethought.observability.collector import make_registry
 from forethought.observability.loop_lag import LoopLag
-from forethought.observability.series import PREFIX, Source
+from forethought.observability.series import Source
 from forethought.rpc.channels import (
     MAX_MESSAGE_BYTES,
     CallerLimits,
-    KeepAlive,
     caller_limit_options,
     keep_alive_options,
 )
@@ -50,8 +48,9 @@ from forethought.rpc.event_loop import new_event_loop
 from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
+from forethought.rpc.server_options import ServerOptions
+from forethought.rpc.tls import server_credentials
 from forethought.supervision import Failure, log_threads_that_fail
-from forethought.tier import SESSION_IDLE_TIMEOUT_S
 
 _log = structlog.get_logger(__name__)
 
@@ -86,28 +85,6 @@ _LOOP_S = 5.0
 """An event loop that does not turn for so long is not alive."""
 _LAST_RESORT_S = 10.0
 """After a failure the process is gone, whatever its threads do."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """Where and how a server listens."""
-
-    listen: str
-    """`host:port`; port 0 takes a free one."""
-    service_names: tuple[str, ...]
-    """Full names of the services, for health checks and reflection."""
-    drain_grace_s: float = 30.0
-    """Time that running calls get to finish after SIGTERM."""
-    keep_alive: KeepAlive = field(default_factory=KeepAlive)
-    """How clients that vanished are found out. Clients may ping twice as often as the server."""
-    unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S
-    """Time after which a call ends whose client does not read what it is sent."""
-    callers: CallerLimits | None = None
-    """Of a server whose callers are strangers. The tiers' are orchestrators."""
-    admin_listen: str = ""
-    """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
-    metrics_prefix: str = PREFIX
-    """Of metrics that vLLM has too."""
 
 
 class LateServices(grpc.GenericRpcHandler):
@@ -169,6 +146,7 @@ class Server:
                     self._running,
                     options.unread_timeout_s,
                     lambda: self._services.max_message_bytes,
+                    options.guard,
                 ),
             ],
             options=[
@@ -196,6 +174,7 @@ class Server:
 
         Raises:
             ListenError: the address cannot be bound.
+            CertificateError: the files for TLS cannot be used.
         """
         check_listening(self._options.listen)
         if self._options.admin_listen:
@@ -210,11 +189,21 @@ class Server:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
         self._server.add_generic_rpc_handlers((self._services,))
         try:
-            self.port = self._server.add_insecure_port(self._options.listen)
+            self.port = self._add_port(self._options.listen)
         except RuntimeError as error:
             raise ListenError(f"--listen {self._options.listen}: {error}") from error
         await self._server.start()
-        _log.info("listening", address=self._options.listen, port=self.port)
+        _log.info(
+            "listening",
+            address=self._options.listen,
+            port=self.port,
+            tls=self._options.tls is not None,
+        )
+
+    def _add_port(self, address: str) -> int:
+        if self._options.tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(self._options.tls))
 
     async def load(self, load: Load) -> None:
         """Loads and warms the services, then opens the gate."""

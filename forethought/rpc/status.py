@@ -14,10 +14,12 @@ from google.rpc import error_details_pb2, status_pb2
 from forethought import errors
 from forethought.errors import (
     ForethoughtError,
+    HandshakeError,
     InvalidArgumentError,
     OverloadedError,
     RemoteError,
 )
+from forethought.rpc.handshake import describe_handshake
 
 DOMAIN = "forethought"
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -41,6 +43,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
         errors.ModelMismatchError,
         errors.NoStoreError,
         errors.OpeningTimeoutError,
+        errors.PermissionDeniedError,
         errors.ReplicaFailedError,
         errors.RoundMismatchError,
         errors.SessionCorruptError,
@@ -110,13 +113,18 @@ def _clipped(text: str, max_bytes: int) -> str:
 
 
 def error_from_rpc(rpc_error: grpc.aio.AioRpcError) -> ForethoughtError:
-    """The leaf of the error tree that a failed call stands for; RemoteError if there is none."""
+    """The leaf of the error tree that a failed call stands for; RemoteError if there is none.
+
+    A connection that TLS stands in the way of is HandshakeError.
+    """
     message = rpc_error.details() or rpc_error.code().name
     for key, value in rpc_error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             error = _error_from_details(value, message)
             if error is not None:
                 return error
+    if why := describe_handshake(message):
+        return HandshakeError(why)
     return RemoteError(message, code=rpc_error.code().name)
 
 

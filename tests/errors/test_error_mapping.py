@@ -27,6 +27,7 @@ PLAIN_LEAVES = [
     errors.ModelMismatchError,
     errors.NoStoreError,
     errors.OpeningTimeoutError,
+    errors.PermissionDeniedError,
     errors.ReplicaFailedError,
     errors.RoundMismatchError,
     errors.SessionCorruptError,
@@ -41,7 +42,9 @@ PLAIN_LEAVES = [
     errors.VocabularyMismatchError,
 ]
 STAY_AT_HOME = {
+    errors.CertificateError,  # ends a process at its start
     errors.ClientClosedError,  # of a client, that asks nobody
+    errors.HandshakeError,  # of a connection that did not come about
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
     errors.ListenError,  # ends a process at its start
     errors.ModelReferenceError,  # ends a process at its start

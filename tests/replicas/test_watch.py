@@ -85,7 +85,7 @@ class TestAName:
         found = set()
 
         async def resolve_all(addresses, known):
-            return frozenset(found)
+            return dict.fromkeys(found, addresses[0])
 
         monkeypatch.setattr(replica_watch, "resolve_all", resolve_all)
         return found

@@ -1,0 +1,64 @@
+"""Where and how a server listens."""
+
+from dataclasses import dataclass, field
+
+from forethought.configuration.tls_settings import TlsSettings
+from forethought.observability.series import PREFIX
+from forethought.rpc.channels import CallerLimits, KeepAlive
+from forethought.rpc.guards import Guard, let_all_in, only_named
+from forethought.rpc.tls import Identity, ServerTls
+from forethought.settings import ProcessSettings
+from forethought.tier import SESSION_IDLE_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where and how a server listens."""
+
+    listen: str
+    """`host:port`; port 0 takes a free one."""
+    service_names: tuple[str, ...]
+    """Full names of the services, for health checks and reflection."""
+    drain_grace_s: float = 30.0
+    """Time that running calls get to finish after SIGTERM."""
+    keep_alive: KeepAlive = field(default_factory=KeepAlive)
+    """How clients that vanished are found out. Clients may ping twice as often as the server."""
+    unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S
+    """Time after which a call ends whose client does not read what it is sent."""
+    callers: CallerLimits | None = None
+    """Of a server whose callers are strangers. The tiers' are orchestrators."""
+    tls: ServerTls | None = None
+    """None speaks plain text."""
+    guard: Guard = let_all_in
+    """Who may call."""
+    admin_listen: str = ""
+    """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
+    metrics_prefix: str = PREFIX
+    """Of metrics that vLLM has too."""
+
+
+def server_options(
+    settings: ProcessSettings,
+    service_names: tuple[str, ...],
+    *,
+    unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
+    callers: CallerLimits | None = None,
+) -> ServerOptions:
+    """Of a process, as its settings say."""
+    return ServerOptions(
+        settings.listen,
+        service_names,
+        settings.drain_grace_s,
+        unread_timeout_s=unread_timeout_s,
+        callers=callers,
+        tls=_server_tls(settings),
+        guard=only_named(settings.tls_peer_name) if settings.tls_peer_name else let_all_in,
+        admin_listen=settings.admin_listen,
+        metrics_prefix=settings.metrics_prefix,
+    )
+
+
+def _server_tls(settings: TlsSettings) -> ServerTls | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return ServerTls(Identity(settings.tls_cert, settings.tls_key), settings.tls_ca)

@@ -1,0 +1,187 @@
+"""TLS: what a process shows of itself, and whom it believes.
+
+All of it is files in PEM, which are read again when they change. A listener looks at every
+handshake; a channel's connections keep what they were opened with, so that new calls get a new one
+(`reloading_channel.py`). Files that cannot be used leave what there was before in force, and the
+log says why. gRPC speaks TLS 1.2 and 1.3, and nothing older.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Generic, TypeVar
+
+import grpc
+import structlog
+
+from forethought.errors import CertificateError
+from forethought.rpc.certificates import check_authorities, check_identity, read_file
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_S = 1.0
+"""Between two looks at files that a channel's certificates come from."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A certificate and its key."""
+
+    certificate: Path
+    """With those between it and its authority, if there are any."""
+    key: Path
+    """Not encrypted."""
+
+    def read(self) -> tuple[bytes, bytes]:
+        """Key and certificates, as gRPC takes them.
+
+        Raises:
+            CertificateError: they cannot be used.
+        """
+        certificate, key = read_file(self.certificate), read_file(self.key)
+        check_identity(certificate, key, self.certificate, self.key)
+        return key, certificate
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """What a listener shows, and whom it lets in."""
+
+    identity: Identity
+    client_authorities: Path | None = None
+    """Of the certificates that callers must show; None: they need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """Whom a channel believes, and what it shows."""
+
+    authorities: Path | None = None
+    """Of the servers' certificates; None: those that everybody knows."""
+    identity: Identity | None = None
+    """For servers that ask for it."""
+
+
+class Reloading(Generic[T]):
+    """What is made of files, and made again when they have changed.
+
+    Args:
+        paths: of the files.
+        make: reads them; may raise CertificateError.
+        look_s: time within which the files are not looked at again; None: a second.
+
+    Raises:
+        CertificateError: they cannot be used.
+    """
+
+    def __init__(
+        self, paths: Iterable[Path | None], make: Callable[[], T], look_s: float | None = None
+    ) -> None:
+        self._paths = [path for path in paths if path is not None]
+        self._make = make
+        self._look_s = _LOOK_S if look_s is None else look_s
+        self._lock = Lock()
+        self._looked_at = monotonic()
+        self._seen = self._stamps()
+        self._made = make()
+
+    def get(self) -> T:
+        """The same object for as long as the files are the same. From any thread."""
+        with self._lock:
+            if monotonic() - self._looked_at >= self._look_s:
+                self._look()
+            return self._made
+
+    def _look(self) -> None:
+        self._looked_at = monotonic()
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            self._made = self._make()
+        except CertificateError as error:
+            _log.warning("certificates_not_usable", why=error.message)
+        else:
+            _log.info("certificates_reloaded", files=[str(path) for path in self._paths])
+
+    def _stamps(self) -> list[tuple[int, ...]]:
+        return [_stamp(path) for path in self._paths]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when the file does, or a link on the way to it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_mtime_ns, found.st_ino, found.st_dev, found.st_size)
+
+
+ChannelCredentials = Reloading[grpc.ChannelCredentials]
+"""For any number of channels."""
+
+
+def channel_credentials(tls: ClientTls) -> ChannelCredentials:
+    """What channels of a process are opened with.
+
+    Raises:
+        CertificateError: the files cannot be used.
+    """
+    own = tls.identity
+
+    def make() -> grpc.ChannelCredentials:
+        authorities = _read_authorities(tls.authorities)
+        key, certificate = (None, None) if own is None else own.read()
+        return grpc.ssl_channel_credentials(authorities, key, certificate)
+
+    files = () if own is None else (own.certificate, own.key)
+    return Reloading((tls.authorities, *files), make)
+
+
+def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """What a server listens with: each handshake has the files as they are then.
+
+    Raises:
+        CertificateError: the files cannot be used.
+    """
+
+    def make() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [tls.identity.read()], _read_authorities(tls.client_authorities)
+        )
+
+    paths = (tls.identity.certificate, tls.identity.key, tls.client_authorities)
+    # A handshake costs more than a look.
+    reloading = Reloading(paths, make, look_s=0)
+    first = reloading.get()
+    return grpc.dynamic_ssl_server_credentials(
+        first, reloading.get, require_client_authentication=tls.client_authorities is not None
+    )
+
+
+def _read_authorities(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    authorities = read_file(path)
+    check_authorities(authorities, path)
+    return authorities
+
+
+def client_tls(
+    authorities: Path | None, certificate: Path | None, key: Path | None
+) -> ClientTls | None:
+    """As settings or options name the files; None: without any, plain text is spoken.
+
+    Raises:
+        CertificateError: one of certificate and key is missing.
+    """
+    if certificate is not None and key is not None:
+        return ClientTls(authorities, Identity(certificate, key))
+    if certificate is not None or key is not None:
+        raise CertificateError("a certificate and its key are given together, or neither")
+    return None if authorities is None else ClientTls(authorities)
