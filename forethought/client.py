@@ -30,6 +30,7 @@ from forethought.generation import (
     GenerationRequest,
     SessionContent,
     SessionInfo,
+    TokenizedText,
 )
 from forethought.resuming import (
     OnRetry,
@@ -216,6 +217,15 @@ class GenerationClient:
             await self._call(lambda stub: stub.GetSession(request, timeout=timeout_s))
         )
 
+    async def cancel_session(
+        self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
+    ) -> SessionInfo:
+        """Ends a session's turn where it is; whoever generates it gets LeaseLostError."""
+        with refusing_misfits("request"):
+            request = pb.CancelSessionRequest(session_id=session_id, tenant=tenant)
+        response = await self._call(lambda stub: stub.CancelSession(request, timeout=timeout_s))
+        return session_from_proto(response.session)
+
     async def delete_session(
         self, session_id: str, tenant: str = "", *, timeout_s: float | None = 10
     ) -> None:
@@ -235,14 +245,30 @@ class GenerationClient:
         self, text: str | Sequence[ChatMessage], *, timeout_s: float | None = 10
     ) -> list[int]:
         """Token ids of a text, or of a conversation through the model's chat template."""
+        return list((await self.tokenize_with_texts(text, timeout_s=timeout_s)).token_ids)
+
+    async def tokenize_with_texts(
+        self,
+        text: str | Sequence[ChatMessage],
+        *,
+        omits_special_tokens: bool = False,
+        timeout_s: float | None = 10,
+    ) -> TokenizedText:
+        """The same with the text of each token.
+
+        Args:
+            text: or a conversation.
+            omits_special_tokens: of a text, those that the model expects around it.
+            timeout_s: for the answer.
+        """
         with refusing_misfits("request"):
-            request = (
-                pb.TokenizeRequest(text=text)
-                if isinstance(text, str)
-                else pb.TokenizeRequest(conversation=conversation_to_proto(text))
-            )
+            request = pb.TokenizeRequest(omits_special_tokens=omits_special_tokens)
+            if isinstance(text, str):
+                request.text = text
+            else:
+                request.conversation.CopyFrom(conversation_to_proto(text))
         response = await self._call(lambda stub: stub.Tokenize(request, timeout=timeout_s))
-        return list(response.token_ids)
+        return TokenizedText(tuple(response.token_ids), tuple(response.texts))
 
     async def detokenize(self, token_ids: Sequence[int], *, timeout_s: float | None = 10) -> str:
         """The text of token ids, without special tokens."""

@@ -220,6 +220,13 @@ class SessionUnfinishedError(ForethoughtError):
     reason = "SESSION_UNFINISHED"
 
 
+class SessionCancelledError(ForethoughtError):
+    """The session's turn was ended by a call to cancel it."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SESSION_CANCELLED"
+
+
 class SessionIncompleteError(ForethoughtError):
     """Less of the session is stored than its client has, and the rest would come out otherwise."""
 

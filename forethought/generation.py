@@ -4,7 +4,7 @@ The orchestrator produces these events, `forethought.client` hands them to Pytho
 codecs in `forethought.rpc` turn both sides into the same messages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -32,6 +32,7 @@ class FollowUp:
 
     session_id: str
     messages: tuple[ChatMessage, ...]  # what is said next
+    branches: bool = False  # make a session of its own, and leave the other one as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class GenerationRequest:
     include_steps: bool = False  # also send a `Step` for each round
     tenant: str = ""  # requests of different tenants share nothing
     include_progress: bool = False  # also send a `Waiting` while no tokens come
+    note: str = ""  # what the client wants to find again with the session
 
 
 class FinishReason(Enum):
@@ -246,6 +248,7 @@ class SessionStatus(Enum):
 
     ACTIVE = "active"  # being generated, or broken off
     FINISHED = "finished"  # another turn may follow
+    CANCELLED = "cancelled"  # ended where it was; no other turn follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,7 @@ class SessionContent:
     session: SessionInfo
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...]
+    note: str = ""  # of the request for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,3 +285,13 @@ class DeploymentInfo:
     policy: str  # how K is chosen: "adaptive" or "fixed"
     has_chat_template: bool  # whether it takes conversations, and not only text and token ids
     params: GenerationParams  # as far as the model and the deployment fix them
+    special_tokens: Mapping[str, str]  # by the names of chat templates, such as eos_token
+    chat_template: str  # empty: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """Token ids, and the text of each token on its own."""
+
+    token_ids: tuple[int, ...]
+    texts: tuple[str, ...]

@@ -32,6 +32,7 @@ MAX_STOP_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_REQUEST_ID_CHARS = 128
 MAX_TENANT_CHARS = 128
+MAX_NOTE_CHARS = 16384
 
 
 class PolicyKind(Enum):
@@ -71,6 +72,7 @@ class GenerationPlan:
     include_steps: bool
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""
+    note: str = ""  # of the client, kept with the session
 
 
 def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
@@ -85,6 +87,8 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         violations["request_id"] = f"must have at most {MAX_REQUEST_ID_CHARS} characters"
     if len(request.tenant) > MAX_TENANT_CHARS:
         violations["tenant"] = f"must have at most {MAX_TENANT_CHARS} characters"
+    if len(request.note) > MAX_NOTE_CHARS:
+        violations["note"] = f"must have at most {MAX_NOTE_CHARS} characters"
     with _collect(violations, prefix="params."):
         sampling = deployment.defaults.sampling(
             temperature=params.temperature,
@@ -115,11 +119,15 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         include_steps=request.include_steps,
         mode=params.verification_mode or deployment.default_mode,
         tenant=request.tenant,
+        note=request.note,
     )
 
 
 def encode_prompt(
-    prompt: str | Sequence[int] | Sequence[ChatMessage] | FollowUp | Resume, deployment: Deployment
+    prompt: str | Sequence[int] | Sequence[ChatMessage] | FollowUp | Resume,
+    deployment: Deployment,
+    *,
+    omits_special_tokens: bool = False,
 ) -> tuple[int, ...]:
     """The token ids of a prompt of any kind.
 
@@ -130,7 +138,7 @@ def encode_prompt(
     if isinstance(prompt, str):
         field = "prompt.text"
         _check_length(field, prompt, deployment)
-        token_ids = tokenizer.encode(prompt, add_special_tokens=True)
+        token_ids = tokenizer.encode(prompt, add_special_tokens=not omits_special_tokens)
     elif isinstance(prompt, FollowUp | Resume):
         raise InvalidArgumentError({"prompt": "goes on with a session, which has the prompt"})
     elif messages := messages_of(prompt):

@@ -171,6 +171,14 @@ class GenerationServicer(GenerationServiceServicer):
         await self._stored_sessions().delete(_named(request.tenant), request.session_id)
         return pb.DeleteSessionResponse()
 
+    async def CancelSession(
+        self, request: pb.CancelSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.CancelSessionResponse:
+        """Ends a session's turn where it is."""
+        _note_session(request)
+        session = await self._stored_sessions().cancel(_named(request.tenant), request.session_id)
+        return pb.CancelSessionResponse(session=session_to_proto(session))
+
     async def Tokenize(
         self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.TokenizeResponse:
@@ -202,6 +210,8 @@ class GenerationServicer(GenerationServiceServicer):
             policy=self.deployment.policy.value,
             default_verification_mode=MODE_TO_PROTO[self.deployment.default_mode],
             has_chat_template=self.deployment.tokenizer.has_chat_template,
+            special_tokens=self.deployment.tokenizer.special_tokens,
+            chat_template=self.deployment.tokenizer.chat_template,
             default_params=params_to_proto(GenerationParams(**asdict(self.deployment.defaults))),
         )
 
@@ -257,7 +267,9 @@ class GenerationServicer(GenerationServiceServicer):
                 prompt = conversation_from_proto(request.conversation)
             case _:
                 raise InvalidArgumentError({"input": "must be text or a conversation"})
-        token_ids = encode_prompt(prompt, self.deployment)
+        token_ids = encode_prompt(
+            prompt, self.deployment, omits_special_tokens=request.omits_special_tokens
+        )
         token_text = cache(self.deployment.tokenizer.token_text)
         return pb.TokenizeResponse(token_ids=token_ids, texts=map(token_text, token_ids))
 
@@ -271,7 +283,9 @@ class GenerationServicer(GenerationServiceServicer):
         return pb.DetokenizeResponse(text=self.deployment.tokenizer.decode(token_ids))
 
 
-def _note_session(request: pb.GetSessionRequest | pb.DeleteSessionRequest) -> None:
+def _note_session(
+    request: pb.GetSessionRequest | pb.CancelSessionRequest | pb.DeleteSessionRequest,
+) -> None:
     """For the log, no more of what the caller sent than names have characters."""
     note_call(
         tenant=request.tenant[:MAX_TENANT_CHARS],

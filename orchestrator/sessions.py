@@ -17,6 +17,7 @@ from forethought.errors import (
     ForethoughtError,
     InvalidArgumentError,
     ModelMismatchError,
+    SessionCancelledError,
     SessionIncompleteError,
     SessionInUseError,
     SessionUnfinishedError,
@@ -135,11 +136,13 @@ class Sessions:
         Raises:
             SessionNotFoundError: there is none for this tenant.
             ModelMismatchError: it was begun with another model.
+            SessionCancelledError: somebody ended it.
             SessionIncompleteError: the client has more tokens than the store, and what follows
                 those in the store would not be what the client has.
             StoreUnavailableError: the store is away.
         """
         record = await self._load(tenant, wish.session_id, deployment)
+        _refuse_cancelled(record)
         plan = plan_of(record.head)
         _check_next_index(wish.next_index, plan, record)
         beginning = Beginning(wish.session_id, plan, record.rounds, wish.next_index, is_logged=True)
@@ -172,17 +175,21 @@ class Sessions:
         Raises:
             SessionNotFoundError: there is none for this tenant.
             ModelMismatchError: it was begun with another model.
+            SessionCancelledError: its last turn was cancelled.
             SessionUnfinishedError: its last turn was broken off.
             InvalidArgumentError: names every field that is wrong.
             StoreUnavailableError: the store is away.
         """
         record = await self._load(request.tenant, wish.session_id, deployment)
+        _refuse_cancelled(record)
         if record.summary.status is not records.SessionStatus.FINISHED:
             raise SessionUnfinishedError("the session's last turn is not finished: resume it first")
         num_bytes = 4 * record.summary.num_tokens + sum(len(each.content) for each in wish.messages)
         plan = await texts.run(
             num_bytes, lambda: _plan_next_turn(request, wish, record, deployment)
         )
+        if wish.branches:
+            return self.begin(plan, deployment)
         head = head_of(plan, wish.session_id, deployment.target.model_fingerprint)
 
         async def claim() -> StoredSession:
@@ -207,17 +214,22 @@ class Sessions:
         )
         old, new = known.rounds, current.rounds
         is_same = current.head == known.head and new[: len(old)] == old
+        is_same = is_same and current.summary.status is known.summary.status
         if is_same and (take_over or new == old):
             return lease, new
         with suppress(ForethoughtError):
             await self._patient_store.finish(lease, current.summary.status)
+        _refuse_cancelled(current)
         raise SessionInUseError("another turn of the session began just now")
 
     async def get(self, tenant: str, session_id: str) -> SessionContent:
         """A session with its tokens. Raises SessionNotFoundError and StoreUnavailableError."""
         record = await self._patient_store.load(tenant, session_id)
         return SessionContent(
-            _info(record.summary), record.head.prompt_token_ids, record.output_token_ids
+            _info(record.summary),
+            record.head.prompt_token_ids,
+            record.output_token_ids,
+            plan_of(record.head).note,
         )
 
     async def list_page(
@@ -229,6 +241,21 @@ class Sessions:
         )
         return [_info(summary) for summary in page.sessions], page.next_page_token or ""
 
+    async def cancel(self, tenant: str, session_id: str) -> SessionInfo:
+        """Ends the turn where it is, whoever generates it; one that has ended is left as it is.
+
+        Raises:
+            SessionNotFoundError: there is none for this tenant.
+            StoreUnavailableError: the store is away.
+        """
+        owner = new_owner(self._address)
+        lease, record = await self._patient_store.acquire(tenant, session_id, owner, take_over=True)
+        status = record.summary.status
+        if status is records.SessionStatus.ACTIVE:
+            status = records.SessionStatus.CANCELLED
+        await self._patient_store.finish(lease, status)
+        return _info(replace(record.summary, status=status))
+
     async def delete(self, tenant: str, session_id: str) -> None:
         """Forgets a session. Raises SessionNotFoundError and StoreUnavailableError."""
         await self._patient_store.delete(tenant, session_id)
@@ -239,6 +266,11 @@ class Sessions:
             raise ModelMismatchError("the session was begun with another model")
         check_record(record, deployment)
         return record
+
+
+def _refuse_cancelled(record: SessionRecord) -> None:
+    if record.summary.status is records.SessionStatus.CANCELLED:
+        raise SessionCancelledError("the session was cancelled: nothing follows")
 
 
 def _check_next_index(next_index: int, plan: GenerationPlan, record: SessionRecord) -> None:
@@ -281,10 +313,9 @@ def new_output(plan: GenerationPlan, deployment: Deployment) -> Output:
 
 
 def _info(summary: SessionSummary) -> SessionInfo:
-    is_finished = summary.status is records.SessionStatus.FINISHED
     return SessionInfo(
         session_id=summary.session_id,
-        status=SessionStatus.FINISHED if is_finished else SessionStatus.ACTIVE,
+        status=SessionStatus(summary.status.value),
         num_rounds=summary.num_rounds,
         num_prompt_tokens=summary.num_prompt_tokens,
         num_tokens=summary.num_tokens,

@@ -21,6 +21,7 @@ class _Rest(BaseModel):
     num_speculative_tokens: NonNegativeInt
     is_adaptive: bool
     include_steps: bool
+    note: str = ""
 
 
 def head_of(plan: GenerationPlan, session_id: str, model_fingerprint: str) -> SessionHead:
@@ -33,6 +34,7 @@ def head_of(plan: GenerationPlan, session_id: str, model_fingerprint: str) -> Se
         num_speculative_tokens=plan.num_speculative_tokens,
         is_adaptive=plan.is_adaptive,
         include_steps=plan.include_steps,
+        note=plan.note,
     )
     return SessionHead(
         session_id=session_id,
@@ -69,6 +71,7 @@ def plan_of(head: SessionHead) -> GenerationPlan:
         include_steps=rest.include_steps,
         mode=head.mode,
         tenant=head.tenant,
+        note=rest.note,
     )
 
 

@@ -47,6 +47,7 @@ def read_folder_tokenizer(folder: Path) -> TokenizerParts:
         backend=backend,
         eos_token_ids=frozenset(token_id for token_id in end_ids if token_id < limit),
         chat_template=None if source is None else ChatTemplate(source, named.names),
+        special_tokens=named.names,
     )
 
 

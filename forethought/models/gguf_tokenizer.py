@@ -53,6 +53,7 @@ def read_gguf_tokenizer(path: Path) -> TokenizerParts:
         backend=backend,
         eos_token_ids=frozenset(token_id for token_id in end_ids if token_id is not None),
         chat_template=None if template is None else ChatTemplate(template, names),
+        special_tokens=names,
     )
 
 

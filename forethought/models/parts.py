@@ -1,6 +1,7 @@
 """What every tokenizer format is reduced to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
@@ -15,3 +16,5 @@ class TokenizerParts:
     eos_token_ids: frozenset[int]
     """Tokens that end an answer; may be empty."""
     chat_template: ChatTemplate | None
+    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    """By their names, such as eos_token."""

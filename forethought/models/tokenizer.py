@@ -39,6 +39,8 @@ class TextTokenizer:
         """The reference that it was loaded from."""
         self.eos_token_ids = parts.eos_token_ids
         """Tokens that end an answer; may be empty."""
+        self.special_tokens = parts.special_tokens
+        """By the names that chat templates have for them, such as eos_token."""
         self._backend = parts.backend
         self._chat_template = parts.chat_template
 
@@ -105,6 +107,11 @@ class TextTokenizer:
     @property
     def has_chat_template(self) -> bool:
         return self._chat_template is not None
+
+    @property
+    def chat_template(self) -> str:
+        """A program in Jinja; empty where the model has none."""
+        return "" if self._chat_template is None else self._chat_template.source
 
     def render_chat(self, messages: Iterable[Message]) -> str:
         """The prompt for (role, content) messages, up to where the answer begins.

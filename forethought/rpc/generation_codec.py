@@ -117,6 +117,7 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
             include_steps=request.include_steps,
             tenant=request.tenant,
             include_progress=request.include_progress,
+            note=request.note,
         )
     prompt = request.prompt
     if not isinstance(prompt, Resume) or request.params != GenerationParams():
@@ -128,7 +129,11 @@ def request_to_proto(request: GenerationRequest) -> pb.GenerateRequest:
             )
         elif isinstance(prompt, FollowUp):
             said = conversation_to_proto(prompt.messages)
-            message.follow_up.CopyFrom(pb.FollowUp(session_id=prompt.session_id, conversation=said))
+            message.follow_up.CopyFrom(
+                pb.FollowUp(
+                    session_id=prompt.session_id, conversation=said, branches=prompt.branches
+                )
+            )
         elif isinstance(prompt, str):
             message.text = prompt
         elif messages := messages_of(prompt):
@@ -154,7 +159,7 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
             prompt = conversation_from_proto(message.conversation)
         case "follow_up":
             said = conversation_from_proto(message.follow_up.conversation)
-            prompt = FollowUp(message.follow_up.session_id, said)
+            prompt = FollowUp(message.follow_up.session_id, said, message.follow_up.branches)
         case "resume":
             if message.HasField("params") or message.include_steps:
                 field = "params" if message.HasField("params") else "include_steps"
@@ -171,6 +176,7 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerationRequest:
         message.include_steps,
         message.tenant,
         message.include_progress,
+        message.note,
     )
 
 
@@ -493,4 +499,6 @@ def deployment_from_proto(message: pb.GenerationServiceGetModelInfoResponse) -> 
         policy=message.policy,
         has_chat_template=message.has_chat_template,
         params=_params_from_proto(message.default_params),
+        special_tokens=dict(message.special_tokens),
+        chat_template=message.chat_template,
     )

@@ -31,6 +31,7 @@ from forethought.v1 import generation_pb2 as pb
 _STATUS_TO_PROTO = {
     SessionStatus.ACTIVE: pb.SESSION_STATUS_ACTIVE,
     SessionStatus.FINISHED: pb.SESSION_STATUS_FINISHED,
+    SessionStatus.CANCELLED: pb.SESSION_STATUS_CANCELLED,
 }
 _STATUS_FROM_PROTO = {number: value for value, number in _STATUS_TO_PROTO.items()}
 
@@ -130,6 +131,7 @@ def content_to_proto(content: SessionContent) -> pb.GetSessionResponse:
         session=session_to_proto(content.session),
         prompt_token_ids=content.prompt_token_ids,
         output_token_ids=content.output_token_ids,
+        note=content.note,
     )
 
 
@@ -138,4 +140,5 @@ def content_from_proto(message: pb.GetSessionResponse) -> SessionContent:
         session_from_proto(message.session),
         tuple(message.prompt_token_ids),
         tuple(message.output_token_ids),
+        message.note,
     )

@@ -46,6 +46,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
         errors.PermissionDeniedError,
         errors.ReplicaFailedError,
         errors.RoundMismatchError,
+        errors.SessionCancelledError,
         errors.SessionCorruptError,
         errors.SessionIdleError,
         errors.SessionInUseError,

@@ -26,7 +26,7 @@ class SessionStatus(Enum):
 
     ACTIVE = "active"  # its owner, if any, is generating
     FINISHED = "finished"  # the turn is complete; another may follow
-    FAILED = "failed"
+    CANCELLED = "cancelled"  # ended where it was
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class SessionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATUS_UNSPECIFIED: _ClassVar[SessionStatus]
     SESSION_STATUS_ACTIVE: _ClassVar[SessionStatus]
     SESSION_STATUS_FINISHED: _ClassVar[SessionStatus]
+    SESSION_STATUS_CANCELLED: _ClassVar[SessionStatus]
 TOKEN_ORIGIN_UNSPECIFIED: TokenOrigin
 TOKEN_ORIGIN_ACCEPTED: TokenOrigin
 TOKEN_ORIGIN_RECOVERED: TokenOrigin
@@ -69,6 +70,7 @@ NO_DRAFT_REASON_TOO_SHORT: NoDraftReason
 SESSION_STATUS_UNSPECIFIED: SessionStatus
 SESSION_STATUS_ACTIVE: SessionStatus
 SESSION_STATUS_FINISHED: SessionStatus
+SESSION_STATUS_CANCELLED: SessionStatus
 
 class TokenIds(_message.Message):
     __slots__ = ("token_ids",)
@@ -91,12 +93,14 @@ class Conversation(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
 
 class FollowUp(_message.Message):
-    __slots__ = ("session_id", "conversation")
+    __slots__ = ("session_id", "conversation", "branches")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    BRANCHES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     conversation: Conversation
-    def __init__(self, session_id: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ...) -> None: ...
+    branches: bool
+    def __init__(self, session_id: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., branches: _Optional[bool] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("session_id", "next_index")
@@ -137,7 +141,7 @@ class GenerationParams(_message.Message):
     def __init__(self, max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., logprobs: _Optional[int] = ..., num_speculative_tokens: _Optional[int] = ..., verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("request_id", "text", "token_ids", "conversation", "follow_up", "resume", "params", "include_steps", "tenant", "include_progress")
+    __slots__ = ("request_id", "text", "token_ids", "conversation", "follow_up", "resume", "params", "include_steps", "tenant", "include_progress", "note")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +152,7 @@ class GenerateRequest(_message.Message):
     INCLUDE_STEPS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     token_ids: TokenIds
@@ -158,7 +163,8 @@ class GenerateRequest(_message.Message):
     include_steps: bool
     tenant: str
     include_progress: bool
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ..., tenant: _Optional[str] = ..., include_progress: _Optional[bool] = ...) -> None: ...
+    note: str
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., follow_up: _Optional[_Union[FollowUp, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., params: _Optional[_Union[GenerationParams, _Mapping]] = ..., include_steps: _Optional[bool] = ..., tenant: _Optional[str] = ..., include_progress: _Optional[bool] = ..., note: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "tokens", "step", "finished", "progress")
@@ -343,12 +349,14 @@ class ProposerStatistics(_message.Message):
     def __init__(self, proposer: _Optional[str] = ..., num_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
-    __slots__ = ("text", "conversation")
+    __slots__ = ("text", "conversation", "omits_special_tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    OMITS_SPECIAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     conversation: Conversation
-    def __init__(self, text: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ...) -> None: ...
+    omits_special_tokens: bool
+    def __init__(self, text: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., omits_special_tokens: _Optional[bool] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
     __slots__ = ("token_ids", "texts")
@@ -375,7 +383,14 @@ class GenerationServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerationServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template", "default_params")
+    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template", "default_params", "special_tokens", "chat_template")
+    class SpecialTokensEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TARGET_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SPECULATIVE_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +398,8 @@ class GenerationServiceGetModelInfoResponse(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PARAMS_FIELD_NUMBER: _ClassVar[int]
+    SPECIAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     target: _common_pb2.ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
@@ -390,7 +407,9 @@ class GenerationServiceGetModelInfoResponse(_message.Message):
     policy: str
     has_chat_template: bool
     default_params: GenerationParams
-    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ..., default_params: _Optional[_Union[GenerationParams, _Mapping]] = ...) -> None: ...
+    special_tokens: _containers.ScalarMap[str, str]
+    chat_template: str
+    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ..., default_params: _Optional[_Union[GenerationParams, _Mapping]] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., chat_template: _Optional[str] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "status", "num_rounds", "num_prompt_tokens", "num_tokens", "created_ms", "updated_ms")
@@ -419,14 +438,16 @@ class GetSessionRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
-    __slots__ = ("session", "prompt_token_ids", "output_token_ids")
+    __slots__ = ("session", "prompt_token_ids", "output_token_ids", "note")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     session: Session
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     output_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., output_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    note: str
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., output_token_ids: _Optional[_Iterable[int]] = ..., note: _Optional[str] = ...) -> None: ...
 
 class ListSessionsRequest(_message.Message):
     __slots__ = ("tenant", "page_size", "page_token")
@@ -445,6 +466,20 @@ class ListSessionsResponse(_message.Message):
     sessions: _containers.RepeatedCompositeFieldContainer[Session]
     next_page_token: str
     def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CancelSessionRequest(_message.Message):
+    __slots__ = ("session_id", "tenant")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    tenant: str
+    def __init__(self, session_id: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class CancelSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class DeleteSessionRequest(_message.Message):
     __slots__ = ("session_id", "tenant")

@@ -50,6 +50,11 @@ class GenerationServiceStub:
                 request_serializer=forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.CancelSession = channel.unary_unary(
+                '/forethought.v1.GenerationService/CancelSession',
+                request_serializer=forethought_dot_v1_dot_generation__pb2.CancelSessionRequest.SerializeToString,
+                response_deserializer=forethought_dot_v1_dot_generation__pb2.CancelSessionResponse.FromString,
+                _registered_method=True)
         self.DeleteSession = channel.unary_unary(
                 '/forethought.v1.GenerationService/DeleteSession',
                 request_serializer=forethought_dot_v1_dot_generation__pb2.DeleteSessionRequest.SerializeToString,
@@ -93,6 +98,13 @@ class GenerationServiceServicer:
 
     def ListSessions(self, request, context):
         """The sessions of a tenant, newest first, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSession(self, request, context):
+        """Ends a session's turn where it is. If it is being generated, that ends with ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +155,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.ListSessions,
                     request_deserializer=forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.FromString,
                     response_serializer=forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'CancelSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSession,
+                    request_deserializer=forethought_dot_v1_dot_generation__pb2.CancelSessionRequest.FromString,
+                    response_serializer=forethought_dot_v1_dot_generation__pb2.CancelSessionResponse.SerializeToString,
             ),
             'DeleteSession': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSession,
@@ -247,6 +264,33 @@ class GenerationService:
             '/forethought.v1.GenerationService/ListSessions',
             forethought_dot_v1_dot_generation__pb2.ListSessionsRequest.SerializeToString,
             forethought_dot_v1_dot_generation__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forethought.v1.GenerationService/CancelSession',
+            forethought_dot_v1_dot_generation__pb2.CancelSessionRequest.SerializeToString,
+            forethought_dot_v1_dot_generation__pb2.CancelSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,28 @@ async def test_its_prompt_is_all_that_was_said_and_the_new_message(deployment: D
     assert [token.index for token in second.tokens] == list(range(24))
 
 
+async def test_branches_begin_at_the_same_turn_and_leave_it_as_it_is(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, replace(asking(PARAMS), note="mine"))
+        session_id = first.started.session_id
+        before = await client.get_session(session_id, TENANT)
+        branches = [
+            replace(request, prompt=replace(request.prompt, branches=True), note=text)
+            for text in ("ab", "cd")
+            for request in [following(session_id, text)]
+        ]
+        answers = [await generate(client, branch) for branch in branches]
+        assert await client.get_session(session_id, TENANT) == before
+        contents = [await client.get_session(each.started.session_id, TENANT) for each in answers]
+        moved_on = await generate(client, following(session_id))
+    assert before.note == "mine"
+    assert [each.note for each in contents] == ["ab", "cd"]
+    said = (*before.prompt_token_ids, *before.output_token_ids)
+    assert all(each.prompt_token_ids[: len(said)] == said for each in contents)
+    assert answers[0].token_ids == moved_on.token_ids
+    assert len({session_id, *(each.started.session_id for each in answers)}) == 3
+
+
 @pytest.mark.parametrize("mode", ALL_MODES)
 async def test_what_a_last_round_put_behind_the_end_is_not_said(
     right_deployment: Deployment, mode: str

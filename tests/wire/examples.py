@@ -154,7 +154,7 @@ PARAMS = GenerationParams(
     verification_mode=VerificationMode.BLOCK,
 )
 REQUESTS = [
-    GenerationRequest("text", PARAMS, "request", True, "tenant", True),
+    GenerationRequest("text", PARAMS, "request", True, "tenant", True, "note"),
     GenerationRequest([1, 2], PARAMS, "request", True, "tenant", True),
     GenerationRequest(
         (ChatMessage("system", "be kind"), ChatMessage("user", "hello")),
@@ -165,7 +165,11 @@ REQUESTS = [
         True,
     ),
     GenerationRequest(
-        FollowUp("session", (ChatMessage("user", "and now?"),)), PARAMS, "request", True, "tenant"
+        FollowUp("session", (ChatMessage("user", "and now?"),), True),
+        PARAMS,
+        "request",
+        True,
+        "tenant",
     ),
     GenerationRequest(
         Resume("session", 7), request_id="request", tenant="tenant", include_progress=True
@@ -237,6 +241,6 @@ FINISHED = [
 ]
 
 SESSIONS = [
-    SessionContent(SessionInfo("session", status, 1, 2, 3, 2**41, 2**42), (4, 5), (6,))
+    SessionContent(SessionInfo("session", status, 1, 2, 3, 2**41, 2**42), (4, 5), (6,), "note")
     for status in SessionStatus
 ]

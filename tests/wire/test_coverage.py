@@ -100,6 +100,8 @@ NOT_IN_CODECS = {
     "GetSessionRequest",
     "ListSessionsRequest",
     "ListSessionsResponse",
+    "CancelSessionRequest",
+    "CancelSessionResponse",
     "DeleteSessionRequest",
     "DeleteSessionResponse",
 }

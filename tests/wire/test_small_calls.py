@@ -13,7 +13,7 @@ from forethought.v1 import draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.scaling_pb2_grpc import ScalingServiceStub
 from tests.stack import LoadedModel, generate, running_stack
-from tests.tiny import EOS_ID
+from tests.tiny import CHAT_TEMPLATE, EOS, EOS_ID
 
 
 @pytest.fixture
@@ -42,6 +42,11 @@ async def test_every_service_says_what_it_serves(stack, tiny_target, tiny_draft)
     assert deployment.has_chat_template
     assert deployment.default_params.temperature == deployment.default_params.top_p == 1
     assert deployment.default_params.HasField("top_k")
+    assert deployment.special_tokens["eos_token"] == EOS
+    assert deployment.chat_template == CHAT_TEMPLATE
+    described = await stack.client.describe()
+    assert (described.target, described.num_speculative_tokens) == (tiny_target.info, 3)
+    assert described.special_tokens == deployment.special_tokens
 
 
 async def test_every_service_says_what_it_has_done(stack):

@@ -15,7 +15,11 @@ from forethought.generation import SessionContent, SessionInfo, SessionStatus
 
 _WIDE = 200  # columns of a table that no terminal shows
 
-_STATUS_STYLES = {SessionStatus.ACTIVE: "yellow", SessionStatus.FINISHED: "green"}
+_STATUS_STYLES = {
+    SessionStatus.ACTIVE: "yellow",
+    SessionStatus.FINISHED: "green",
+    SessionStatus.CANCELLED: "red",
+}
 
 
 def print_sessions(out: Console, sessions: Sequence[SessionInfo]) -> None:
