@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought import __version__
 from forethought.errors import ForethoughtError
-from gateway.openai.routes import OpenAIRoutes, as_json
+from gateway.openai.routes import OpenAIRoutes
 from gateway.upstream import Upstream
 from gateway.web.errors import HttpError, from_forethought
+from gateway.web.operations import Operation, document, routes
 from gateway.web.request_id import HEADER, name_request
+from gateway.web.responses import as_json
 from gateway.web.streaming import ClientGoneError
 
 _log = structlog.get_logger(__name__)
@@ -42,15 +44,19 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> ASGIApp:
     async def version(request: Request) -> Response:  # noqa: ARG001
         return as_json(Version(__version__))
 
-    routes = [
-        Route("/v1/chat/completions", openai.chat, methods=["POST"]),
-        Route("/v1/completions", openai.complete, methods=["POST"]),
-        Route("/v1/models", openai.models),
-        Route("/health", health),
-        Route("/version", version),
+    operations = [
+        *openai.operations(),
+        Operation("GET", "/health", health, "Whether requests can be served"),
+        Operation("GET", "/version", version, "Of the gateway", answer=Version),
     ]
+    described = as_json(document(operations))
+
+    async def openapi(request: Request) -> Response:  # noqa: ARG001
+        return described
+
+    every = [*routes(operations), Route("/openapi.json", openapi)]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
-    return Boundary(Starlette(routes=routes, exception_handlers=handlers))
+    return Boundary(Starlette(routes=every, exception_handlers=handlers))
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -14,12 +15,14 @@ from forethought.generation import (
 )
 from gateway.openai.choices import Choice, answer_usage
 from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
+from gateway.openai.messages import Message
 from gateway.openai.sampling import SamplingFields, other_fields
 from gateway.openai.stream import ChunkWriter, Head
 from gateway.openai.usage import Metrics, Usage, metrics
 from gateway.web.errors import invalid
 
 OBJECT = "chat.completion"
+Prompt = Sequence[ChatMessage] | Sequence[int]
 OTHERS = other_fields(
     set(),
     {
@@ -44,33 +47,6 @@ OTHERS = other_fields(
 )
 
 
-class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One turn of a conversation."""
-
-    role: str
-    content: str | list[TextPart] | None = None
-    name: None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: list[None] | None = None
-    annotations: list[None] | None = None
-
-    @property
-    def text(self) -> str:
-        """All that it says."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
-
-
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a request."""
 
@@ -92,11 +68,15 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         if self.top_logprobs is not None and not 0 <= self.top_logprobs < 2**32:
             raise invalid("top_logprobs", "must be from 0 to 20")
 
-    def requests(self, request_id: str, tenant: str) -> list[GenerationRequest]:
-        """One for each choice."""
-        messages = [ChatMessage(each.role, each.text) for each in self.messages]
+    @property
+    def conversation(self) -> list[ChatMessage]:
+        """What is said."""
+        return [each.as_value() for each in self.messages]
+
+    def requests(self, prompt: Prompt, request_id: str, tenant: str) -> list[GenerationRequest]:
+        """One for each choice of a prompt: the conversation, or its tokens."""
         return [
-            GenerationRequest(messages, self._params(choice), request_id, tenant=tenant)
+            GenerationRequest(prompt, self._params(choice), request_id, tenant=tenant)
             for choice in range(self.n)
         ]
 
@@ -176,7 +156,9 @@ def stop_reason(finished: Finished) -> str | int | None:
     return finished.matched_stop or None
 
 
-def completion(head: Head, body: ChatRequest, choices: list[Choice]) -> ChatCompletion:
+def completion(
+    head: Head, body: ChatRequest, choices: list[Choice], prompt_token_ids: list[int] | None
+) -> ChatCompletion:
     """The answer to a request that does not stream."""
     answers = []
     for index, choice in enumerate(choices):
@@ -201,14 +183,15 @@ def completion(head: Head, body: ChatRequest, choices: list[Choice]) -> ChatComp
         answer_usage(choices, 1),
         head.system_fingerprint,
         metrics(last) if last is not None and len(choices) == 1 else None,
+        prompt_token_ids,
     )
 
 
 class ChatWriter(ChunkWriter[ChatChunkChoice]):
     """The chunks of a stream."""
 
-    def __init__(self, head: Head, body: ChatRequest) -> None:
-        super().__init__(head, body, body.n)
+    def __init__(self, head: Head, body: ChatRequest, prompt_token_ids: list[int] | None) -> None:
+        super().__init__(head, body, body.n, prompt_token_ids=prompt_token_ids)
         self._body = body
 
     def opening(self, index: int, started: Started) -> ChatChunkChoice:  # noqa: ARG002

@@ -1,7 +1,10 @@
 """`/v1/completions`."""
 
+from collections.abc import Sequence
+
 import msgspec
 
+from forethought.client import GenerationClient
 from forethought.generation import Finished, GenerationRequest, Started, Token
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice, answer_usage
@@ -15,9 +18,7 @@ OBJECT = "text_completion"
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's. Elsewhere the deployment chooses."""
 MAX_PROMPTS = 128
-OTHERS = other_fields(
-    set(), {"add_special_tokens": (True,), "prompt_embeds": (), "suffix": ("",), "best_of": (1,)}
-)
+OTHERS = other_fields(set(), {"prompt_embeds": (), "suffix": ("",), "best_of": (1,)})
 
 
 class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     max_tokens: int | None = DEFAULT_MAX_TOKENS
     logprobs: int | None = None
     echo: bool = False
+    add_special_tokens: bool = True
 
     def check(self) -> None:
         super().check()
@@ -51,19 +53,26 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             return [[each for each in self.prompt if isinstance(each, int)]]
         return [[each] if isinstance(each, int) else each for each in self.prompt]
 
-    def requests(self, request_id: str, tenant: str) -> list[GenerationRequest]:
+    def requests(
+        self, prompts: Sequence[str | list[int]], request_id: str, tenant: str
+    ) -> list[GenerationRequest]:
         """One for each choice of each prompt."""
         return [
             GenerationRequest(
                 prompt, self.params(choice, logprobs=self.logprobs), request_id, tenant=tenant
             )
-            for prompt in self.prompts
+            for prompt in prompts
             for choice in range(self.n)
         ]
 
     def name_of(self, field: str) -> str:
         """What the route calls a field of the service."""
-        names = {"prompt.text": "prompt", "prompt.token_ids": "prompt"}
+        names = {
+            "prompt.text": "prompt",
+            "text": "prompt",
+            "prompt.token_ids": "prompt",
+            "token_ids": "prompt",
+        }
         return names.get(field, field.removeprefix("params."))
 
 
@@ -97,6 +106,33 @@ class Echo(msgspec.Struct, frozen=True):
 
     texts: list[str] = []
     token_ids: list[list[int]] = []
+
+
+async def look_at(
+    client: GenerationClient, body: CompletionRequest
+) -> tuple[Sequence[str | list[int]], Echo]:
+    """The prompts as they are generated from, and what is told of them. Raises ForethoughtError."""
+    prompts = body.prompts
+    texts: list[str] = []
+    if body.echo:
+        texts = [
+            each if isinstance(each, str) else await client.detokenize(each) for each in prompts
+        ]
+    if body.return_token_ids or not body.add_special_tokens:
+        ids = [await _tokens(client, each, body) for each in prompts]
+        return ids, Echo(texts, ids if body.return_token_ids else [])
+    return prompts, Echo(texts)
+
+
+async def _tokens(
+    client: GenerationClient, prompt: str | list[int], body: CompletionRequest
+) -> list[int]:
+    if isinstance(prompt, list):
+        return prompt
+    found = await client.tokenize_with_texts(
+        prompt, omits_special_tokens=not body.add_special_tokens
+    )
+    return list(found.token_ids)
 
 
 def completion(

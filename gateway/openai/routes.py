@@ -1,8 +1,8 @@
-"""From requests to answers: chat, completions and models."""
+"""From requests to answers: chat, completions, models and tokens."""
 
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from starlette.requests import Request
@@ -11,18 +11,18 @@ from starlette.responses import Response
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationRequest
 from gateway.callers import caller_of
-from gateway.openai import chat, completions
+from gateway.openai import chat, completions, tokens
 from gateway.openai.choices import Choice, ChoiceEvent, collect, generate
-from gateway.openai.models import model_list
+from gateway.openai.models import ModelCard, ModelList, model_list
 from gateway.openai.sampling import SamplingFields
-from gateway.openai.stream import Head
+from gateway.openai.stream import Chunk, Head
 from gateway.upstream import Upstream
-from gateway.web.body import OtherFields, parse, read_json
+from gateway.web.body import BodyT, OtherFields, parse, read_json
 from gateway.web.errors import FieldName, from_forethought
+from gateway.web.operations import Body, Operation
 from gateway.web.request_id import request_id_of
+from gateway.web.responses import as_json
 from gateway.web.streaming import Writer, begin_stream, until_gone
-
-FieldsT = TypeVar("FieldsT", bound=SamplingFields)
 
 
 class OpenAIRoutes:
@@ -35,27 +35,83 @@ class OpenAIRoutes:
 
     def __init__(self, upstream: Upstream, max_body_bytes: int) -> None:
         self._upstream = upstream
+        self._client = upstream.client
         self._max_body_bytes = max_body_bytes
+
+    def operations(self) -> list[Operation]:
+        """All of them, as they are routed and described."""
+        return [
+            Operation(
+                "POST",
+                "/v1/chat/completions",
+                self.chat,
+                "Answer a conversation",
+                Body(chat.ChatRequest, chat.OTHERS),
+                chat.ChatCompletion,
+                Chunk[chat.ChatChunkChoice],
+            ),
+            Operation(
+                "POST",
+                "/v1/completions",
+                self.complete,
+                "Continue texts",
+                Body(completions.CompletionRequest, completions.OTHERS),
+                completions.Completion,
+                Chunk[completions.CompletionChoice],
+            ),
+            Operation("GET", "/v1/models", self.models, "What is served", answer=ModelList),
+            Operation(
+                "GET",
+                "/v1/models/{model:path}",
+                self.model,
+                "Whether a model is served",
+                answer=ModelCard,
+            ),
+            Operation(
+                "POST",
+                "/tokenize",
+                self.tokenize,
+                "The tokens of a text or of a conversation",
+                Body(tokens.TokenizeRequest, tokens.TOKENIZE_OTHERS),
+                tokens.TokenizeAnswer,
+            ),
+            Operation(
+                "POST",
+                "/detokenize",
+                self.detokenize,
+                "The text of tokens",
+                Body(tokens.DetokenizeRequest, tokens.DETOKENIZE_OTHERS),
+                tokens.DetokenizeAnswer,
+            ),
+            Operation(
+                "GET", "/tokenizer_info", self.tokenizer_info, "Special tokens and chat template"
+            ),
+        ]
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
         body = await self._body(request, chat.ChatRequest, chat.OTHERS)
         head = await self._head(request, body, "chatcmpl", chat.OBJECT)
-        requests = body.requests(request_id_of(request), caller_of(request).tenant)
+        prompt: chat.Prompt = body.conversation
+        ids = None
+        if body.return_token_ids:
+            with _naming(body.name_of):
+                prompt = ids = await self._client.tokenize(body.conversation)
+        requests = body.requests(prompt, request_id_of(request), caller_of(request).tenant)
         if body.stream:
             chunks = msgspec.structs.replace(head, object=f"{chat.OBJECT}.chunk")
-            return await self._stream(
-                request, requests, chat.ChatWriter(chunks, body), body.name_of
-            )
+            writer = chat.ChatWriter(chunks, body, ids)
+            return await self._stream(request, requests, writer, body.name_of)
         choices = await self._collect(request, requests, body.name_of)
-        return as_json(chat.completion(head, body, choices))
+        return as_json(chat.completion(head, body, choices, ids))
 
     async def complete(self, request: Request) -> Response:
         """`POST /v1/completions`."""
         body = await self._body(request, completions.CompletionRequest, completions.OTHERS)
         head = await self._head(request, body, "cmpl", completions.OBJECT)
-        requests = body.requests(request_id_of(request), caller_of(request).tenant)
-        echo = completions.Echo()
+        with _naming(body.name_of):
+            prompts, echo = await completions.look_at(self._client, body)
+        requests = body.requests(prompts, request_id_of(request), caller_of(request).tenant)
         if body.stream:
             writer = completions.CompletionWriter(head, body, echo)
             return await self._stream(request, requests, writer, body.name_of)
@@ -66,30 +122,51 @@ class OpenAIRoutes:
         """`GET /v1/models`."""
         return as_json(await model_list(self._upstream))
 
-    async def _body(self, request: Request, kind: type[FieldsT], others: OtherFields) -> FieldsT:
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/{model}`."""
+        name = await self._upstream.name_of(request.path_params["model"])
+        cards = (await model_list(self._upstream)).data
+        return as_json(next(card for card in cards if card.id == name))
+
+    async def tokenize(self, request: Request) -> Response:
+        """`POST /tokenize`."""
+        body = await self._body(request, tokens.TokenizeRequest, tokens.TOKENIZE_OTHERS)
+        info = await self._upstream.described()
+        with _naming(tokens.name_of):
+            return as_json(await tokens.tokenize(self._client, body, info))
+
+    async def detokenize(self, request: Request) -> Response:
+        """`POST /detokenize`."""
+        body = await self._body(request, tokens.DetokenizeRequest, tokens.DETOKENIZE_OTHERS)
+        with _naming(tokens.name_of):
+            return as_json(await tokens.detokenize(self._client, body))
+
+    async def tokenizer_info(self, request: Request) -> Response:  # noqa: ARG002
+        """`GET /tokenizer_info`."""
+        return as_json(tokens.tokenizer_info(await self._upstream.described()))
+
+    async def _body(self, request: Request, kind: type[BodyT], others: OtherFields) -> BodyT:
+        """What is asked for, of a model that is served."""
         body = parse(await read_json(request, self._max_body_bytes), kind, others)
         body.check()
+        await self._upstream.name_of(body.model)
         return body
 
     async def _head(self, request: Request, body: SamplingFields, prefix: str, kind: str) -> Head:
-        model = await self._upstream.name_of(body.model)
         info = await self._upstream.described()
         return Head(
             id=f"{prefix}-{request_id_of(request)}",
             object=kind,
             created=int(time.time()),
-            model=model,
+            model=await self._upstream.name_of(body.model),
             system_fingerprint=f"fp_{info.target.model_fingerprint}",
         )
 
     async def _collect(
         self, request: Request, requests: Sequence[GenerationRequest], name_of: FieldName
     ) -> list[Choice]:
-        work = collect(self._upstream.client, requests)
-        try:
-            return await until_gone(request.receive, work)
-        except ForethoughtError as error:
-            raise from_forethought(error, name_of) from error
+        with _naming(name_of):
+            return await until_gone(request.receive, collect(self._client, requests))
 
     async def _stream(
         self,
@@ -98,13 +175,14 @@ class OpenAIRoutes:
         writer: Writer[ChoiceEvent],
         name_of: FieldName,
     ) -> Response:
-        events = generate(self._upstream.client, requests)
-        try:
-            return await begin_stream(request.receive, events, writer)
-        except ForethoughtError as error:
-            raise from_forethought(error, name_of) from error
+        with _naming(name_of):
+            return await begin_stream(request.receive, generate(self._client, requests), writer)
 
 
-def as_json(content: msgspec.Struct) -> Response:
-    """An answer."""
-    return Response(msgspec.json.encode(content), media_type="application/json")
+@contextmanager
+def _naming(name_of: FieldName) -> Iterator[None]:
+    """Has errors of the service name the fields as the route does."""
+    try:
+        yield
+    except ForethoughtError as error:
+        raise from_forethought(error, name_of) from error

@@ -6,7 +6,7 @@ import msgspec
 
 from forethought.generation import GenerationParams
 from forethought.sampling.types import VerificationMode
-from gateway.web.body import OtherFields
+from gateway.web.body import OtherFields, RequestBody
 from gateway.web.errors import invalid
 
 MAX_CHOICES = 128
@@ -21,10 +21,9 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
-class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
+class SamplingFields(RequestBody, frozen=True, kw_only=True):
     """Fields of chat and completions alike. None leaves the choice to the deployment."""
 
-    model: str | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
@@ -36,7 +35,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
-    stop_token_ids: list[int] = []
+    stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     return_token_ids: bool = False
     request_id: str | None = None
@@ -55,7 +54,6 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         return self.includes_usage and bool(options and options.continuous_usage_stats)
 
     def check(self) -> None:
-        """Refuses what the service behind does not see. Raises HttpError."""
         if not 1 <= self.n <= MAX_CHOICES:
             raise invalid("n", f"must be from 1 to {MAX_CHOICES}")
         if self.stream_options is not None and not self.stream:
@@ -66,7 +64,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 2**32:
                 raise invalid(name, "must be from 0 to 4294967295")
-        if any(not 0 <= each < 2**32 for each in self.stop_token_ids):
+        if any(not 0 <= each < 2**32 for each in self.stop_token_ids or ()):
             raise invalid("stop_token_ids", "must be token ids")
 
     def params(self, choice: int, **more: Any) -> GenerationParams:
@@ -81,7 +79,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             "repetition_penalty": self.repetition_penalty,
             "seed": None if self.seed is None else (self.seed + choice) % _SEEDS,
             "stop": _texts(self.stop),
-            "stop_token_ids": tuple(self.stop_token_ids),
+            "stop_token_ids": tuple(self.stop_token_ids or ()),
             "ignore_eos": self.ignore_eos,
             "num_speculative_tokens": self.num_speculative_tokens,
             "verification_mode": self.verification_mode,

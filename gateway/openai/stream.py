@@ -36,7 +36,7 @@ class Chunk(msgspec.Struct, Generic[PartT], frozen=True, omit_defaults=True):
     usage: Usage | None
     system_fingerprint: str = ""
     metrics: Metrics | None = None
-    prompt_token_ids: list[int] = []
+    prompt_token_ids: list[int] | None = None
 
 
 class ChunkWriter(Generic[PartT]):
@@ -47,16 +47,23 @@ class ChunkWriter(Generic[PartT]):
         fields: of the request.
         num_choices: over all prompts.
         num_prompts: that the choices belong to.
+        prompt_token_ids: told with the first chunk of each choice.
     """
 
     def __init__(
-        self, head: Head, fields: SamplingFields, num_choices: int, num_prompts: int = 1
+        self,
+        head: Head,
+        fields: SamplingFields,
+        num_choices: int,
+        num_prompts: int = 1,
+        prompt_token_ids: list[int] | None = None,
     ) -> None:
         self.head = head
         self._fields = fields
         self._started: list[Started | None] = [None] * num_choices
         self._counts = [0] * num_choices
         self._num_prompts = num_prompts
+        self._prompt_token_ids = prompt_token_ids
         self._metrics: Metrics | None = None
 
     def opening(self, index: int, started: Started) -> PartT | None:
@@ -80,7 +87,9 @@ class ChunkWriter(Generic[PartT]):
             case Started():
                 self._started[index] = what
                 part = self.opening(index, what)
-                return b"" if part is None else self._chunk(part)
+                if part is None:
+                    return b""
+                return self._chunk(part, prompt_token_ids=self._prompt_token_ids)
             case Finished():
                 self._counts[index] = what.num_output_tokens
                 if len(self._counts) == 1:
@@ -109,7 +118,12 @@ class ChunkWriter(Generic[PartT]):
         return b"data: " + error.body() + b"\n\n" + DONE
 
     def _chunk(
-        self, part: PartT, *, metrics: Metrics | None = None, is_last: bool = False
+        self,
+        part: PartT,
+        *,
+        metrics: Metrics | None = None,
+        prompt_token_ids: list[int] | None = None,
+        is_last: bool = False,
     ) -> bytes:
         head = self.head
         return sse(
@@ -122,6 +136,7 @@ class ChunkWriter(Generic[PartT]):
                 self._usage() if self._fields.has_continuous_usage else None,
                 head.system_fingerprint if is_last else "",
                 metrics,
+                prompt_token_ids,
             )
         )
 

@@ -14,8 +14,19 @@ from starlette.requests import Request
 from forethought.configuration.suggestions import suggest
 from gateway.web.errors import HttpError, invalid
 
-BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 _JSON = "application/json"
+
+
+class RequestBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields that count."""
+
+    model: str | None = None
+
+    def check(self) -> None:
+        """Refuses what the types let through. Raises HttpError."""
+
+
+BodyT = TypeVar("BodyT", bound=RequestBody)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,130 @@
+"""What the gateway can be asked, as one table: it is routed and described by it."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from forethought import __version__
+from gateway.web.body import OtherFields, RequestBody
+from gateway.web.errors import ErrorBody
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request holds."""
+
+    kind: type[RequestBody]
+    others: OtherFields
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A part of the query."""
+
+    name: str
+    schema: Mapping[str, Any]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method of a path."""
+
+    method: str
+    path: str  # as Starlette writes it
+    endpoint: Endpoint
+    summary: str
+    body: Body | None = None
+    answer: type[msgspec.Struct] | None = None
+    event: type[msgspec.Struct] | None = None  # of a stream
+    query: tuple[Parameter, ...] = ()
+
+
+def routes(operations: Iterable[Operation]) -> list[Route]:
+    """For Starlette."""
+    return [Route(each.path, each.endpoint, methods=[each.method]) for each in operations]
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """OpenAPI 3.1 of the operations."""
+    operations = list(operations)
+    kinds: set[type[msgspec.Struct]] = {ErrorBody}
+    for each in operations:
+        kinds |= {kind for kind in (each.answer, each.event) if kind is not None}
+        kinds |= {each.body.kind} if each.body is not None else set()
+    ordered = sorted(kinds, key=str)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
+    found = dict(zip(ordered, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for each in operations:
+        if each.body is not None:
+            name = found[each.body.kind]["$ref"].rpartition("/")[2]
+            components[name] = _with_others(components[name], each.body.others)
+        path = paths.setdefault(each.path.replace(":path}", "}"), {})
+        path[each.method.lower()] = _described(each, found)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Forethought", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _described(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if operation.answer is not None:
+        content[_JSON] = {"schema": schemas[operation.answer]}
+    if operation.event is not None:
+        content["text/event-stream"] = {"schema": schemas[operation.event]}
+    error = {"description": "An error", "content": {_JSON: {"schema": schemas[ErrorBody]}}}
+    answer: dict[str, Any] = {"description": "The answer"}
+    if content:
+        answer["content"] = content
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": {"200": answer, "default": error},
+    }
+    parameters: list[dict[str, Any]] = [
+        {"name": each.name, "in": "query", "description": each.description, "schema": each.schema}
+        for each in operation.query
+    ]
+    for name in _names_in(operation.path):
+        kind = {"type": "string", "minLength": 1}
+        parameters.append({"name": name, "in": "path", "required": True, "schema": kind})
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body is not None:
+        schema = schemas[operation.body.kind]
+        described["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+    return described
+
+
+def _names_in(path: str) -> list[str]:
+    return [re.split("[:}]", part)[0] for part in path.split("{")[1:]]
+
+
+def _with_others(schema: dict[str, Any], others: OtherFields) -> dict[str, Any]:
+    """The schema of a body with the fields that it may have besides, and no others."""
+    required = schema.get("required", [])
+    properties = {
+        name: each if name in required else _or_null(each)
+        for name, each in schema["properties"].items()
+    }
+    properties |= {name: {"enum": [*values, None]} for name, values in others.fixed.items()}
+    properties |= {name: {} for name in others.harmless}
+    return {**schema, "properties": properties, "additionalProperties": False}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    given = schema.get("anyOf", [schema])
+    return {"anyOf": [*given, *([] if {"type": "null"} in given else [{"type": "null"}])]}
