@@ -16,9 +16,10 @@ from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
+from forethought.models.encoding_process import IsolatedTokenizer, load_isolated_tokenizer
 from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.tokenizer import TextTokenizer
 from forethought.observability.series import Source
 from forethought.rpc.channels import CallerLimits
 from forethought.rpc.server import LateServices, run_process, run_server
@@ -81,6 +82,7 @@ async def serve(settings: OrchestratorSettings) -> None:
 
         async def add_services(services: LateServices) -> None:
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
+            cleanup.callback(tokenizer.close)
             model = await find_target(targets, tokenizer.fingerprint)
             defaults = await asyncio.to_thread(load_defaults, settings)
             deployment = make_deployment(settings, tokenizer, model, defaults)
@@ -158,9 +160,9 @@ def make_lookups(
     ]
 
 
-def load_text_tokenizer(model: str) -> TextTokenizer:
+def load_text_tokenizer(model: str) -> IsolatedTokenizer:
     """The tokenizer of a model, downloaded if it must be."""
-    return load_tokenizer(resolve(model, with_weights=False))
+    return load_isolated_tokenizer(resolve(model, with_weights=False))
 
 
 def load_defaults(settings: OrchestratorSettings) -> GenerationDefaults:

@@ -22,6 +22,14 @@ MAX_DETOKENIZED = 2**16
 MAX_OTHER_BYTES = 2**16
 """Of a request besides its prompt: parameters and names."""
 
+MESSAGE_BYTES = 64
+"""What a chat template makes of a message without content, more or less."""
+
+
+def work_bytes(request: pb.GenerateRequest | pb.TokenizeRequest) -> int:
+    """What the work on a request grows with."""
+    return request.ByteSize() + MESSAGE_BYTES * len(request.conversation.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class RequestBounds:

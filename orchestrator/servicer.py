@@ -25,7 +25,7 @@ from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.admission import Admission, AdmissionLimits, Place
-from orchestrator.bounds import RequestBounds
+from orchestrator.bounds import RequestBounds, work_bytes
 from orchestrator.call_facts import facts_of
 from orchestrator.economy import Economy
 from orchestrator.generator import Call, Generation, Tiers, told
@@ -186,7 +186,7 @@ class GenerationServicer(GenerationServiceServicer):
         with self._bounded():
             self._bounds.check_input(request)
         texts = self._queue(context)
-        return await texts.run(request.ByteSize(), lambda: self._tokenized(request))
+        return await texts.run(work_bytes(request), lambda: self._tokenized(request))
 
     async def Detokenize(
         self, request: pb.DetokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -230,7 +230,7 @@ class GenerationServicer(GenerationServiceServicer):
                 return await sessions.resume(request.tenant, request.prompt, self.deployment)
             if isinstance(request.prompt, FollowUp):
                 return await sessions.follow_up(request, request.prompt, self.deployment, texts)
-        plan = await texts.run(message.ByteSize(), lambda: self._plan(message))
+        plan = await texts.run(work_bytes(message), lambda: self._plan(message))
         if self._sessions is None:
             return unstored(plan)
         return self._sessions.begin(plan, self.deployment)

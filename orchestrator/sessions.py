@@ -42,6 +42,7 @@ from forethought.store.records import (
     new_session_id,
 )
 from forethought.store.session_store import SessionStore, SessionStoreSettings
+from orchestrator.bounds import MESSAGE_BYTES
 from orchestrator.conversation import next_turn
 from orchestrator.output import Output
 from orchestrator.plan import Deployment, GenerationPlan, plan_generation
@@ -184,7 +185,8 @@ class Sessions:
         _refuse_cancelled(record)
         if record.summary.status is not records.SessionStatus.FINISHED:
             raise SessionUnfinishedError("the session's last turn is not finished: resume it first")
-        num_bytes = 4 * record.summary.num_tokens + sum(len(each.content) for each in wish.messages)
+        num_bytes = 4 * record.summary.num_tokens
+        num_bytes += sum(MESSAGE_BYTES + len(each.content) for each in wish.messages)
         plan = await texts.run(
             num_bytes, lambda: _plan_next_turn(request, wish, record, deployment)
         )

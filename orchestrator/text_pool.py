@@ -4,8 +4,9 @@ Tokenizing takes a time that grows with the text, and once begun it cannot be st
 are worked on at a time, and who waits is served in an order that a flood of long texts does not
 change: by work done, as fair queueing does with packets (self-clocked fair queueing: Golestani,
 INFOCOM 1994). The next text is that with the least sum of the bytes that its flow was served, and
-its own. Of one flow, and among newcomers, the shortest comes first. One thread takes short texts
-only, so that they never wait for a long one to end.
+its own. Work that takes longer than its bytes let expect counts for more of them. Of one flow, and
+among newcomers, the shortest comes first. One thread takes short texts only, so that they never
+wait for a long one to end.
 
 Who no longer waits, since its call was cancelled, is forgotten. What waits is bounded in bytes, and
 shared out between flows.
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 from forethought.errors import OverloadedError
 from forethought.memory import give_back_memory
+from forethought.models.encoding_process import MAX_SHORT_CHARS
 from orchestrator.shares import Shares
 
 Result = TypeVar("Result")
@@ -28,7 +30,7 @@ MAX_INLINE_BYTES = 1000
 """Texts up to this size are worked on in the event loop: it takes 0.2 ms at most, and a thread
 would delay the first token by 0.1 ms. Longer ones would hold up everybody else's tokens."""
 
-MAX_SHORT_BYTES = 16 * 2**10
+MAX_SHORT_BYTES = MAX_SHORT_CHARS
 """Texts up to this size are worked on in some milliseconds."""
 
 MAX_WAITING_BYTES = 16 * 2**20
@@ -43,6 +45,9 @@ CALL_BYTES = 8 * 2**10
 
 TRIM_DELAY_S = 1.0
 """From a long text to when its memory is given back, together with that of others."""
+
+BYTES_PER_S = 250_000
+"""Work that takes longer than its bytes at this speed counts as so many bytes as it took."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +67,10 @@ class _Flow:
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    def owes(self, clock: int) -> bool:
+        """Whether it was served more than others, and so is no newcomer."""
+        return self.served_bytes > clock
 
     def add(self, job: _Job) -> None:
         bisect.insort(self._waiting, job, key=lambda each: each.num_bytes)
@@ -128,7 +137,9 @@ class TextPool:
             return result
         finally:
             self._shares.give_back(flow, charge)
-            self._drop(flow, job)
+            if flow in self._flows:
+                self._flows[flow].drop(job)
+            self._forget_idle()
 
     def queue(self, flow: Hashable) -> "TextQueue":
         """The queue of one asker."""
@@ -142,10 +153,11 @@ class TextPool:
 
     def _begin_jobs(self) -> None:
         for lane in self._lanes:
-            while not lane.is_busy and (job := self._take_next(lane.max_bytes)) is not None:
-                self._begin(job, lane)
+            while not lane.is_busy and (found := self._take_next(lane.max_bytes)) is not None:
+                self._begin(*found, lane)
+        self._forget_idle()
 
-    def _take_next(self, max_bytes: int) -> _Job | None:
+    def _take_next(self, max_bytes: int) -> tuple[Hashable, _Job] | None:
         candidates = [
             (flow.served_bytes + job.num_bytes, name, job)
             for name, flow in self._flows.items()
@@ -155,19 +167,28 @@ class TextPool:
             return None
         self._clock, name, job = min(candidates, key=lambda each: each[0])
         self._flows[name].served_bytes = self._clock
-        self._drop(name, job)
-        return job
+        self._flows[name].drop(job)
+        return name, job
 
-    def _drop(self, name: Hashable, job: _Job) -> None:
-        flow = self._flows.get(name)
-        if flow is not None:
-            flow.drop(job)
-            if not flow:
+    def _forget_idle(self) -> None:
+        """Flows with nothing to do, once they are as newcomers; all of them when all is done."""
+        is_idle = not any(self._flows.values()) and not any(lane.is_busy for lane in self._lanes)
+        for name, flow in list(self._flows.items()):
+            if not flow and (is_idle or not flow.owes(self._clock)):
                 del self._flows[name]
 
-    def _begin(self, job: _Job, lane: _Lane) -> None:
+    def _charge(self, name: Hashable, num_bytes: int) -> None:
+        """Counts work that took longer than its bytes let expect."""
+        if num_bytes > 0:
+            self._flows.setdefault(name, _Flow(self._clock)).served_bytes += num_bytes
+
+    def _begin(self, name: Hashable, job: _Job, lane: _Lane) -> None:
+        began_s = asyncio.get_running_loop().time()
+
         def take_result(done: asyncio.Future[Any]) -> None:
             lane.is_busy = False
+            took_s = asyncio.get_running_loop().time() - began_s
+            self._charge(name, round(took_s * BYTES_PER_S) - job.num_bytes)
             if not job.result.done():  # else nobody waits for it any more
                 if error := done.exception():
                     job.result.set_exception(error)

@@ -26,9 +26,14 @@ _LONG = 1000
 
 def load_tokenizer(files: ModelFiles) -> "TextTokenizer":
     """The tokenizer of a resolved model. Raises ModelReferenceError."""
+    return TextTokenizer(files.reference, read_parts(files))
+
+
+def read_parts(files: ModelFiles) -> TokenizerParts:
+    """What the tokenizer of a resolved model is made of. Raises ModelReferenceError."""
     if files.gguf is not None:
-        return TextTokenizer(files.reference, read_gguf_tokenizer(files.gguf))
-    return TextTokenizer(files.reference, read_folder_tokenizer(files.folder))
+        return read_gguf_tokenizer(files.gguf)
+    return read_folder_tokenizer(files.folder)
 
 
 class TextTokenizer:

@@ -30,16 +30,16 @@ class Worked:
 
         return self._start(flow, num_bytes, work)
 
-    async def hold(self, flow: str = "held", num_bytes: int = LONG) -> None:
-        """Returns when a text of `flow` is being worked on, until `gate` is set."""
+    async def hold(self, flow: str = "held", gate: threading.Event | None = None) -> None:
+        """Returns when a text of `flow` is being worked on, until a gate is set."""
         begun = threading.Event()
 
         def work() -> str:
             begun.set()
-            assert self.gate.wait(20)
+            assert (gate or self.gate).wait(20)
             return "held"
 
-        self._start(flow, num_bytes, work)
+        self._start(flow, LONG, work)
         await until(begun.is_set)
 
     async def settle(self) -> list[str]:
@@ -94,6 +94,29 @@ async def test_short_texts_of_newcomers_do_not_keep_a_long_one_waiting_for_ever(
         worked.ask("flood", f"flood {number}")
     await asyncio.sleep(0)
     assert (await worked.settle()).index("long") <= 4
+
+
+async def test_a_tenant_whose_texts_take_long_waits_for_others_in_return(worked, monkeypatch):
+    monkeypatch.setattr(text_pool, "BYTES_PER_S", 10**12)
+    await worked.hold("slow")
+    worked.ask("slow", "slow", LONG // 2)
+    worked.ask("other", "other")
+    await asyncio.sleep(0)
+    assert await worked.settle() == ["other", "slow"]
+
+
+async def test_a_tenant_whose_text_took_long_is_no_newcomer_afterwards(worked, monkeypatch):
+    monkeypatch.setattr(text_pool, "BYTES_PER_S", 10**12)
+    gate = threading.Event()
+    await worked.hold("slow", gate=gate)
+    holding = asyncio.create_task(worked.hold("third"))
+    await until(lambda: "third" in worked.pool._flows)
+    gate.set()
+    await holding
+    worked.ask("slow", "slow", LONG // 2)
+    worked.ask("other", "other")
+    await asyncio.sleep(0)
+    assert await worked.settle() == ["other", "slow"]
 
 
 async def test_a_short_text_does_not_wait_for_a_long_one_to_end(worked):
