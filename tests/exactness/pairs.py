@@ -1,6 +1,6 @@
-"""Pairs of tokens drawn through running gRPC servers.
+"""Pairs of tokens drawn through a running deployment.
 
-Draft and target are tiny random models behind their real servers; speculation, verification and
+Draft and target are tiny random models behind their real servicers; speculation, verification and
 judgement run as in production, with K = 3. Every sample is the joint outcome of two tokens.
 
 Samples of the same seed differ by their rounds, so one session draws many. Coupled noise knows no
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
@@ -27,6 +28,7 @@ from orchestrator.remote_verifier import RemoteVerifier, WantedEvidence
 from orchestrator.round import Ask, Round
 from orchestrator.session import Session
 from tests.exactness.memoized import MemoizedModel
+from tests.exactness.wire import DraftWire, TargetWire
 from tests.stack import LoadedModel, Stack, running_stack
 
 PROMPT = (8, 2, 2, 6, 11)
@@ -88,6 +90,8 @@ class Sampling:
     judge: Judge
     mode: VerificationMode = VerificationMode.REJECTION
     prompt: tuple[int, ...] = PROMPT
+    over_grpc: bool = False
+    """Instead of the wire within the process, over which samples are the same."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,13 @@ async def _a_session(
     """A session that holds the prompt, with a stream to each tier."""
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
-    draft_tier = RemoteProposer(stack.draft_stub, vocabulary, patience=patience)
+    draft_stub: Any = stack.draft_stub if sampling.over_grpc else DraftWire(stack.proposer)
+    target_stub: Any = stack.target_stub if sampling.over_grpc else TargetWire(stack.target)
+    draft_tier = RemoteProposer(draft_stub, vocabulary, patience=patience)
     proposer = LookupFirst(stack.tiers.lookups, draft_tier)
     needs_states = stack.proposer.info.hidden_states_need is not None
     verifier = RemoteVerifier(
-        stack.target_stub,
+        target_stub,
         stack.deployment.target,
         wanted=WantedEvidence(hidden_states=lambda: needs_states),
     )

@@ -1,7 +1,7 @@
 """A draft that guesses from the target's hidden states leaves the target's distribution as it is.
 
-Through running servers: greedy text token for token, and pairs of tokens in all modes. That the
-check of pairs notices mistakes, `test_broken_twins.py` and `test_broken_modes.py` show.
+Through a running deployment: greedy text token for token, and pairs of tokens in all modes. That
+the check of pairs notices mistakes, `test_broken_twins.py` and `test_broken_modes.py` show.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Samples drawn through running gRPC servers are distributed as the target says.
+"""Samples drawn through a running deployment are distributed as the target says.
 
 `test_broken_twins.py` shows that the same check notices mistakes.
 """

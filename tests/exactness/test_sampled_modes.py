@@ -1,4 +1,4 @@
-"""Block verification and coupled sampling through running gRPC servers.
+"""Block verification and coupled sampling through a running deployment.
 
 The distribution of samples, and for blocks how many guesses are accepted. `test_broken_modes.py`
 shows that the same checks notice mistakes.
