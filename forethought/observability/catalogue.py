@@ -29,6 +29,9 @@ NUM_REQUESTS_RUNNING = _shared(
 NUM_REQUESTS_WAITING = _shared(
     "num_requests_waiting", Kind.GAUGE, "Requests that were let in and no target has taken yet."
 )
+REQUESTS_LIMIT = Series(
+    "requests_limit", Kind.GAUGE, "Most requests that may be under way.", _ORCHESTRATOR
+)
 REQUEST_SUCCESS = _shared(
     "request_success",
     Kind.COUNTER,
@@ -135,6 +138,18 @@ DRAFT_DEADLINE_MISSES = Series(
     "draft_deadline_misses",
     Kind.COUNTER,
     "Of them, rounds whose draft came too late or was still owed.",
+    _ORCHESTRATOR,
+)
+DRAFT_WANTED = Series(
+    "draft_wanted_seconds",
+    Kind.COUNTER,
+    "Engine time that sessions would use of an idle draft tier; its rate is a number of engines.",
+    _ORCHESTRATOR,
+)
+DRAFT_UNSERVED = Series(
+    "draft_unserved_seconds",
+    Kind.COUNTER,
+    "Of it, time that they did without, since drafts were late, short or not asked for.",
     _ORCHESTRATOR,
 )
 SPECULATIVE_K = Series(

@@ -11,10 +11,10 @@ from forethought.observability.series import Reading
 from forethought.sampling.types import VerificationMode
 from forethought.store.breaker import BreakerState
 from orchestrator.admission import Admission
-from orchestrator.economy import Economy
 from orchestrator.metrics.requests import RequestCounts
 from orchestrator.metrics.rounds import OUTCOMES, RoundCounts
 from orchestrator.plan import Deployment, PolicyKind
+from orchestrator.policy import Experience
 from orchestrator.replica import Standing
 from orchestrator.replicas import ReplicaSet
 from orchestrator.servicer import GenerationServicer
@@ -31,7 +31,7 @@ def read_orchestrator(
     """All of it."""
     yield from read_requests(servicer.requests, servicer.admission)
     yield from read_rounds(servicer.experience.rounds)
-    yield from read_policy(servicer.deployment, servicer.experience.economy)
+    yield from read_policy(servicer.deployment, servicer.experience)
     yield from read_replicas(tiers)
     if sessions is not None:
         yield from read_store(sessions.background)
@@ -41,6 +41,7 @@ def read_requests(requests: RequestCounts, admission: Admission) -> Iterator[Rea
     """Of requests."""
     yield Reading(catalogue.NUM_REQUESTS_RUNNING, requests.num_running)
     yield Reading(catalogue.NUM_REQUESTS_WAITING, requests.num_waiting)
+    yield Reading(catalogue.REQUESTS_LIMIT, admission.max_requests)
     for end in _ENDS:
         yield Reading(catalogue.REQUEST_SUCCESS, requests.num_ended[end], (end,))
     for reason, number in dict(requests.num_failed).items():
@@ -84,10 +85,13 @@ def read_rounds(rounds: RoundCounts) -> Iterator[Reading]:
     yield Reading(catalogue.DRAFT_DEADLINE_MISSES, rounds.num_failures[NoDraftReason.LATE])
 
 
-def read_policy(deployment: Deployment, economy: Economy) -> Iterator[Reading]:
-    """Of the choice of K."""
+def read_policy(deployment: Deployment, experience: Experience) -> Iterator[Reading]:
+    """Of the choice of K, and of what it would be with an idle draft tier."""
+    demand = experience.demand.demand
+    yield Reading(catalogue.DRAFT_WANTED, demand.wanted_ns / 1e9)
+    yield Reading(catalogue.DRAFT_UNSERVED, demand.unserved_ns / 1e9)
     is_adaptive = deployment.policy is PolicyKind.ADAPTIVE
-    k = economy.k if is_adaptive else deployment.default_num_speculative_tokens
+    k = experience.economy.k if is_adaptive else deployment.default_num_speculative_tokens
     yield Reading(catalogue.SPECULATIVE_K, k)
 
 
