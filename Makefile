@@ -44,7 +44,12 @@ test: lint ## Lint, then run the tests
 
 .PHONY: test-full
 test-full: lint ## The same with the long form of every check
-	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not kubernetes' $(PYTEST_ARGS)
+
+.PHONY: test-kubernetes
+test-kubernetes: $(TEST_READY) ## Try the demo in a cluster: KUBECONFIG=FILE IMAGES=registry/forethought- TAG= NAMESPACE= KEEP=1
+	KUBECONFIG="$(KUBECONFIG)" IMAGES="$(IMAGES)" TAG="$(TAG)" NAMESPACE="$(NAMESPACE)" KEEP="$(KEEP)" \
+		TIMEOUT_S="$(TIMEOUT_S)" $(BIN)/python -m pytest -s -v -p no:cacheprovider -m kubernetes tests/kubernetes
 
 .PHONY: chaos
 chaos: $(TEST_READY) ## Streams while processes are killed and paused; CHAOS_ARGS='--seconds 60 --seed 7'

