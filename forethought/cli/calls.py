@@ -8,6 +8,7 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
+from forethought.cli.connection import Connection
 from forethought.cli.failure import in_words, print_failed_call
 from forethought.cli.json_view import JsonView
 from forethought.client import GenerationClient
@@ -19,9 +20,12 @@ _FAILED = 1
 
 
 def run_call(
-    address: str, call: Callable[[GenerationClient], Awaitable[Result]], *, as_json: bool = False
+    connection: Connection,
+    call: Callable[[GenerationClient], Awaitable[Result]],
+    *,
+    as_json: bool = False,
 ) -> Result:
-    """The result of `call` on a client of `address`.
+    """The result of `call` on a client of `connection`.
 
     Raises:
         typer.Exit: with 1, when the failure has been printed: on standard error, or with `as_json`
@@ -29,14 +33,14 @@ def run_call(
     """
 
     async def run() -> Result:
-        async with GenerationClient(address) as client:
+        async with connection.client() as client:
             return await call(client)
 
     try:
         return asyncio.run(run())
     except ForethoughtError as error:
         if as_json:
-            JsonView(sys.stdout).end(in_words(error, address), is_complete=False)
+            JsonView(sys.stdout).end(in_words(error, connection.address), is_complete=False)
         else:
-            print_failed_call(Console(stderr=True), error, address, began=False)
+            print_failed_call(Console(stderr=True), error, connection.address, began=False)
         raise typer.Exit(_FAILED) from error

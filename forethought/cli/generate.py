@@ -10,7 +10,7 @@ from rich.console import Console
 
 from forethought.cli import generate_options as options
 from forethought.cli.answering import PATIENT, Answering, View, show_answer
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.failure import in_words, print_failed_call
 from forethought.cli.json_view import JsonView
 from forethought.cli.params_options import with_params_options
@@ -31,11 +31,12 @@ from forethought.generation import (
 from forethought.prompts import messages_of
 
 
+@with_connection_options
 @with_params_options
 def generate(
     prompt: options.Prompt = None,
     *,
-    address: options.Address = f"{HOST}:{DEFAULT_PORT}",
+    connection: Connection,
     raw: options.Raw = False,
     system: options.System = None,
     timeout: options.Timeout = None,
@@ -67,11 +68,11 @@ def generate(
     request = GenerationRequest(
         _build_prompt(prompt, system, raw=raw), params, include_steps=show_steps, tenant=tenant
     )
-    run_request(address, request, timeout, as_json=as_json, show_steps=show_steps)
+    run_request(connection, request, timeout, as_json=as_json, show_steps=show_steps)
 
 
 def run_request(
-    address: str,
+    connection: Connection,
     request: GenerationRequest,
     timeout_s: float | None,
     *,
@@ -92,7 +93,7 @@ def run_request(
     failure: ForethoughtError | None = None
     code = 0
     try:
-        code = asyncio.run(_stream(address, request, answering, timeout_s))
+        code = asyncio.run(_stream(connection, request, answering, timeout_s))
     except BrokenPipeError:
         out.on_broken_pipe()  # exits with 1
     except ForethoughtError as error:
@@ -101,13 +102,13 @@ def run_request(
     tally = answering.tally
     if json_view is not None:
         if failure is not None:
-            failure = in_words(failure, address, began=tally.num_tokens > 0)
+            failure = in_words(failure, connection.address, began=tally.num_tokens > 0)
         json_view.end(failure, is_complete=tally.is_complete)
         raise typer.Exit(code)
     if tally.num_tokens:
         info.print(tally.line(), style="bold", highlight=False, soft_wrap=not info.is_terminal)
     if failure is not None:
-        print_failed_call(errors, failure, address, began=tally.num_tokens > 0)
+        print_failed_call(errors, failure, connection.address, began=tally.num_tokens > 0)
     raise typer.Exit(code)
 
 
@@ -122,12 +123,15 @@ def _build_prompt(prompt: str | None, system: str | None, *, raw: bool) -> str |
 
 
 async def _stream(
-    address: str, request: GenerationRequest, answering: Answering, timeout_s: float | None
+    connection: Connection,
+    request: GenerationRequest,
+    answering: Answering,
+    timeout_s: float | None,
 ) -> int:
     """Shows the answer; the exit code, which is not 0 where a signal ended it."""
     with cancel_on_stop_signals() as stop:
         try:
-            async with GenerationClient(address, PATIENT) as client:
+            async with connection.client(PATIENT) as client:
                 await _answer(client, request, answering, timeout_s)
         except asyncio.CancelledError:
             if stop.signal is None:

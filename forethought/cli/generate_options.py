@@ -7,7 +7,7 @@ import typer
 from forethought.addresses import split_addresses
 from forethought.errors import InvalidArgumentError
 
-_PROMPT = "Prompt and server"
+PROMPT_AND_SERVER = "Prompt and server"
 _OUTPUT = "Output"
 
 
@@ -36,7 +36,7 @@ Address = Annotated[
         callback=_addresses,
         help="The orchestrator; or several of one deployment, with commas between them: an answer "
         "goes on at the next one when one is lost.",
-        rich_help_panel=_PROMPT,
+        rich_help_panel=PROMPT_AND_SERVER,
     ),
 ]
 Raw = Annotated[
@@ -44,7 +44,7 @@ Raw = Annotated[
     typer.Option(
         "--raw",
         help="Continue the prompt as plain text, without the chat template.",
-        rich_help_panel=_PROMPT,
+        rich_help_panel=PROMPT_AND_SERVER,
     ),
 ]
 System = Annotated[
@@ -52,7 +52,7 @@ System = Annotated[
     typer.Option(
         metavar="TEXT",
         help="A system message before the user's message.",
-        rich_help_panel=_PROMPT,
+        rich_help_panel=PROMPT_AND_SERVER,
     ),
 ]
 Timeout = Annotated[
@@ -62,7 +62,7 @@ Timeout = Annotated[
         min=0,
         help="Deadline of the whole call.",
         show_default="none",
-        rich_help_panel=_PROMPT,
+        rich_help_panel=PROMPT_AND_SERVER,
     ),
 ]
 Tenant = Annotated[
@@ -71,7 +71,7 @@ Tenant = Annotated[
         metavar="NAME",
         help="Whose request it is; different tenants share nothing that was computed.",
         show_default="nobody's",
-        rich_help_panel=_PROMPT,
+        rich_help_panel=PROMPT_AND_SERVER,
     ),
 ]
 ShowSteps = Annotated[

@@ -1,12 +1,11 @@
 """The options that make a request's parameters, the same for every command that sends requests."""
 
-import inspect
 from collections.abc import Callable
-from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
+from forethought.cli.option_group import with_options
 from forethought.generation import GenerationParams
 from forethought.sampling.types import VerificationMode
 
@@ -175,23 +174,13 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
 
 def with_params_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with an option for each parameter in place of its argument `params`."""
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        values = {field: given.pop(name) for name, (field, _) in _OPTIONS.items()}
-        # What may be given several times and was not is None to typer.
-        lists = {field: values[field] or () for field in ("stop", "stop_token_ids")}
-        command(**given, params=GenerationParams(**{**values, **lists}))
-
-    signature = inspect.signature(command, eval_str=True)
-    others = [each for each in signature.parameters.values() if each.name != "params"]
     defaults = {"ignore_eos": False}
-    options = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=annotation
-        )
-        for name, (_, annotation) in _OPTIONS.items()
-    ]
-    with_options.__dict__["__signature__"] = signature.replace(parameters=[*others, *options])
-    with_options.__annotations__ = {each.name: each.annotation for each in (*others, *options)}
-    return with_options
+    options = {name: (option, defaults.get(name)) for name, (_, option) in _OPTIONS.items()}
+    return with_options(command, "params", options, _make_params)
+
+
+def _make_params(**given: Any) -> GenerationParams:
+    values = {field: given[name] for name, (field, _) in _OPTIONS.items()}
+    # What may be given several times and was not is None to typer.
+    lists = {field: values[field] or () for field in ("stop", "stop_token_ids")}
+    return GenerationParams(**{**values, **lists})

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from forethought.cli import up_options as options
 from forethought.cli.config_option import read_tier_config
+from forethought.cli.connection import VARIABLES
 from forethought.cli.defaults import DEFAULT_MODEL, HOST
 from forethought.cli.draft_check import check_draft
 from forethought.cli.drafting import choose_draft, drafted_by
@@ -205,7 +206,8 @@ async def _use(
     view.show_ready(deployment, run.command, await describe_deployment(plan.address))
     if not run.command:
         await deployment.watch()
-    env = {**os.environ, "FORETHOUGHT_ADDRESS": plan.address}
+    others = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    env = {**others, "FORETHOUGHT_ADDRESS": plan.address}
     process = await spawn_foreground(run.command, env)
     watch = asyncio.create_task(deployment.watch())
     try:

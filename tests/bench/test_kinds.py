@@ -13,6 +13,7 @@ from forethought.cli.bench.kind_points import points_of
 from forethought.cli.bench.kinds import KindsLoad, measure_kinds
 from forethought.cli.bench.kinds_report import kinds_json, kinds_plot, kinds_table
 from forethought.cli.bench.prompts import PromptFileError, load_kinds
+from forethought.cli.connection import Connection
 from forethought.cli.main import app
 from forethought.generation import ChatMessage, GenerationParams, ProposerStatistics
 from tests.bench.samples import burst, sample, speculation
@@ -83,7 +84,7 @@ async def test_a_whole_deployment_is_measured_kind_after_kind(tiny_target):
     load = KindsLoad(kinds, (0.0, 1.0), params, 2, None, 60)
     console = Console(file=io.StringIO(), width=100)
     async with running_stack(tiny_target, tiny_target.suffix()) as stack:
-        points = await measure_kinds(load, stack.address, console)
+        points = await measure_kinds(load, Connection(stack.address), console)
     assert [(point.temperature, point.kind) for point in points] == [
         (temperature, kind) for temperature in (0, 1) for kind in ("letters", "more", "all")
     ]

@@ -35,6 +35,7 @@ from forethought.cli.bench.prompts import PromptFileError, load_kinds
 from forethought.cli.bench.report import print_table, write_document
 from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.connection import Connection, with_optional_connection
 from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.cli.failure import print_failure
@@ -66,6 +67,7 @@ class KindsLoad:
         return 2 * self.repeats * len(self.temperatures) * of_arm
 
 
+@with_optional_connection(options.Address)
 def kinds(
     *,
     prompts: kinds_options.PromptFolder = Path("benchmarks/prompts"),
@@ -75,7 +77,7 @@ def kinds(
     max_tokens: options.MaxTokens = 64,
     seed: options.Seed = 0,
     timeout: options.Timeout = 600,
-    address: options.Address = None,
+    connection: Connection | None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     model: up_options.Model = DEFAULT_MODEL,
     draft_model: up_options.DraftModel = None,
@@ -124,6 +126,7 @@ def kinds(
         embedded_store=not no_store,
     )
     plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts))
+    address = None if connection is None else connection.address
     if address is not None:
         refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)
@@ -132,7 +135,7 @@ def kinds(
     try:
         if plot is not None:
             require_matplotlib()
-        points = asyncio.run(_run(load, address, local, errors))
+        points = asyncio.run(_run(load, connection, local, errors))
         if plot is not None:
             title = address or f"{plan.model}, drafts by {describe_drafting(plan)}"
             write_bar_plot(plot, kinds_plot(points, title))
@@ -161,16 +164,20 @@ def _kinds_of_option(folder: Path) -> Kinds:
 
 
 async def _run(
-    load: KindsLoad, address: str | None, local: LocalOptions, console: Console
+    load: KindsLoad, connection: Connection | None, local: LocalOptions, console: Console
 ) -> list[KindPoint]:
-    async def measure(at: str) -> list[KindPoint]:
+    async def measure(at: Connection) -> list[KindPoint]:
         return await measure_kinds(load, at, console)
 
-    work = measure(address) if address is not None else measure_local(local, measure, console)
-    return await run_to_exit_code(work, address or "the local deployment", console)
+    if connection is not None:
+        return await run_to_exit_code(measure(connection), connection.address, console)
+    work = measure_local(local, lambda address: measure(Connection(address)), console)
+    return await run_to_exit_code(work, "the local deployment", console)
 
 
-async def measure_kinds(load: KindsLoad, address: str, console: Console) -> list[KindPoint]:
+async def measure_kinds(
+    load: KindsLoad, connection: Connection, console: Console
+) -> list[KindPoint]:
     """Temperature after temperature and kind after kind.
 
     Raises:
@@ -178,7 +185,7 @@ async def measure_kinds(load: KindsLoad, address: str, console: Console) -> list
     """
     view = ProgressView(console, load.num_requests_in_all)
     points = []
-    async with GenerationClient(address) as client:
+    async with connection.client() as client:
         with view.live():
             await _introduce(load, client)
             for temperature in load.temperatures:

@@ -30,15 +30,16 @@ from forethought.cli.bench.throughput_report import (
     throughput_plot,
     throughput_table,
 )
+from forethought.cli.connection import Connection, with_optional_connection
 from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.cli.failure import print_failure
 from forethought.cli.plan_error import PlanError
 from forethought.cli.plan_options import PlanOptions
-from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
 
 
+@with_optional_connection(options.Address)
 def throughput(
     *,
     concurrency: options.Concurrency = "1,2,4,8,16,32",
@@ -50,7 +51,7 @@ def throughput(
     temperature: options.Temperature = 0.0,
     seed: options.Seed = 0,
     timeout: options.Timeout = 600,
-    address: options.Address = None,
+    connection: Connection | None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     model: up_options.Model = DEFAULT_MODEL,
     draft_model: up_options.DraftModel = None,
@@ -99,6 +100,7 @@ def throughput(
         embedded_store=not no_store,
     )
     plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts))
+    address = None if connection is None else connection.address
     if address is not None:
         refuse_local_options(plan)
     local = LocalOptions(plan, log_dir, startup_timeout)
@@ -107,7 +109,7 @@ def throughput(
     try:
         if plot is not None:
             require_matplotlib()
-        rows = asyncio.run(_run(load, address, local, errors))
+        rows = asyncio.run(_run(load, connection, local, errors))
         if plot is not None:
             write_plot(plot, throughput_plot(rows, _title(address, plan)))
     except (PlanError, PlotError) as error:
@@ -120,17 +122,21 @@ def throughput(
         print_table(throughput_table(rows, PLAIN))
 
 
-async def _run(load: Load, address: str | None, local: LocalOptions, console: Console) -> list[Row]:
-    async def measure(at: str) -> list[Row]:
+async def _run(
+    load: Load, connection: Connection | None, local: LocalOptions, console: Console
+) -> list[Row]:
+    async def measure(at: Connection) -> list[Row]:
         return await _measure(load, at, console)
 
-    work = measure(address) if address is not None else measure_local(local, measure, console)
-    return await run_to_exit_code(work, address or "the local deployment", console)
+    if connection is not None:
+        return await run_to_exit_code(measure(connection), connection.address, console)
+    work = measure_local(local, lambda address: measure(Connection(address)), console)
+    return await run_to_exit_code(work, "the local deployment", console)
 
 
-async def _measure(load: Load, address: str, console: Console) -> list[Row]:
+async def _measure(load: Load, connection: Connection, console: Console) -> list[Row]:
     schedule = load.schedule
-    async with GenerationClient(address) as client:
+    async with connection.client() as client:
         arms = [
             Arm(name, generation_sender(client, load.prompts, params, load.timeout_s))
             for name, params in (

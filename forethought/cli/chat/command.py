@@ -13,7 +13,7 @@ from forethought.cli.chat import chat_options
 from forethought.cli.chat.commands import ChatState, LeaveError, run_command
 from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.lines import LineReader
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.failure import print_failed_call
 from forethought.cli.params_options import with_params_options
 from forethought.cli.prompt_input import check_unicode
@@ -28,10 +28,11 @@ from forethought.generation import GenerationEvent, GenerationParams, Generation
 _FAILED = 1
 
 
+@with_connection_options
 @with_params_options
 def chat(
     *,
-    address: options.Address = f"{HOST}:{DEFAULT_PORT}",
+    connection: Connection,
     system: options.System = None,
     session: chat_options.Session = None,
     tenant: options.Tenant = "",
@@ -64,7 +65,7 @@ def chat(
     )
     reader = LineReader()
     with asyncio.Runner() as runner:
-        program = _Chat(runner, GenerationClient(address, PATIENT), dialogue, reader, timeout)
+        program = _Chat(runner, connection.client(PATIENT), dialogue, reader, timeout)
         try:
             code = program.run(session)
         finally:

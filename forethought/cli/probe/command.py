@@ -10,9 +10,9 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import generate_options, params_options
+from forethought.cli import params_options
 from forethought.cli.bench.prompts import PromptFileError
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.failure import print_failed_call
 from forethought.cli.probe import options
 from forethought.cli.probe.document import write_probe
@@ -22,7 +22,6 @@ from forethought.cli.probe.sampling import Samples, Sampling, sample_both_arms
 from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.cli.probe.view import ProgressView, describe_sampling, print_report
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
 
@@ -30,9 +29,10 @@ _UNKNOWN = 2  # as for a mistake on the command line: nothing is known of the de
 _EXIT_CODES = {Verdict.LOSSLESS: 0, Verdict.BIASED: 1, Verdict.INCONCLUSIVE: _UNKNOWN}
 
 
+@with_connection_options
 def probe(
     *,
-    address: generate_options.Address = f"{HOST}:{DEFAULT_PORT}",
+    connection: Connection,
     prompts: options.Prompts = None,
     raw: options.Raw = False,
     num_samples: options.NumSamples = 500,
@@ -80,13 +80,13 @@ def probe(
         timeout,
     )
     criteria = Criteria(num_tokens, alpha, max_unseen_bias)
-    samples = asyncio.run(_run(address, sampling, Console(stderr=True)))
+    samples = asyncio.run(_run(connection, sampling, Console(stderr=True)))
     judgement = judge_answers(samples.answers, criteria)
     report = make_report(judgement, samples)
     if as_json:
-        write_probe(sys.stdout, report, _settings(address, sampling, criteria))
+        write_probe(sys.stdout, report, _settings(connection.address, sampling, criteria))
     else:
-        print_report(report, criteria, describe_sampling(address, sampling))
+        print_report(report, criteria, describe_sampling(connection.address, sampling))
     raise typer.Exit(_EXIT_CODES[judgement.verdict])
 
 
@@ -97,12 +97,12 @@ def _load_prompts(path: Path | None, *, raw: bool) -> list[Prompt]:
         raise typer.BadParameter(str(error), param_hint="--prompts") from error
 
 
-async def _run(address: str, sampling: Sampling, console: Console) -> Samples:
+async def _run(connection: Connection, sampling: Sampling, console: Console) -> Samples:
     """Samples; a failure is printed and becomes the exit code."""
     view = ProgressView(console, sampling.num_requests)
     with cancel_on_stop_signals() as stop:
         try:
-            async with GenerationClient(address) as client:
+            async with connection.client() as client:
                 with view.live():
                     return await sample_both_arms(client, sampling, view.answered)
         except asyncio.CancelledError:
@@ -110,7 +110,7 @@ async def _run(address: str, sampling: Sampling, console: Console) -> Samples:
                 raise
             raise typer.Exit(stop.exit_code) from None
         except ForethoughtError as error:
-            print_failed_call(console, error, address, began=view.num_answers > 0)
+            print_failed_call(console, error, connection.address, began=view.num_answers > 0)
             raise typer.Exit(_UNKNOWN) from error
 
 

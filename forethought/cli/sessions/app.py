@@ -9,7 +9,7 @@ from rich.console import Console
 
 from forethought.cli import generate_options as options
 from forethought.cli.calls import run_call
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.generate import run_request
 from forethought.cli.json_view import JsonView
 from forethought.cli.prompt_input import check_unicode
@@ -29,8 +29,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-_ADDRESS = f"{HOST}:{DEFAULT_PORT}"
-
 Limit = Annotated[
     int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most sessions to list.")
 ]
@@ -42,9 +40,10 @@ AsJson = Annotated[
 
 
 @app.command("list")
+@with_connection_options
 def list_sessions(
     *,
-    address: options.Address = _ADDRESS,
+    connection: Connection,
     tenant: options.Tenant = "",
     limit: Limit = 100,
     as_json: AsJson = False,
@@ -61,7 +60,7 @@ def list_sessions(
                     break
         return found
 
-    sessions = run_call(address, call, as_json=as_json)
+    sessions = run_call(connection, call, as_json=as_json)
     if as_json:
         view = JsonView(sys.stdout)
         for session in sessions:
@@ -73,10 +72,11 @@ def list_sessions(
 
 
 @app.command()
+@with_connection_options
 def show(
     session_id: SessionId,
     *,
-    address: options.Address = _ADDRESS,
+    connection: Connection,
     tenant: options.Tenant = "",
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +88,7 @@ def show(
         prompt = await client.detokenize(content.prompt_token_ids)
         return content, prompt, await client.detokenize(content.output_token_ids)
 
-    found = run_call(address, call, as_json=as_json)
+    found = run_call(connection, call, as_json=as_json)
     if as_json:
         JsonView(sys.stdout).write(content_to_json(*found))
     else:
@@ -96,10 +96,11 @@ def show(
 
 
 @app.command()
+@with_connection_options
 def delete(
     session_ids: SessionIds,
     *,
-    address: options.Address = _ADDRESS,
+    connection: Connection,
     tenant: options.Tenant = "",
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +111,7 @@ def delete(
         async def call(client: GenerationClient, name: str = session_id) -> None:
             await client.delete_session(name, tenant)
 
-        run_call(address, call, as_json=as_json)
+        run_call(connection, call, as_json=as_json)
         if as_json:
             JsonView(sys.stdout).write({"event": "deleted", "session_id": session_id})
         else:
@@ -118,10 +119,11 @@ def delete(
 
 
 @app.command()
+@with_connection_options
 def resume(
     session_id: SessionId,
     *,
-    address: options.Address = _ADDRESS,
+    connection: Connection,
     tenant: options.Tenant = "",
     timeout: options.Timeout = None,
     as_json: options.AsJson = False,
@@ -132,4 +134,4 @@ def resume(
     """
     check_unicode(f"{session_id}{tenant}", "ID or --tenant")
     request = GenerationRequest(Resume(session_id), tenant=tenant)
-    run_request(address, request, timeout, as_json=as_json, show_steps=False)
+    run_request(connection, request, timeout, as_json=as_json, show_steps=False)
