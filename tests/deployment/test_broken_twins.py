@@ -14,7 +14,7 @@ from tests.deployment.manifests import (
     render,
     render_with,
 )
-from tests.deployment.policies import Policy, pods, ports, processes, relations
+from tests.deployment.policies import Policy, certificates, pods, ports, processes, relations
 
 
 @pytest.fixture
@@ -206,6 +206,12 @@ def test_a_broken_twin_breaks_its_policy(production, twin: str):
     assert list(policy(broken))
 
 
+def _forget(manifests: list[Manifest], role: str, part: str) -> None:
+    """Variables with this in their names."""
+    container = pod_of(_deployment(manifests, role))["containers"][0]
+    container["env"] = [each for each in container["env"] if part not in each["name"]]
+
+
 def _first_of(manifests: list[Manifest], kind: str) -> Manifest:
     return of_kind(manifests, kind)[0]["spec"]
 
@@ -225,6 +231,26 @@ TWINS_OF_COMPONENTS: dict[str, tuple[str, Policy, Callable[[list[Manifest]], obj
         "dra",
         relations.refers_to_what_exists,
         lambda m: _drop(m, "ResourceClaimTemplate"),
+    ),
+    "no certificate": (
+        "mtls",
+        relations.refers_to_what_exists,
+        lambda m: m.remove(of_kind(m, "Certificate")[0]),
+    ),
+    "certificate of another name": (
+        "mtls",
+        certificates.names_fit,
+        lambda m: [each["spec"].update(dnsNames=["other"]) for each in of_kind(m, "Certificate")],
+    ),
+    "plain text to tiers that speak TLS": (
+        "mtls",
+        certificates.names_fit,
+        lambda m: _forget(m, "orchestrator", "_TIER_TLS_"),
+    ),
+    "anybody of the CA is let in": (
+        "mtls",
+        certificates.names_fit,
+        lambda m: _forget(m, "target", "_TLS_PEER_NAME"),
     ),
     "surge of claims": (
         "dra",

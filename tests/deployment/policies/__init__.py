@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.deployment.manifests import Manifest
-from tests.deployment.policies import pods, ports, processes, relations
+from tests.deployment.policies import certificates, pods, ports, processes, relations
 
 Policy = Callable[[Sequence[Manifest]], Iterator[str]]
 
@@ -21,6 +21,7 @@ POLICIES: tuple[Policy, ...] = (
     relations.refers_to_what_exists,
     ports.lead_to_services,
     ports.lead_to_containers,
+    certificates.names_fit,
     processes.ends_in_time,
     processes.listens_where_it_is_called,
 )

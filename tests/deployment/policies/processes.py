@@ -138,6 +138,8 @@ def _files_of(manifests: Sequence[Manifest], volume: Manifest) -> Mapping[str, s
     name = volume["secret"]["secretName"]
     if name in GIVEN_SECRETS:
         return GIVEN_SECRETS[name]
+    if any(each["spec"]["secretName"] == name for each in of_kind(manifests, "Certificate")):
+        return dict.fromkeys(("ca.crt", "tls.crt", "tls.key"), "in PEM")
     data = _named(manifests, "Secret", name)["data"]
     return {key: b64decode(value).decode() for key, value in data.items()}
 
