@@ -98,6 +98,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             services.max_message_bytes = RequestBounds(model.max_model_len).max_message_bytes
             add_GenerationServiceServicer_to_server(servicer, services)
             add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
+            services.heartbeats += servicer.texts.heartbeats
             services.sources.append(
                 Source(
                     model.name,

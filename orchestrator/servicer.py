@@ -75,7 +75,8 @@ class GenerationServicer(GenerationServiceServicer):
         self.requests = RequestCounts(deployment.target.max_model_len)
         """Of all that were let in."""
         self._bounds = RequestBounds(deployment.target.max_model_len)
-        self._texts = TextPool()
+        self.texts = TextPool()
+        """Works on texts."""
         self.experience = Experience(
             Economy(
                 deployment.default_num_speculative_tokens,
@@ -241,12 +242,12 @@ class GenerationServicer(GenerationServiceServicer):
         try:
             yield
         except InvalidArgumentError:
-            self._texts.give_back_memory_soon()
+            self.texts.give_back_memory_soon()
             raise
 
     def _queue(self, context: grpc.aio.ServicerContext[Any, Any], tenant: str = "") -> TextQueue:
         """Where texts wait: with others of the tenant, or of the connection where none is named."""
-        return self._texts.queue(f"tenant {tenant}" if tenant else f"peer {context.peer()}")
+        return self.texts.queue(f"tenant {tenant}" if tenant else f"peer {context.peer()}")
 
     def _stored_sessions(self) -> Sessions:
         if self._sessions is None:

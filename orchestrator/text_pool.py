@@ -14,12 +14,14 @@ shared out between flows.
 
 import asyncio
 import bisect
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from forethought.errors import OverloadedError
+from forethought.heartbeat import Heartbeat
 from forethought.memory import give_back_memory
 from forethought.models.encoding_process import MAX_SHORT_CHARS
 from orchestrator.shares import Shares
@@ -90,10 +92,11 @@ class _Flow:
 class _Lane:
     """A thread that does one job at a time."""
 
-    def __init__(self, name: str, max_bytes: int) -> None:
+    def __init__(self, name: str, max_bytes: int, clock: Callable[[], float]) -> None:
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self.max_bytes = max_bytes
         self.is_busy = False
+        self.heartbeat = Heartbeat(f"thread for {name}", clock=clock)
 
 
 class TextPool:
@@ -101,12 +104,17 @@ class TextPool:
 
     Args:
         max_waiting_bytes: most bytes of texts that wait.
+        clock: by which a text is judged that is never done, seconds.
     """
 
-    def __init__(self, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(
+        self,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lanes = (
-            _Lane("short-texts", MAX_SHORT_BYTES),
-            _Lane("texts", max_waiting_bytes),
+            _Lane("short-texts", MAX_SHORT_BYTES, clock),
+            _Lane("texts", max_waiting_bytes, clock),
         )
         self._shares = Shares(max_waiting_bytes)
         self._flows: dict[Hashable, _Flow] = {}
@@ -140,6 +148,11 @@ class TextPool:
             if flow in self._flows:
                 self._flows[flow].drop(job)
             self._forget_idle()
+
+    @property
+    def heartbeats(self) -> list[Heartbeat]:
+        """Of its threads."""
+        return [lane.heartbeat for lane in self._lanes]
 
     def queue(self, flow: Hashable) -> "TextQueue":
         """The queue of one asker."""
@@ -187,6 +200,7 @@ class TextPool:
 
         def take_result(done: asyncio.Future[Any]) -> None:
             lane.is_busy = False
+            lane.heartbeat.rest()
             took_s = asyncio.get_running_loop().time() - began_s
             self._charge(name, round(took_s * BYTES_PER_S) - job.num_bytes)
             if not job.result.done():  # else nobody waits for it any more
@@ -210,6 +224,7 @@ class TextPool:
                 job.result.set_exception(OverloadedError("there is no thread to tokenize in"))
             return
         lane.is_busy = True
+        lane.heartbeat.beat()
         working.add_done_callback(take_result)
         if job.num_bytes > MAX_SHORT_BYTES:
             self.give_back_memory_soon()

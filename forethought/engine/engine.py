@@ -38,6 +38,7 @@ from forethought.engine.restorer import Restorer
 from forethought.engine.scheduler import Job, Scheduler, SchedulerOptions, Turn
 from forethought.engine.sequence import CachedSequence, num_blocks_for
 from forethought.errors import DrainingError, OverloadedError, ReplicaFailedError
+from forethought.heartbeat import Heartbeat
 from forethought.supervision import Failure
 from forethought.tier import EngineWork, PassCost, RoundTimings, TierLoad
 
@@ -91,6 +92,7 @@ class Engine(Generic[WorkT, ResultT]):
         *,
         pass_costs: Sequence[PassCost] = (),
     ) -> None:
+        floors = PassFloors(pass_costs)
         self._model = model
         self._device = device_of(model)
         self._limits = limits
@@ -107,7 +109,9 @@ class Engine(Generic[WorkT, ResultT]):
         self._is_closed = False
         self.failure = Failure("engine")
         """Why its thread has ended, if it has for no good reason."""
-        self._floors = PassFloors(pass_costs)
+        self.heartbeat = Heartbeat("engine", floors.seconds(limits.scheduler.max_tokens))
+        """Of its thread; a step is a pass, with what follows from it."""
+        self._floors = floors
         self._failed_passes = FailedPasses(self._can_compute)
         self._asked: set[Job] = set()  # that somebody waits for, in the event loop's hands
         self._untold: list[Outcome] = []  # told when the next pass is under way, or there is none
@@ -364,6 +368,8 @@ class Engine(Generic[WorkT, ResultT]):
             self._work()
         except BaseException as error:  # noqa: BLE001 - the last guard; MemoryError is the likeliest
             self._end(error)
+        finally:
+            self.heartbeat.rest()
 
     def _end(self, error: BaseException) -> None:
         """The thread cannot go on."""
@@ -399,8 +405,10 @@ class Engine(Generic[WorkT, ResultT]):
         """Does what has been asked for; waits for the first message if there is none."""
         if timeout_s != 0:
             self._tell()
+            self.heartbeat.rest()
         try:
             message = self._messages.get(timeout_s != 0, timeout_s)
+            self.heartbeat.beat()
             while True:
                 message()
                 message = self._messages.get_nowait()
@@ -448,6 +456,7 @@ class Engine(Generic[WorkT, ResultT]):
 
     def _compute(self, turns: list[Turn]) -> None:
         """One pass, and what follows from it."""
+        self.heartbeat.beat()
         self._num_running = len(turns)
         try:
             packed = pack([turn.part for turn in turns], self._device, on_start=self._tell)

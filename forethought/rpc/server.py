@@ -33,6 +33,7 @@ from forethought.errors import (
     ReplicaFailedError,
 )
 from forethought.extras import describe_missing
+from forethought.heartbeat import Heartbeat
 from forethought.log_output import write_out
 from forethought.observability.admin import AdminServer, Probes
 from forethought.observability.collector import make_registry
@@ -59,6 +60,7 @@ class Vital(Protocol):
     """A part that a process cannot do without."""
 
     failure: Failure
+    heartbeat: Heartbeat
 
 
 class Loaded(Protocol):
@@ -102,6 +104,8 @@ class LateServices(grpc.GenericRpcHandler):
         self._handlers: list[grpc.GenericRpcHandler] = []
         self.failures: list[Failure] = []
         """Of the parts that these services cannot do without."""
+        self.heartbeats: list[Heartbeat] = []
+        """Likewise."""
         self.max_message_bytes = MAX_MESSAGE_BYTES
         """Of a request, if these services take less than the server can receive."""
         self.sources: list[Source] = []
@@ -261,6 +265,8 @@ class Server:
         """For the admin port: whether the event loop turns, and all parts work."""
         if self.failed.done():
             return f"the {self.failed.result().part} has failed"
+        if stuck := [each.why_stuck for each in self._services.heartbeats if each.why_stuck]:
+            return "; ".join(stuck)
         turned = threading.Event()
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(turned.set)
@@ -342,6 +348,7 @@ async def serve_loaded(
         what = await load_in_thread(load)
         loaded.append(what)
         services.failures += [engine.failure for engine in what.engines]
+        services.heartbeats += [engine.heartbeat for engine in what.engines]
         add(what, services)
 
     try:
