@@ -2,6 +2,7 @@
 
 import re
 from importlib import metadata
+from importlib.util import find_spec
 
 _REQUIREMENT = re.compile(r"""^(?P<name>[\w.-]+).*;.*extra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
 
@@ -18,6 +19,11 @@ def extra_of(module: str) -> str | None:
         if match and match["name"].lower().replace("_", "-") == package:
             return match["extra"]
     return None
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module of an extra can be imported."""
+    return find_spec(module) is not None
 
 
 def describe_missing(error: ModuleNotFoundError) -> str | None:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from forethought.addresses import join_address
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.addresses import join_address, split_address
+from forethought.cli.defaults import DEFAULT_PORT, HOST, HTTP_PORT
 from forethought.cli.deployment_folder import DeploymentFolder, deployment_folder
 from forethought.cli.drafting import runs_draft_model
 from forethought.cli.local import Tier
 from forethought.cli.plan_options import PlanOptions
 from forethought.cli.ports import Ports
 from forethought.cli.private_socket import private_socket
-from forethought.cli.probes import probe_grpc_health, probe_redis
+from forethought.cli.probes import probe_grpc_health, probe_http, probe_redis
 from forethought.cli.tier_config import TierConfig
 from forethought.cli.valkey import valkey_command
 from forethought.configuration.store_url import url_of_socket
@@ -35,6 +35,7 @@ class Places:
     address: str  # of the orchestrator, from this machine
     draft: str
     target: str
+    gateway: str  # empty: there is none
     notes: tuple[str, ...]
     valkey: Path = Path("valkey.sock")
 
@@ -82,13 +83,20 @@ def choose_places(options: PlanOptions) -> Places:
     """
     ports = Ports(options.port or DEFAULT_PORT)
     host = options.host.strip("[]")
-    port = ports.take("orchestrator", host, exactly=options.port is not None)
+    port = ports.take("orchestrator", host, exactly="--port" if options.port else "")
     draft, target = (ports.take(name, HOST) for name in ("draft", "target"))
+    gateway = ""
+    if options.has_gateway:
+        http_ports = Ports(options.http_port or HTTP_PORT)
+        exactly = "--http-port" if options.http_port else ""
+        gateway = join_address(host, http_ports.take("gateway", host, exactly=exactly))
+        ports.notes += http_ports.notes
     return Places(
         orchestrator=join_address(host, port),
-        address=join_address(_EVERYWHERE.get(host, host), port),
+        address=_reached(join_address(host, port)),
         draft=join_address(HOST, draft),
         target=join_address(HOST, target),
+        gateway=gateway,
         notes=tuple(ports.notes),
     )
 
@@ -128,6 +136,8 @@ def make_plan(
     if options.proposer is not None:
         tiers.append(_draft_tier(options, places, engine, config))
     tiers.append(_orchestrator_tier(options, places, store, config))
+    if places.gateway:
+        tiers.append(_gateway_tier(places, config))
     notes = (*places.notes, *(folder.notes if folder else ()))
     log_dir = folder.path if folder else Path()
     return Plan(options, tuple(tiers), places.address, options.redis_url, notes, log_dir)
@@ -144,7 +154,7 @@ def _target_tier(
         "max_sessions": options.max_sessions,
         **engine,
     }
-    return _grpc_tier("target", places.target, said, {}, config)
+    return _tier("target", places.target, said, {}, config)
 
 
 def _draft_tier(
@@ -173,7 +183,7 @@ def _draft_tier(
         if options.proposer == "hybrid":
             fallback = "counts+model" if runs_draft_model(options) else "counts"
             defaults["hybrid_fallback"] = fallback
-    return _grpc_tier("draft", places.draft, said, defaults, config)
+    return _tier("draft", places.draft, said, defaults, config)
 
 
 def _orchestrator_tier(
@@ -201,8 +211,20 @@ def _orchestrator_tier(
         if "counts" in options.lookup and options.counts is not None:
             said["counts_file"] = options.counts.resolve()
             defaults["counts_first_min_prob"] = 0.1 if is_last else None
-    tier = _grpc_tier("orchestrator", places.orchestrator, said, defaults, config)
-    return Tier(tier.name, tier.command, places.address, tier.probe, tier.environment)
+    tier = _tier("orchestrator", places.orchestrator, said, defaults, config)
+    return replace(tier, address=places.address)
+
+
+def _gateway_tier(places: Places, config: TierConfig) -> Tier:
+    said = {"orchestrator": places.address}
+    tier = _tier("gateway", places.gateway, said, {}, config)
+    return replace(tier, address=_reached(places.gateway), probe=probe_http)
+
+
+def _reached(address: str) -> str:
+    """Where a listener is found from this machine."""
+    host, port = split_address(address)
+    return join_address(_EVERYWHERE.get(host, host), port)
 
 
 def runs_on_cpu(device: str | None) -> bool:
@@ -233,10 +255,15 @@ def _room_for_k(options: PlanOptions) -> int | None:
     return k if k > DEFAULT_MAX_SPECULATIVE_TOKENS else None
 
 
-_PACKAGES = {"target": "target_service", "draft": "draft_service", "orchestrator": "orchestrator"}
+_PACKAGES = {
+    "target": "target_service",
+    "draft": "draft_service",
+    "orchestrator": "orchestrator",
+    "gateway": "gateway",
+}
 
 
-def _grpc_tier(
+def _tier(
     name: str,
     address: str,
     said: Mapping[str, Any],

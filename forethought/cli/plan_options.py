@@ -31,5 +31,7 @@ class PlanOptions:
     max_sessions: int | None = None  # at a time
     host: str = HOST  # that the orchestrator listens on
     port: int | None = None  # None: the first free one from DEFAULT_PORT on
+    has_gateway: bool = False
+    http_port: int | None = None  # of the gateway; None: the first free one from its own on
     embedded_store: bool = True
     redis_url: str | None = None  # used instead of the embedded store

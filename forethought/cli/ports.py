@@ -4,6 +4,9 @@ from forethought.addresses import MAX_PORT, join_address
 from forethought.cli.plan_error import PlanError
 from forethought.rpc.listening import why_not_to_listen
 
+_KNOWN = {"orchestrator", "gateway"}
+"""Whose ports people know; those of the others are nobody's to know."""
+
 
 class Ports:
     """Hands out ports from a first one upwards."""
@@ -12,8 +15,13 @@ class Ports:
         self._next = first
         self.notes: list[str] = []
 
-    def take(self, name: str, host: str, *, exactly: bool = False) -> int:
-        """The next free port on a host; the very next one with `exactly`.
+    def take(self, name: str, host: str, *, exactly: str = "") -> int:
+        """The next free port on a host.
+
+        Args:
+            name: who is to listen.
+            host: where.
+            exactly: the option that asked for the very next one.
 
         Raises:
             PlanError: there is none, or nobody can listen on that host.
@@ -23,13 +31,13 @@ class Ports:
             if why.is_about_host:
                 raise PlanError(f"--host {host}: {why.words}")
             if exactly:
-                raise PlanError(f"--port {wanted}: {why.words}")
+                raise PlanError(f"{exactly} {wanted}: {why.words}")
             self._next += 1
             if self._next > MAX_PORT:
                 raise PlanError(f"no free port on {host} from {wanted} on")
         port = self._next
         self._next += 1
-        if port != wanted and name == "orchestrator":  # the others are nobody's to know
+        if port != wanted and name in _KNOWN:
             where = join_address(host, port)
             self.notes.append(f"port {wanted} is not free, so {name} listens on {where}")
         return port

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from forethought.addresses import split_address
 from forethought.configuration.store_url import socket_of_url
 
 _TIMEOUT_S = 1.0
@@ -42,6 +43,23 @@ async def probe_grpc_health(address: str) -> Readiness:
             return Readiness.AWAY
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     return Readiness.READY if serving else Readiness.LOADING
+
+
+async def probe_http(address: str) -> Readiness:
+    """Asks `/health` at `host:port` of the gateway."""
+    host, port = split_address(address)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+                status = await reader.readline()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+    except OSError:  # a TimeoutError is one
+        return Readiness.AWAY
+    return Readiness.READY if status.split()[1:2] == [b"200"] else Readiness.LOADING
 
 
 async def probe_redis(url: str) -> Readiness:

@@ -3,17 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grpc
-
 from forethought.cli.text_view import sampling_words
-from forethought.rpc.channels import open_channel
-from forethought.rpc.enums import MODE_FROM_PROTO
+from forethought.client import GenerationClient
+from forethought.errors import ForethoughtError
+from forethought.generation import GenerationParams
 from forethought.sampling.params import SamplingParams
-from forethought.sampling.types import VerificationMode
-from forethought.v1 import generation_pb2 as pb
-from forethought.v1.generation_pb2_grpc import GenerationServiceStub
-
-_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,40 +21,38 @@ class Served:
     policy: str
     verification_mode: str
     sampling: Sequence[str] = ()  # how the model narrows what is sampled, in words
-
-
-def _sampling(answer: pb.GenerationServiceGetModelInfoResponse) -> Sequence[str]:
-    if not answer.HasField("default_params"):
-        return ()
-    given = answer.default_params
-    return sampling_words(
-        SamplingParams(
-            temperature=given.temperature,
-            top_k=given.top_k,
-            top_p=given.top_p,
-            min_p=given.min_p,
-            repetition_penalty=given.repetition_penalty,
-        )
-    )
+    has_chat_template: bool = True
 
 
 async def describe_deployment(address: str) -> Served | None:
     """Asks the orchestrator; None where it does not say."""
-    async with open_channel(address) as channel:
-        stub = GenerationServiceStub(channel)
-        try:
-            answer = await stub.GetModelInfo(
-                pb.GenerationServiceGetModelInfoRequest(), timeout=_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError:
-            return None
-    mode = MODE_FROM_PROTO.get(answer.default_verification_mode, VerificationMode.REJECTION)
+    try:
+        async with GenerationClient(address) as client:
+            info = await client.describe()
+    except ForethoughtError:
+        return None
     return Served(
-        dtype=answer.target.dtype,
-        device=answer.target.device,
-        max_model_len=answer.target.max_model_len,
-        num_speculative_tokens=answer.default_num_speculative_tokens,
-        policy=answer.policy,
-        verification_mode=mode.value,
-        sampling=_sampling(answer),
+        dtype=info.target.dtype,
+        device=info.target.device,
+        max_model_len=info.target.max_model_len,
+        num_speculative_tokens=info.num_speculative_tokens,
+        policy=info.policy,
+        verification_mode=info.verification_mode.value,
+        sampling=_sampling(info.params),
+        has_chat_template=info.has_chat_template,
+    )
+
+
+def _sampling(given: GenerationParams) -> Sequence[str]:
+    """In words; nothing where the deployment fixes nothing."""
+    if given.temperature is None:
+        return ()
+    return sampling_words(
+        SamplingParams(
+            temperature=given.temperature,
+            top_k=given.top_k or 0,
+            top_p=1.0 if given.top_p is None else given.top_p,
+            min_p=given.min_p or 0.0,
+            repetition_penalty=given.repetition_penalty or 1.0,
+        )
     )

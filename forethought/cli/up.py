@@ -32,6 +32,7 @@ from forethought.cli.signals import StopRequest, cancel_on_stop_signals
 from forethought.cli.up_view import UpView
 from forethought.configuration.store_url import describe_url_problem
 from forethought.errors import ForethoughtError, ModelReferenceError
+from forethought.extras import is_installed
 from forethought.models.reference import is_on_hub, resolve
 
 _COMMAND_GRACE_S = 5.0
@@ -70,13 +71,14 @@ def up(
     config: options.Config = None,
     host: options.Host = HOST,
     port: options.Port = None,
+    http_port: options.HttpPort = None,
     no_store: options.NoStore = False,
     redis_url: options.RedisUrl = None,
     log_dir: options.LogDir = None,
     startup_timeout: options.StartupTimeout = 300,
 ) -> None:
-    """Start everything on this machine: target, draft, orchestrator and an embedded Valkey, each
-    a process of its own; no draft where looking guesses up is all that pays.
+    """Start everything on this machine: target, draft, orchestrator, gateway and an embedded
+    Valkey, each a process of its own; no draft where looking guesses up is all that pays.
 
     Waits until all are ready and says where each listens. One Ctrl-C stops all of them, a second
     one kills what is still running. If one ends by itself, its last words are shown and the rest
@@ -104,6 +106,8 @@ def up(
         max_sessions=max_sessions,
         host=host,
         port=port,
+        has_gateway=http_port != 0 and is_installed("uvicorn"),
+        http_port=http_port,
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
     )

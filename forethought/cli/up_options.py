@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from forethought.cli.config_option import defaults_from_file
-from forethought.cli.defaults import DEFAULT_PORT, HOST
+from forethought.cli.defaults import DEFAULT_PORT, HOST, HTTP_PORT
 from forethought.cli.drafting import LOOKUPS, ProposerName
 from forethought.configuration.variables import CONFIG_VARIABLE
 from forethought.sampling.types import VerificationMode
@@ -275,6 +275,17 @@ Port = Annotated[
         metavar="PORT",
         help="Port of the orchestrator; the other processes take the next free ones.",
         show_default=f"{DEFAULT_PORT}, or the next free one",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+HttpPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        metavar="PORT",
+        help="Port of the gateway, which speaks OpenAI's HTTP API; 0 starts none.",
+        show_default=f"{HTTP_PORT}, or the next free one",
         rich_help_panel=_PROCESSES,
     ),
 ]

@@ -136,6 +136,8 @@ class UpView:
         self._console.print(table)
         for name, value in describe_choices(self._plan, served):
             self._print(f"{name:<7} {value}")
+        self._print(f"http    {_http(deployment, self._plan)}")
+        self._print(f"grpc    {self._plan.address}")
         if metrics := _metrics(deployment):
             self._print(f"metrics {metrics}")
         self._print(f"logs    {deployment.log_dir}")
@@ -146,6 +148,12 @@ class UpView:
         flag = "" if address == f"{HOST}:{DEFAULT_PORT}" else f"--address {address} "
         example = f'{how_called()} generate {flag}--temperature 0 "Why is the sky blue?"'
         self._console.print(Text.assemble("try     ", (example, "bold")), soft_wrap=True)
+        if url := _base_url(deployment):
+            asks_chat = served is None or served.has_chat_template
+            self._console.print(
+                Text.assemble("        ", (curl_example(url, asks_chat=asks_chat), "bold")),
+                soft_wrap=True,
+            )
         self._print("stop    Ctrl-C")
 
     def show_stopping(self) -> None:
@@ -167,6 +175,29 @@ class UpView:
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
+
+
+def _base_url(deployment: LocalDeployment) -> str:
+    """Of the HTTP API; empty where there is no gateway."""
+    found = (each.tier.address for each in deployment.running if each.tier.name == "gateway")
+    return next((f"http://{address}/v1" for address in found), "")
+
+
+def _http(deployment: LocalDeployment, plan: Plan) -> str:
+    if url := _base_url(deployment):
+        return f"{url} is the base URL of OpenAI's API"
+    if plan.options.http_port == 0:
+        return "none (--http-port 0)"
+    return "none: pip install 'forethought[gateway]' for OpenAI's API"
+
+
+def curl_example(url: str, *, asks_chat: bool) -> str:
+    """A first question, or a text to continue where the model knows no conversations."""
+    path, body = "completions", '{"prompt": "The sky is blue because", "max_tokens": 64}'
+    if asks_chat:
+        path = "chat/completions"
+        body = '{"messages": [{"role": "user", "content": "Why is the sky blue?"}]}'
+    return f"curl {url}/{path} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _metrics(deployment: LocalDeployment) -> str:

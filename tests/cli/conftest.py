@@ -83,10 +83,11 @@ class CommandLine:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
 
-    def up(self, *arguments, **environment):
-        """`forethought up` on free ports."""
+    def up(self, *arguments, http_port=0, **environment):
+        """`forethought up` on free ports, without a gateway unless told."""
         self.port = free_port()
-        return self.start("up", "--port", str(self.port), *arguments, **environment)
+        ports = ("--port", str(self.port), "--http-port", str(http_port))
+        return self.start("up", *ports, *arguments, **environment)
 
     def log(self, tier):
         return (self.logs / f"{tier}.log").read_text()

@@ -1,13 +1,17 @@
 """`forethought up` as a process, with fake tiers and the real embedded Valkey."""
 
+import shlex
 import signal
+import socket
 import sys
 
+import httpx2
 import psutil
 import pytest
 
 from tests.cli import recorded
 from tests.cli.conftest import children_of, read_until, wait_until
+from tests.ports import free_port
 
 FORETHOUGHT = (sys.executable, "-m", "forethought.cli")
 
@@ -34,8 +38,40 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     assert "drafts  ngram in the draft tier" in shown
     assert "samples temperature 0.2, top-p 0.9; the model suggests it" in shown
     assert "store   an embedded Valkey" in shown
+    assert "http    none (--http-port 0)" in shown
     assert "metrics http://127.0.0.1:9100/metrics (orchestrator), http://" in shown
     assert f"logs    .forethought/{command_line.port}" in shown
+
+
+def test_the_gateway_is_started_and_its_url_shown_with_a_first_question(command_line):
+    http_port = free_port()
+    with command_line.up("--no-store", http_port=http_port) as process:
+        shown = "".join(read_until(process.stdout, "Ctrl-C"))
+        url = f"http://127.0.0.1:{http_port}/v1"
+        (line,) = [each.strip() for each in shown.splitlines() if "curl" in each]
+        _, asked, _, header, _, body = shlex.split(line)
+        headers = dict([header.split(": ")])
+        answer = httpx2.post(asked, content=body, headers=headers, timeout=30).json()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert f"http    {url} is the base URL of OpenAI's API" in shown
+    assert f"grpc    127.0.0.1:{command_line.port}" in shown
+    assert "(gateway)" in shown
+    assert asked.startswith(url)
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == recorded.TEXT
+
+
+def test_a_taken_port_is_not_the_gateways(command_line):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with command_line.up("--no-store", http_port=port) as process:
+            _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"--http-port {port}: the port is taken" in errors
 
 
 def test_sigterm_stops_all(command_line):
