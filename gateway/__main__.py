@@ -7,6 +7,8 @@ if __name__ == "__main__":  # an interrupt amid the imports ends the process wit
 
 from forethought.client import GenerationClient
 from forethought.rpc.server import run_process
+from forethought.rpc.server_options import server_tls
+from forethought.rpc.tls import client_tls
 from gateway.app import make_app
 from gateway.server import HttpServer, run_gateway, stop_on_signals
 from gateway.settings import GatewaySettings
@@ -15,10 +17,11 @@ from gateway.upstream import Upstream
 
 async def serve(settings: GatewaySettings) -> None:
     """Listens at once; says that it is ready when an orchestrator has answered."""
-    async with GenerationClient(settings.orchestrator) as client:
+    tls = client_tls(settings.tier_tls_ca, settings.tier_tls_cert, settings.tier_tls_key)
+    async with GenerationClient(settings.orchestrator, tls=tls) as client:
         upstream = Upstream(client, settings.served_model_name)
         app = make_app(upstream, settings.max_body_size)
-        server = HttpServer(app, settings.listen, settings.drain_grace_s)
+        server = HttpServer(app, settings.listen, settings.drain_grace_s, server_tls(settings))
         stop_on_signals(upstream.stopping)
         await run_gateway(upstream, server, settings.admin_listen)
 

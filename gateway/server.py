@@ -17,6 +17,7 @@ from forethought.observability.collector import make_registry
 from forethought.observability.loop_lag import LoopLag
 from forethought.observability.series import Source
 from forethought.rpc.listening import check_listening
+from forethought.rpc.tls import ServerTls, http_context
 from forethought.supervision import keep_running
 from gateway.upstream import Upstream
 
@@ -33,12 +34,17 @@ class HttpServer(uvicorn.Server):
         app: what answers.
         listen: `host:port`; port 0 takes a free one.
         drain_grace_s: time that running requests get in the end.
+        tls: for HTTPS; None speaks plain text.
 
     Raises:
         ListenError: the address cannot be bound.
+        CertificateError: the files for TLS cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, listen: str, drain_grace_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, listen: str, drain_grace_s: float, tls: ServerTls | None = None
+    ) -> None:
+        context = None if tls is None else http_context(tls)
         check_listening(listen)
         host, port = split_address(listen)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -58,6 +64,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 server_header=False,
+                ssl_context_factory=None if context is None else lambda *_: context,
                 timeout_keep_alive=_IDLE_S,
                 timeout_graceful_shutdown=round(drain_grace_s),
             )

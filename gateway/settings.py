@@ -2,11 +2,12 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field, field_validator
 from pydantic_settings import NoDecode
 
 from forethought.addresses import DEFAULT_PORT, describe_problem
 from forethought.configuration.texts import Texts, split_texts
+from forethought.configuration.tls_settings import TierTlsSettings
 from forethought.settings import AdminAddress, ProcessSettings
 
 
@@ -21,7 +22,7 @@ def _check_addresses(value: object) -> tuple[str, ...]:
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_check_addresses)]
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(TierTlsSettings, ProcessSettings):
     """Command line, `FORETHOUGHT_GATEWAY_…`, or `[gateway]`."""
 
     section: ClassVar[str] = "gateway"
@@ -43,3 +44,10 @@ class GatewaySettings(ProcessSettings):
     max_body_size: ByteSize = Field(
         ByteSize(2**20), ge=2**12, description="largest body that a client may send, such as 4MiB"
     )
+
+    @field_validator("tls_peer_name")
+    @classmethod
+    def _refuse_names(cls, value: Texts) -> Texts:
+        if value:
+            raise ValueError("is for gRPC: over HTTP any caller of tls_ca is let in")
+        return value

@@ -70,8 +70,8 @@ class TierTlsSettings(BaseModel):
 
     tier_tls_ca: PemFile = Field(
         None,
-        description="PEM file of the CAs that vouch for the tiers, which are called by TLS; each "
-        "must bear the name that it is called by. Unset: plain text",
+        description="PEM file of the CAs that vouch for the tiers that this process calls, which "
+        "it then does by TLS; each must bear the name that it is called by. Unset: plain text",
     )
     tier_tls_cert: PemFile = Field(
         None,

@@ -51,14 +51,15 @@ def server_options(
         settings.drain_grace_s,
         unread_timeout_s=unread_timeout_s,
         callers=callers,
-        tls=_server_tls(settings),
+        tls=server_tls(settings),
         guard=only_named(settings.tls_peer_name) if settings.tls_peer_name else let_all_in,
         admin_listen=settings.admin_listen,
         metrics_prefix=settings.metrics_prefix,
     )
 
 
-def _server_tls(settings: TlsSettings) -> ServerTls | None:
+def server_tls(settings: TlsSettings) -> ServerTls | None:
+    """What a listener shows; None speaks plain text."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return ServerTls(Identity(settings.tls_cert, settings.tls_key), settings.tls_ca)

@@ -6,6 +6,7 @@ handshake; a channel's connections keep what they were opened with, so that new 
 log says why. gRPC speaks TLS 1.2 and 1.3, and nothing older.
 """
 
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ class ServerTls:
     identity: Identity
     client_authorities: Path | None = None
     """Of the certificates that callers must show; None: they need none."""
+
+    @property
+    def files(self) -> list[Path | None]:
+        """That all of it is read from."""
+        return [self.identity.certificate, self.identity.key, self.client_authorities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +161,39 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
             [tls.identity.read()], _read_authorities(tls.client_authorities)
         )
 
-    paths = (tls.identity.certificate, tls.identity.key, tls.client_authorities)
     # A handshake costs more than a look.
-    reloading = Reloading(paths, make, look_s=0)
+    reloading = Reloading(tls.files, make, look_s=0)
     first = reloading.get()
     return grpc.dynamic_ssl_server_credentials(
         first, reloading.get, require_client_authentication=tls.client_authorities is not None
     )
+
+
+def http_context(tls: ServerTls) -> ssl.SSLContext:
+    """The same for a server of HTTP.
+
+    Raises:
+        CertificateError: the files cannot be used.
+    """
+
+    def make() -> ssl.SSLContext:
+        tls.identity.read()
+        _read_authorities(tls.client_authorities)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_authorities)
+        context.load_cert_chain(tls.identity.certificate, tls.identity.key)
+        if tls.client_authorities is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    reloading = Reloading(tls.files, make, look_s=0)
+    first = reloading.get()
+
+    def renew(connection: ssl.SSLObject | ssl.SSLSocket, *_: object) -> None:
+        connection.context = reloading.get()
+
+    # It is called for each handshake, also where the client names no server.
+    first.sni_callback = renew
+    return first
 
 
 def _read_authorities(path: Path | None) -> bytes | None:

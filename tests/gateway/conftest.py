@@ -6,6 +6,7 @@ Both are started once a module, whose tests share an event loop.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest_asyncio
@@ -16,20 +17,26 @@ from gateway.server import HttpServer, run_gateway
 from gateway.upstream import Upstream
 from tests.stack import LoadedModel, Stack, running_stack
 
+if TYPE_CHECKING:
+    from tests.certificates import Security
+
 MAX_BODY_BYTES = 2**16
 MODEL = "tiny"
 
 
 @asynccontextmanager
-async def running_gateway(*addresses: str) -> AsyncIterator[str]:
+async def running_gateway(
+    *addresses: str, security: "Security | None" = None
+) -> AsyncIterator[str]:
     """A gateway on a free port, ready; its URL."""
-    async with GenerationClient(addresses) as client:
+    tls, server_tls = (security.client, security.server) if security else (None, None)
+    async with GenerationClient(addresses, tls=tls) as client:
         upstream = Upstream(client, (MODEL, "alias"))
         await upstream.ask()
-        server = HttpServer(make_app(upstream, MAX_BODY_BYTES), "127.0.0.1:0", 5)
+        server = HttpServer(make_app(upstream, MAX_BODY_BYTES), "127.0.0.1:0", 5, server_tls)
         running = asyncio.create_task(run_gateway(upstream, server, ""))
         try:
-            yield f"http://{server.address}"
+            yield f"{'http' if tls is None else 'https'}://{server.address}"
         finally:
             upstream.stopping.set()
             await running

@@ -6,8 +6,10 @@ import ssl
 import warnings
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import grpc
+import httpx2
 import pytest
 
 from forethought.client import GenerationClient
@@ -31,8 +33,9 @@ from orchestrator.replica import TARGET, Standing
 from orchestrator.replica_watch import WatchOptions, watching
 from target_service.servicer import TargetServicer
 from tests.certificates import HERE, Authority, mutual
+from tests.gateway.conftest import MODEL, running_gateway
 from tests.lifecycle.gates import gated
-from tests.lifecycle.requests import SEEDED, Reader, asking, text_alone
+from tests.lifecycle.requests import PROMPT, SEEDED, Reader, asking, text_alone
 from tests.stack import LIMITS, generate, running_server, running_stack
 from tests.waiting import until
 
@@ -70,7 +73,33 @@ async def ask_all(address: str, client_tls: ClientTls) -> list[ForethoughtError]
         return errors
 
 
-async def test_every_edge_speaks_mtls_and_the_text_is_the_same(tiny_target, tiny_draft, authority):
+def https_context(client_tls: ClientTls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=client_tls.authorities)
+    if own := client_tls.identity:
+        context.load_cert_chain(own.certificate, own.key)
+    return context
+
+
+async def complete(url: str, context: ssl.SSLContext) -> dict[str, Any]:
+    """The text of SEEDED by HTTPS."""
+    body = {
+        "model": MODEL,
+        "prompt": list(PROMPT),
+        "max_tokens": SEEDED.max_tokens,
+        "temperature": SEEDED.temperature,
+        "seed": SEEDED.seed,
+        "ignore_eos": True,
+        "num_speculative_tokens": SEEDED.num_speculative_tokens,
+    }
+    async with httpx2.AsyncClient(base_url=url, verify=context, timeout=60) as http:
+        answer = await http.post("/v1/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+async def test_every_edge_speaks_mtls_and_the_text_is_the_same(
+    tiny_target, tiny_draft, authority, tmp_path
+):
     async with running_stack(tiny_target, tiny_draft.proposer()) as stack:
         plain = await generate(stack.client, asking(SEEDED))
     security = mutual(authority)
@@ -79,6 +108,15 @@ async def test_every_edge_speaks_mtls_and_the_text_is_the_same(tiny_target, tiny
         for address in (stack.address, stack.draft_address, stack.target_address):
             error = await ask(address, ClientTls(authority.certificate))
             assert isinstance(error, HandshakeError)
+        async with running_gateway(stack.address, security=security) as url:
+            answer = await complete(url, https_context(security.client))
+            assert answer["choices"][0]["text"] == plain.text
+            with pytest.raises(httpx2.TransportError):
+                await complete(url, https_context(ClientTls(authority.certificate)))
+            # The same files, of another authority.
+            security = mutual(Authority(tmp_path))
+            answer = await complete(url, https_context(security.client))
+            assert answer["choices"][0]["text"] == plain.text
 
 
 async def test_certificates_of_a_new_authority_are_taken_during_a_stream(
