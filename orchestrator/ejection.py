@@ -3,7 +3,8 @@
 A replica may answer every question and still fail the rounds of its sessions: its accelerator is
 broken, or its answers are nonsense. So rounds alone decide here.
 
-    trusted     so many failed rounds in a row eject it
+    trusted     so many failed rounds eject it, of which each answered one makes up for a tenth:
+                three in a row, or every other, or one of four
     ejected     gets no sessions for a pause, then one: the probe. A round that the probe gets
                 answered takes the replica back; one that fails starts a pause twice as long
     on trial    taken back; one failed round ejects it again, many answered ones make it trusted
@@ -19,7 +20,9 @@ class EjectionSettings:
     """How soon a replica is ejected, and for how long."""
 
     max_failures: int = 3
-    """Failed rounds in a row that eject a trusted replica."""
+    """Failed rounds in a row that eject a trusted replica; with answered ones between, more."""
+    fading: float = 0.9
+    """What is left of earlier failures after an answered round."""
     first_pause_s: float = 0.5
     max_pause_s: float = 30.0
     """Pauses double up to this one."""
@@ -41,7 +44,7 @@ class Ejection:
     ) -> None:
         self._settings = settings or EjectionSettings()
         self._clock = clock
-        self._num_failed = 0  # in a row
+        self._failures = 0.0  # that count still
         self._num_answered = 0  # in a row, on trial
         self._pause_s = 0.0  # the latest; 0: trusted
         self._out_until = 0.0
@@ -69,20 +72,20 @@ class Ejection:
 
     def answered(self) -> None:
         """A round was answered."""
-        self._num_failed = 0
+        self._failures *= self._settings.fading
         self.is_out = self._is_probing = False
         if self._pause_s:
             self._num_answered += 1
             if self._num_answered >= self._settings.num_rounds_to_trust:
-                self._pause_s = 0.0
+                self._pause_s = self._failures = 0.0
 
     def failed(self) -> bool:
         """A round failed, by the replica's own fault. Whether that ejects it."""
         self._num_answered = 0
-        self._num_failed += 1
+        self._failures += 1
         if self.is_resting:
             return False  # it was under way when the replica was ejected
-        if not self._pause_s and self._num_failed < self._settings.max_failures:
+        if not self._pause_s and self._failures < self._settings.max_failures:
             return False
         doubled = max(2 * self._pause_s, self._settings.first_pause_s)
         self._pause_s = min(doubled, self._settings.max_pause_s)

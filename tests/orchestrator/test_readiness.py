@@ -31,7 +31,9 @@ class Scene:
             for name in ("a", "b")
         ]
         for each in self.replicas:
-            each.ejection = Ejection(EjectionSettings(1, 30.0, 30.0), lambda: self.now)
+            each.ejection = Ejection(
+                EjectionSettings(1, first_pause_s=30.0, max_pause_s=30.0), lambda: self.now
+            )
         self.targets = ReplicaSet("target", self.replicas)
         self._looks = 0
         change = self.targets.change

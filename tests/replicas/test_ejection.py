@@ -56,7 +56,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ejection(clock: Clock) -> Ejection:
-    return Ejection(EjectionSettings(3, 1.0, 8.0, num_rounds_to_trust=5), clock)
+    return Ejection(
+        EjectionSettings(3, first_pause_s=1.0, max_pause_s=8.0, num_rounds_to_trust=5), clock
+    )
 
 
 def failing(ejection: Ejection, times: int) -> list[bool]:
@@ -65,10 +67,50 @@ def failing(ejection: Ejection, times: int) -> list[bool]:
 
 def test_so_many_failed_rounds_in_a_row_eject_a_replica(ejection):
     assert failing(ejection, 2) == [False, False]
-    ejection.answered()
+    for _ in range(50):
+        ejection.answered()
     assert failing(ejection, 3) == [False, False, True]
     assert ejection.is_out
     assert failing(ejection, 3) == [False, False, False]  # those that were under way
+
+
+def rounds_to_ejection(ejection: Ejection, num_good: int) -> int | None:
+    """How many rounds a replica is trusted with that fails one after so many good ones; None: for
+    ever, as far as anyone can tell."""
+    for number in range(1, 10_000):
+        if number % (num_good + 1):
+            ejection.answered()
+        elif ejection.failed():
+            return number
+    return None
+
+
+@pytest.mark.parametrize(("num_good", "num_rounds"), [(0, 3), (1, 8), (2, 15), (9, None)])
+def test_a_replica_that_fails_often_is_ejected_and_one_that_fails_seldom_is_not(
+    ejection, num_good, num_rounds
+):
+    assert rounds_to_ejection(ejection, num_good) == num_rounds
+
+
+def test_a_replica_that_fails_every_other_round_gets_hardly_any_soon(clock):
+    bad, good = (
+        Replica(name, None, Breaker(SILENCE), Standing.SERVING, ejection=Ejection(clock=clock))
+        for name in ("bad", "good")
+    )
+    replicas, num_failed, num_asked = ReplicaSet("target", (bad, good)), 0, 0
+    for number in range(6000):  # in ten minutes, each of a session of its own
+        clock.now = number / 10
+        replica = replicas.choose(str(number).encode())
+        if replica is bad:
+            num_asked += 1
+            if num_asked % 2:
+                num_failed += 1
+                replicas.misserved(replica, "a broken GPU")
+            else:
+                replicas.served(replica)
+        replicas.leave(replica)
+    assert num_failed < 40
+    assert bad.num_ejections > 10
 
 
 def test_an_ejected_replica_has_one_probe_once_its_pause_is_over(ejection, clock):
