@@ -15,7 +15,8 @@
     end-8   8       XXH3-64 of all before
 
 Integers are unsigned, all is little-endian. Who reads a value knows what it should be, so reading
-compares the header as a whole: whatever is not exactly as expected is a miss.
+compares the header as a whole: whatever is not exactly as expected is a miss. So are numbers that
+are infinite or none: a replica that computes nonsense may have written them with a true checksum.
 """
 
 import struct
@@ -43,6 +44,8 @@ _DTYPES: dict[str, tuple[int, str]] = {  # number format, and numpy's name for i
     "bfloat16": (2, "<u2"),
     "float32": (3, "<f4"),
 }
+_INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80}
+"""Bits of the least that is no finite number, sign aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,13 @@ class BlockFormat:
             text = f"{numbers.dtype} {numbers.shape} instead of {self.bits_dtype} {self.shape}"
             raise InvalidArgumentError({"numbers": text})
 
+    def are_finite(self, numbers: Numbers) -> bool:
+        """Whether none of the numbers is infinite or not a number."""
+        infinity = _INFINITY.get(self.dtype)
+        if infinity is None:
+            return bool(np.isfinite(numbers).all())
+        return bool((numbers & 0x7FFF).max() < infinity)
+
 
 @dataclass(frozen=True, slots=True)
 class BlockId:
@@ -126,7 +136,8 @@ def encode_block(block_format: BlockFormat, block_id: BlockId, numbers: Numbers)
 def decode_block(
     block_format: BlockFormat, block_id: BlockId, value: bytes | None
 ) -> Numbers | None:
-    """The numbers of a block, a read-only view of the value; None if it is not exactly this one."""
+    """The numbers of a block, a read-only view of the value; None if it is not exactly this one, or
+    not all of its numbers are finite."""
     header = _header(block_format, block_id)
     end = len(header) + block_format.num_bytes
     if value is None or len(value) != end + _CHECKSUM_BYTES or not value.startswith(header):
@@ -135,6 +146,8 @@ def decode_block(
     if xxhash.xxh3_64_digest(view[:end]) != view[end:]:
         return None
     numbers = np.frombuffer(view[len(header) : end], block_format.bits_dtype)
+    if not block_format.are_finite(numbers):
+        return None
     return numbers.reshape(block_format.shape)
 
 

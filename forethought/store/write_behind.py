@@ -154,7 +154,7 @@ class WriteBehind:
                 self._queued_bytes -= numbers.nbytes
 
     async def _send(self, batch: list[tuple[BlockId, Numbers]]) -> None:
-        """Writes those of the blocks that are not stored."""
+        """Writes those of the blocks that are not stored, and whose numbers are numbers."""
         if not self._refused.admits():
             self.counters.num_failed += len(batch)
             return
@@ -164,9 +164,11 @@ class WriteBehind:
             missing = [each for each, is_there in zip(batch, found, strict=True) if not is_there]
             self.counters.num_present += num_left - len(missing)
             num_left = len(missing)
-            if missing and await self._share.has_room():
-                await self._write(missing)
-                num_left = 0
+            # Nobody would read others, and each who tries would remove them.
+            sound = [each for each in missing if self._store.block_format.are_finite(each[1])]
+            if sound and await self._share.has_room():
+                await self._write(sound)
+                num_left -= len(sound)
         except StoreUnavailableError:
             self._refused.failed()
         except BaseException:

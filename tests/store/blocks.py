@@ -20,8 +20,8 @@ def a_chain(num_blocks: int, salt: bytes = b"tenant") -> list[BlockId]:
 
 
 def numbers_of(block_id: BlockId, block_format: BlockFormat = FORMAT) -> Numbers:
-    """Keys and values that only this block has."""
+    """Keys and values that only this block has, all of them finite."""
     chance = np.random.default_rng(list(block_id.block_hash))
     if block_format.dtype == "float32":
         return chance.standard_normal(block_format.shape, np.float32)
-    return chance.integers(0, 2**16, block_format.shape, np.uint16)
+    return chance.integers(0, 2**16, block_format.shape, np.uint16) & np.uint16(0xBFFF)

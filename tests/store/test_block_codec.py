@@ -32,11 +32,30 @@ def test_a_block_is_read_as_it_was_written(dtype: str):
     assert not read.flags.writeable
 
 
-def test_numbers_that_are_not_a_number_keep_their_bits():
+def test_the_smallest_and_the_largest_numbers_keep_their_bits():
     block_format = replace(FORMAT, dtype="float32", shape=(4,))
-    numbers = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
+    numbers = np.array([np.finfo(np.float32).max, -0.0, -3.4e38, 1e-45], np.float32)
     read = decode_block(block_format, BLOCK, encode_block(block_format, BLOCK, numbers))
     assert read.tobytes() == numbers.tobytes()
+
+
+@pytest.mark.parametrize("bits", [0x7F80, 0xFF80, 0x7FC0, 0xFFFF], ids=hex)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_block_with_a_number_that_is_none_is_a_miss_whatever_its_checksum(dtype, bits):
+    block_format = replace(FORMAT, dtype=dtype)
+    numbers = numbers_of(BLOCK, block_format).copy()
+    number = {"bfloat16": bits, "float16": bits & 0xFC7F | 0x7C00}.get(dtype)
+    if number is None:
+        number = np.array([bits << 16], np.uint32).view(np.float32)[0]
+    numbers.flat[-1] = number
+    assert decode_block(block_format, BLOCK, encode_block(block_format, BLOCK, numbers)) is None
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("bfloat16", 0x7F7F), ("float16", 0x7BFF)])
+def test_the_largest_finite_number_of_a_format_is_read(dtype, largest):
+    block_format = replace(FORMAT, dtype=dtype)
+    numbers = np.full_like(numbers_of(BLOCK, block_format), largest | 0x8000)
+    assert decode_block(block_format, BLOCK, encode_block(block_format, BLOCK, numbers)) is not None
 
 
 def test_numbers_in_any_order_of_memory_are_written_row_by_row():

@@ -90,6 +90,22 @@ async def test_a_value_that_is_not_what_it_should_be_ends_the_prefix_and_makes_r
     assert await fetched(store, chain) == 6
 
 
+async def test_numbers_that_are_none_are_not_written_and_not_read(connection, redis: Redis):
+    chain = a_chain(3)
+    store = a_store(connection)
+    nonsense = np.full_like(numbers_of(chain[1]), 0xFFFF)  # a broken replica's: not a number
+    writer = WriteBehind(store)
+    for block_id in chain:
+        writer.offer(block_id, nonsense if block_id is chain[1] else numbers_of(block_id))
+    await writer.close(timeout_s=20)
+    assert (writer.counters.num_written, writer.counters.num_failed) == (2, 1)
+    assert not redis.exists(store.key(chain[1]))
+    redis.set(store.key(chain[1]), encode_block(FORMAT, chain[1], nonsense))
+    assert await fetched(store, chain) == 1
+    assert store.counters.num_refused == 1
+    assert not redis.exists(store.key(chain[1]))
+
+
 async def test_a_value_of_another_type_is_a_miss(connection, redis: Redis):
     chain = a_chain(2)
     store = a_store(connection)
