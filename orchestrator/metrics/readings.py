@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import product
 from typing import Any
 
-from forethought.generation import FinishReason, NoDraftReason
+from forethought.generation import FinishReason, NoDraftReason, Verdict
 from forethought.observability import catalogue
 from forethought.observability.series import Reading
-from forethought.sampling.types import VerificationMode
 from forethought.store.breaker import BreakerState
 from orchestrator.admission import Admission
 from orchestrator.metrics.requests import RequestCounts
@@ -66,9 +64,9 @@ def read_requests(requests: RequestCounts, admission: Admission) -> Iterator[Rea
 
 def read_rounds(rounds: RoundCounts) -> Iterator[Reading]:
     """Of the three steps."""
-    for mode, outcome in product(VerificationMode, OUTCOMES):
-        number = rounds.num_rounds[mode, outcome]
-        yield Reading(catalogue.ROUNDS, number, (mode.value, outcome))
+    for mode, numbers in rounds.outcomes.items():
+        for outcome, number in zip(OUTCOMES, numbers, strict=True):
+            yield Reading(catalogue.ROUNDS, number, (mode.value, outcome))
     yield Reading(catalogue.ROUND_PHASE, rounds.speculation, ("speculation",))
     yield Reading(catalogue.ROUND_PHASE, rounds.verification, ("verification",))
     yield Reading(catalogue.ROUND_PHASE, rounds.rejection, ("rejection",))
@@ -77,8 +75,13 @@ def read_rounds(rounds: RoundCounts) -> Iterator[Reading]:
     yield Reading(catalogue.NUM_ACCEPTED_TOKENS, rounds.num_accepted_tokens)
     for place, number in enumerate(tuple(rounds.num_accepted_tokens_per_position)):
         yield Reading(catalogue.NUM_ACCEPTED_TOKENS_PER_POS, number, (str(place),))
-    for (proposer, verdict), number in dict(rounds.num_tokens).items():
-        yield Reading(catalogue.DRAFT_TOKENS, number, (proposer, verdict.value))
+    for name, proposer in dict(rounds.proposers).items():
+        for verdict, number in (
+            (Verdict.ACCEPTED, proposer.num_accepted),
+            (Verdict.REJECTED, proposer.num_rejected),
+            (Verdict.DROPPED, proposer.num_dropped),
+        ):
+            yield Reading(catalogue.DRAFT_TOKENS, number, (name, verdict.value))
     for reason in _DRAFT_TIER_FAILURES:
         number = rounds.num_failures[reason]
         yield Reading(catalogue.DRAFT_FAILURES, number, (reason.value,))
