@@ -53,20 +53,27 @@ Edge = tuple[str, str, str]  # caller, called, port/protocol
 
 def edges(manifests: Sequence[Manifest]) -> set[Edge]:
     """All calls that get through, from or to pods of ours."""
-    policies = of_kind(manifests, "NetworkPolicy")
-    ours = [_peer_of(each) for each in of_kind(manifests, "Deployment")]
+    ours = [peer_of(each) for each in of_kind(manifests, "Deployment")]
     return {
         (caller.name, called.name, port)
         for caller in (*ours, *OUTSIDE)
         for called in (*ours, *OUTSIDE)
         if caller is not called and (caller in ours or called in ours)
         for port in called.ports
-        if _gets(policies, "Egress", caller, called, port)
-        and _gets(policies, "Ingress", caller, called, port)
+        if gets_through(manifests, caller, called, port)
     }
 
 
-def _peer_of(deployment: Manifest) -> Peer:
+def gets_through(manifests: Sequence[Manifest], caller: Peer, called: Peer, port: str) -> bool:
+    """Whether a call to a port (`NUMBER/PROTOCOL`) does."""
+    policies = of_kind(manifests, "NetworkPolicy")
+    return all(
+        _gets(policies, direction, caller, called, port) for direction in ("Egress", "Ingress")
+    )
+
+
+def peer_of(deployment: Manifest) -> Peer:
+    """The pods of a Deployment."""
     labels = labels_of(deployment)
     ports = {
         f"{port['containerPort']}/{port.get('protocol', 'TCP')}": port["name"]

@@ -74,6 +74,7 @@ class Cluster:
         options: of the run.
         runner: of commands; tests have one of their own.
         start: starts a command that goes on, likewise.
+        poll_s: between two looks at what is waited for.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Cluster:
         options: Options,
         runner: Runner = run_command,
         start: Callable[..., Any] = subprocess.Popen,
+        poll_s: float = 1.0,
     ) -> None:
         self.options = options
+        self._poll_s = poll_s
         self._runner = runner
         self._start = start
 
@@ -195,7 +198,7 @@ class Cluster:
         return Forward(self.command("port-forward", resource, f":{port}"), self._start)
 
     def wait_until(self, condition: Callable[[], Any], what: str) -> None:
-        """Asks every second.
+        """Asks again and again.
 
         Raises:
             KubectlError: it does not come true in time.
@@ -204,7 +207,7 @@ class Cluster:
         while not condition():
             if time.monotonic() > deadline:
                 raise KubectlError(f"not within {self.options.timeout_s:.0f} s: {what}")
-            time.sleep(1)
+            time.sleep(self._poll_s)
 
     @contextmanager
     def namespace(self) -> Iterator[None]:
