@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from forethought.addresses import DEFAULT_PORT, describe_problem, split_address
+from forethought.configuration.command_line import command_line_of
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
 from forethought.configuration.store_settings import StoreSettings, shows_password
@@ -106,7 +107,6 @@ class ProcessSettings(TlsSettings, BaseSettings):
         super().__init_subclass__(**kwargs)
         if "section" in cls.__dict__:
             cls.model_config["env_prefix"] = env_prefix(cls.section)
-            cls.model_config["cli_prog_name"] = cls.program
 
     @classmethod
     def settings_customise_sources(
@@ -161,7 +161,8 @@ class ProcessSettings(TlsSettings, BaseSettings):
         except ConfigFileError as error:
             _refuse(cls.section, [f"{CONFIG_VARIABLE}: {error}"])
         try:
-            return CliApp.run(cls, cli_args=arguments)
+            source = command_line_of(cls, cls.program)
+            return CliApp.run(cls, cli_args=arguments, cli_settings_source=source)
         except ValidationError as error:
             _refuse(cls.section, [complain(problem, origin) for problem in error.errors()])
         except SettingsError as error:

@@ -5,16 +5,15 @@ python -m forethought.cli.settings_page docs/settings.md --check   fails if it i
 """
 
 import sys
-from enum import Enum
 from typing import Any
 
-from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from draft_service.settings import DraftSettings
 from forethought.cli.generated_page import run, table
 from forethought.cli.main import app
+from forethought.configuration.command_line import describe_value
 from forethought.configuration.complaints import flag_of
 from forethought.configuration.variables import env_prefix
 from forethought.settings import ProcessSettings
@@ -112,17 +111,8 @@ def _shown(option: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is None or value == ():
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, ByteSize):
-        return f"`{value.human_readable(separator='')}`"
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    if isinstance(value, Enum):
-        value = value.value
-    return f"`{value}`"
+    text = describe_value(value)
+    return f"`{text}`" if text and not isinstance(value, bool) else text
 
 
 if __name__ == "__main__":

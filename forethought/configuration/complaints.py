@@ -77,7 +77,6 @@ def complain(problem: ErrorDetails, origin: Origin) -> str:
 
 def complain_of_command_line(message: str, origin: Origin) -> str:
     """What argparse says, with the flag that was meant."""
-    message = message.removeprefix("error parsing CLI: ")
     unknown = re.match("unrecognized arguments: (.*)", message)
     if unknown:
         word = unknown[1].split()[0]

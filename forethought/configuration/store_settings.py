@@ -19,8 +19,9 @@ class StoreSettings(BaseModel):
     redis_url: SecretStr | None = Field(
         None,
         description="Redis or Valkey, one server or a cluster, that keeps what outlives this "
-        "process: redis://user:password@host:port/db, or rediss:// for TLS, with "
-        "?ssl_ca_certs=FILE for a CA of your own; better without the password on a command line",
+        "process: redis://user:password@host:port/db, rediss:// for TLS, with "
+        "?ssl_ca_certs=FILE for a CA of your own, or unix:///path; better without the password on "
+        "a command line",
     )
     redis_url_file: Path | None = Field(
         None, description="file that holds the URL instead, such as a mounted secret"
