@@ -22,12 +22,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
+from forethought.rpc.name_resolution import is_name, resolve_all, server_name
 from forethought.rpc.status import error_from_rpc
 from forethought.rpc.tls import ChannelCredentials
 from forethought.rpc.traffic import counted
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.supervision import keep_running, start
-from orchestrator.addresses import is_name, resolve_all, server_name
 from orchestrator.replica import SILENCE, Replica, Standing, StubT, TierKind
 from orchestrator.replicas import Refusal, ReplicaSet, anything
 

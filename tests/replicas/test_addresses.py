@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from orchestrator.addresses import is_name, resolve_all
+from forethought.rpc.name_resolution import is_name, resolve_all
 from orchestrator.settings import OrchestratorSettings
 
 
