@@ -95,8 +95,10 @@ lint-protos: $(TEST_READY)
 .PHONY: lint-stubs
 lint-stubs: $(TEST_READY)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") || exit 1; \
-	diff -r -x __init__.py -x __pycache__ forethought/v1 "$$fresh"/forethought/v1 \
-	|| { echo "lint: forethought/v1 is not what the protos generate; run 'make protos'" >&2; exit 1; }
+	for stubs in forethought/v1 autoscaler/keda; do \
+		diff -r -x __init__.py -x __pycache__ $$stubs "$$fresh"/$$stubs \
+		|| { echo "lint: $$stubs is not what the protos generate; run 'make protos'" >&2; exit 1; }; \
+	done
 
 .PHONY: lint-docs
 lint-docs: $(TEST_READY)
@@ -124,7 +126,8 @@ protos: $(TEST_READY) ## Generate the stubs in forethought/v1 from the protos
 
 # protoc,FOLDER: generate the stubs below FOLDER.
 protoc = $(BIN)/python -m grpc_tools.protoc -I protos \
-	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) protos/forethought/v1/*.proto
+	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
+	protos/forethought/v1/*.proto protos/autoscaler/keda/*.proto
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -142,5 +145,5 @@ $(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard fore
 
 $(VENV)/.ready-for-test: $(VENV)/.ready-for-demo
 	@echo 'Installing what the tests need into $(VENV).'
-	$(PIP_INSTALL) --editable '.[engine,local,bench,dev]'
+	$(PIP_INSTALL) --editable '.[engine,autoscaler,local,bench,dev]'
 	@touch $@

@@ -125,6 +125,13 @@ class DrainingError(ForethoughtError):
     reason = "DRAINING"
 
 
+class ClusterError(ForethoughtError):
+    """A process is to change a Kubernetes cluster, and runs in none."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NO_CLUSTER"
+
+
 class LoadingError(ForethoughtError):
     """The process has started, but its model is not warm yet."""
 

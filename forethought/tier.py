@@ -77,6 +77,7 @@ class EngineWork:
     num_waiting_sessions: int = 0  # for memory
     num_held_blocks: int = 0  # of keys and values, that sessions own
     num_blocks: int = 0
+    block_len: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replica import DRAFT, TARGET, Standing
 from orchestrator.replica_watch import WatchOptions, watching
 from orchestrator.replicas import ReplicaSet
-from orchestrator.scaling import ScalingServicer
+from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from orchestrator.settings import OrchestratorSettings

@@ -53,7 +53,7 @@ from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
 from orchestrator.replicas import alone
-from orchestrator.scaling import ScalingServicer
+from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions import Sessions
 from target_service.servicer import TargetServicer

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+from autoscaler.settings import AutoscalerSettings
 from draft_service.settings import DraftSettings
 from forethought.cli.generated_page import run, table
 from forethought.cli.main import app
@@ -54,6 +55,7 @@ _TIERS: tuple[type[ProcessSettings], ...] = (
     DraftSettings,
     OrchestratorSettings,
     GatewaySettings,
+    AutoscalerSettings,
 )
 
 

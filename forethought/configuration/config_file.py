@@ -11,7 +11,7 @@ from typing import Any
 
 from forethought.configuration.suggestions import suggest
 
-SECTIONS = ("up", "target", "draft", "orchestrator", "gateway")
+SECTIONS = ("up", "target", "draft", "orchestrator", "gateway", "autoscaler")
 
 
 class ConfigFileError(ValueError):

@@ -310,6 +310,7 @@ class Engine(Generic[WorkT, ResultT]):
             num_waiting_sessions=self._num_waiting_sessions,
             num_held_blocks=num_blocks - self._pool.num_available,
             num_blocks=num_blocks,
+            block_len=BLOCK_LEN,
         )
 
     async def close(self) -> None:

@@ -158,6 +158,19 @@ SPECULATIVE_K = Series(
     "Tokens to draft a round (K) that sessions go by now; 0 is plain decoding.",
     _ORCHESTRATOR,
 )
+DRAFT_WANTED = Series(
+    "draft_wanted_seconds",
+    Kind.COUNTER,
+    "Engine time of the draft tier that sessions have a use for, if drafts come as fast as an idle "
+    "tier makes them. Does not grow while speculation does not pay.",
+    _ORCHESTRATOR,
+)
+DRAFT_UNSERVED = Series(
+    "draft_unserved_seconds",
+    Kind.COUNTER,
+    "Of it, what they did not get: drafts that were late, missing, or shorter than wanted.",
+    _ORCHESTRATOR,
+)
 
 # Replicas, as orchestrators see them.
 REPLICAS = Series(

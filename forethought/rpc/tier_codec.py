@@ -145,6 +145,7 @@ def work_to_proto(work: EngineWork) -> common_pb2.EngineWork:
         num_waiting_sessions=work.num_waiting_sessions,
         num_held_blocks=work.num_held_blocks,
         num_blocks=work.num_blocks,
+        block_len=work.block_len,
     )
 
 
@@ -158,6 +159,7 @@ def work_from_proto(message: common_pb2.EngineWork) -> EngineWork:
         num_waiting_sessions=message.num_waiting_sessions,
         num_held_blocks=message.num_held_blocks,
         num_blocks=message.num_blocks,
+        block_len=message.block_len,
     )
 
 

@@ -110,7 +110,7 @@ class TierLoad(_message.Message):
     def __init__(self, num_sessions: _Optional[int] = ..., num_cached_tokens: _Optional[int] = ..., num_queued_jobs: _Optional[int] = ...) -> None: ...
 
 class EngineWork(_message.Message):
-    __slots__ = ("uptime_ns", "busy_ns", "num_computed_tokens", "num_refused_sessions", "num_waiting_tokens", "num_waiting_sessions", "num_held_blocks", "num_blocks")
+    __slots__ = ("uptime_ns", "busy_ns", "num_computed_tokens", "num_refused_sessions", "num_waiting_tokens", "num_waiting_sessions", "num_held_blocks", "num_blocks", "block_len")
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     BUSY_NS_FIELD_NUMBER: _ClassVar[int]
     NUM_COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class EngineWork(_message.Message):
     NUM_WAITING_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     NUM_HELD_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_LEN_FIELD_NUMBER: _ClassVar[int]
     uptime_ns: int
     busy_ns: int
     num_computed_tokens: int
@@ -127,7 +128,8 @@ class EngineWork(_message.Message):
     num_waiting_sessions: int
     num_held_blocks: int
     num_blocks: int
-    def __init__(self, uptime_ns: _Optional[int] = ..., busy_ns: _Optional[int] = ..., num_computed_tokens: _Optional[int] = ..., num_refused_sessions: _Optional[int] = ..., num_waiting_tokens: _Optional[int] = ..., num_waiting_sessions: _Optional[int] = ..., num_held_blocks: _Optional[int] = ..., num_blocks: _Optional[int] = ...) -> None: ...
+    block_len: int
+    def __init__(self, uptime_ns: _Optional[int] = ..., busy_ns: _Optional[int] = ..., num_computed_tokens: _Optional[int] = ..., num_refused_sessions: _Optional[int] = ..., num_waiting_tokens: _Optional[int] = ..., num_waiting_sessions: _Optional[int] = ..., num_held_blocks: _Optional[int] = ..., num_blocks: _Optional[int] = ..., block_len: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
     __slots__ = ("session_id", "token_ids", "sampling", "vocabulary_fingerprint", "model_fingerprint", "verification_mode", "tenant", "num_prompt_hidden_states", "wants_progress")

@@ -8,6 +8,7 @@ from forethought.generation import FinishReason, NoDraftReason, Verdict
 from forethought.observability import catalogue
 from forethought.observability.series import Reading
 from forethought.store.breaker import BreakerState
+from forethought.tier import DraftDemand
 from orchestrator.admission import Admission
 from orchestrator.metrics.requests import RequestCounts
 from orchestrator.metrics.rounds import OUTCOMES, RoundCounts
@@ -30,6 +31,7 @@ def read_orchestrator(
     yield from read_requests(servicer.requests, servicer.admission)
     yield from read_rounds(servicer.experience.rounds)
     yield from read_policy(servicer.deployment, servicer.experience)
+    yield from read_demand(servicer.experience.demand.demand)
     yield from read_replicas(tiers)
     if sessions is not None:
         yield from read_store(sessions.background)
@@ -96,6 +98,12 @@ def read_policy(deployment: Deployment, experience: Experience) -> Iterator[Read
     is_adaptive = deployment.policy is PolicyKind.ADAPTIVE
     k = experience.economy.k if is_adaptive else deployment.default_num_speculative_tokens
     yield Reading(catalogue.SPECULATIVE_K, k)
+
+
+def read_demand(demand: DraftDemand) -> Iterator[Reading]:
+    """Of what sessions would ask of the draft tier."""
+    yield Reading(catalogue.DRAFT_WANTED, demand.wanted_ns / 1e9)
+    yield Reading(catalogue.DRAFT_UNSERVED, demand.unserved_ns / 1e9)
 
 
 def read_replicas(tiers: Sequence[ReplicaSet[Any]]) -> Iterator[Reading]:

@@ -73,7 +73,7 @@ MODEL = ModelInfo(
     HiddenStatesNeed("target", 2),
 )
 LOAD = TierLoad(1, 2**40, 3)
-WORK = EngineWork(2**41, 2**40, 2**42, 2**43, 2**44, 5, 6, 7)
+WORK = EngineWork(2**41, 2**40, 2**42, 2**43, 2**44, 5, 6, 7, 8)
 ORCHESTRATOR_LOAD = OrchestratorLoad(2**40, 2, 3, 2**41, 2**42, DraftDemand(2**43, 2**44))
 TIMINGS = RoundTimings(2**40, 2**41, 2**42, 4, 5, 2**39)
 LOOKAHEAD = LookaheadCounts(2**40, 2**41, 2**42)

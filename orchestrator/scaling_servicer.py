@@ -17,10 +17,10 @@ class ScalingServicer(ScalingServiceServicer):
     def __init__(self, load: Callable[[], OrchestratorLoad]) -> None:
         self._load = load
 
-    async def GetLoad(  # noqa: N802
+    async def GetLoad(
         self,
-        request: pb.GetLoadRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext[Any, Any],  # noqa: ARG002
+        request: pb.GetLoadRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> pb.GetLoadResponse:
         """The load at this moment."""
         return orchestrator_load_to_proto(self._load())
