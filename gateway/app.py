@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from forethought import __version__
 from forethought.errors import ForethoughtError
 from gateway.openai.routes import OpenAIRoutes
+from gateway.reading import BodyReader
+from gateway.responses.routes import ResponsesRoutes
 from gateway.upstream import Upstream
 from gateway.web.errors import HttpError, from_forethought
 from gateway.web.operations import Operation, document, routes
@@ -34,7 +36,7 @@ class Version(msgspec.Struct, frozen=True):
 
 def make_app(upstream: Upstream, max_body_bytes: int) -> ASGIApp:
     """The gateway as an ASGI application."""
-    openai = OpenAIRoutes(upstream, max_body_bytes)
+    reader = BodyReader(upstream, max_body_bytes)
 
     async def health(request: Request) -> Response:  # noqa: ARG001
         if why := upstream.why_not_ready:
@@ -45,7 +47,8 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> ASGIApp:
         return as_json(Version(__version__))
 
     operations = [
-        *openai.operations(),
+        *OpenAIRoutes(upstream, reader).operations(),
+        *ResponsesRoutes(upstream, reader).operations(),
         Operation("GET", "/health", health, "Whether requests can be served"),
         Operation("GET", "/version", version, "Of the gateway", answer=Version),
     ]

@@ -16,7 +16,7 @@ from forethought.generation import (
 from gateway.openai.choices import Choice, answer_usage
 from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
 from gateway.openai.messages import Message
-from gateway.openai.sampling import SamplingFields, other_fields
+from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.stream import ChunkWriter, Head
 from gateway.openai.usage import Metrics, Usage, metrics
 from gateway.web.errors import invalid
@@ -61,12 +61,11 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             raise invalid("messages", "must hold at least one message")
         if self.max_completion_tokens is not None and self.max_tokens is not None:
             raise invalid("max_tokens", "is the same as max_completion_tokens: choose one")
-        if self.max_completion_tokens is not None and not 0 <= self.max_completion_tokens < 2**32:
-            raise invalid("max_completion_tokens", "must be from 0 to 4294967295")
+        check_counts(
+            max_completion_tokens=self.max_completion_tokens, top_logprobs=self.top_logprobs
+        )
         if self.top_logprobs is not None and not self.logprobs:
             raise invalid("top_logprobs", "needs logprobs")
-        if self.top_logprobs is not None and not 0 <= self.top_logprobs < 2**32:
-            raise invalid("top_logprobs", "must be from 0 to 20")
 
     @property
     def conversation(self) -> list[ChatMessage]:
@@ -94,7 +93,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     def _params(self, choice: int) -> GenerationParams:
         given = self.max_completion_tokens
         return self.params(
-            choice,
+            choice=choice,
             max_tokens=self.max_tokens if given is None else given,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )

@@ -9,7 +9,7 @@ from forethought.generation import Finished, GenerationRequest, Started, Token
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice, answer_usage
 from gateway.openai.logprobs import CompletionLogprobs, completion_logprobs
-from gateway.openai.sampling import SamplingFields, other_fields
+from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.stream import ChunkWriter, Head
 from gateway.openai.usage import Metrics, Usage, metrics
 from gateway.web.errors import invalid
@@ -39,8 +39,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         for prompt in self.prompts:
             if isinstance(prompt, list) and any(not 0 <= each < 2**32 for each in prompt):
                 raise invalid("prompt", "must hold token ids that exist")
-        if self.logprobs is not None and not 0 <= self.logprobs < 2**32:
-            raise invalid("logprobs", "must be from 0 to 20")
+        check_counts(logprobs=self.logprobs)
         if self.echo and self.logprobs is not None:
             raise invalid("echo", "is not supported with logprobs: prompts have none here")
 
@@ -59,7 +58,10 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         """One for each choice of each prompt."""
         return [
             GenerationRequest(
-                prompt, self.params(choice, logprobs=self.logprobs), request_id, tenant=tenant
+                prompt,
+                self.params(choice=choice, max_tokens=self.max_tokens, logprobs=self.logprobs),
+                request_id,
+                tenant=tenant,
             )
             for prompt in prompts
             for choice in range(self.n)

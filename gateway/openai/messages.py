@@ -29,11 +29,15 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     annotations: list[None] | None = None
 
     def as_value(self) -> ChatMessage:
-        """With the parts of its content as one text."""
-        content = self.content or ""
-        if isinstance(content, list):
-            content = "".join(part.text for part in content)
-        return ChatMessage(_ROLES.get(self.role, self.role), content)
+        """For the service behind."""
+        return as_message(self.role, self.content or "")
+
+
+def as_message(role: str, content: str | list[TextPart]) -> ChatMessage:
+    """With the parts of its content as one text."""
+    if isinstance(content, list):
+        content = "".join(part.text for part in content)
+    return ChatMessage(_ROLES.get(role, role), content)
 
 
 _ROLES = {"developer": "system"}

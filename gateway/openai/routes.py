@@ -1,14 +1,12 @@
 """From requests to answers: chat, completions, models and tokens."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from forethought.errors import ForethoughtError
 from forethought.generation import GenerationRequest
 from gateway.callers import caller_of
 from gateway.openai import chat, completions, tokens
@@ -16,9 +14,9 @@ from gateway.openai.choices import Choice, ChoiceEvent, collect, generate
 from gateway.openai.models import ModelCard, ModelList, model_list
 from gateway.openai.sampling import SamplingFields
 from gateway.openai.stream import Chunk, Head
+from gateway.reading import BodyReader
 from gateway.upstream import Upstream
-from gateway.web.body import BodyT, OtherFields, parse, read_json
-from gateway.web.errors import FieldName, from_forethought
+from gateway.web.errors import FieldName, naming
 from gateway.web.operations import Body, Operation
 from gateway.web.request_id import request_id_of
 from gateway.web.responses import as_json
@@ -30,13 +28,13 @@ class OpenAIRoutes:
 
     Args:
         upstream: who generates.
-        max_body_bytes: of a request.
+        reader: of bodies.
     """
 
-    def __init__(self, upstream: Upstream, max_body_bytes: int) -> None:
+    def __init__(self, upstream: Upstream, reader: BodyReader) -> None:
         self._upstream = upstream
         self._client = upstream.client
-        self._max_body_bytes = max_body_bytes
+        self._reader = reader
 
     def operations(self) -> list[Operation]:
         """All of them, as they are routed and described."""
@@ -90,12 +88,12 @@ class OpenAIRoutes:
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        body = await self._body(request, chat.ChatRequest, chat.OTHERS)
+        body = await self._reader.read(request, chat.ChatRequest, chat.OTHERS)
         head = await self._head(request, body, "chatcmpl", chat.OBJECT)
         prompt: chat.Prompt = body.conversation
         ids = None
         if body.return_token_ids:
-            with _naming(body.name_of):
+            with naming(body.name_of):
                 prompt = ids = await self._client.tokenize(body.conversation)
         requests = body.requests(prompt, request_id_of(request), caller_of(request).tenant)
         if body.stream:
@@ -107,9 +105,9 @@ class OpenAIRoutes:
 
     async def complete(self, request: Request) -> Response:
         """`POST /v1/completions`."""
-        body = await self._body(request, completions.CompletionRequest, completions.OTHERS)
+        body = await self._reader.read(request, completions.CompletionRequest, completions.OTHERS)
         head = await self._head(request, body, "cmpl", completions.OBJECT)
-        with _naming(body.name_of):
+        with naming(body.name_of):
             prompts, echo = await completions.look_at(self._client, body)
         requests = body.requests(prompts, request_id_of(request), caller_of(request).tenant)
         if body.stream:
@@ -130,27 +128,20 @@ class OpenAIRoutes:
 
     async def tokenize(self, request: Request) -> Response:
         """`POST /tokenize`."""
-        body = await self._body(request, tokens.TokenizeRequest, tokens.TOKENIZE_OTHERS)
+        body = await self._reader.read(request, tokens.TokenizeRequest, tokens.TOKENIZE_OTHERS)
         info = await self._upstream.described()
-        with _naming(tokens.name_of):
+        with naming(tokens.name_of):
             return as_json(await tokens.tokenize(self._client, body, info))
 
     async def detokenize(self, request: Request) -> Response:
         """`POST /detokenize`."""
-        body = await self._body(request, tokens.DetokenizeRequest, tokens.DETOKENIZE_OTHERS)
-        with _naming(tokens.name_of):
+        body = await self._reader.read(request, tokens.DetokenizeRequest, tokens.DETOKENIZE_OTHERS)
+        with naming(tokens.name_of):
             return as_json(await tokens.detokenize(self._client, body))
 
     async def tokenizer_info(self, request: Request) -> Response:  # noqa: ARG002
         """`GET /tokenizer_info`."""
         return as_json(tokens.tokenizer_info(await self._upstream.described()))
-
-    async def _body(self, request: Request, kind: type[BodyT], others: OtherFields) -> BodyT:
-        """What is asked for, of a model that is served."""
-        body = parse(await read_json(request, self._max_body_bytes), kind, others)
-        body.check()
-        await self._upstream.name_of(body.model)
-        return body
 
     async def _head(self, request: Request, body: SamplingFields, prefix: str, kind: str) -> Head:
         info = await self._upstream.described()
@@ -165,7 +156,7 @@ class OpenAIRoutes:
     async def _collect(
         self, request: Request, requests: Sequence[GenerationRequest], name_of: FieldName
     ) -> list[Choice]:
-        with _naming(name_of):
+        with naming(name_of):
             return await until_gone(request.receive, collect(self._client, requests))
 
     async def _stream(
@@ -175,14 +166,5 @@ class OpenAIRoutes:
         writer: Writer[ChoiceEvent],
         name_of: FieldName,
     ) -> Response:
-        with _naming(name_of):
+        with naming(name_of):
             return await begin_stream(request.receive, generate(self._client, requests), writer)
-
-
-@contextmanager
-def _naming(name_of: FieldName) -> Iterator[None]:
-    """Has errors of the service name the fields as the route does."""
-    try:
-        yield
-    except ForethoughtError as error:
-        raise from_forethought(error, name_of) from error

@@ -21,13 +21,10 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
-class SamplingFields(RequestBody, frozen=True, kw_only=True):
-    """Fields of chat and completions alike. None leaves the choice to the deployment."""
+class GenerationFields(RequestBody, frozen=True, kw_only=True):
+    """How an answer is generated. None leaves the choice to the deployment."""
 
     stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    n: int = 1
     seed: int | None = None
     stop: str | list[str] | None = None
     temperature: float | None = None
@@ -37,10 +34,51 @@ class SamplingFields(RequestBody, frozen=True, kw_only=True):
     repetition_penalty: float | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
-    return_token_ids: bool = False
-    request_id: str | None = None
     num_speculative_tokens: int | None = None
     verification_mode: VerificationMode | None = None
+
+    def check(self) -> None:
+        if self.seed is not None and not -_SEEDS // 2 <= self.seed < _SEEDS:
+            raise invalid("seed", "must be an integer of 64 bits")
+        check_counts(top_k=self.top_k, num_speculative_tokens=self.num_speculative_tokens)
+        if any(not 0 <= each < 2**32 for each in self.stop_token_ids or ()):
+            raise invalid("stop_token_ids", "must be token ids")
+
+    def params(
+        self, *, max_tokens: int | None, logprobs: int | None, choice: int = 0
+    ) -> GenerationParams:
+        """For the service behind.
+
+        Args:
+            max_tokens: of an answer.
+            logprobs: most likely tokens to tell of with each token; None tells of none.
+            choice: of several. Its seed is `seed + choice`, so that the first one is what a
+                request for one choice gets.
+        """
+        return GenerationParams(
+            max_tokens=max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=None if self.seed is None else (self.seed + choice) % _SEEDS,
+            stop=_texts(self.stop),
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            ignore_eos=self.ignore_eos,
+            logprobs=logprobs,
+            num_speculative_tokens=self.num_speculative_tokens,
+            verification_mode=self.verification_mode,
+        )
+
+
+class SamplingFields(GenerationFields, frozen=True, kw_only=True):
+    """Fields of chat and completions alike."""
+
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    return_token_ids: bool = False
 
     @property
     def includes_usage(self) -> bool:
@@ -54,37 +92,19 @@ class SamplingFields(RequestBody, frozen=True, kw_only=True):
         return self.includes_usage and bool(options and options.continuous_usage_stats)
 
     def check(self) -> None:
+        super().check()
         if not 1 <= self.n <= MAX_CHOICES:
             raise invalid("n", f"must be from 1 to {MAX_CHOICES}")
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options", "is for streams: set stream to true")
-        if self.seed is not None and not -_SEEDS // 2 <= self.seed < _SEEDS:
-            raise invalid("seed", "must be an integer of 64 bits")
-        for name in ("max_tokens", "top_k", "num_speculative_tokens"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 2**32:
-                raise invalid(name, "must be from 0 to 4294967295")
-        if any(not 0 <= each < 2**32 for each in self.stop_token_ids or ()):
-            raise invalid("stop_token_ids", "must be token ids")
+        check_counts(max_tokens=self.max_tokens)
 
-    def params(self, choice: int, **more: Any) -> GenerationParams:
-        """Parameters of one of `n` choices: its seed is `seed + choice`, so that the first one is
-        what a request for one choice gets."""
-        given = {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-            "repetition_penalty": self.repetition_penalty,
-            "seed": None if self.seed is None else (self.seed + choice) % _SEEDS,
-            "stop": _texts(self.stop),
-            "stop_token_ids": tuple(self.stop_token_ids or ()),
-            "ignore_eos": self.ignore_eos,
-            "num_speculative_tokens": self.num_speculative_tokens,
-            "verification_mode": self.verification_mode,
-        }
-        return GenerationParams(**{**given, **more})
+
+def check_counts(**counts: int | None) -> None:
+    """Refuses what is no number of 32 bits; other limits are the service's. Raises HttpError."""
+    for name, value in counts.items():
+        if value is not None and not 0 <= value < 2**32:
+            raise invalid(name, "must be from 0 to 4294967295")
 
 
 def _texts(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -100,6 +120,7 @@ HARMLESS = frozenset(
         "priority",
         "prompt_cache_key",
         "prompt_cache_retention",
+        "request_id",
         "safety_identifier",
         "service_tier",
         "spaces_between_special_tokens",

@@ -66,11 +66,11 @@ def parse(content: Mapping[str, Any], kind: type[BodyT], others: OtherFields) ->
     known = kind.__struct_fields__
     given = {}
     for name, value in content.items():
-        if value is None or name in others.harmless:
+        if value is None:
             continue
         if name in known:
             given[name] = value
-        else:
+        elif name not in others.harmless:
             _check_other(name, value, known, others)
     try:
         return msgspec.convert(given, kind)

@@ -1,6 +1,7 @@
 """What went wrong, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
@@ -82,6 +83,15 @@ def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpE
     elif status == _UNAVAILABLE:
         headers["Retry-After"] = "1"
     return HttpError(status, error.message, code=code, headers=headers)
+
+
+@contextmanager
+def naming(name_of: FieldName) -> Iterator[None]:
+    """Has errors of the service name the fields as the route does. Raises HttpError."""
+    try:
+        yield
+    except ForethoughtError as error:
+        raise from_forethought(error, name_of) from error
 
 
 _UNAVAILABLE = 503

@@ -116,12 +116,12 @@ def _names_in(path: str) -> list[str]:
 def _with_others(schema: dict[str, Any], others: OtherFields) -> dict[str, Any]:
     """The schema of a body with the fields that it may have besides, and no others."""
     required = schema.get("required", [])
-    properties = {
+    properties: dict[str, Any] = {name: {} for name in others.harmless}
+    properties |= {name: {"enum": [*values, None]} for name, values in others.fixed.items()}
+    properties |= {
         name: each if name in required else _or_null(each)
         for name, each in schema["properties"].items()
     }
-    properties |= {name: {"enum": [*values, None]} for name, values in others.fixed.items()}
-    properties |= {name: {} for name in others.harmless}
     return {**schema, "properties": properties, "additionalProperties": False}
 
 

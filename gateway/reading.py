@@ -1,0 +1,28 @@
+"""Bodies of requests for a model that is served."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from gateway.upstream import Upstream
+from gateway.web.body import BodyT, OtherFields, parse, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class BodyReader:
+    """Reads them, and refuses what is wrong with them."""
+
+    upstream: Upstream
+    max_body_bytes: int
+
+    async def read(self, request: Request, kind: type[BodyT], others: OtherFields) -> BodyT:
+        """What is asked for.
+
+        Raises:
+            HttpError: a field is wrong, or another model is asked for.
+            LoadingError: what is served is not known.
+        """
+        body = parse(await read_json(request, self.max_body_bytes), kind, others)
+        body.check()
+        await self.upstream.name_of(body.model)
+        return body
