@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(each.parent for each in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(each.parent for each in ROOT.glob("k8s/components/*/kustomization.yaml"))
 
-NEEDS = {"gateway-api": ("gateway",)}
-"""Components that lead to workloads of others."""
+BEFORE = {"gateway-api": ("gateway",), "mtls": ("gateway",)}
+"""What components lead to or change, and comes before them."""
 
 Manifest = dict[str, Any]
 
@@ -41,8 +41,8 @@ def render(folder: Path) -> tuple[Manifest, ...]:
 
 @cache
 def render_with(component: Path) -> tuple[Manifest, ...]:
-    """The manifests of the base with one component, and with those that it needs."""
-    components = [component.name, *NEEDS.get(component.name, ())]
+    """The manifests of the base with one component, and with those before it."""
+    components = [*BEFORE.get(component.name, ()), component.name]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -206,10 +206,12 @@ def test_a_broken_twin_breaks_its_policy(production, twin: str):
     assert list(policy(broken))
 
 
-def _forget(manifests: list[Manifest], role: str, part: str) -> None:
-    """Variables with this in their names."""
+def _forget(manifests: list[Manifest], role: str, *parts: str) -> None:
+    """Variables with one of these in their names."""
     container = pod_of(_deployment(manifests, role))["containers"][0]
-    container["env"] = [each for each in container["env"] if part not in each["name"]]
+    container["env"] = [
+        each for each in container["env"] if not any(part in each["name"] for part in parts)
+    ]
 
 
 def _first_of(manifests: list[Manifest], kind: str) -> Manifest:
@@ -235,7 +237,7 @@ TWINS_OF_COMPONENTS: dict[str, tuple[str, Policy, Callable[[list[Manifest]], obj
     "no certificate": (
         "mtls",
         relations.refers_to_what_exists,
-        lambda m: m.remove(of_kind(m, "Certificate")[0]),
+        lambda m: _drop(m, "Certificate"),
     ),
     "certificate of another name": (
         "mtls",
@@ -249,8 +251,18 @@ TWINS_OF_COMPONENTS: dict[str, tuple[str, Policy, Callable[[list[Manifest]], obj
     ),
     "anybody of the CA is let in": (
         "mtls",
-        certificates.names_fit,
+        certificates.tiers_ask_for_names,
         lambda m: _forget(m, "target", "_TLS_PEER_NAME"),
+    ),
+    "a caller without a certificate": (
+        "mtls",
+        certificates.names_fit,
+        lambda m: _forget(m, "orchestrator", "_TIER_TLS_CERT", "_TIER_TLS_KEY"),
+    ),
+    "gateway in plain text": (
+        "mtls",
+        certificates.names_fit,
+        lambda m: _forget(m, "gateway", "_TIER_TLS_"),
     ),
     "surge of claims": (
         "dra",

@@ -8,8 +8,8 @@ import yaml
 
 from tests.deployment.edges import OUTSIDE, Edge, edges
 from tests.deployment.manifests import (
+    BEFORE,
     COMPONENTS,
-    NEEDS,
     OVERLAYS,
     Manifest,
     labels_of,
@@ -70,7 +70,7 @@ def test_the_policies_of_an_overlay_let_the_wanted_calls_through_and_no_others(o
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda each: each.name)
 def test_a_component_adds_the_calls_that_it_needs_and_no_others(component: Path):
     manifests = render_with(component)
-    assert edges(manifests) == wanted([component.name, *NEEDS.get(component.name, ())], manifests)
+    assert edges(manifests) == wanted([component.name, *BEFORE.get(component.name, ())], manifests)
 
 
 TWINS = {

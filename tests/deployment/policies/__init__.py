@@ -22,6 +22,7 @@ POLICIES: tuple[Policy, ...] = (
     ports.lead_to_services,
     ports.lead_to_containers,
     certificates.names_fit,
+    certificates.tiers_ask_for_names,
     processes.ends_in_time,
     processes.listens_where_it_is_called,
 )
