@@ -118,6 +118,10 @@ def _problem(address: str, min_port: int, default_port: int) -> str:
             is_bracketed and not _is_ipv6(host[1:-1]),
             "is no address: there is no IPv6 address between its brackets",
         ),
+        (
+            not is_bracketed and not _is_host_name(host),
+            "has no host: each part of a name, between dots, has 1 to 63 characters",
+        ),
         (not is_number, f"has no port: {port!r} is no number"),
         (
             is_number and not min_port <= int(port[:9]) <= MAX_PORT,
@@ -125,6 +129,14 @@ def _problem(address: str, min_port: int, default_port: int) -> str:
         ),
     )
     return next((text for is_wrong, text in checks if is_wrong), "")
+
+
+def _is_host_name(host: str) -> bool:
+    try:
+        host.encode("idna")  # as a look-up does
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import NoReturn, TextIO
 from rich.console import Console
 
 from forethought.cli.failure import print_failure
+from forethought.cli.logs import log_to_people
 from forethought.cli.main import app
 from forethought.errors import ForethoughtError
 from forethought.extras import describe_missing
@@ -29,7 +30,7 @@ def run_guarded() -> NoReturn:
     sys.argv[1:] = [os.fsencode(each).decode(errors="surrogateescape") for each in sys.argv[1:]]
     code: int | str | None
     try:
-        app(prog_name="forethought")
+        app(prog_name="forethought", obj=log_to_people)
         code = 0
     except SystemExit as end:
         code = end.code

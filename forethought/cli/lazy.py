@@ -42,8 +42,12 @@ class LazyCommand(TyperCommand):
         return command
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """The context of the command itself: it parses the arguments and runs."""
+        """The context of the command itself: it parses the arguments and runs. Logging is
+        prepared by the object of the context before it, if there is one."""
         command = self.loaded
+        parent = kwargs.get("parent")
+        if parent is not None and parent.obj is not None and isinstance(command, TyperCommand):
+            parent.obj()
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:

@@ -169,7 +169,8 @@ async def _check_store(url: str, console: Console) -> None:
     try:
         await require_store(url, sessions_are_kept, patience_s=0)
     except ForethoughtError as error:
-        raise PlanError(f"--redis-url: {error.message}") from error
+        what = error.message.replace("the store (redis_url)", "the store")
+        raise PlanError(f"--redis-url: {what}") from error
 
 
 async def _run(plan: Plan, run: RunOptions, console: Console) -> int:

@@ -29,7 +29,12 @@ async def resolve_all(addresses: Sequence[str], known: Mapping[str, str]) -> dic
         try:
             found |= dict.fromkeys(await _resolve(address), address)
         except OSError as error:
-            _log.warning("name_not_resolved", address=address, why=str(error))
+            _log.warning(
+                "name_not_resolved",
+                address=address,
+                why=error.strerror or str(error),
+                next="looked up again; a Service without pods has no address either",
+            )
             # Until it has been resolved once, gRPC may try to.
             found |= known or {address: address}
     return found

@@ -59,6 +59,8 @@ class ConnectionSettings:
     max_connections: int = 8
     """Calls at a time. Others wait, within their time limit."""
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    logs_failures: bool = True
+    """False where the caller tells a person."""
 
 
 class StoreConnection:
@@ -74,7 +76,7 @@ class StoreConnection:
         self._url = settings.url
         self._timeout_s = settings.timeout_s
         self._breaker = Breaker(settings.breaker)
-        self._complaints = Complaints()
+        self._complaints = Complaints() if settings.logs_failures else None
         self._places = asyncio.Semaphore(settings.max_connections)
         self._options: dict[str, Any] = {
             # One more than calls, for a cluster's map.
@@ -188,7 +190,8 @@ class StoreConnection:
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         why = describe(error)
-        self._complaints.hear(why)
+        if self._complaints is not None:
+            self._complaints.hear(why)
         return StoreUnavailableError(
             f"the store failed: {why}", metadata={"cause": type(error).__name__}
         )

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from os import strerror
 
 from redis import exceptions
 
@@ -97,7 +98,9 @@ def _silence(error: BaseException) -> str | None:
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
         return "no answer in time: does it want TLS (rediss://), or know none (redis://)?"
     if isinstance(error, OSError | exceptions.ConnectionError):
-        reasons = (each.strerror for each in _chain(error) if isinstance(each, OSError))
+        # In the system's words: those of asyncio name the call and its arguments.
+        below = (each for each in _chain(error) if isinstance(each, OSError))
+        reasons = (strerror(each.errno) for each in below if each.errno)
         return (
             f"no connection: {next(filter(None, reasons), 'it was closed, as where TLS is wanted')}"
         )

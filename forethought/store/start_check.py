@@ -36,7 +36,7 @@ Check = Callable[[StoreConnection], Awaitable[None]]
 
 
 async def require_store(url: str, check: Check, patience_s: float = PATIENCE_S) -> None:
-    """Returns when a store can be used.
+    """Returns when a store can be used. While it is waited for, the log says what is wrong.
 
     Raises:
         InvalidArgumentError: the URL is none.
@@ -44,7 +44,13 @@ async def require_store(url: str, check: Check, patience_s: float = PATIENCE_S) 
     """
     never = BreakerSettings(max_failures=2**31)
     connection = StoreConnection(
-        ConnectionSettings(url, connect_timeout_s=_TIMEOUT_S, timeout_s=_TIMEOUT_S, breaker=never)
+        ConnectionSettings(
+            url,
+            connect_timeout_s=_TIMEOUT_S,
+            timeout_s=_TIMEOUT_S,
+            breaker=never,
+            logs_failures=patience_s > 0,
+        )
     )
     deadline = time.monotonic() + patience_s
     try:

@@ -56,6 +56,23 @@ def test_a_command_is_where_the_list_says_and_explains_itself(name, command):
     assert command.help.endswith(".")
 
 
+def test_what_the_library_logs_is_no_part_of_what_was_asked_for():
+    code = (
+        "import sys, structlog\n"
+        "from forethought.cli.logs import log_to_people\n"
+        "log_to_people()\n"
+        "log = structlog.get_logger('forethought')\n"
+        "log.info('model_loading')\n"
+        "log.warning('tensors_not_used', names=['a'])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == ""
+    assert "model_loading" not in result.stderr
+    assert "tensors_not_used" in result.stderr
+
+
 def test_a_full_device_is_one_line():
     with Path("/dev/full").open("w") as full:
         result = run("--help", stdout=full)

@@ -41,6 +41,8 @@ def test_what_grpc_can_use_is_taken_as_it_stands(text):
         ("ho st:50050", "nothing besides"),
         ("a:b:50050", "IPv6 stands in brackets"),
         ("[::1:50050", "IPv6 stands in brackets"),
+        ("a..b:50050", "each part of a name"),
+        (f"{'a' * 64}:50050", "each part of a name"),
         ("[host]:50050", "no IPv6 address between its brackets"),
     ],
 )
