@@ -11,7 +11,7 @@ import structlog
 from autoscaler.answers import Answers, TierAnswer
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import open_channel
-from forethought.rpc.name_resolution import resolve_all, server_name
+from forethought.rpc.name_resolution import NameResolver, server_name
 from forethought.rpc.scaling_codec import orchestrator_load_from_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.rpc.tier_codec import load_from_proto, model_from_proto, work_from_proto
@@ -80,15 +80,14 @@ class _Tier(Generic[AnswerT]):
         timeout_s: float,
         credentials: ChannelCredentials | None,
     ) -> None:
-        self._addresses = addresses
+        self._names = NameResolver(addresses)
         self._ask = ask
         self._timeout_s = timeout_s
         self._credentials = credentials
-        self._known: Mapping[str, str] = {}
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def ask(self) -> Mapping[str, AnswerT]:
-        self._known = known = await resolve_all(self._addresses, self._known)
+        known = await self._names.look()
         for address in self._channels.keys() - known.keys():
             await self._channels.pop(address).close()
         for address in sorted(known.keys() - self._channels.keys()):
@@ -105,6 +104,7 @@ class _Tier(Generic[AnswerT]):
         }
 
     async def close(self) -> None:
+        self._names.close()
         for channel in self._channels.values():
             await channel.close()
 

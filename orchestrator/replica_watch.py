@@ -6,8 +6,8 @@ probe at a time. While it is healthy it is *asked* every second what it serves a
 that hangs keeps its connections: it fails to answer these questions, and its breaker ejects it
 until it answers one.
 
-Names are resolved every few seconds. Replicas whose record has gone are left by their sessions, and
-cut off after a minute.
+Names are resolved every few seconds, and every second while a replica does not serve. Replicas
+whose record has gone are left by their sessions, and cut off after a minute.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
-from forethought.rpc.name_resolution import is_name, resolve_all, server_name
+from forethought.rpc.name_resolution import NameResolver, server_name
 from forethought.rpc.status import error_from_rpc
 from forethought.rpc.tls import ChannelCredentials
 from forethought.rpc.traffic import counted
@@ -45,7 +45,9 @@ class WatchOptions:
     poll_timeout_s: float = 1.0
     """For the answer."""
     resolve_s: float = 5.0
-    """Between two looks at what names stand for."""
+    """Between two looks at what names stand for, while all their replicas serve."""
+    resolve_soon_s: float = 1.0
+    """Else, and at least: one that does not serve may have been replaced."""
     first_pause_s: float = 0.1
     max_pause_s: float = 2.0
     """Until a replica that does not answer is probed again; doubles up to the longest."""
@@ -65,7 +67,7 @@ async def watching(
 ) -> AsyncIterator[ReplicaSet[StubT]]:
     """The replicas of a tier, watched for as long as the context is open."""
     crew = _Crew(kind, addresses, ReplicaSet(kind.name, refusal=refusal), options or WatchOptions())
-    await crew.follow(await resolve_all(addresses, {}))
+    await crew.look()
     resolving = keep_running(f"resolver of {kind.name} tiers", crew.keep_resolving)
     try:
         yield crew.replicas
@@ -88,7 +90,7 @@ class _Crew(Generic[StubT]):
     ) -> None:
         self.replicas = replicas
         self._kind = kind
-        self._addresses = addresses
+        self._names = NameResolver(addresses)
         self._options = options
         self._known: Mapping[str, str] = {}
         self._watches: dict[str, _Watch[StubT]] = {}
@@ -96,11 +98,23 @@ class _Crew(Generic[StubT]):
 
     async def keep_resolving(self) -> None:
         """Follows the records of names; returns at once where there are none."""
-        if not any(map(is_name, self._addresses)):
+        if not self._names.has_names:
             return
+        resolve_s = self._options.resolve_s
+        soon_s = min(self._options.resolve_soon_s, resolve_s)
         while True:
-            await asyncio.sleep(self._options.resolve_s)
-            await self.follow(await resolve_all(self._addresses, self._known))
+            await asyncio.sleep(soon_s)
+            if self.replicas.all and all(map(_serves, self.replicas.all)):
+                await self.replicas.change(resolve_s - soon_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Follows what names stand for at this moment."""
+        await self.follow(await self._names.look(self._still_serves))
+
+    def _still_serves(self, address: str) -> bool:
+        watch = self._watches.get(address)
+        return watch is not None and _serves(watch.replica)
 
     async def follow(self, known: Mapping[str, str], grace_s: float | None = None) -> None:
         """Watches these replicas, each with the address that stands for it, and no others."""
@@ -124,12 +138,17 @@ class _Crew(Generic[StubT]):
 
     async def close(self) -> None:
         """Cuts off also those that were given a grace."""
+        self._names.close()
         for _ in range(2):
             leaving = tuple(self._leaving)
             if leaving:
                 await asyncio.wait(leaving, timeout=1.0)
             for task in leaving:
                 task.cancel()
+
+
+def _serves(replica: Replica[StubT]) -> bool:
+    return replica.standing is Standing.SERVING
 
 
 class _Watch(Generic[StubT]):

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from forethought.rpc.name_resolution import NameResolver
 from forethought.store.breaker import BreakerState
-from orchestrator import replica_watch
 from orchestrator.replica import TARGET, Standing
 from orchestrator.replica_watch import WatchOptions, watching
 from tests.lifecycle.gates import cable_to
@@ -84,10 +84,10 @@ class TestAName:
         """What all names stand for."""
         found = set()
 
-        async def resolve_all(addresses, known):
-            return dict.fromkeys(found, addresses[0])
+        async def look(_, still_serves):
+            return dict.fromkeys(found, "targets:1")
 
-        monkeypatch.setattr(replica_watch, "resolve_all", resolve_all)
+        monkeypatch.setattr(NameResolver, "look", look)
         return found
 
     OPTIONS = WatchOptions(poll_s=0.05, first_pause_s=0.02, resolve_s=0.01)

@@ -22,13 +22,13 @@ from forethought.errors import (
 from forethought.rpc import tls as tls_module
 from forethought.rpc.channels import open_channel
 from forethought.rpc.guards import only_named
+from forethought.rpc.name_resolution import NameResolver
 from forethought.rpc.status import error_from_rpc
 from forethought.rpc.tls import ClientTls, Identity, ServerTls, channel_credentials
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2 import GenerateRequest
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator import replica_watch
 from orchestrator.replica import TARGET, Standing
 from orchestrator.replica_watch import WatchOptions, watching
 from target_service.servicer import TargetServicer
@@ -238,10 +238,10 @@ async def test_a_replica_behind_a_name_shows_a_certificate_of_that_name(
     ) as server:
         address = f"{HERE}:{server.port}"
 
-        async def resolve_all(addresses, _known):
-            return dict.fromkeys([address], addresses[0])
+        async def look(names, _still_serves):
+            return dict.fromkeys([address], names._addresses[0])
 
-        monkeypatch.setattr(replica_watch, "resolve_all", resolve_all)
+        monkeypatch.setattr(NameResolver, "look", look)
         credentials = channel_credentials(mutual(authority).client)
         options = WatchOptions(credentials=credentials)
         async with watching(TARGET, ("targets:50052",), options=options) as replicas:
