@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images of all roles with docker, podman or buildah, whichever is there.
 #
-#   docker/build.sh [ROLE...]             all roles unless named: orchestrator gateway target draft weights
+#   docker/build.sh [ROLE...]             all roles unless named: orchestrator gateway autoscaler target draft weights
 #
 # Environment:
 #   BUILDER       docker, podman or buildah; by default the first that works
@@ -19,7 +19,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source docker/tools.sh
 
 roles=("$@")
-((${#roles[@]})) || roles=(orchestrator gateway target draft weights)
+((${#roles[@]})) || roles=(orchestrator gateway autoscaler target draft weights)
 
 options=(--file docker/Dockerfile --build-arg "VERSION=$TAG"
   --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")

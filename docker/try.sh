@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the three tiers and the gateway from their images as a cluster would: as a user of its own, with a
+# Runs the three tiers, gateway and autoscaler from their images as a cluster would: as a user of its own, with a
 # read-only root file system and without capabilities. Ends with 0 when texts have come through all of them.
 #
 # Environment: RUNNER (docker or podman), RUN_OPTIONS (more options of `run`), REPOSITORY and TAG as in build.sh.
@@ -15,8 +15,8 @@ runner=${RUNNER:-$(first_of docker podman)} || {
 model=/models/SmolLM2-135M-Instruct.Q4_1.gguf
 weights=$(mktemp --directory)
 prefix=forethought-try-$$
-roles=(target draft orchestrator gateway)
-declare -A admin_port=([target]=9102 [draft]=9101 [orchestrator]=9100 [gateway]=9103)
+roles=(target draft orchestrator gateway autoscaler)
+declare -A admin_port=([target]=9102 [draft]=9101 [orchestrator]=9100 [gateway]=9103 [autoscaler]=9104)
 read -ra more <<<"${RUN_OPTIONS-}"
 
 clean_up() {
@@ -60,6 +60,7 @@ run target --model "$model" --listen 127.0.0.1:50052
 run draft --model draft:smollm2-135m-instruct --proposer model --listen 127.0.0.1:50051
 run orchestrator --model "$model" --listen 127.0.0.1:50050
 run gateway --listen 127.0.0.1:8000
+run autoscaler --listen 127.0.0.1:50053
 for role in "${roles[@]}"; do
   wait_until_ready "$role"
 done
@@ -72,7 +73,7 @@ request = urllib.request.Request("http://127.0.0.1:8000/v1/chat/completions", js
 request.add_header("content-type", "application/json")
 print("gateway:", json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
 '
-"$runner" stop "$prefix-gateway" "$prefix-orchestrator" "$prefix-draft" "$prefix-target" >/dev/null
+"$runner" stop "$prefix-autoscaler" "$prefix-gateway" "$prefix-orchestrator" "$prefix-draft" "$prefix-target" >/dev/null
 for role in "${roles[@]}"; do
   code=$("$runner" inspect --format '{{.State.ExitCode}}' "$prefix-$role")
   [[ $code == 0 ]] || {

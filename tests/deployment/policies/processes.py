@@ -23,6 +23,7 @@ SETTINGS = {
     "draft": "draft_service.settings:DraftSettings",
     "orchestrator": "orchestrator.settings:OrchestratorSettings",
     "gateway": "gateway.settings:GatewaySettings",
+    "autoscaler": "autoscaler.settings:AutoscalerSettings",
 }
 """Where the settings of each component are."""
 
