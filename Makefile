@@ -32,10 +32,11 @@ demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, 
 	$(BIN)/forethought up $(DEMO) -- $(BIN)/forethought generate --show-steps --max-tokens 64 \
 		--temperature 0 --num-speculative-tokens 4 "$(PROMPT)"
 
-# Two workers, each with the whole of a test module, so that what a module starts is started once.
-# One thread each: the workers and the servers they start share the cores already. In the order of
-# their folders, since modules of few tests, which xdist would leave to the end, take longest.
-PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope \
+# Three workers for two cores, since some tests wait for others; each has the whole of a test module,
+# so that what a module starts is started once. One thread each: the workers and the servers they
+# start share the cores already. In the order of their folders, since modules of few tests, which
+# xdist would leave to the end, take longest.
+PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope \
 	--no-loadscope-reorder
 
 .PHONY: test

@@ -67,8 +67,8 @@ async def test_the_text_is_the_same_with_every_draft_and_without(
     proposer = PROPOSERS[kind](tiny_target, tiny_draft, features)
     async with running_stack(tiny_target, proposer) as stack:
         alone = await answers(stack, shape, 0)
-        for k in KS if shape == "temperature 1" else (1, MAX_K):
-            drafted = await answers(stack, shape, k)
+        ks = KS if shape == "temperature 1" else (1, MAX_K)
+        for drafted in await asyncio.gather(*(answers(stack, shape, k) for k in ks)):
             assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert [each.text for each in drafted] == [each.text for each in alone]
             assert not any(each.finished.speculation.num_draft_failures for each in drafted)
@@ -83,8 +83,7 @@ async def test_the_text_is_the_same_with_guesses_that_the_orchestrator_looks_up(
         tiny_target, tiny_draft.proposer(), lookups=lookups, has_draft_tier=has_draft_tier
     ) as stack:
         alone = await answers(stack, "temperature 1", 0)
-        for k in KS:
-            drafted = await answers(stack, "temperature 1", k)
+        for drafted in await asyncio.gather(*(answers(stack, "temperature 1", k) for k in KS)):
             assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert any(each.finished.speculation.num_draft_tokens for each in drafted)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,37 +11,44 @@ from forethought.cli.probes import Readiness, probe_grpc_health
 from forethought.generation import GenerationParams, GenerationRequest, Step
 from orchestrator.plan import PolicyKind
 from orchestrator.remote_proposer import DraftPatience
-from tests.lifecycle.processes import TierProcess
+from tests.lifecycle.processes import PATIENCE_S, TierProcess
 from tests.lifecycle.requests import Reader
 from tests.lifecycle.throttle import throttled
 from tests.stack import generate, running_stack
 from tests.waiting import until
 
 TARGET_S = 0.05
-PATIENCE = DraftPatience(open_s=1, round_s=0.5)
+PATIENCE = DraftPatience(open_s=1, round_s=1)
 LONG_S = 50.0
 """For rounds on a machine that others use."""
 PROMPT = [3, 4, 5, 6, 7]
 
 
-@pytest.fixture
-async def draft_process(long_target_folder, tmp_path):
+@pytest.fixture(scope="module")
+def started_process(
+    long_target_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TierProcess]:
     arguments = [
         *("--model", str(long_target_folder), "--proposer", "model", "--dtype", "float32"),
         *("--num-threads", "1", "--device", "cpu"),
     ]
-    process = TierProcess("draft_service", arguments, tmp_path / "draft.log")
+    log = tmp_path_factory.mktemp("paused") / "draft.log"
+    process = TierProcess("draft_service", arguments, log)
     process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+async def draft_process(started_process: TierProcess) -> AsyncIterator[TierProcess]:
+    """Serving; whoever pauses it need not wake it."""
 
     async def is_ready() -> bool:
-        return await probe_grpc_health(process.address) is Readiness.READY
+        return await probe_grpc_health(started_process.address) is Readiness.READY
 
-    try:
-        await until(is_ready, timeout_s=60)
-        yield process
-    finally:
-        process.signal(signal.SIGCONT)
-        process.kill()
+    await until(is_ready, PATIENCE_S)
+    yield started_process
+    started_process.signal(signal.SIGCONT)
 
 
 def request(**params: object) -> GenerationRequest:
