@@ -7,6 +7,7 @@ it implies the rollback, since a tier drops whatever lies beyond it.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from forethought import __version__
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, Evidence, VerificationMode
@@ -54,6 +55,7 @@ class ModelInfo:
     weights_fingerprint: str = ""  # the same in every number format
     hidden_size: int = 0  # of its final hidden states; 0 if it gives none
     hidden_states_need: HiddenStatesNeed | None = None  # of a draft that guesses from them
+    version: str = __version__  # of the software that serves it
 
 
 @dataclass(frozen=True, slots=True)

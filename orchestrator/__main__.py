@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 import structlog
 
 from forethought.compatibility import another_vocabulary, unusable_draft
+from forethought.deployment import Standing
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.settings import lookup_info, make_lookup
@@ -29,6 +30,8 @@ from forethought.store.session_store import SessionStoreSettings
 from forethought.store.start_check import require_store, sessions_are_kept
 from forethought.supervision import keep_running
 from forethought.tier import ModelInfo
+from forethought.v1.deployment_pb2 import DESCRIPTOR as DEPLOYMENT
+from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server
 from forethought.v1.generation_pb2 import DESCRIPTOR
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.scaling_pb2 import DESCRIPTOR as SCALING
@@ -36,13 +39,14 @@ from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.admission import AdmissionLimits
 from orchestrator.bounds import RequestBounds
+from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.generator import Tiers
 from orchestrator.metrics.readings import read_orchestrator
 from orchestrator.plan import Deployment
 from orchestrator.readiness import follow as follow_readiness
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
-from orchestrator.replica import DRAFT, TARGET, Standing
+from orchestrator.replica import DRAFT, TARGET
 from orchestrator.replica_watch import WatchOptions, watching
 from orchestrator.replicas import ReplicaSet
 from orchestrator.scaling_servicer import ScalingServicer
@@ -55,6 +59,7 @@ _log = structlog.get_logger(__name__)
 SERVICE_NAMES = (
     DESCRIPTOR.services_by_name["GenerationService"].full_name,
     SCALING.services_by_name["ScalingService"].full_name,
+    DEPLOYMENT.services_by_name["DeploymentService"].full_name,
 )
 
 WARNING_INTERVAL_S = 5.0
@@ -81,6 +86,10 @@ async def serve(settings: OrchestratorSettings) -> None:
         )
 
         async def add_services(services: LateServices) -> None:
+            about = DeploymentServicer(
+                (targets, drafts) if settings.draft else (targets,), sessions, tls
+            )
+            add_DeploymentServiceServicer_to_server(about, services)
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
             cleanup.callback(tokenizer.close)
             model = await find_target(targets, tokenizer.fingerprint)
@@ -95,6 +104,7 @@ async def serve(settings: OrchestratorSettings) -> None:
             servicer = GenerationServicer(
                 deployment, replace(tiers, lookups=lookups), limits, sessions
             )
+            about.generation = servicer
             services.max_message_bytes = RequestBounds(model.max_model_len).max_message_bytes
             add_GenerationServiceServicer_to_server(servicer, services)
             add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)

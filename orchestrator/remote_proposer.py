@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import structlog
 
 from forethought.compatibility import foreign_hidden_states
+from forethought.deployment import Standing
 from forethought.errors import (
     ForethoughtError,
     HiddenStatesMismatchError,
@@ -50,7 +51,7 @@ from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from orchestrator.lookup_first import Absence
 from orchestrator.placement import placement_key
-from orchestrator.replica import Replica, Standing, check_model
+from orchestrator.replica import Replica, check_model
 from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round import Ask, Drafted
 from orchestrator.session import Session

@@ -23,6 +23,7 @@ from typing import NoReturn, TypeVar
 
 import structlog
 
+from forethought.deployment import Standing
 from forethought.errors import (
     CachePositionMismatchError,
     ForethoughtError,
@@ -55,7 +56,7 @@ from forethought.tier import (
 from forethought.v1.target_pb2 import VerifyRequest, VerifyResponse
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.placement import placement_key
-from orchestrator.replica import Replica, Standing
+from orchestrator.replica import Replica
 from orchestrator.replicas import ReplicaSet, as_replicas
 from orchestrator.round_limit import RoundLimit, expected_pass_s
 from orchestrator.session import Session

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import grpc
 
+from forethought.deployment import Standing
 from forethought.errors import TierProtocolError
 from forethought.rpc.tier_codec import load_from_proto, model_from_proto
 from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
@@ -25,16 +25,6 @@ Ask = Callable[[float], Awaitable[tuple[ModelInfo, TierLoad]]]
 """Asks a tier what it serves and holds; takes at most so many seconds."""
 
 
-class Standing(Enum):
-    """What a session can expect of a replica."""
-
-    UNKNOWN = "unknown"  # not heard of yet; may be tried
-    SERVING = "serving"
-    CLOSED = "closed"  # answers, and takes no sessions: it loads or drains
-    LOST = "lost"  # does not answer
-    REFUSED = "refused"  # serves what it should not
-
-
 @dataclass(slots=True, eq=False)
 class Replica(Generic[StubT]):
     """Where a replica is, and how it does."""
@@ -45,6 +35,8 @@ class Replica(Generic[StubT]):
     standing: Standing = Standing.UNKNOWN
     model: ModelInfo | None = None
     """What it said last that it serves."""
+    server_name: str = ""
+    """That its certificate must bear, where it is not the address's host."""
     why: str = ""
     """Why it has no session, for the log."""
     is_leaving: bool = False

@@ -20,6 +20,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from forethought.deployment import Standing
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import KeepAlive, open_channel
 from forethought.rpc.name_resolution import NameResolver, server_name
@@ -28,7 +29,7 @@ from forethought.rpc.tls import ChannelCredentials
 from forethought.rpc.traffic import counted
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.supervision import keep_running, start
-from orchestrator.replica import SILENCE, Replica, Standing, StubT, TierKind
+from orchestrator.replica import SILENCE, Replica, StubT, TierKind
 from orchestrator.replicas import Refusal, ReplicaSet, anything
 
 _log = structlog.get_logger(__name__)
@@ -164,7 +165,7 @@ class _Watch(Generic[StubT]):
     ) -> None:
         self._channel = open_channel(address, options.keep_alive, options.credentials, server_name)
         stub = kind.make_stub(counted(self._channel, replicas.traffic))
-        self.replica = Replica(address, stub, Breaker(SILENCE))
+        self.replica = Replica(address, stub, Breaker(SILENCE), server_name=server_name)
         self._ask = kind.asker(stub)
         self._replicas = replicas
         self._options = options

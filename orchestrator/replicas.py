@@ -20,12 +20,13 @@ from typing import Generic
 
 import structlog
 
+from forethought.deployment import Standing
 from forethought.rpc.traffic import Traffic
 from forethought.store.breaker import Breaker, BreakerState
 from forethought.tier import ModelInfo, TierLoad
 from orchestrator.ejection import NO_EJECTION, Ejection
 from orchestrator.placement import place, ranking
-from orchestrator.replica import NEVER, Replica, Standing, StubT
+from orchestrator.replica import NEVER, Replica, StubT
 from orchestrator.retry_budget import RetryBudget
 
 _log = structlog.get_logger(__name__)

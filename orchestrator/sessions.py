@@ -20,7 +20,9 @@ from forethought.errors import (
     SessionCancelledError,
     SessionIncompleteError,
     SessionInUseError,
+    SessionNotFoundError,
     SessionUnfinishedError,
+    StoreUnavailableError,
 )
 from forethought.generation import (
     FollowUp,
@@ -120,6 +122,16 @@ class Sessions:
         await self.background.close()
         for connection in self._connections:
             await connection.close()
+
+    async def why_away(self) -> str:
+        """Asks the store whether it is there; empty where it is."""
+        try:
+            await self._store.load("", new_session_id())
+        except StoreUnavailableError as error:
+            return error.message
+        except SessionNotFoundError:
+            pass
+        return ""
 
     def begin(self, plan: GenerationPlan, deployment: Deployment) -> tuple[Beginning, SessionLog]:
         """A new session. It is stored with its first round."""

@@ -28,6 +28,10 @@ COMMANDS = {
         "forethought.cli.probe.command:probe",
         "Check that a running deployment samples what it samples without speculation.",
     ),
+    "doctor": CommandSource(
+        "forethought.cli.doctor.command:doctor",
+        "Look at a deployment from outside: what it is made of, what is wrong, what to do.",
+    ),
     "count": CommandSource(
         "forethought.cli.count:count",
         "Count what follows which tokens in the target's texts, for the proposer `counts`.",

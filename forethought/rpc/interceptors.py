@@ -30,12 +30,15 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 
 _ALWAYS_OPEN = ("/grpc.health.", "/grpc.reflection.")
 
+_OPEN_WHILE_CLOSED = (*_ALWAYS_OPEN, "/forethought.v1.DeploymentService/")
+"""These tell what is wrong."""
+
 _MAX_LOGGED_CHARS = 300
 """Of a refusal: messages may quote what a caller sent."""
 
 
 class GateInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses every call, health and reflection apart, while `closed_by` names a reason."""
+    """Refuses calls while `closed_by` names a reason, but not those that ask what is wrong."""
 
     def __init__(self, closed_by: Callable[[], ForethoughtError | None]) -> None:
         self._closed_by = closed_by
@@ -44,7 +47,7 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
         error = self._closed_by()
-        if error is None or handler_call_details.method.startswith(_ALWAYS_OPEN):
+        if error is None or handler_call_details.method.startswith(_OPEN_WHILE_CLOSED):
             return await continuation(handler_call_details)
 
         async def refuse(

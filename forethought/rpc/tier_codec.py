@@ -97,6 +97,7 @@ def model_to_proto(model: ModelInfo) -> common_pb2.ModelInfo:
         weights_fingerprint=model.weights_fingerprint,
         hidden_size=model.hidden_size,
         hidden_states_need=need_to_proto(model.hidden_states_need),
+        version=model.version,
     )
 
 
@@ -116,6 +117,7 @@ def model_from_proto(message: common_pb2.ModelInfo) -> ModelInfo:
         hidden_states_need=need_from_proto(message.hidden_states_need)
         if message.HasField("hidden_states_need")
         else None,
+        version=message.version,
     )
 
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orethought/v1/common.proto\x12\x0e\x66orethought.v1\"|\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x01\x12\x0c\n\x04seed\x18\x06 \x01(\x06\"2\n\x08PassCost\x12\x12\n\nnum_tokens\x18\x01 \x01(\r\x12\x12\n\nforward_ns\x18\x02 \x01(\x04\"\x93\x01\n\x0cHiddenStates\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12\x15\n\rnum_positions\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x31\n\x0c\x65lement_type\x18\x04 \x01(\x0e\x32\x1b.forethought.v1.ElementType\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"C\n\x10HiddenStatesNeed\x12\x1a\n\x12target_fingerprint\x18\x01 \x01(\t\x12\x13\n\x0bhidden_size\x18\x02 \x01(\r\"\xe0\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\x1e\n\x16vocabulary_fingerprint\x18\x03 \x01(\t\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x15\n\rmax_model_len\x18\x05 \x01(\r\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\"\n\x1amax_num_speculative_tokens\x18\x08 \x01(\r\x12,\n\npass_costs\x18\t \x03(\x0b\x32\x18.forethought.v1.PassCost\x12\x1b\n\x13weights_fingerprint\x18\n \x01(\t\x12\x13\n\x0bhidden_size\x18\x0b \x01(\r\x12<\n\x12hidden_states_need\x18\x0c \x01(\x0b\x32 .forethought.v1.HiddenStatesNeed\"T\n\x08TierLoad\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x19\n\x11num_cached_tokens\x18\x02 \x01(\x04\x12\x17\n\x0fnum_queued_jobs\x18\x03 \x01(\r\"\xe5\x01\n\nEngineWork\x12\x11\n\tuptime_ns\x18\x01 \x01(\x04\x12\x0f\n\x07\x62usy_ns\x18\x02 \x01(\x04\x12\x1b\n\x13num_computed_tokens\x18\x03 \x01(\x04\x12\x1c\n\x14num_refused_sessions\x18\x04 \x01(\x04\x12\x1a\n\x12num_waiting_tokens\x18\x05 \x01(\x04\x12\x1c\n\x14num_waiting_sessions\x18\x06 \x01(\r\x12\x17\n\x0fnum_held_blocks\x18\x07 \x01(\r\x12\x12\n\nnum_blocks\x18\x08 \x01(\r\x12\x11\n\tblock_len\x18\t \x01(\r\"\xa8\x02\n\x0bSessionOpen\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x30\n\x08sampling\x18\x03 \x01(\x0b\x32\x1e.forethought.v1.SamplingParams\x12\x1e\n\x16vocabulary_fingerprint\x18\x04 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x05 \x01(\t\x12;\n\x11verification_mode\x18\x06 \x01(\x0e\x32 .forethought.v1.VerificationMode\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12 \n\x18num_prompt_hidden_states\x18\x08 \x01(\r\x12\x16\n\x0ewants_progress\x18\t \x01(\x08\"T\n\rSessionOpened\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12\x19\n\x11num_cached_tokens\x18\x02 \x01(\r\"\x87\x01\n\x0cRoundTimings\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x12\n\nforward_ns\x18\x02 \x01(\x04\x12\x10\n\x08total_ns\x18\x03 \x01(\x04\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x18\n\x10num_batch_tokens\x18\x05 \x01(\r\x12\x11\n\tfinish_ns\x18\x06 \x01(\x04*\x92\x01\n\x10VerificationMode\x12!\n\x1dVERIFICATION_MODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bVERIFICATION_MODE_REJECTION\x10\x01\x12\x1b\n\x17VERIFICATION_MODE_BLOCK\x10\x02\x12\x1d\n\x19VERIFICATION_MODE_COUPLED\x10\x03*E\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orethought/v1/common.proto\x12\x0e\x66orethought.v1\"|\n\x0eSamplingParams\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x05 \x01(\x01\x12\x0c\n\x04seed\x18\x06 \x01(\x06\"2\n\x08PassCost\x12\x12\n\nnum_tokens\x18\x01 \x01(\r\x12\x12\n\nforward_ns\x18\x02 \x01(\x04\"\x93\x01\n\x0cHiddenStates\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\r\x12\x15\n\rnum_positions\x18\x02 \x01(\r\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x31\n\x0c\x65lement_type\x18\x04 \x01(\x0e\x32\x1b.forethought.v1.ElementType\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"C\n\x10HiddenStatesNeed\x12\x1a\n\x12target_fingerprint\x18\x01 \x01(\t\x12\x13\n\x0bhidden_size\x18\x02 \x01(\r\"\xf1\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x02 \x01(\t\x12\x1e\n\x16vocabulary_fingerprint\x18\x03 \x01(\t\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x15\n\rmax_model_len\x18\x05 \x01(\r\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\"\n\x1amax_num_speculative_tokens\x18\x08 \x01(\r\x12,\n\npass_costs\x18\t \x03(\x0b\x32\x18.forethought.v1.PassCost\x12\x1b\n\x13weights_fingerprint\x18\n \x01(\t\x12\x13\n\x0bhidden_size\x18\x0b \x01(\r\x12<\n\x12hidden_states_need\x18\x0c \x01(\x0b\x32 .forethought.v1.HiddenStatesNeed\x12\x0f\n\x07version\x18\r \x01(\t\"T\n\x08TierLoad\x12\x14\n\x0cnum_sessions\x18\x01 \x01(\r\x12\x19\n\x11num_cached_tokens\x18\x02 \x01(\x04\x12\x17\n\x0fnum_queued_jobs\x18\x03 \x01(\r\"\xe5\x01\n\nEngineWork\x12\x11\n\tuptime_ns\x18\x01 \x01(\x04\x12\x0f\n\x07\x62usy_ns\x18\x02 \x01(\x04\x12\x1b\n\x13num_computed_tokens\x18\x03 \x01(\x04\x12\x1c\n\x14num_refused_sessions\x18\x04 \x01(\x04\x12\x1a\n\x12num_waiting_tokens\x18\x05 \x01(\x04\x12\x1c\n\x14num_waiting_sessions\x18\x06 \x01(\r\x12\x17\n\x0fnum_held_blocks\x18\x07 \x01(\r\x12\x12\n\nnum_blocks\x18\x08 \x01(\r\x12\x11\n\tblock_len\x18\t \x01(\r\"\xa8\x02\n\x0bSessionOpen\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x30\n\x08sampling\x18\x03 \x01(\x0b\x32\x1e.forethought.v1.SamplingParams\x12\x1e\n\x16vocabulary_fingerprint\x18\x04 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x05 \x01(\t\x12;\n\x11verification_mode\x18\x06 \x01(\x0e\x32 .forethought.v1.VerificationMode\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12 \n\x18num_prompt_hidden_states\x18\x08 \x01(\r\x12\x16\n\x0ewants_progress\x18\t \x01(\x08\"T\n\rSessionOpened\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.forethought.v1.ModelInfo\x12\x19\n\x11num_cached_tokens\x18\x02 \x01(\r\"\x87\x01\n\x0cRoundTimings\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x12\n\nforward_ns\x18\x02 \x01(\x04\x12\x10\n\x08total_ns\x18\x03 \x01(\x04\x12\x12\n\nbatch_size\x18\x04 \x01(\r\x12\x18\n\x10num_batch_tokens\x18\x05 \x01(\r\x12\x11\n\tfinish_ns\x18\x06 \x01(\x04*\x92\x01\n\x10VerificationMode\x12!\n\x1dVERIFICATION_MODE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bVERIFICATION_MODE_REJECTION\x10\x01\x12\x1b\n\x17VERIFICATION_MODE_BLOCK\x10\x02\x12\x1d\n\x19VERIFICATION_MODE_COUPLED\x10\x03*E\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forethought.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERIFICATIONMODE']._serialized_start=1641
-  _globals['_VERIFICATIONMODE']._serialized_end=1787
-  _globals['_ELEMENTTYPE']._serialized_start=1789
-  _globals['_ELEMENTTYPE']._serialized_end=1858
+  _globals['_VERIFICATIONMODE']._serialized_start=1658
+  _globals['_VERIFICATIONMODE']._serialized_end=1804
+  _globals['_ELEMENTTYPE']._serialized_start=1806
+  _globals['_ELEMENTTYPE']._serialized_end=1875
   _globals['_SAMPLINGPARAMS']._serialized_start=47
   _globals['_SAMPLINGPARAMS']._serialized_end=171
   _globals['_PASSCOST']._serialized_start=173
@@ -44,15 +44,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HIDDENSTATESNEED']._serialized_start=375
   _globals['_HIDDENSTATESNEED']._serialized_end=442
   _globals['_MODELINFO']._serialized_start=445
-  _globals['_MODELINFO']._serialized_end=797
-  _globals['_TIERLOAD']._serialized_start=799
-  _globals['_TIERLOAD']._serialized_end=883
-  _globals['_ENGINEWORK']._serialized_start=886
-  _globals['_ENGINEWORK']._serialized_end=1115
-  _globals['_SESSIONOPEN']._serialized_start=1118
-  _globals['_SESSIONOPEN']._serialized_end=1414
-  _globals['_SESSIONOPENED']._serialized_start=1416
-  _globals['_SESSIONOPENED']._serialized_end=1500
-  _globals['_ROUNDTIMINGS']._serialized_start=1503
-  _globals['_ROUNDTIMINGS']._serialized_end=1638
+  _globals['_MODELINFO']._serialized_end=814
+  _globals['_TIERLOAD']._serialized_start=816
+  _globals['_TIERLOAD']._serialized_end=900
+  _globals['_ENGINEWORK']._serialized_start=903
+  _globals['_ENGINEWORK']._serialized_end=1132
+  _globals['_SESSIONOPEN']._serialized_start=1135
+  _globals['_SESSIONOPEN']._serialized_end=1431
+  _globals['_SESSIONOPENED']._serialized_start=1433
+  _globals['_SESSIONOPENED']._serialized_end=1517
+  _globals['_ROUNDTIMINGS']._serialized_start=1520
+  _globals['_ROUNDTIMINGS']._serialized_end=1655
 # @@protoc_insertion_point(module_scope)

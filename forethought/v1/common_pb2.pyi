@@ -72,7 +72,7 @@ class HiddenStatesNeed(_message.Message):
     def __init__(self, target_fingerprint: _Optional[str] = ..., hidden_size: _Optional[int] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens", "pass_costs", "weights_fingerprint", "hidden_size", "hidden_states_need")
+    __slots__ = ("name", "model_fingerprint", "vocabulary_fingerprint", "vocab_size", "max_model_len", "dtype", "device", "max_num_speculative_tokens", "pass_costs", "weights_fingerprint", "hidden_size", "hidden_states_need", "version")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,7 @@ class ModelInfo(_message.Message):
     WEIGHTS_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_NEED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_fingerprint: str
     vocabulary_fingerprint: str
@@ -97,7 +98,8 @@ class ModelInfo(_message.Message):
     weights_fingerprint: str
     hidden_size: int
     hidden_states_need: HiddenStatesNeed
-    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ..., pass_costs: _Optional[_Iterable[_Union[PassCost, _Mapping]]] = ..., weights_fingerprint: _Optional[str] = ..., hidden_size: _Optional[int] = ..., hidden_states_need: _Optional[_Union[HiddenStatesNeed, _Mapping]] = ...) -> None: ...
+    version: str
+    def __init__(self, name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., vocabulary_fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_model_len: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_num_speculative_tokens: _Optional[int] = ..., pass_costs: _Optional[_Iterable[_Union[PassCost, _Mapping]]] = ..., weights_fingerprint: _Optional[str] = ..., hidden_size: _Optional[int] = ..., hidden_states_need: _Optional[_Union[HiddenStatesNeed, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
 
 class TierLoad(_message.Message):
     __slots__ = ("num_sessions", "num_cached_tokens", "num_queued_jobs")

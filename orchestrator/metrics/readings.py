@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from forethought.deployment import Standing
 from forethought.generation import FinishReason, NoDraftReason, Verdict
 from forethought.observability import catalogue
 from forethought.observability.series import Reading
@@ -14,7 +15,6 @@ from orchestrator.metrics.requests import RequestCounts
 from orchestrator.metrics.rounds import OUTCOMES, RoundCounts
 from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.policy import Experience
-from orchestrator.replica import Standing
 from orchestrator.replicas import ReplicaSet
 from orchestrator.servicer import GenerationServicer
 from orchestrator.session_log import Background

@@ -6,12 +6,13 @@ import time
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from forethought.deployment import Standing
 from forethought.rpc.channels import open_channel
 from forethought.store.breaker import Breaker
 from forethought.supervision import keep_running
 from orchestrator.ejection import Ejection, EjectionSettings
 from orchestrator.readiness import follow
-from orchestrator.replica import SILENCE, Replica, Standing
+from orchestrator.replica import SILENCE, Replica
 from orchestrator.replicas import ReplicaSet
 from tests.replicas.tiers import a_fleet
 from tests.stack import running_server

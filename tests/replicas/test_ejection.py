@@ -5,6 +5,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from forethought.deployment import Standing
 from forethought.errors import (
     DrainingError,
     ForethoughtError,
@@ -20,7 +21,7 @@ from forethought.store.breaker import Breaker
 from forethought.tier import PassCost
 from orchestrator.ejection import Ejection, EjectionSettings
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.replica import SILENCE, Replica, Standing, check_model
+from orchestrator.replica import SILENCE, Replica, check_model
 from orchestrator.replicas import ReplicaSet
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.requests import asking

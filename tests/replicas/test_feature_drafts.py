@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import structlog
 
+from forethought.deployment import Standing
 from forethought.tier import HiddenStatesNeed
-from orchestrator.replica import Standing
 from tests.draft.feature_reference import write_feature_draft
 from tests.lifecycle.requests import asking
 from tests.replicas.test_drafts import (

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import structlog
 
+from forethought.deployment import Standing
 from forethought.errors import ModelMismatchError, OverloadedError, TierUnavailableError
 from orchestrator import generator
 from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.replica import Standing
 from orchestrator.round_limit import RoundLimit
 from tests.lifecycle.requests import SEEDED, Reader, asking
 from tests.ports import free_port

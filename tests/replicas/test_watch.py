@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from forethought.deployment import Standing
 from forethought.rpc.name_resolution import NameResolver
 from forethought.store.breaker import BreakerState
-from orchestrator.replica import TARGET, Standing
+from orchestrator.replica import TARGET
 from orchestrator.replica_watch import WatchOptions, watching
 from tests.lifecycle.gates import cable_to
 from tests.ports import free_port

@@ -8,19 +8,22 @@ from dataclasses import dataclass, replace
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from forethought.client import GenerationClient
+from forethought.deployment import Standing
 from forethought.errors import DrainingError
 from forethought.rpc.server import Server
 from forethought.sampling.types import VerificationMode
+from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.__main__ import another_model, find_target, unusable_draft
 from orchestrator.admission import AdmissionLimits
+from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.generator import Tiers
 from orchestrator.plan import Deployment, PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from orchestrator.remote_verifier import ReopenOptions
-from orchestrator.replica import DRAFT, TARGET, Replica, Standing
+from orchestrator.replica import DRAFT, TARGET, Replica
 from orchestrator.replica_watch import WatchOptions, watching
 from orchestrator.replicas import ReplicaSet
 from orchestrator.servicer import GenerationServicer
@@ -173,10 +176,15 @@ async def a_fleet(
             tiers,
             AdmissionLimits(),
         )
+        about = DeploymentServicer((known_targets, known_drafts), None)
+        about.generation = servicer
+
+        def add_services(services: object) -> None:
+            add_GenerationServiceServicer_to_server(servicer, services)
+            add_DeploymentServiceServicer_to_server(about, services)
+
         address = f"127.0.0.1:{free_port()}"
-        await enter(
-            serving_at(address, lambda s: add_GenerationServiceServicer_to_server(servicer, s))
-        )
+        await enter(serving_at(address, add_services))
         members = (
             {each.address: each for each in drafts},
             {each.address: each for each in targets},

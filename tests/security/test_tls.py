@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from forethought.client import GenerationClient
+from forethought.deployment import Standing
 from forethought.errors import (
     CertificateError,
     ForethoughtError,
@@ -29,7 +30,7 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2 import GenerateRequest
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator.replica import TARGET, Standing
+from orchestrator.replica import TARGET
 from orchestrator.replica_watch import WatchOptions, watching
 from target_service.servicer import TargetServicer
 from tests.certificates import HERE, Authority, mutual
