@@ -155,10 +155,19 @@ class Cluster:
         return {**image, "newTag": self.options.tag} if self.options.tag else image
 
     def pods(self, role: str) -> list[Manifest]:
-        """Of a tier, those that are ending left out."""
+        """Of a tier, those that are ending too."""
         selector = f"--selector=app.kubernetes.io/component={role}"
         pods: list[Manifest] = self.get("pods", selector)["items"]
-        return [each for each in pods if "deletionTimestamp" not in each["metadata"]]
+        return pods
+
+    def wait_for_pods(self, role: str, number: int) -> None:
+        """Until a tier has so many pods, all of them ready and none on its way out."""
+
+        def are_there() -> bool:
+            pods = self.pods(role)
+            return len(pods) == number and all(map(_is_ready, pods))
+
+        self.wait_until(are_there, f"{number} ready pods of {role}")
 
     def wait_for_rollouts(self, *roles: str) -> None:
         """Until each tier is as its Deployment wants it.
@@ -176,7 +185,7 @@ class Cluster:
         """To a number of replicas, and waits for them."""
         self.run("scale", f"deployment/forethought-{role}", f"--replicas={replicas}")
         self.wait_for_rollouts(role)
-        self.wait_until(lambda: len(self.pods(role)) == replicas, f"{replicas} pods of {role}")
+        self.wait_for_pods(role, replicas)
 
     def describe(self, role: str) -> str:
         """What is to be known of a tier that does not come up."""
@@ -230,3 +239,9 @@ class Cluster:
                 self.run("delete", "namespace", name, "--ignore-not-found", self.timeout)
                 if added:
                     self.run("delete", "priorityclass", *added, "--ignore-not-found")
+
+
+def _is_ready(pod: Manifest) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return is_ready and "deletionTimestamp" not in pod["metadata"]

@@ -121,9 +121,9 @@ class StandIn:
             )
         assert kind == "pods"
         role = options["--selector"].rpartition("=")[2]
-        return json.dumps(
-            {"items": [{"metadata": {"name": each}, "status": {}} for each in self._pods[role]]}
-        )
+        status = {"conditions": [{"type": "Ready", "status": "True"}]}
+        pods = [{"metadata": {"name": each}, "status": status} for each in self._pods[role]]
+        return json.dumps({"items": pods})
 
     def _of(self, kind: str) -> list[Manifest]:
         return of_kind([*self._objects.values()], kind)

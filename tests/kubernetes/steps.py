@@ -73,13 +73,18 @@ def each_budget_has_pods(cluster: Cluster, say: Say) -> None:
 
 
 def answers(cluster: Cluster, say: Say) -> Answer:
-    """A text through all tiers, with drafts."""
+    """A text through all tiers, with drafts: orchestrators find a new draft within seconds."""
+    seen: list[Answer] = []
     with cluster.forward("service/forethought", 50050) as forward:
-        answer = asyncio.run(ask(forward.address))
-    assert answer.text
-    assert answer.num_drafted, "no token was drafted"
-    say(f"{answer.num_drafted} tokens drafted for {answer.text!r}")
-    return answer
+
+        def is_drafted() -> bool:
+            seen.append(asyncio.run(ask(forward.address)))
+            return seen[-1].num_drafted > 0
+
+        cluster.wait_until(is_drafted, "an answer with drafts")
+    assert {each.text for each in seen} == {seen[-1].text}
+    say(f"{seen[-1].num_drafted} tokens drafted for {seen[-1].text!r}")
+    return seen[-1]
 
 
 def a_target_is_killed(cluster: Cluster, say: Say, expected: str) -> None:
@@ -88,9 +93,7 @@ def a_target_is_killed(cluster: Cluster, say: Say, expected: str) -> None:
     try:
         for name in [each["metadata"]["name"] for each in cluster.pods("target")]:
             _kill_in_mid_stream(cluster, say, name, expected)
-            cluster.wait_for_rollouts("target")
-            ready = "that of the killed target's successor"
-            cluster.wait_until(lambda: len(cluster.pods("target")) == 2, ready)
+            cluster.wait_for_pods("target", 2)
     finally:
         cluster.scale("target", 1)
 
@@ -146,6 +149,7 @@ def all_tiers_roll_under_load(cluster: Cluster, say: Say, expected: str) -> None
         for role in TIERS:
             cluster.run("rollout", "restart", f"deployment/forethought-{role}")
             cluster.wait_for_rollouts(role)
+            cluster.wait_for_pods(role, 1)
         during = _lines(cluster)
         cluster.wait_until(lambda: _lines(cluster) >= during + 3, "texts after the update")
         answered = [json.loads(line) for line in cluster.run("logs", "pod/load").splitlines()]
