@@ -66,6 +66,7 @@ class ChaosDeployment:
         words: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         common = ["--model", str(model), "--log-format", "json", "--drain-grace-s", "2"]
+        common += ["--admin-listen", ""]  # its default port may be another deployment's
         engine = ["--dtype", "float32", "--device", "cpu", "--num-threads", "1"]
         lookup = ["--proposer", "ngram", "--ngram-min-match", "1"]
 
