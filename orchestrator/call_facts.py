@@ -11,11 +11,11 @@ def facts_of(events: Sequence[GenerationEvent]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for event in events:
         match event:
+            case Token():  # first, as most are tokens
+                facts["num_output_tokens"] = event.index + 1
             case Started():
                 facts["num_prompt_tokens"] = event.num_prompt_tokens
                 facts["mode"] = event.verification_mode.value
-            case Token():
-                facts["num_output_tokens"] = event.index + 1
             case Finished():
                 rate = event.speculation.acceptance_rate
                 facts |= {

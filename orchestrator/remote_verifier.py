@@ -77,6 +77,8 @@ class _NobodyThereError(TierUnavailableError):
     """No replica takes sessions at this moment."""
 
 
+_NO_PREFILL = PrefillProgress(0, 0)
+
 MIN_OPENING_S = 1.0
 """Time that the answer to an opening gets in any case: it has to cross the network."""
 
@@ -147,7 +149,7 @@ class RemoteVerifier:
         self._num_moves = 0  # rounds given up on in this search
         self._last_round_s = 0.0  # by our own clock
         self._key: bytes | None = None  # the session's beginning, for its placement
-        self._prefill = PrefillProgress(0, 0)  # of the tokens that the stream was opened with
+        self._prefill = _NO_PREFILL  # of the tokens that the stream was opened with
         self._num_known_tokens = 0  # tokens of the session that the tier has been told
         self._num_computed_tokens = 0  # of them, those that the replica had computed or found
         self.num_cached_tokens = 0
@@ -297,7 +299,7 @@ class RemoteVerifier:
         check_evidence(answer, request, self._model, is_greedy=session.sampling.is_greedy)
         self._num_computed_tokens = session.position
         self._last_round_s = time.monotonic() - asked_at
-        self._prefill = PrefillProgress(0, 0)
+        self._prefill = _NO_PREFILL
         if self._replica is not None:
             self._replicas.served(self._replica)
         return answer
@@ -309,7 +311,10 @@ class RemoteVerifier:
             TierUnavailableError: it takes too long, and another replica may be faster.
         """
         if len(self._replicas.all) == 1:
-            return await self._next_answer(stream, None)
+            # With nothing to look out for, a token costs no more than it must.
+            ask = self._next_answer(stream, None) if self._wanted.progress else stream.receive()
+            answer: VerifyResponse = await ask
+            return answer
         num_new_tokens = num_tokens - self._num_computed_tokens
         expected_s = max(
             expected_pass_s(self._model.pass_costs, num_new_tokens), self._last_round_s
