@@ -22,7 +22,7 @@ from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer
 from forethought.observability.series import Source
-from forethought.rpc.channels import CallerLimits
+from forethought.rpc.channels import MAX_CALLS, CallerLimits
 from forethought.rpc.server import LateServices, run_process, run_server
 from forethought.rpc.server_options import server_options
 from forethought.rpc.tls import channel_credentials, client_tls
@@ -126,7 +126,10 @@ async def serve(settings: OrchestratorSettings) -> None:
         listening = server_options(
             settings,
             SERVICE_NAMES,
-            callers=CallerLimits(max_message_bytes=settings.max_request_size),
+            callers=CallerLimits(
+                max_message_bytes=settings.max_request_size,
+                max_calls=max(MAX_CALLS, 4 * settings.max_requests),
+            ),
         )
         sessions = open_sessions(settings)
         async with AsyncExitStack() as cleanup:

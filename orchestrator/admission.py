@@ -1,6 +1,6 @@
 """Who may generate: places for requests under way, shared out between tenants.
 
-A tenant's requests hold the places that `orchestrator.shares` grants, so that the tenant which
+A tenant's requests hold the places that `forethought.shares` grants, so that the tenant which
 holds most is refused first. A request gives its place back when it ends, at the latest when
 
 - it has taken the deployment's longest duration,
@@ -20,8 +20,8 @@ from forethought.errors import (
     OverloadedError,
     UnreadStreamError,
 )
+from forethought.shares import Shares
 from forethought.wait_limit import WaitLimit
-from orchestrator.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)

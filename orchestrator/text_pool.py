@@ -24,7 +24,7 @@ from forethought.errors import OverloadedError
 from forethought.heartbeat import Heartbeat
 from forethought.memory import give_back_memory
 from forethought.models.encoding_process import MAX_SHORT_CHARS
-from orchestrator.shares import Shares
+from forethought.shares import Shares
 
 Result = TypeVar("Result")
 

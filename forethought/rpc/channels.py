@@ -9,11 +9,15 @@ from dataclasses import dataclass
 
 import grpc
 
+from forethought.rpc.open_files import allow_open_files
 from forethought.rpc.reloading_channel import ReloadingChannel
 from forethought.rpc.tls import ChannelCredentials
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 """Largest message either side takes: a prompt of a few million tokens."""
+
+MAX_CALLS = 4096
+"""Under way at a server of strangers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class CallerLimits:
     """Largest message. A larger one is refused as soon as its length is read."""
     max_calls_per_connection: int = 1024
     """Further calls wait at the client."""
+    max_calls: int = MAX_CALLS
+    """Calls under way, of all connections. One machine may have three quarters."""
+    max_connections: int = 15_000
+    """Further ones are closed at once. Fewer are taken where the system allows fewer files. Each
+    takes some 20 KB."""
     handshake_s: float = 10.0
     """Time that a connection gets to say that it speaks HTTP/2."""
     max_idle_s: float = 300.0
@@ -57,6 +66,7 @@ def caller_limit_options(limits: CallerLimits) -> list[tuple[str, int]]:
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 64 * 2**10),
         ("grpc.max_concurrent_streams", limits.max_calls_per_connection),
+        ("grpc.max_allowed_incoming_connections", allow_open_files(limits.max_connections)),
         ("grpc.server_handshake_timeout_ms", round(limits.handshake_s * 1000)),
         ("grpc.max_connection_idle_ms", round(limits.max_idle_s * 1000)),
     ]

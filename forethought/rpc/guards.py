@@ -20,6 +20,17 @@ def let_all_in(_: Context) -> Iterator[None]:
     yield
 
 
+def both(first: Guard, second: Guard) -> Guard:
+    """Lets in whom both let in."""
+
+    @contextmanager
+    def check(context: Context) -> Iterator[None]:
+        with first(context), second(context):
+            yield
+
+    return check
+
+
 def only_named(names: Iterable[str]) -> Guard:
     """Lets callers in whose certificate bears one of these names: a DNS name or a URI."""
     allowed = frozenset(map(str.lower, names))

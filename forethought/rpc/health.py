@@ -3,6 +3,8 @@
 A health watch is a call that goes on for as long as its client likes. A server that waited for all
 calls to end would wait for its whole grace whenever an orchestrator looks at it. So watchers are
 told NOT_SERVING and their streams end; those who ask again are told the same.
+
+Such streams are free to open, so they are bounded in number (`call_shares.py`).
 """
 
 import asyncio
@@ -13,11 +15,19 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from forethought.errors import OverloadedError
+from forethought.rpc.call_shares import CallShares
+from forethought.rpc.status import abort
+
 Status: TypeAlias = "health_pb2.HealthCheckResponse.ServingStatus"
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+MAX_WATCHES = 1024
+MAX_REFLECTIONS = 64
+"""Streams under way."""
 
 
 class Health:
@@ -32,6 +42,7 @@ class Health:
         self._status = NOT_SERVING
         self._has_changed = asyncio.Event()
         self._has_ended = False
+        self._watches = CallShares(MAX_WATCHES)
 
     @property
     def status(self) -> Status:
@@ -70,9 +81,19 @@ class Health:
     async def Watch(  # noqa: N802
         self,
         request: health_pb2.HealthCheckRequest,
-        context: grpc.aio.ServicerContext[Any, Any],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """The status now, and whenever it changes."""
+        try:
+            with self._watches.call(context):
+                async for response in self._changes(request):
+                    yield response
+        except OverloadedError as error:
+            await abort(context, error)
+
+    async def _changes(
+        self, request: health_pb2.HealthCheckRequest
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         last: Status | None = None
         while True:
             has_changed, has_ended = self._has_changed, self._has_ended
@@ -95,6 +116,7 @@ class Reflection:
     def __init__(self, services: Iterable[str]) -> None:
         self._servicer = reflection.aio.ReflectionServicer(services)
         self._has_ended = asyncio.Event()
+        self._streams = CallShares(MAX_REFLECTIONS)
 
     def end(self) -> None:
         """Ends the streams of all that ask."""
@@ -107,8 +129,12 @@ class Reflection:
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Answers to questions."""
         requests = _until(self._has_ended, request_iterator)
-        async for answer in self._servicer.ServerReflectionInfo(requests, context):
-            yield answer
+        try:
+            with self._streams.call(context):
+                async for answer in self._servicer.ServerReflectionInfo(requests, context):
+                    yield answer
+        except OverloadedError as error:
+            await abort(context, error)
 
 
 async def _until(event: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -39,6 +39,7 @@ from forethought.observability.admin import AdminServer, Probes
 from forethought.observability.collector import make_registry
 from forethought.observability.loop_lag import LoopLag
 from forethought.observability.series import Source
+from forethought.rpc.call_shares import CallShares
 from forethought.rpc.channels import (
     MAX_MESSAGE_BYTES,
     CallerLimits,
@@ -46,6 +47,7 @@ from forethought.rpc.channels import (
     keep_alive_options,
 )
 from forethought.rpc.event_loop import new_event_loop
+from forethought.rpc.guards import Guard, both
 from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
@@ -150,7 +152,7 @@ class Server:
                     self._running,
                     options.unread_timeout_s,
                     lambda: self._services.max_message_bytes,
-                    options.guard,
+                    _guard(options),
                 ),
             ],
             options=[
@@ -282,6 +284,12 @@ class Server:
         if not self.failed.done():
             self.refuse(ReplicaFailedError(f"the {failure.part} of this replica has failed"))
             self.failed.set_result(failure)
+
+
+def _guard(options: ServerOptions) -> Guard:
+    if options.callers is None:
+        return options.guard
+    return both(options.guard, CallShares(options.callers.max_calls).call)
 
 
 def _receive_options(callers: CallerLimits | None) -> list[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.shares import Shares
+from forethought.shares import Shares
 
 
 def filled(shares: Shares, *holders: str) -> Shares:

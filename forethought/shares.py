@@ -1,4 +1,4 @@
-"""What several holders share: requests under way, or bytes of texts that wait.
+"""What several holders share: requests or calls under way, or bytes of texts that wait.
 
 Each holder may have up to three times what is free (dynamic thresholds: Choudhury and Hahne,
 IEEE/ACM Transactions on Networking 6(2), 1998). One alone gets three quarters, two get three
