@@ -395,7 +395,7 @@ class Economy:
         if num_sessions == 1 or not self.costs.drafts_were_seen:
             return most
         costs, mean = self.costs, self._mean
-        price = self._rate(most, mean) * max(num_sessions, costs.batch_size)  # tokens a second
+        price = self._rate(most, mean) * costs.num_alike(num_sessions)  # tokens a second of a pass
         token_s = costs.token_s(most, mean, num_sessions)
 
         def gain(k: int) -> float:

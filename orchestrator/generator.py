@@ -251,7 +251,9 @@ class Generation:
 
     def _policy(self, session: Session) -> SpeculationPolicy:
         if self._plan.is_adaptive:
-            self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
+            costs = self._experience.economy.costs
+            costs.know_draft(self._draft_tier.pass_costs)
+            costs.num_targets = self._verifier.num_replicas
             return AdaptivePolicy(self._experience, session)
         return FixedPolicy(self._plan.num_speculative_tokens)
 

@@ -155,6 +155,11 @@ class RemoteVerifier:
         self.num_cached_tokens = 0
         """Tokens that the tier had computed already when it took the session last."""
 
+    @property
+    def num_replicas(self) -> int:
+        """Replicas that sessions are spread over, as far as is known; at least one."""
+        return max(sum(replica.is_healthy for replica in self._replicas.all), 1)
+
     async def start(self, session: Session) -> None:
         """Opens the stream, so that the tier computes the prompt; raises as `verify` does."""
         await self._insist(session, lambda: self._open(session))

@@ -75,6 +75,8 @@ class RoundCosts:
         self._around = AroundPasses()
         self.batch_size = 1.0
         """Sessions that share a pass of the target by now, those of other orchestrators too."""
+        self.num_targets = 1
+        """Replicas of the target that sessions are spread over."""
         self.know_draft(draft_costs)
 
     def know_draft(self, costs: tuple[PassCost, ...]) -> None:
@@ -140,12 +142,12 @@ class RoundCosts:
     def nominal_s(self, num_sessions: int) -> float:
         """A plain round by what the target has measured, whatever was seen since but how fast its
         machine is at this moment."""
-        pass_s = self._nominal_passes.estimate(num_sessions)
+        pass_s = self._nominal_passes.estimate(max(num_sessions / self.num_targets, 1.0))
         return pass_s * math.exp(self._drift.log_factor) + 0.001
 
     def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
-        draft_s = self._drafts.estimate(k, self._num_alike(num_sessions))
+        draft_s = self._drafts.estimate(k, self.num_alike(num_sessions))
         return draft_s + self._undrafted_s(k, expected, num_sessions)
 
     def idle_round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
@@ -161,7 +163,7 @@ class RoundCosts:
 
     def _undrafted_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """What a round takes but for its draft."""
-        lengths, num_alike = expected.lengths, self._num_alike(num_sessions)
+        lengths, num_alike = expected.lengths, self.num_alike(num_sessions)
         all_draft = self._is_beside_drafts(all_draft=k > 0)
         others = (num_alike - 1) * (1 + lengths[k])
         passes = self._passes[all_draft]
@@ -178,7 +180,7 @@ class RoundCosts:
 
     def token_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """What a further drafted token adds to the round of all, where all ask for K."""
-        num_alike = self._num_alike(num_sessions)
+        num_alike = self.num_alike(num_sessions)
         # On average, since passes grow in steps: the token that climbs one is not to blame.
         num_more = max(num_alike * expected.lengths[k], 1e-9)
         passes = self._passes[self._is_beside_drafts(all_draft=True)]
@@ -187,7 +189,7 @@ class RoundCosts:
 
     def draft_share_s(self, k: int, num_sessions: int) -> float:
         """A session's share of the time that drafts of K tokens for all take."""
-        num_alike = self._num_alike(num_sessions)
+        num_alike = self.num_alike(num_sessions)
         return self._drafts.estimate(k, num_alike) / num_alike
 
     def timeout_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
@@ -204,6 +206,6 @@ class RoundCosts:
         """Whether passes are of the kind beside which somebody makes drafts."""
         return all_draft and not self.drafts_are_free
 
-    def _num_alike(self, num_sessions: int) -> float:
+    def num_alike(self, num_sessions: int) -> float:
         """Sessions that share a pass. Those that have just come are not in any pass yet."""
-        return max(self.batch_size, num_sessions, 1.0)
+        return max(self.batch_size, num_sessions / self.num_targets, 1.0)

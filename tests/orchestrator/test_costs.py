@@ -5,7 +5,9 @@ import math
 import pytest
 
 from forethought.tier import PassCost
+from orchestrator.acceptance import Expectation
 from orchestrator.costs import DraftCosts, Drift, PassCosts
+from orchestrator.round_costs import RoundCosts
 
 MEASURED = [PassCost(1, 8_000_000), PassCost(5, 12_000_000), PassCost(21, 20_000_000)]
 """8, 12 and 20 ms."""
@@ -104,3 +106,14 @@ def test_what_a_draft_was_seen_to_take_is_forgotten_with_time():
     for _ in range(2000):
         costs.forget(0.003)
     assert costs.estimate(2, 1) == pytest.approx(0.0045, rel=0.01)
+
+
+def test_sessions_share_passes_with_those_of_their_own_target_alone():
+    target, draft = (PassCost(1, 10**7), PassCost(64, 10**8)), (PassCost(1, 10**6),)
+    expected = Expectation([0.0, 1.0, 2.0], [1.0, 1.8, 2.4])
+    spread, alone = RoundCosts(target, draft), RoundCosts(target, draft)
+    spread.num_targets = 4
+    assert spread.num_alike(32) == alone.num_alike(8) == 8
+    for k in range(3):
+        assert spread.round_s(k, expected, 32) == alone.round_s(k, expected, 8)
+    assert spread.nominal_s(32) == alone.nominal_s(8)
