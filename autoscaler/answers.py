@@ -39,6 +39,9 @@ class TierPace:
     busy: float  # engines at work on average
     tokens_per_s: float  # of an engine at work; 0 where none was
     num_refused_sessions: int
+    num_standing_tokens: int
+    """That waited at every look. A queue that is gone at times needs nobody who helps (CoDel:
+    Nichols and Jacobson, ACM Queue 10(5), 2012)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,10 @@ def _tier_pace(answers: list[Mapping[str, TierAnswer]]) -> TierPace:
         ),
         num_tokens / busy_ns * 1e9 if busy_ns else 0.0,
         sum(last.num_refused_sessions - first.num_refused_sessions for first, last in pairs),
+        min(
+            (sum(each.work.num_waiting_tokens for each in look.values()) for look in answers),
+            default=0,
+        ),
     )
 
 

@@ -43,6 +43,7 @@ class Decider:
         self._goals = goals
         self._history = History(window_s)
         self._steady = {tier: Steady(limits[tier], down_after_s) for tier in Tier}
+        self._num_targets = 0  # that there should be
 
     def decide(self, now_s: float, answers: Answers) -> Mapping[Tier, Decision]:
         """The replicas that each tier should have. A tier of which too little is known is left out:
@@ -57,6 +58,8 @@ class Decider:
         for tier, need in self._needs(answers).items():
             steady = self._steady[tier]
             replicas = steady.update(now_s, need.replicas, num_serving[tier])
+            if tier is Tier.TARGET:
+                self._num_targets = replicas
             decisions[tier] = Decision(need, num_serving[tier], replicas, steady.is_settled(now_s))
         return decisions
 
@@ -65,7 +68,10 @@ class Decider:
         wishes = history.wishes
         needs = {}
         if answers.targets:
-            needs[Tier.TARGET] = target_need(answers.targets, history.targets, wishes, goals)
+            num_pending = max(self._num_targets - len(answers.targets), 0)
+            needs[Tier.TARGET] = target_need(
+                answers.targets, history.targets, wishes, goals, num_pending
+            )
         if wishes is not None:
             needs[Tier.DRAFT] = draft_need(answers.drafts, history.drafts, wishes, goals)
         if answers.orchestrators:

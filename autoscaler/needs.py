@@ -3,7 +3,7 @@
 Every need is a number of replicas, not rounded, and comes with the signal that asks for most.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoscaler.answers import TierAnswer, TierPace, Wishes
@@ -35,7 +35,11 @@ class Goals:
 
 
 def target_need(
-    answers: Mapping[str, TierAnswer], pace: TierPace, wishes: Wishes | None, goals: Goals
+    answers: Mapping[str, TierAnswer],
+    pace: TierPace,
+    wishes: Wishes | None,
+    goals: Goals,
+    num_pending: int = 0,
 ) -> Need:
     """What waits, what is held, and how full passes are.
 
@@ -44,16 +48,20 @@ def target_need(
         pace: of late.
         wishes: of the orchestrators; they know how long drafts are.
         goals: how busy replicas may be.
+        num_pending: replicas that are on their way. What waits grows until they are there, and is
+            theirs to compute: it asks for no others.
     """
     replicas = answers.values()
-    num_waiting = sum(each.work.num_waiting_tokens for each in replicas)
     speed = max(pace.tokens_per_s, *(_best_rate(each.pass_costs) for each in replicas))
     num_running = sum(each.load.num_sessions - each.work.num_waiting_sessions for each in replicas)
     num_round_tokens = 1 + (wishes.drafted_per_round if wishes else 0.0)
     held = min(_pass_holds(each.pass_costs, goals.pass_stretch) for each in replicas)
+    waiting = pace.num_standing_tokens / speed / goals.wait_s if speed else 0.0
+    if num_pending:
+        waiting = min(waiting, len(answers) + num_pending)
     needs = [
-        Need(num_waiting / speed / goals.wait_s if speed else 0.0, "waiting tokens"),
-        Need(_blocks_wanted(replicas) / goals.kv_usage, "keys and values"),
+        Need(waiting, "waiting tokens"),
+        Need(_caches_wanted(replicas, pace) / goals.kv_usage, "keys and values"),
         Need(num_running * num_round_tokens / held, "tokens a pass"),
         Need(len(answers) + 1 if pace.num_refused_sessions else 0, "refused sessions"),
     ]
@@ -75,7 +83,7 @@ def draft_need(
         return Need(0.0, "drafts do not pay")
     needs = [
         Need((pace.busy + wishes.unserved) / goals.draft_usage, "drafts wanted"),
-        Need(_blocks_wanted(answers.values()) / goals.kv_usage, "keys and values"),
+        Need(_caches_wanted(answers.values(), pace) / goals.kv_usage, "keys and values"),
     ]
     most = max(needs, key=lambda need: need.replicas)
     return Need(max(most.replicas, 1.0), most.signal)
@@ -87,13 +95,14 @@ def orchestrator_need(answers: Mapping[str, OrchestratorLoad], goals: Goals) -> 
     return Need(max(sum(shares) / goals.request_usage, 1.0), "requests")
 
 
-def _blocks_wanted(replicas: Iterable[TierAnswer]) -> float:
-    """Blocks that sessions hold, or wait for, in caches of one replica."""
-    return sum(
-        (work.num_held_blocks + work.num_waiting_tokens / work.block_len) / work.num_blocks
-        for work in (each.work for each in replicas)
-        if work.num_blocks and work.block_len
-    )
+def _caches_wanted(replicas: Collection[TierAnswer], pace: TierPace) -> float:
+    """Caches of a replica that sessions fill, those included that wait for room."""
+    works = [each.work for each in replicas if each.work.num_blocks and each.work.block_len]
+    if not works:
+        return 0.0
+    tokens_each = sum(work.num_blocks * work.block_len for work in works) / len(works)
+    held = sum(work.num_held_blocks / work.num_blocks for work in works)
+    return held + pace.num_standing_tokens / tokens_each
 
 
 def _best_rate(costs: tuple[PassCost, ...]) -> float:

@@ -29,7 +29,6 @@ from orchestrator.round import Round
 _REFRESH_S = 0.5
 """Until it is computed anew what sessions wish for."""
 _REMEMBERED_S = 3600.0
-"""Without a draft, until what was learned of drafts is forgotten."""
 _TRIAL = 0.05
 """Engines that are wished for to see whether drafts pay."""
 _LEAST_SHARE = 0.001
@@ -60,6 +59,7 @@ class DemandMeter:
         economy: of the sessions; it knows costs and acceptance.
         lookups: names of the proposers of this process. What they draft is asked of nobody.
         clock: seconds.
+        remembered_s: without a draft, until what was learned of drafts is forgotten.
     """
 
     def __init__(
@@ -67,10 +67,12 @@ class DemandMeter:
         economy: Economy,
         lookups: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        remembered_s: float = _REMEMBERED_S,
     ) -> None:
         self._economy = economy
         self._lookups = frozenset(lookups)
         self._clock = clock
+        self._remembered_s = remembered_s
         self._began_s = clock()
         self._num_sessions = 0
         self._wish = _NOTHING  # of a session whose K the policy chooses
@@ -161,7 +163,7 @@ class DemandMeter:
         economy = self._economy
         if not economy.max_k:
             return _NOTHING
-        if self._drafted_s is None or now_s - self._drafted_s > _REMEMBERED_S:
+        if self._drafted_s is None or now_s - self._drafted_s > self._remembered_s:
             return Wish(1, 1, _TRIAL / max(self._num_sessions, 1))
         self._expected = self._acceptance.expect(economy.max_k)
         rates = [self._rate(k) for k in range(economy.max_k + 1)]

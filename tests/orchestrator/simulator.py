@@ -38,6 +38,7 @@ class World:
     noise: float = 0.1  # standard deviation of the logarithm of times
     overhead_s: float = 0.001
     token_overhead_s: float = 0.0  # more of it for each drafted token
+    has_drafts: bool = True  # whether there is any replica of the draft tier
     contention: float = 0.0  # how much longer a pass takes beside drafts, on a processor they share
     dice: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -61,6 +62,7 @@ class Run:
     seconds: float = 0.0
     num_tokens: int = 0
     ks: list[int] = field(default_factory=list)  # of all sessions and rounds
+    pass_s: float = 0.0  # in passes of the target
 
     @property
     def rate(self) -> float:
@@ -128,8 +130,9 @@ def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     wanted = [world.draft_len(ask.num_speculative_tokens) for ask in asks]
     num_drafting = sum(length > 0 for length in wanted)
     made_s = max(wanted) * world.about(world.draft_step_s(max(num_drafting, 1)))
+    patience = math.inf if world.has_drafts else 0.0  # who is away is not waited for
     waited = [
-        min(made_s, ask.timeout_s or math.inf) if ask.num_speculative_tokens else 0.0
+        min(made_s, ask.timeout_s or math.inf, patience) if ask.num_speculative_tokens else 0.0
         for ask in asks
     ]
     are_late = [
@@ -148,6 +151,7 @@ def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     draft_s = max(waited) if num_drafting else 0.0
     around_s = [world.overhead_s + length * world.token_overhead_s for length in lengths]
     run.seconds += draft_s + pass_s + max(around_s)
+    run.pass_s += pass_s
     run.ks += [ask.num_speculative_tokens for ask in asks]
     for index, seat in enumerate(seats):
         drafted = Drafted(guesses(lengths[index]), has_failed=are_late[index])
