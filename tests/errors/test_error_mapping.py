@@ -30,6 +30,7 @@ PLAIN_LEAVES = [
     errors.PermissionDeniedError,
     errors.ReplicaFailedError,
     errors.RoundMismatchError,
+    errors.SessionCancelledError,
     errors.SessionCorruptError,
     errors.SessionIdleError,
     errors.SessionInUseError,
