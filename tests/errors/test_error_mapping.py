@@ -45,6 +45,7 @@ PLAIN_LEAVES = [
 STAY_AT_HOME = {
     errors.CertificateError,  # ends a process at its start
     errors.ClientClosedError,  # of a client, that asks nobody
+    errors.ClusterError,  # ends a process at its start
     errors.HandshakeError,  # of a connection that did not come about
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
     errors.ListenError,  # ends a process at its start
