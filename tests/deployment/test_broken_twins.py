@@ -174,6 +174,12 @@ TWINS: dict[str, tuple[Policy, Callable[[list[Manifest]], object]]] = {
             port="metrics"
         ),
     ),
+    "not scraped": (
+        processes.is_scraped,
+        lambda m: of_kind(m, "PodMonitor")[0]["spec"]["selector"]["matchExpressions"][0][
+            "values"
+        ].remove("draft"),
+    ),
     "short grace": (
         processes.ends_in_time,
         lambda m: pod_of(_deployment(m, "target")).update(terminationGracePeriodSeconds=30),

@@ -25,4 +25,5 @@ POLICIES: tuple[Policy, ...] = (
     certificates.tiers_ask_for_names,
     processes.ends_in_time,
     processes.listens_where_it_is_called,
+    processes.is_scraped,
 )

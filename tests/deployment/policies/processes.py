@@ -16,7 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from forethought.settings import ProcessSettings
-from tests.deployment.manifests import Manifest, labels_of, name_of, of_kind, pod_of
+from tests.deployment.manifests import Manifest, labels_of, name_of, of_kind, pod_of, selects
 
 SETTINGS = {
     "target": "target_service.settings:TargetSettings",
@@ -176,6 +176,15 @@ def listens_where_it_is_called(manifests: Sequence[Manifest]) -> Iterator[str]:
             name, _, port = address.partition(":")
             if int(port) not in services.get(name, ()):
                 yield f"{process.name} calls {address}, where nothing is"
+
+
+def is_scraped(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Where there is a monitor, each process of ours is in it."""
+    monitors = of_kind(manifests, "PodMonitor")
+    for process in processes(manifests):
+        labels = labels_of(process.deployment)
+        if monitors and not any(selects(each["spec"]["selector"], labels) for each in monitors):
+            yield f"{process.name} is in no monitor"
 
 
 def called(settings: ProcessSettings) -> Iterator[str]:
