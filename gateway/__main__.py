@@ -23,7 +23,7 @@ async def serve(settings: GatewaySettings) -> None:
         app = make_app(upstream, settings.max_body_size)
         server = HttpServer(app, settings.listen, settings.drain_grace_s, server_tls(settings))
         stop_on_signals(upstream.stopping)
-        await run_gateway(upstream, server, settings.admin_listen)
+        await run_gateway(upstream, server, app.metrics, settings.admin_listen)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,22 @@
 """All routes, and what happens around each of them."""
 
-import time
-from uuid import uuid4
-
 import msgspec
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought import __version__
 from forethought.errors import ForethoughtError
+from gateway.boundary import Boundary
 from gateway.openai.routes import OpenAIRoutes
 from gateway.reading import BodyReader
 from gateway.responses.routes import ResponsesRoutes
 from gateway.upstream import Upstream
 from gateway.web.errors import HttpError, from_forethought
 from gateway.web.operations import Operation, document, routes
-from gateway.web.request_id import HEADER, name_request
 from gateway.web.responses import as_json
-from gateway.web.streaming import ClientGoneError
-
-_log = structlog.get_logger(__name__)
-_GONE = 499  # what servers note where nobody waited for an answer
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -34,7 +25,7 @@ class Version(msgspec.Struct, frozen=True):
     version: str
 
 
-def make_app(upstream: Upstream, max_body_bytes: int) -> ASGIApp:
+def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
     """The gateway as an ASGI application."""
     reader = BodyReader(upstream, max_body_bytes)
 
@@ -59,7 +50,8 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> ASGIApp:
 
     every = [*routes(operations), Route("/openapi.json", openapi)]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
-    return Boundary(Starlette(routes=every, exception_handlers=handlers))
+    paths: dict[object, str] = {each.endpoint: each.path for each in every}
+    return Boundary(Starlette(routes=every, exception_handlers=handlers), paths)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
@@ -76,46 +68,3 @@ async def _answer(request: Request, error: Exception) -> Response:
         case _:
             raise error
     return Response(told.body(), told.status, headers=told.headers, media_type="application/json")
-
-
-class Boundary:
-    """Names each request, logs its end, and answers where an endpoint fails."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        name = name_request(scope)
-        began = time.perf_counter()
-        status = 0
-
-        async def send_named(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (HEADER.encode(), name.encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_named)
-        except ClientGoneError:
-            status = _GONE
-        except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and not the end
-            incident = uuid4().hex
-            _log.exception("request_failed", request_id=name, incident=incident)
-            if not status:
-                error = HttpError(500, f"a fault of the gateway, {incident} in its log")
-                answer = Response(error.body(), error.status, media_type="application/json")
-                await answer(scope, receive, send_named)
-        finally:
-            _log.info(
-                "request",
-                request_id=name,
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                duration_s=round(time.perf_counter() - began, 4),
-            )

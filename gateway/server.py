@@ -19,6 +19,7 @@ from forethought.observability.series import Source
 from forethought.rpc.listening import check_listening
 from forethought.rpc.tls import ServerTls, http_context
 from forethought.supervision import keep_running
+from gateway.metrics import HttpMetrics
 from gateway.upstream import Upstream
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +88,9 @@ class HttpServer(uvicorn.Server):
             await serving
 
 
-async def run_gateway(upstream: Upstream, server: HttpServer, admin_listen: str) -> None:
+async def run_gateway(
+    upstream: Upstream, server: HttpServer, metrics: HttpMetrics, admin_listen: str
+) -> None:
     """Serves until `upstream.stopping`.
 
     Raises:
@@ -106,7 +109,7 @@ async def run_gateway(upstream: Upstream, server: HttpServer, admin_listen: str)
             check_listening(admin_listen, "--admin-listen")
             lag = LoopLag()
             cleanup.callback(lag.close)
-            registry = make_registry([Source("", lag.readings)])
+            registry = make_registry([Source("", lag.readings), Source("", metrics.readings)])
             probes = Probes(why_not_alive, lambda: upstream.why_not_ready)
             admin = AdminServer(admin_listen, probes, registry)
             cleanup.push_async_callback(asyncio.to_thread, admin.close)

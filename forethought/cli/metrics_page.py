@@ -40,6 +40,7 @@ def _sections() -> Iterator[str]:
         ("Of the orchestrator", (Process.ORCHESTRATOR,)),
         ("Of both tiers", (Process.TARGET, Process.DRAFT)),
         ("Of the draft tier", (Process.DRAFT,)),
+        ("Of the gateway", (Process.GATEWAY,)),
     ):
         series = [each for each in SERIES if each.processes == processes]
         told.update(series)

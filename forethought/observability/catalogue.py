@@ -9,6 +9,7 @@ from forethought.observability.series import Kind, Process, Series
 _ORCHESTRATOR = (Process.ORCHESTRATOR,)
 _DRAFT = (Process.DRAFT,)
 _TIERS = (Process.TARGET, Process.DRAFT)
+_GATEWAY = (Process.GATEWAY,)
 _ALL = tuple(Process)
 
 
@@ -289,6 +290,25 @@ LOOKAHEAD = Series(
 )
 DRAFT_WASTED_TOKENS = Series(
     "draft_wasted_tokens", Kind.COUNTER, "Tokens drafted ahead for nothing.", _DRAFT
+)
+
+# The gateway.
+HTTP_REQUESTS_RUNNING = Series(
+    "http_requests_running", Kind.GAUGE, "Requests that are being answered.", _GATEWAY
+)
+HTTP_REQUESTS = Series(
+    "http_requests",
+    Kind.COUNTER,
+    "Requests that have ended; status 499: the client left before.",
+    _GATEWAY,
+    ("route", "status"),
+)
+HTTP_REQUEST_SECONDS = Series(
+    "http_request_seconds",
+    Kind.HISTOGRAM,
+    "From a request to the last byte of its answer.",
+    _GATEWAY,
+    ("route",),
 )
 
 # Every process.

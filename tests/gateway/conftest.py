@@ -33,8 +33,9 @@ async def running_gateway(
     async with GenerationClient(addresses, tls=tls) as client:
         upstream = Upstream(client, (MODEL, "alias"))
         await upstream.ask()
-        server = HttpServer(make_app(upstream, MAX_BODY_BYTES), "127.0.0.1:0", 5, server_tls)
-        running = asyncio.create_task(run_gateway(upstream, server, ""))
+        app = make_app(upstream, MAX_BODY_BYTES)
+        server = HttpServer(app, "127.0.0.1:0", 5, server_tls)
+        running = asyncio.create_task(run_gateway(upstream, server, app.metrics, ""))
         try:
             yield f"{'http' if tls is None else 'https'}://{server.address}"
         finally:

@@ -6,12 +6,30 @@ import sys
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from forethought.observability.catalogue import SERIES
+from forethought.observability.series import PREFIX, Process
 from tests.gateway.answers import CHAT, chat, events_of
 from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def promised():
+    """By the catalogue."""
+    return {
+        f"{PREFIX}:{name}"
+        for series in SERIES
+        if Process.GATEWAY in series.processes
+        for name in series.sample_names
+    }
+
+
+def exported_by(scrape):
+    families = text_string_to_metric_families(scrape)
+    return {sample.name for each in families for sample in each.samples if ":" in sample.name}
 
 
 async def test_the_process_serves_and_lets_a_stream_end_before_it_does(stack):
@@ -30,6 +48,11 @@ async def test_the_process_serves_and_lets_a_stream_end_before_it_does(stack):
                 return False
 
         await until(is_ready)
+        await http.get(f"http://127.0.0.1:{port}/v1/models/none/such")
+        scrape = (await http.get(f"http://127.0.0.1:{admin}/metrics")).text
+        assert exported_by(scrape) == promised()
+        labels = '{route="/v1/models/{model:path}",status="404"}'
+        assert f"forethought:http_requests_total{labels} 1.0" in scrape
         asked = chat(max_tokens=100, ignore_eos=True, stream=True)
         url = f"http://127.0.0.1:{port}{CHAT}"
         async with http.stream("POST", url, json=asked) as response:

@@ -1,0 +1,73 @@
+"""What happens around each request."""
+
+import time
+from collections.abc import Mapping
+from uuid import uuid4
+
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.metrics import HttpMetrics
+from gateway.web.errors import HttpError
+from gateway.web.request_id import HEADER, name_request
+from gateway.web.streaming import ClientGoneError
+
+_log = structlog.get_logger(__name__)
+_GONE = 499  # what servers note where nobody waited for an answer
+_NO_ROUTE = "none"
+
+
+class Boundary:
+    """Names each request, notes its end, and answers where an endpoint fails.
+
+    Args:
+        app: what is within.
+        paths: of its endpoints, for metrics.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Mapping[object, str]) -> None:
+        self._app = app
+        self._paths = paths
+        self.metrics = HttpMetrics()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = name_request(scope)
+        began = time.perf_counter()
+        status = 0
+        self.metrics.begin()
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (HEADER.encode(), name.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_named)
+        except ClientGoneError:
+            status = _GONE
+        except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and not the end
+            incident = uuid4().hex
+            _log.exception("request_failed", request_id=name, incident=incident)
+            if not status:
+                error = HttpError(500, f"a fault of the gateway, {incident} in its log")
+                answer = Response(error.body(), error.status, media_type="application/json")
+                await answer(scope, receive, send_named)
+        finally:
+            duration_s = time.perf_counter() - began
+            route = self._paths.get(scope.get("endpoint"), _NO_ROUTE)
+            status = status or _GONE
+            self.metrics.end(route, status, duration_s)
+            _log.info(
+                "request",
+                request_id=name,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_s=round(duration_s, 4),
+            )
