@@ -7,9 +7,11 @@ import os
 import re
 import sys
 import tomllib
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from google.protobuf import json_format
 from typer.main import get_command
@@ -18,13 +20,16 @@ from draft_service.settings import DraftSettings
 from forethought.cli.main import app
 from forethought.rpc.channels import open_channel
 from forethought.v1 import generation_pb2 as pb
+from gateway.settings import GatewaySettings
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 from tests.docs.snippets import ROOT, Snippet, commands, snippets
+from tests.gateway.conftest import running_gateway
 from tests.sessions.deployments import Deployment
 
 SETTINGS = {
     "draft_service": DraftSettings,
+    "gateway": GatewaySettings,
     "orchestrator": OrchestratorSettings,
     "target_service": TargetSettings,
 }
@@ -43,7 +48,7 @@ OTHER_PROGRAMS = {
     "pip": "it would install",
     "venv": "it would make an environment",
     "git": "it would fetch",
-    "curl": "it would fetch",
+    "curl": "it would fetch; what asks the gateway is asked by the client of the tests",
     "export": "it is the shell's own",
     "cd": "it is the shell's own",
 }
@@ -57,6 +62,7 @@ RUN = {("generate",), ("sessions", "list")}
 the arguments are parsed."""
 
 
+GATEWAY = "http://127.0.0.1:8000"
 PYTHON = [pytest.param(each, id=str(each)) for each in snippets() if each.language == "python"]
 
 
@@ -102,9 +108,29 @@ async def test_python_runs(snippet: Snippet, deployment: Deployment, tmp_path: P
         return
     first, second = deployment.addresses
     text = re.sub(r"(127\.0\.0\.1|10\.0\.0\.1):50050", first, snippet.text)
+    text = text.replace("10.0.0.2:50050", second)
     path = tmp_path / "snippet.py"
-    path.write_text(text.replace("10.0.0.2:50050", second), encoding="utf-8")
-    assert await _run(sys.executable, "-W", "error", str(path), cwd=tmp_path)
+    async with AsyncExitStack() as stack:
+        if GATEWAY in text:
+            url = await stack.enter_async_context(running_gateway(first))
+            text = text.replace(GATEWAY, url)
+        path.write_text(text, encoding="utf-8")
+        assert await _run(sys.executable, "-W", "error", str(path), cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", commands_of(lambda words: _program(words) == "curl" and GATEWAY in words[1])
+)
+async def test_the_gateway_is_asked(words: list[str], deployment: Deployment):
+    _, asked, _, header, _, body = words
+    async with (
+        running_gateway(deployment.addresses[0]) as url,
+        httpx2.AsyncClient(timeout=60) as client,
+    ):
+        answer = await client.post(
+            asked.replace(GATEWAY, url), content=body, headers=dict([header.split(": ")])
+        )
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("words", commands_of(_is_run))
