@@ -15,7 +15,12 @@ ROOT = Path(__file__).parents[2]
 OVERLAYS = sorted(each.parent for each in ROOT.glob("k8s/overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(each.parent for each in ROOT.glob("k8s/components/*/kustomization.yaml"))
 
-BEFORE = {"gateway-api": ("gateway",), "mtls": ("gateway",)}
+BEFORE = {
+    "gateway-api": ("gateway",),
+    "mtls": ("gateway", "autoscaler"),
+    "keda-external": ("autoscaler",),
+    "keda-external-tls": ("autoscaler", "keda-external", "mtls"),
+}
 """What components lead to or change, and comes before them."""
 
 Manifest = dict[str, Any]

@@ -44,6 +44,17 @@ ADDED: dict[str, set[Edge]] = {
         ("gateway", "dns", "53/UDP"),
         ("gateway", "dns", "53/TCP"),
     },
+    "autoscaler": {
+        ("autoscaler", "orchestrator", "50050/TCP"),
+        ("autoscaler", "target", "50052/TCP"),
+        ("autoscaler", "draft", "50051/TCP"),
+        ("autoscaler", "dns", "53/UDP"),
+        ("autoscaler", "dns", "53/TCP"),
+        # The API server's address is the cluster's: the component lets all through.
+        ("autoscaler", "internet", "443/TCP"),
+        ("autoscaler", "redis", "443/TCP"),
+    },
+    "keda-external": {("keda", "autoscaler", "50053/TCP")},
     "gateway-api": {("routers", "orchestrator", "50050/TCP")},
 }
 """What components add to the calls of the base; the others add none."""

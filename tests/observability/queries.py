@@ -46,6 +46,13 @@ def rules() -> list[dict[str, Any]]:
     ]
 
 
+def scaler_queries() -> Iterator[str]:
+    """Those by which KEDA scales."""
+    for path in sorted(K8S.glob("components/keda/*.yaml")):
+        for trigger in yaml.safe_load(path.read_text()).get("spec", {}).get("triggers", ()):
+            yield trigger["metadata"]["query"]
+
+
 def dashboard_queries() -> Iterator[str]:
     """Those of all panels and variables of all dashboards."""
     for path in sorted(K8S.glob("components/grafana/*.json")):

@@ -7,7 +7,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.observability.queries import K8S, dashboard_queries, labels_in, names_in, rules
+from tests.observability.queries import (
+    K8S,
+    dashboard_queries,
+    labels_in,
+    names_in,
+    rules,
+    scaler_queries,
+)
 
 OF_PROMETHEUS = {"up"}
 OF_CLUSTER = {"namespace", "pod", "job", "instance", "container", "app_kubernetes_io_component"}
@@ -15,6 +22,7 @@ OF_CLUSTER = {"namespace", "pod", "job", "instance", "container", "app_kubernete
 
 QUERIES = [
     *(pytest.param(rule["expr"], id=rule["alert"]) for rule in rules()),
+    *(pytest.param(query, id=f"scaler {index}") for index, query in enumerate(scaler_queries())),
     *(pytest.param(query, id=f"panel {index}") for index, query in enumerate(dashboard_queries())),
 ]
 
@@ -42,6 +50,7 @@ def test_a_query_asks_for_names_and_labels_that_are_exported(exported, query):
 def test_there_are_rules_and_panels():
     assert len(rules()) > 10
     assert len(list(dashboard_queries())) > 20
+    assert len(list(scaler_queries())) == 6
 
 
 def test_a_misspelt_name_or_label_is_noticed(exported):
