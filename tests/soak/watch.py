@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -87,8 +88,11 @@ class Memory:
 
 def _resident(process: TierProcess) -> int:
     parent = psutil.Process(process.process.pid)
-    everybody = [parent, *parent.children(recursive=True)]
-    return sum(each.memory_info().rss for each in everybody)
+    num_bytes = parent.memory_info().rss
+    for child in parent.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            num_bytes += child.memory_info().rss
+    return num_bytes
 
 
 def _median(values: list[int]) -> int:
