@@ -117,3 +117,15 @@ class TestAName:
             records.add(member.address)
             await waiting
             assert replicas.choose(KEY).address == member.address
+
+    async def test_may_stand_for_hundreds_of_which_few_serve(self, tiny_target, records):
+        addresses = {f"127.0.{index // 250 + 1}.{index % 250}:1" for index in range(300)}
+        async with a_target(tiny_target) as member:
+            records |= {member.address, *addresses}
+            async with watching(TARGET, ("targets:1",), options=self.OPTIONS) as replicas:
+                assert len(replicas.all) == 301
+                await until(lambda: replicas.is_usable)
+                await until(lambda: replicas.choose(KEY).address == member.address)
+                records -= addresses
+                await until(lambda: len(replicas.all) == 1)
+                assert replicas.is_usable
