@@ -37,8 +37,13 @@ def scrapes(
         async with deployed(
             tiny_target_folder, tiny_draft_folder, shared_server.url, policy="fixed"
         ) as deployment:
-            await generate(deployment.client, DRAFTED)
-            await generate(deployment.client, PLAIN)
+            answering = asyncio.gather(
+                generate(deployment.client, DRAFTED), generate(deployment.client, PLAIN)
+            )
+            while not answering.done():  # a scrape disturbs nobody, and is disturbed by nobody
+                for each in deployment.admin_addresses:
+                    assert (await deployment.scrape(each)).text.startswith("# HELP")
+            await answering
             with pytest.raises(InvalidArgumentError):
                 await generate(deployment.client, GenerationRequest((99,)))
             return {each: await deployment.scrape(each) for each in deployment.admin_addresses}

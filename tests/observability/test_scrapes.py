@@ -77,7 +77,7 @@ def test_tiers_tell_of_passes_and_the_cache(scrapes):
         num_passes = count("tier_pass_seconds_count")
         assert num_passes == count("iteration_tokens_total_count") > 0
         assert count("tier_pass_floor_seconds_total") > 0
-        assert count("tier_queue_seconds_count") <= num_passes
+        assert count("tier_queue_seconds_count") > 0
         assert count("prefix_cache_queries_total") >= len(PROMPT)
         assert count("tier_sessions") == count("kv_cache_usage_perc") == 0
         assert count("cache_config_info", block_size="16") == 1
