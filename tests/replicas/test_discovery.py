@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from forethought.client import GenerationClient
-from orchestrator.plan import PolicyKind
 from orchestrator.remote_proposer import DraftPatience
 from tests.lifecycle.requests import Reader, asking
-from tests.lifecycle.throttle import throttled
 from tests.ports import free_port
 from tests.replicas.names import NameServer, name_server
 from tests.replicas.tiers import (
@@ -184,13 +182,10 @@ async def drafts(long_draft, name_server):
 
 
 @asynccontextmanager
-async def orchestrated(
-    targets: Tier, drafts: Tier, target, draft, policy: PolicyKind = PolicyKind.FIXED
-) -> AsyncIterator[Fleet]:
+async def orchestrated(targets: Tier, drafts: Tier, target, draft) -> AsyncIterator[Fleet]:
     async with a_fleet(
         target,
         draft,
-        policy=policy,
         num_targets=0,
         num_drafts=0,
         more_targets=[targets.address],
@@ -289,46 +284,3 @@ async def test_drafts_go_from_none_to_three_to_one_to_none(
             assert fed < NUM_TOKENS
             targets.members[ONE].gate.open()
             assert await streams.texts() == expected
-
-
-ROUND_S = 0.02
-
-
-async def until_rounds(reader: Reader, number: int, *, with_draft: bool = False) -> None:
-    """Returns after so many more rounds, or so many that have a draft."""
-    num_before = len(reader.steps)
-
-    def have_passed() -> bool:
-        steps = reader.steps[num_before:]
-        return sum(bool(step.drafted) or not with_draft for step in steps) >= number
-
-    await until(have_passed)
-
-
-async def test_the_policy_speculates_within_seconds_of_the_first_draft_and_goes_on_without(
-    name_server, long_target
-):
-    """A round takes so long that drafts, which are always right, make several times the pace."""
-    slow = throttled(long_target, ROUND_S)
-    targets = Tier("targets.test", name_server, lambda address: a_target(slow, address))
-    drafts = Tier("drafts.test", name_server, lambda address: a_draft(long_target, address))
-    await targets.join(ONE)
-    targets.say(ONE)
-    request = asking(replace(GREEDY, num_speculative_tokens=None), max_tokens=1000)
-    async with orchestrated(
-        targets, drafts, long_target, long_target, PolicyKind.ADAPTIVE
-    ) as fleet:
-        reader = Reader()
-        reading = asyncio.create_task(reader.read(fleet.client, request))
-        await until(lambda: len(reader.steps) > 20)
-        for _ in range(2):
-            await drafts.join(ONE)
-            drafts.say(ONE)
-            await until_rounds(reader, 4, with_draft=True)
-            drafts.say()
-            await drafts.leave(ONE)
-            await until_rounds(reader, 20)
-            assert not reading.done()
-        reading.cancel()
-        await asyncio.wait((reading,))
-    await targets.close()
