@@ -22,9 +22,10 @@ class AutoscalerSettings(TierTlsSettings, ProcessSettings):
     program: ClassVar[str] = "python -m autoscaler"
 
     listen: str = Field(
-        "0.0.0.0:50053", description="host:port of KEDA's external scaler; port 0 takes a free one"
+        "127.0.0.1:50053",
+        description="host:port of KEDA's external scaler; port 0 takes a free one",
     )
-    admin_listen: AdminAddress = "0.0.0.0:9104"
+    admin_listen: AdminAddress = "127.0.0.1:9104"
     # KEDA's streams last for as long as it is there, and are opened again at once.
     drain_grace_s: float = Field(
         1.0, ge=0, description="seconds that running calls get to finish after SIGTERM"

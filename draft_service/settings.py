@@ -16,8 +16,8 @@ class DraftSettings(LookupSettings, EngineSettings):
     section: ClassVar[str] = "draft"
     program: ClassVar[str] = "python -m draft_service"
 
-    listen: str = Field("0.0.0.0:50051", description="host:port; port 0 takes a free one")
-    admin_listen: AdminAddress = "0.0.0.0:9101"
+    listen: str = Field("127.0.0.1:50051", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "127.0.0.1:9101"
     proposer: Literal["model", "ngram", "suffix", "counts", "hybrid"] = Field(
         "model",
         description="model drafts with a causal language model; ngram and suffix look the text up "

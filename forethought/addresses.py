@@ -52,6 +52,17 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches what listens at a checked address."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host, _ = split_address(address)
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def join_address(host: str, port: int) -> str:
     """`host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

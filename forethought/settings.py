@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 import structlog
-from pydantic import ByteSize, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -24,7 +31,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from forethought.addresses import DEFAULT_PORT, describe_problem, split_address
+from forethought.addresses import DEFAULT_PORT, describe_problem, is_loopback, split_address
 from forethought.configuration.command_line import command_line_of
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
@@ -78,7 +85,20 @@ class ProcessSettings(TlsSettings, BaseSettings):
     program: ClassVar[str]
     """Name of the program in its help."""
 
+    cures: ClassVar[str] = "--tls-cert and --tls-key"
+    """What makes it safe to listen where other machines are."""
+
     listen: str = Field(description="host:port to listen on; port 0 takes a free one")
+    insecure: bool = Field(
+        default=False,
+        description="listen where other machines reach it, in plain text and for anybody: for "
+        "networks that are trusted, or that encrypt by themselves",
+    )
+    reflection: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether gRPC tells callers which services and messages there are; auto does "
+        "so where only this machine calls",
+    )
     admin_listen: AdminAddress
     metrics_prefix: Literal["forethought", "vllm"] = Field(
         PREFIX,
@@ -102,6 +122,25 @@ class ProcessSettings(TlsSettings, BaseSettings):
         if problem := describe_problem(value, min_port=0, default_port=port):
             raise ValueError(problem)
         return value
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines reach it in plain text, whoever they are."""
+        return self.tls_cert is None and not is_loopback(self.listen)
+
+    @property
+    def has_reflection(self) -> bool:
+        """Whether gRPC's reflection answers."""
+        return self.reflection == "on" or (self.reflection == "auto" and is_loopback(self.listen))
+
+    @model_validator(mode="after")
+    def _refuse_exposure(self) -> Self:
+        if self.is_exposed and not self.insecure:
+            raise ValueError(
+                f"--listen {self.listen}: other machines reach it, and it speaks plain text: give "
+                f"{self.cures}, or --insecure on a network that is trusted"
+            )
+        return self
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,6 +171,12 @@ class ProcessSettings(TlsSettings, BaseSettings):
         arguments = sys.argv[1:] if arguments is None else arguments
         settings = cls._parse(arguments)
         configure_logging(settings.log_format, settings.log_level)
+        if settings.is_exposed:
+            _log.warning(
+                "listens_in_plain_text",
+                address=settings.listen,
+                detail="whoever reaches it may use it, and read what others say",
+            )
         if shows_password(arguments):
             _log.warning(
                 "password_on_command_line",

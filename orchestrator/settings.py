@@ -27,8 +27,8 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
     section: ClassVar[str] = "orchestrator"
     program: ClassVar[str] = "python -m orchestrator"
 
-    listen: str = Field("0.0.0.0:50050", description="host:port; port 0 takes a free one")
-    admin_listen: AdminAddress = "0.0.0.0:9100"
+    listen: str = Field("127.0.0.1:50050", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "127.0.0.1:9100"
     model: str = Field(
         description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
     )

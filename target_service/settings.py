@@ -13,5 +13,5 @@ class TargetSettings(EngineSettings):
     section: ClassVar[str] = "target"
     program: ClassVar[str] = "python -m target_service"
 
-    listen: str = Field("0.0.0.0:50052", description="host:port; port 0 takes a free one")
-    admin_listen: AdminAddress = "0.0.0.0:9102"
+    listen: str = Field("127.0.0.1:50052", description="host:port; port 0 takes a free one")
+    admin_listen: AdminAddress = "127.0.0.1:9102"

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from forethought.addresses import join_address, split_address
+from forethought.addresses import is_loopback, join_address, split_address
 from forethought.cli.defaults import DEFAULT_PORT, HOST, HTTP_PORT
 from forethought.cli.deployment_folder import DeploymentFolder, deployment_folder
 from forethought.cli.drafting import runs_draft_model
 from forethought.cli.local import Tier
+from forethought.cli.plan_error import PlanError
 from forethought.cli.plan_options import PlanOptions
 from forethought.cli.ports import Ports
 from forethought.cli.private_socket import private_socket
@@ -84,6 +85,11 @@ def choose_places(options: PlanOptions) -> Places:
     ports = Ports(options.port or DEFAULT_PORT)
     host = options.host.strip("[]")
     port = ports.take("orchestrator", host, exactly="--port" if options.port else "")
+    if not (options.insecure or is_loopback(join_address(host, 0))):
+        raise PlanError(
+            f"--host {options.host}: other machines reach it, in plain text and without a key; add "
+            "--insecure on a network that is trusted"
+        )
     draft, target = (ports.take(name, HOST) for name in ("draft", "target"))
     gateway = ""
     if options.has_gateway:
@@ -137,7 +143,7 @@ def make_plan(
         tiers.append(_draft_tier(options, places, engine, config))
     tiers.append(_orchestrator_tier(options, places, store, config))
     if places.gateway:
-        tiers.append(_gateway_tier(places, config))
+        tiers.append(_gateway_tier(options, places, config))
     notes = (*places.notes, *(folder.notes if folder else ()))
     log_dir = folder.path if folder else Path()
     return Plan(options, tuple(tiers), places.address, options.redis_url, notes, log_dir)
@@ -199,6 +205,7 @@ def _orchestrator_tier(
         "generation_config": options.generation_config,
         "max_requests": options.max_sessions,
         "redis_url": store,
+        "insecure": options.insecure or None,
     }
     defaults: dict[str, Any] = {}
     if options.lookup:
@@ -215,8 +222,8 @@ def _orchestrator_tier(
     return replace(tier, address=places.address)
 
 
-def _gateway_tier(places: Places, config: TierConfig) -> Tier:
-    said = {"orchestrator": places.address}
+def _gateway_tier(options: PlanOptions, places: Places, config: TierConfig) -> Tier:
+    said = {"orchestrator": places.address, "insecure": options.insecure or None}
     tier = _tier("gateway", places.gateway, said, {}, config)
     return replace(tier, address=_reached(places.gateway), probe=probe_http)
 
@@ -295,5 +302,5 @@ def _flags(values: Mapping[str, Any]) -> list[str]:
         text
         for name, value in values.items()
         if value is not None
-        for text in (f"--{name.replace('_', '-')}", str(value))
+        for text in (f"--{name.replace('_', '-')}", *(() if value is True else (str(value),)))
     ]

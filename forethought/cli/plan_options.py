@@ -30,6 +30,7 @@ class PlanOptions:
     max_model_len: int | None = None
     max_sessions: int | None = None  # at a time
     host: str = HOST  # that the orchestrator listens on
+    insecure: bool = False  # though other machines reach it
     port: int | None = None  # None: the first free one from DEFAULT_PORT on
     has_gateway: bool = False
     http_port: int | None = None  # of the gateway; None: the first free one from its own on

@@ -267,6 +267,14 @@ Host = Annotated[
         rich_help_panel=_PROCESSES,
     ),
 ]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Take a --host that other machines reach, though all is plain text and for anybody.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
 Port = Annotated[
     int | None,
     typer.Option(

@@ -61,7 +61,9 @@ def flag_of(name: str) -> str:
 
 def complain(problem: ErrorDetails, origin: Origin) -> str:
     """One line: where the value stands, the value, and what is right."""
-    name = str(problem["loc"][0]) if problem["loc"] else ""
+    if not problem["loc"]:
+        return describe_rule(problem)  # of several settings, which it names
+    name = str(problem["loc"][0])
     if problem["type"] == "missing":
         return (
             f"{flag_of(name)} is missing: give that flag, the environment variable "

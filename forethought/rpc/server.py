@@ -192,7 +192,10 @@ class Server:
             self.admin = AdminServer(self._options.admin_listen, probes, registry)
             _log.info("admin_listening", address=self.admin.address)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
+        if self._options.has_reflection:
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                self._reflection, self._server
+            )
         self._server.add_generic_rpc_handlers((self._services,))
         try:
             self.port = self._add_port(self._options.listen)

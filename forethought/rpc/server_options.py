@@ -33,6 +33,8 @@ class ServerOptions:
     """Who may call."""
     admin_listen: str = ""
     """`host:port` of `/livez`, `/readyz` and `/metrics`; empty: there is no such port."""
+    has_reflection: bool = True
+    """Whether callers are told which services and messages there are."""
     metrics_prefix: str = PREFIX
     """Of metrics that vLLM has too."""
 
@@ -53,6 +55,7 @@ def server_options(
         callers=callers,
         tls=server_tls(settings),
         guard=only_named(settings.tls_peer_name) if settings.tls_peer_name else let_all_in,
+        has_reflection=settings.has_reflection,
         admin_listen=settings.admin_listen,
         metrics_prefix=settings.metrics_prefix,
     )

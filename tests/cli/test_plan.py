@@ -433,10 +433,16 @@ class TestOptionsThatPeopleLookFor:
     )
     def test_a_host_is_the_orchestrators_alone(self, host, listens, reached):
         port = free_port()
-        plan = make_plan(PlanOptions(host=host, port=port))
+        plan = make_plan(PlanOptions(host=host, port=port, insecure=True))
         assert value_of(command_of(plan, "orchestrator"), "--listen") == f"{listens}:{port}"
+        assert "--insecure" in command_of(plan, "orchestrator")
         assert plan.address == f"{reached}:{port}"
         assert value_of(command_of(plan, "target"), "--listen").startswith("127.0.0.1:")
+
+    def test_a_host_that_other_machines_reach_is_taken_where_that_is_said(self):
+        with pytest.raises(PlanError, match=r"^--host 0\.0\.0\.0: other machines reach it"):
+            make_plan(PlanOptions(host="0.0.0.0"))
+        assert "--insecure" not in command_of(make_plan(PlanOptions()), "orchestrator")
 
     @pytest.mark.parametrize(
         ("host", "why"), [("nobody.invalid", "is not known"), ("8.8.8.8", "no address of this")]

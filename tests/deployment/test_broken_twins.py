@@ -196,6 +196,10 @@ TWINS: dict[str, tuple[Policy, Callable[[list[Manifest]], object]]] = {
         processes.listens_where_it_is_called,
         lambda m: _container(m)["ports"][0].update(containerPort=50053),
     ),
+    "loopback alone": (
+        processes.listens_where_it_is_called,
+        lambda m: _edit_config(m, 'admin_listen = "0.0.0.0:9102"', 'admin_listen = "[::1]:9102"'),
+    ),
     "target that is nowhere": (
         processes.listens_where_it_is_called,
         lambda m: _edit_config(m, "forethought-target:50052", "forethought-target:50051"),

@@ -69,11 +69,12 @@ def test_a_value_that_must_be_given_may_come_from_anywhere(toml):
 
 
 def test_every_tier_reads_its_own_table_and_its_own_variables(toml, monkeypatch):
-    toml('[draft]\nlisten = "h:1"\n[target]\nlisten = "h:2"\n[orchestrator]\nlisten = "h:3"')
+    sections = {"draft": 1, "target": 2, "orchestrator": 3}
+    toml("".join(f'[{name}]\nlisten = "[::1]:{port}"\n' for name, port in sections.items()))
     monkeypatch.setenv("FORETHOUGHT_TARGET_LOG_FORMAT", "json")
     kinds = (DraftSettings, TargetSettings, OrchestratorSettings)
     settings = [read(kind=kind) for kind in kinds]
-    assert [each.listen for each in settings] == ["h:1", "h:2", "h:3"]
+    assert [each.listen for each in settings] == ["[::1]:1", "[::1]:2", "[::1]:3"]
     assert [each.log_format for each in settings] == [
         LogFormat.CONSOLE,
         LogFormat.JSON,
@@ -288,8 +289,8 @@ def test_an_address_that_is_none_is_refused_with_flag_and_value(capsys, flag, va
 
 @pytest.mark.parametrize("address", ["[::1]:50052", "targets:1", "10.0.0.1:65535", "unix:/run/t"])
 def test_an_address_that_is_one_is_taken(address):
-    settings = read("--target", address, "--listen", "[::]:0", kind=OrchestratorSettings)
-    assert (settings.target, settings.listen) == ((address,), "[::]:0")
+    settings = read("--target", address, "--listen", "[::1]:0", kind=OrchestratorSettings)
+    assert (settings.target, settings.listen) == ((address,), "[::1]:0")
 
 
 def test_a_password_is_not_repeated_in_an_error(capsys):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from forethought.addresses import is_loopback
 from forethought.settings import ProcessSettings
 from tests.deployment.manifests import Manifest, labels_of, name_of, of_kind, pod_of, selects
 
@@ -172,6 +173,9 @@ def listens_where_it_is_called(manifests: Sequence[Manifest]) -> Iterator[str]:
         wanted = {_port(settings.listen), _port(settings.admin_listen)}
         if ports != wanted:
             yield f"{process.name} listens on {wanted}, not on {ports}"
+        for address in (settings.listen, settings.admin_listen):
+            if is_loopback(address):
+                yield f"nobody but its own pod reaches {process.name} at {address}"
         for address in called(settings):
             name, _, port = address.partition(":")
             if int(port) not in services.get(name, ()):
