@@ -8,6 +8,7 @@ if __name__ == "__main__":  # an interrupt amid the imports ends the process wit
 import asyncio
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -19,8 +20,10 @@ from autoscaler.fleet import Fleet, Whereabouts
 from autoscaler.keda.externalscaler_pb2 import DESCRIPTOR
 from autoscaler.keda.externalscaler_pb2_grpc import add_ExternalScalerServicer_to_server
 from autoscaler.leader import Candidate, Leadership
+from autoscaler.readings import read_decisions
 from autoscaler.servicer import KedaServicer
 from autoscaler.settings import AutoscalerSettings
+from forethought.observability.series import Reading, Source
 from forethought.rpc.server import LateServices, run_process, run_server
 from forethought.rpc.server_options import server_options
 from forethought.rpc.tls import channel_credentials, client_tls
@@ -57,8 +60,13 @@ async def serve(settings: AutoscalerSettings) -> None:
                     await scaling[1].scale(decisions)
                 await asyncio.sleep(max(began + settings.interval_s - time.monotonic(), 0))
 
+        def readings() -> Iterable[Reading]:
+            is_leader = scaling is not None and scaling[0].is_leader
+            return read_decisions(board.latest, is_leader=is_leader)
+
         async def add_services(services: LateServices) -> None:
             add_ExternalScalerServicer_to_server(KedaServicer(board), services)
+            services.sources.append(Source("", readings))
 
         looking = keep_running("look at the deployment", look_again_and_again)
         cleanup.callback(looking.cancel)

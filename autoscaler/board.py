@@ -30,6 +30,11 @@ class Board:
         self.changed.set()
         self.changed = asyncio.Event()
 
+    @property
+    def latest(self) -> Mapping[Tier, Decision]:
+        """The last decision on each tier, however old. From any thread."""
+        return {tier: decision for tier, (_, decision) in tuple(self._decisions.items())}
+
     def get(self, tier: Tier) -> Decision:
         """The decision on a tier.
 

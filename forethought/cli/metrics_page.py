@@ -16,10 +16,10 @@ _INTRODUCTION = f"""# Metrics
 `make docs` writes this page from the code.
 
 Every process serves its metrics at `/metrics` of its admin port (`--admin-listen`): the
-orchestrator at 9100, the draft tier at 9101, the target tier at 9102, the gateway at 9103. All
-names begin with `{PREFIX}:`. Those that vLLM has too mean the same, have its buckets, and a label
-`{MODEL_LABEL}`; with `--metrics-prefix vllm` they begin with `vllm:`, so that its dashboards and
-tools find them. No label holds what a client sent.
+orchestrator at 9100, the draft tier at 9101, the target tier at 9102, the gateway at 9103, the
+autoscaler at 9104. All names begin with `{PREFIX}:`. Those that vLLM has too mean the same, have
+its buckets, and a label `{MODEL_LABEL}`; with `--metrics-prefix vllm` they begin with `vllm:`, so
+that its dashboards and tools find them. No label holds what a client sent.
 
 A histogram NAME is exported as `NAME_bucket`, `NAME_count` and `NAME_sum`. Besides, each process
 exports `process_…` and `python_…`, as all Python programs with prometheus-client do.
@@ -41,6 +41,7 @@ def _sections() -> Iterator[str]:
         ("Of both tiers", (Process.TARGET, Process.DRAFT)),
         ("Of the draft tier", (Process.DRAFT,)),
         ("Of the gateway", (Process.GATEWAY,)),
+        ("Of the autoscaler", (Process.AUTOSCALER,)),
     ):
         series = [each for each in SERIES if each.processes == processes]
         told.update(series)

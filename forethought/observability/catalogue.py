@@ -10,6 +10,7 @@ _ORCHESTRATOR = (Process.ORCHESTRATOR,)
 _DRAFT = (Process.DRAFT,)
 _TIERS = (Process.TARGET, Process.DRAFT)
 _GATEWAY = (Process.GATEWAY,)
+_AUTOSCALER = (Process.AUTOSCALER,)
 _ALL = tuple(Process)
 
 
@@ -309,6 +310,35 @@ HTTP_REQUEST_SECONDS = Series(
     "From a request to the last byte of its answer.",
     _GATEWAY,
     ("route",),
+)
+
+# Scaling.
+REPLICAS_NEEDED = Series(
+    "scaling_replicas_needed",
+    Kind.GAUGE,
+    "Replicas that a tier needs at this moment by the signal that asks for most, not rounded.",
+    _AUTOSCALER,
+    ("tier",),
+)
+REPLICAS_WANTED = Series(
+    "scaling_replicas_wanted",
+    Kind.GAUGE,
+    "Replicas that a tier should have: within its limits, and fewer only after a while.",
+    _AUTOSCALER,
+    ("tier",),
+)
+REPLICAS_ANSWERING = Series(
+    "scaling_replicas_answering",
+    Kind.GAUGE,
+    "Replicas that have answered the autoscaler.",
+    _AUTOSCALER,
+    ("tier",),
+)
+SCALES = Series(
+    "scaling_leader",
+    Kind.GAUGE,
+    "1 if this process scales Deployments, 0 if another one may, or KEDA does.",
+    _AUTOSCALER,
 )
 
 # Every process.

@@ -27,6 +27,7 @@ class Process(Enum):
     TARGET = "target"
     DRAFT = "draft"
     GATEWAY = "gateway"
+    AUTOSCALER = "autoscaler"
 
 
 PREFIX: Final = "forethought"
