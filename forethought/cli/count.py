@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.failure import print_failure
+from forethought.cli.failure import in_flags, print_failure
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus, CorpusError, read_corpus
 from forethought.counts.file import Counts, write_counts
@@ -78,14 +78,21 @@ def count(
         table = build_table(corpus, tokenizer.vocab_size, options)
         seconds = perf_counter() - started
         num_tokens = corpus.num_answer_tokens
-        num_bytes = write_counts(out, Counts(table, tokenizer.fingerprint, num_tokens))
-    except (ForethoughtError, OSError) as error:
-        print_failure(console, str(error))
+        num_bytes = _write(out, Counts(table, tokenizer.fingerprint, num_tokens))
+    except ForethoughtError as error:
+        print_failure(console, in_flags(error))
         raise typer.Exit(1) from error
     typer.echo(
         f"{out}: {len(table):,} contexts of up to {table.max_context} tokens, "
         f"{num_bytes / 1e6:.1f} MB, from {num_tokens:,} tokens in {seconds:.1f} s"
     )
+
+
+def _write(path: Path, counts: Counts) -> int:
+    try:
+        return write_counts(path, counts)
+    except OSError as error:
+        raise CorpusError(f"--out {path}: {error.strerror}") from error
 
 
 def _check_vocabulary(corpus: Corpus, tokenizer: TextTokenizer) -> None:

@@ -1,5 +1,7 @@
 """Errors as one line a person can act on, with a hint where we know one."""
 
+import re
+
 from rich.console import Console
 from rich.text import Text
 
@@ -32,7 +34,24 @@ def name_on_command_line(field: str) -> str:
     name = field.removeprefix("params.")
     if name == field and field != "tenant":
         return field
-    return _NAMES.get(name, f"--{name.replace('_', '-')}")
+    return _NAMES.get(name, _flag(name))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+_NAME = re.compile("[a-z][a-z_]*")
+
+
+def in_flags(error: ForethoughtError) -> str:
+    """What is wrong with the options of a command that calls nobody."""
+    if not isinstance(error, InvalidArgumentError):
+        return error.message
+    return "; ".join(
+        f"{_flag(name) if _NAME.fullmatch(name) else name}: {text}"
+        for name, text in error.violations.items()
+    )
 
 
 def print_failure(console: Console, message: str, hint: str = "") -> None:

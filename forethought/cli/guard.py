@@ -9,7 +9,7 @@ from typing import NoReturn, TextIO
 
 from rich.console import Console
 
-from forethought.cli.failure import print_failure
+from forethought.cli.failure import in_flags, print_failure
 from forethought.cli.logs import log_to_people
 from forethought.cli.main import app
 from forethought.errors import ForethoughtError
@@ -37,7 +37,7 @@ def run_guarded() -> NoReturn:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except ForethoughtError as error:
-        code = _fail(error.message)
+        code = _fail(in_flags(error))
     except ModuleNotFoundError as error:
         missing = describe_missing(error)
         if missing is None:

@@ -97,8 +97,13 @@ def _read(path: Path) -> Corpus:
             with loaded:
                 names = ("token_ids", "starts", "answer_starts")
                 return _checked(path, *(loaded[name] for name in names))
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
-        raise CorpusError(f"cannot read token ids from {path}: {error}") from error
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+        raise CorpusError(
+            f"{path} holds no token ids: expected is a folder `data` that `forethought distill` "
+            "made, or a .npy file of numpy's"
+        ) from error
 
 
 def _checked(

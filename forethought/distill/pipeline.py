@@ -77,6 +77,20 @@ class Options:
     license: str = "other"
 
 
+def _check_draft(options: DraftOptions, target: TargetWeights) -> None:
+    """Refuses, before data is made, a draft that the target gives no parts for."""
+    violations = {}
+    num_layers, vocab_size = target.config.num_layers, target.config.vocab_size
+    if not all(-num_layers <= index < num_layers for index in options.layers):
+        violations["layers"] = f"the target has {num_layers}: 0 to {num_layers - 1}, or -1 and down"
+    elif options.architecture is Architecture.FEATURE and len(options.layers) > 1:
+        violations["layers"] = "a feature draft begins as one layer"
+    if options.draft_vocab_size > vocab_size:
+        violations["draft_vocab_size"] = f"the target has {vocab_size:,} tokens"
+    if violations:
+        raise InvalidArgumentError(violations)
+
+
 class Run:
     """A target, a folder, and what has been made of the one in the other.
 
@@ -87,13 +101,15 @@ class Run:
 
     Raises:
         ModelReferenceError: the target is of no family that drafts are made for.
-        InvalidArgumentError: the folder holds a run with other options.
+        InvalidArgumentError: the folder holds a run with other options, or the target has no such
+            layers or so many tokens.
     """
 
     def __init__(self, files: ModelFiles, folder: Path, options: Options) -> None:
         self.folder = folder
         self.options = options
         self.source = Source(files, load_tokenizer(files), TargetWeights.open(files))
+        _check_draft(options.draft, self.source.weights)
         self.shards = ShardFolder(folder)
         data = {name: value for name, value in asdict(options.data).items() if name != "num_tokens"}
         texts = [str(path) for path in options.texts]

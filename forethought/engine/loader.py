@@ -73,7 +73,7 @@ class EngineOptions:
         violations = {
             name: text
             for name, valid, text in (
-                ("dtype", self.dtype in dtypes, f"must be one of {dtypes}"),
+                ("dtype", self.dtype in dtypes, f"must be one of {', '.join(dtypes)}"),
                 ("device", _is_device(self.device), "must be auto, cpu, cuda or cuda:N"),
                 ("num_threads", self.num_threads >= 0, "must not be negative"),
                 ("max_model_len", self.max_model_len >= 0, "must not be negative"),

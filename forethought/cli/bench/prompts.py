@@ -98,8 +98,10 @@ def read_prompts(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptFileError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise PromptFileError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PromptFileError(f"{path} is not UTF-8 from byte {error.start} on") from error
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise PromptFileError(f"{path} has no prompts: a line each is expected")

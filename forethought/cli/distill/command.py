@@ -12,7 +12,7 @@ from forethought.cli.bench.machine import Machine, describe_machine
 from forethought.cli.bench.plot import require_matplotlib
 from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.distill import options
-from forethought.cli.failure import print_failure
+from forethought.cli.failure import in_flags, print_failure
 from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.models.reference import resolve
 from forethought.openmp import spin_briefly
@@ -102,7 +102,7 @@ def distill(
         )
         run_stages(pipeline.Run(resolve(target), out, settings), console)
     except ForethoughtError as error:
-        print_failure(console, error.message)
+        print_failure(console, in_flags(error))
         raise typer.Exit(1) from error
 
 

@@ -50,6 +50,7 @@ NumTokens = Annotated[
         "--num-tokens",
         "-n",
         min=2,
+        max=2**32 - 1,
         metavar="N",
         help="Tokens of an answer. Its first token, its first two, and so on are compared. The "
         "first is never drafted, and a draft of K is cut unless N is at least K + 2.",
