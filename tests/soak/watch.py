@@ -52,7 +52,7 @@ class ShortRequests:
 
 @dataclass
 class Memory:
-    """Resident memory of processes, by name and over time."""
+    """Resident memory of processes that is no file, by name and over time."""
 
     processes: Mapping[str, TierProcess]
     samples: list[dict[str, int]] = field(default_factory=list)
@@ -88,11 +88,17 @@ class Memory:
 
 def _resident(process: TierProcess) -> int:
     parent = psutil.Process(process.process.pid)
-    num_bytes = parent.memory_info().rss
+    num_bytes = _own(parent)
     for child in parent.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            num_bytes += child.memory_info().rss
+            num_bytes += _own(child)
     return num_bytes
+
+
+def _own(process: psutil.Process) -> int:
+    """Without pages of files, which come and go as the machine has room for them."""
+    memory = process.memory_info()
+    return int(memory.rss - memory.shared)
 
 
 def _median(values: list[int]) -> int:
