@@ -30,7 +30,8 @@ help: ## List the targets
 .PHONY: demo
 demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, stop them
 	$(BIN)/forethought up $(DEMO) -- $(BIN)/forethought generate --show-steps --max-tokens 64 \
-		--temperature 0 --num-speculative-tokens 4 "$(PROMPT)"
+		--temperature 0.8 --seed 7 --num-speculative-tokens 4 "$(PROMPT)"
+	@echo 'next: $(BIN)/forethought up, and in another terminal $(BIN)/forethought chat'
 
 # Three workers for two cores, since some tests wait for others; each has the whole of a test module,
 # so that what a module starts is started once. One thread each: the workers and the servers they

@@ -67,3 +67,9 @@ def test_the_page_of_settings_names_each_by_flag_variable_and_key(kind):
     for name in kind.model_fields:
         flag, variable = f"--{name.replace('_', '-')}", f"{kind.section}_{name}".upper()
         assert f"| `{flag}` | `FORETHOUGHT_{variable}` | `{name}` |" in page
+
+
+def test_the_demo_samples_with_a_seed_and_says_what_to_try_next():
+    recipe = (ROOT / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
+    assert "--temperature 0.8 --seed 7" in recipe
+    assert "next: $(BIN)/forethought up" in recipe.rstrip().splitlines()[-1]
