@@ -29,7 +29,8 @@ run() { # ROLE ARGUMENT...
   local role=$1
   shift
   "$runner" run --detach --name "$prefix-$role" --network host --read-only --tmpfs /tmp --cap-drop all \
-    --security-opt no-new-privileges --volume "$weights:/models:ro" --env "ADMIN_PORT=${admin_port[$role]}" "${more[@]}" "$(image_of "$role")" "$@" >/dev/null
+    --security-opt no-new-privileges --volume "$weights:/models:ro" --env "ADMIN_PORT=${admin_port[$role]}" \
+    "${more[@]}" "$(image_of "$role")" "$@" >/dev/null
 }
 
 wait_until_ready() { # ROLE: asks its admin port, as a probe of a cluster does
