@@ -214,6 +214,8 @@ async def find_target(
             raise TierProtocolError("; ".join(f"{each.why} at {each.address}" for each in replicas))
         if time.monotonic() >= next_warning:
             next_warning += WARNING_INTERVAL_S
+            if not replicas:
+                _log.warning("target_not_ready", why="no name of the target tier has an address")
             for each in replicas:
                 _log.warning(
                     "target_not_ready",

@@ -6,9 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+import structlog
 
 from forethought.client import GenerationClient
+from orchestrator.__main__ import find_target
 from orchestrator.remote_proposer import DraftPatience
+from orchestrator.replica import TARGET
+from orchestrator.replica_watch import watching
 from tests.lifecycle.requests import Reader, asking
 from tests.ports import free_port
 from tests.replicas.names import NameServer, name_server
@@ -284,3 +288,17 @@ async def test_drafts_go_from_none_to_three_to_one_to_none(
             assert fed < NUM_TOKENS
             targets.members[ONE].gate.open()
             assert await streams.texts() == expected
+
+
+async def test_a_target_whose_name_has_no_address_is_said_to_be_missing_and_waited_for(
+    targets, name_server, monkeypatch
+):
+    monkeypatch.setattr("orchestrator.__main__.WARNING_INTERVAL_S", 0.01)
+    with structlog.testing.capture_logs() as logs:
+        async with watching(TARGET, [targets.address], options=WATCH) as replicas:
+            finding = asyncio.create_task(find_target(replicas))
+            await until(lambda: any(line["event"] == "target_not_ready" for line in logs))
+            await targets.join(ONE)
+            targets.say(ONE)
+            assert (await finding).name
+    assert "no name of the target tier has an address" in {line.get("why") for line in logs}
