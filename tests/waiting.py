@@ -20,7 +20,7 @@ NOTHING_HELD = TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
 
 
 async def until(
-    condition: Callable[[], Result | Awaitable[Result]], timeout_s: float = 20.0
+    condition: Callable[[], Result | Awaitable[Result]], timeout_s: float = 60.0
 ) -> Result:
     """Polls until `condition()` is true, and returns what it was; it may be a coroutine."""
     deadline = monotonic() + timeout_s
@@ -35,13 +35,13 @@ async def until(
 
 async def draft_load(stub: DraftServiceStub) -> TierLoad:
     """What the draft tier says that it holds."""
-    response = await stub.GetModelInfo(DraftServiceGetModelInfoRequest(), timeout=5)
+    response = await stub.GetModelInfo(DraftServiceGetModelInfoRequest(), timeout=30)
     return load_from_proto(response.load)
 
 
 async def target_load(stub: TargetServiceStub) -> TierLoad:
     """What the target tier says that it holds."""
-    response = await stub.GetModelInfo(TargetServiceGetModelInfoRequest(), timeout=5)
+    response = await stub.GetModelInfo(TargetServiceGetModelInfoRequest(), timeout=30)
     return load_from_proto(response.load)
 
 
