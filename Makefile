@@ -35,9 +35,10 @@ demo: $(DEMO_READY) ## Start the three tiers, generate a text, show each round, 
 
 # Three workers for two cores, since some tests wait for others; each has the whole of a test module,
 # so that what a module starts is started once. One thread each: the workers and the servers they
-# start share the cores already. In the order of their folders, since modules of few tests, which
-# xdist would leave to the end, take longest.
-PYTEST = HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope \
+# start share the cores already. All of them keep what they compile, whatever the environment says.
+# In the order of their folders, since modules of few tests, which xdist would leave to the end, take
+# longest.
+PYTEST = PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope \
 	--no-loadscope-reorder
 
 .PHONY: test
