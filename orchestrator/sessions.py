@@ -228,7 +228,10 @@ class Sessions:
         )
         old, new = known.rounds, current.rounds
         is_same = current.head == known.head and new[: len(old)] == old
-        is_same = is_same and current.summary.status is known.summary.status
+        expected = {known.summary.status}
+        if take_over:  # its owner may have gone on until the turn's end
+            expected.add(records.SessionStatus.FINISHED)
+        is_same = is_same and current.summary.status in expected
         if is_same and (take_over or new == old):
             return lease, new
         with suppress(ForethoughtError):

@@ -334,6 +334,12 @@ async def test_a_session_that_its_owner_finishes_meanwhile_is_told_whole(
         await is_opening.wait()
         deployment.gate.open()
         await reading.task
+
+        async def is_finished() -> bool:
+            known = await client.get_session(reading.session_id, TENANT)
+            return known.session.status is SessionStatus.FINISHED
+
+        await until(is_finished)
         may_open.set()
         await rest.task
     assert [t.token_id for t in rest.tokens] == [t.token_id for t in reading.tokens]
