@@ -8,6 +8,7 @@ from forethought.generation import GenerationRequest, Resume, SessionStatus
 from tests.sessions.deployments import TENANT, Deployment, Reading, asking
 from tests.sessions.test_follow_up import following
 from tests.stack import generate
+from tests.waiting import until
 
 
 async def test_a_cancelled_turn_ends_for_whoever_generates_it_and_stays_as_it_is(
@@ -18,6 +19,7 @@ async def test_a_cancelled_turn_ends_for_whoever_generates_it_and_stays_as_it_is
     async with GenerationClient(first) as client, GenerationClient(second) as other:
         reading = Reading(client, asking())
         await deployment.gate.until_holding()
+        await until(lambda: reading.events)
         cancelled = await other.cancel_session(reading.session_id, TENANT)
         assert cancelled.status is SessionStatus.CANCELLED
         deployment.gate.open()

@@ -12,6 +12,7 @@ from forethought.client import GenerationClient
 from forethought.generation import SessionStatus
 from tests.sessions.deployments import GREEDY, TENANT, Deployment, Reading, asking
 from tests.stack import generate
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +139,7 @@ async def test_an_answer_that_was_broken_off_is_finished_by_its_session(deployme
     async with GenerationClient(deployment.addresses[0]) as client:
         reading = Reading(client, asking(GREEDY))
         await deployment.gate.until_holding()
+        await until(lambda: reading.events)
         session_id = reading.session_id
         reading.task.cancel()
         await asyncio.wait((reading.task,))

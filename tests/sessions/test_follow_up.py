@@ -23,6 +23,7 @@ from tests.sessions.deployments import (
 )
 from tests.stack import generate
 from tests.tiny import EOS_ID
+from tests.waiting import until
 
 PARAMS = replace(GREEDY, max_tokens=24)
 
@@ -125,6 +126,7 @@ async def test_a_turn_that_is_generated_or_broken_off_has_no_next_one(deployment
     async with GenerationClient(deployment.addresses[0]) as client:
         reading = Reading(client, asking())
         await deployment.gate.until_holding()
+        await until(lambda: reading.events)
         with pytest.raises((SessionUnfinishedError, SessionInUseError)):
             await generate(client, following(reading.session_id))
         deployment.gate.open()
