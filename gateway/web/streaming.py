@@ -24,6 +24,9 @@ UNREAD_S = 60.0
 """Time after which a client that reads nothing of its stream has left."""
 
 
+_MAX_UNSENT = 2**16
+
+
 class ClientGoneError(Exception):
     """There is nobody left to answer."""
 
@@ -78,8 +81,41 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
             await task
 
 
+class _Outbox:
+    """Bytes between who makes them and who sends them. What is made at one go is sent at one go."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._is_closed = False
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    async def put(self, data: bytes) -> None:
+        """Waits only where too much is unsent."""
+        self._data += data
+        self._filled.set()
+        if len(self._data) > _MAX_UNSENT:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    def close(self) -> None:
+        """Nothing follows."""
+        self._is_closed = True
+        self._filled.set()
+
+    async def take(self) -> bytes:
+        """All that there is, once there is something; nothing at the end."""
+        while not self._data and not self._is_closed:
+            self._filled.clear()
+            await self._filled.wait()
+        data = bytes(self._data)
+        self._data.clear()
+        self._emptied.set()
+        return data
+
+
 class EventStream(Response, Generic[EventT]):
-    """Server-sent events.
+    """Server-sent events. Tokens of one round come at one go, and leave in one write.
 
     Args:
         first: the events that came before it was clear that the answer is no error.
@@ -90,10 +126,7 @@ class EventStream(Response, Generic[EventT]):
     media_type = "text/event-stream"
 
     def __init__(
-        self,
-        first: EventT,
-        events: AsyncGenerator[EventT],
-        writer: Writer[EventT],
+        self, first: EventT, events: AsyncGenerator[EventT], writer: Writer[EventT]
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -106,20 +139,33 @@ class EventStream(Response, Generic[EventT]):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        outbox = _Outbox()
+        making = asyncio.ensure_future(self._make_all(outbox))
         try:
-            await _put(send, self._writer.on(self._first))
+            while data := await outbox.take():
+                await _put(send, data)
+            await making
+        finally:
+            await _cancelled(making)
+        await _put(send, b"", more=False)
+
+    async def _make_all(self, outbox: _Outbox) -> None:
+        writer = self._writer
+        try:
+            await outbox.put(writer.on(self._first))
             async for event in self._events:
-                await _put(send, self._writer.on(event))
-            last = self._writer.end()
+                if data := writer.on(event):
+                    await outbox.put(data)
+            await outbox.put(writer.end())
         except ForethoughtError as error:
-            last = self._writer.fail(from_forethought(error))
-        await _put(send, last, more=False)
+            await outbox.put(writer.fail(from_forethought(error)))
+        finally:
+            outbox.close()
 
 
 async def _put(send: Send, data: bytes, *, more: bool = True) -> None:
-    if data or not more:
-        async with asyncio.timeout(UNREAD_S):
-            await send({"type": "http.response.body", "body": data, "more_body": more})
+    async with asyncio.timeout(UNREAD_S):
+        await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def begin_stream(
