@@ -254,12 +254,15 @@ async def running_stack(
         draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
         draft_stub = DraftServiceStub(await cleanup.enter_async_context(connect(draft_address)))
+        target_channel = await cleanup.enter_async_context(connect(target_address))
+        # An attempt to connect has a fifth of a second, which a busy machine may not keep.
+        await target_channel.channel_ready()
         drafts = alone(draft_stub)
         # As the watch of a deployment would have found out.
         drafts.all[0].model = proposer.info
         tiers = Tiers(
             drafts if has_draft_tier else None,
-            TargetServiceStub(await cleanup.enter_async_context(connect(target_address))),
+            TargetServiceStub(target_channel),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),
             JUDGES if judge is None else dict.fromkeys(VerificationMode, judge),
