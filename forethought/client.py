@@ -40,6 +40,7 @@ from forethought.resuming import (
     is_lost,
     resuming,
 )
+from forethought.rpc.authorized import authorized, check_api_key
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
@@ -72,9 +73,10 @@ class GenerationClient:
         retry: how to go on without an orchestrator that was lost.
         tls: whom to believe, and what to show; None speaks plain text. Files that change are read
             again for later calls.
+        api_key: of a deployment that wants one; its calls are of the key's tenant.
 
     Raises:
-        InvalidArgumentError: an address is none.
+        InvalidArgumentError: an address is none, or the key.
         CertificateError: the files for TLS cannot be used.
     """
 
@@ -84,9 +86,11 @@ class GenerationClient:
         retry: RetryOptions | None = None,
         *,
         tls: ClientTls | None = None,
+        api_key: str = "",
     ) -> None:
         self.addresses = split_addresses(addresses)
         self._retry = retry or RetryOptions()
+        self._api_key = check_api_key(api_key)
         self._credentials = None if tls is None else channel_credentials(tls)
         self._loop: asyncio.AbstractEventLoop | None = None  # that the channels belong to
         self._channels: list[grpc.aio.Channel] = []
@@ -129,7 +133,10 @@ class GenerationClient:
             self._channels = [
                 open_channel(address, credentials=self._credentials) for address in self.addresses
             ]
-            self._opened = [GenerationServiceStub(channel) for channel in self._channels]
+            self._opened = [
+                GenerationServiceStub(authorized(channel, self._api_key))
+                for channel in self._channels
+            ]
         return self._opened
 
     async def generate(

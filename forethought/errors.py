@@ -104,6 +104,20 @@ class CertificateError(ForethoughtError):
     reason = "CERTIFICATE"
 
 
+class KeyFileError(ForethoughtError):
+    """The file of API keys cannot be used."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "KEY_FILE"
+
+
+class UnauthenticatedError(ForethoughtError):
+    """The caller shows no API key, or one that is not known."""
+
+    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
+
+
 class HandshakeError(ForethoughtError):
     """No connection came about, since both ends do not agree on TLS."""
 

@@ -171,11 +171,12 @@ class ProcessSettings(TlsSettings, BaseSettings):
         arguments = sys.argv[1:] if arguments is None else arguments
         settings = cls._parse(arguments)
         configure_logging(settings.log_format, settings.log_level)
-        if settings.is_exposed:
+        if settings.tls_cert is None and not is_loopback(settings.listen):
+            whoever = "whoever reaches it may use it" if settings.is_exposed else "keys are needed"
             _log.warning(
                 "listens_in_plain_text",
                 address=settings.listen,
-                detail="whoever reaches it may use it, and read what others say",
+                detail=f"{whoever}, and who is on the way reads what is said",
             )
         if shows_password(arguments):
             _log.warning(

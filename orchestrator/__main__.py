@@ -130,6 +130,7 @@ async def serve(settings: OrchestratorSettings) -> None:
                 max_message_bytes=settings.max_request_size,
                 max_calls=max(MAX_CALLS, 4 * settings.max_requests),
             ),
+            api_keys=settings.api_keys,
         )
         sessions = open_sessions(settings)
         async with AsyncExitStack() as cleanup:

@@ -26,3 +26,11 @@ def facts_of(events: Sequence[GenerationEvent]) -> dict[str, Any]:
                     "first_token_ms": round(event.time_to_first_token_ns / 1e6, 1),
                 }
     return facts
+
+
+def num_tokens_of(events: Sequence[GenerationEvent]) -> int:
+    """Tokens that these events bring or are about: of the prompt, and of the output."""
+    return sum(
+        event.num_prompt_tokens if isinstance(event, Started) else isinstance(event, Token)
+        for event in events
+    )

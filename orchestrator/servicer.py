@@ -19,6 +19,7 @@ from forethought.rpc.generation_codec import (
     request_from_proto,
     response_to_proto,
 )
+from forethought.rpc.key_guard import spend_tokens
 from forethought.rpc.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.tier_codec import model_to_proto
 from forethought.tier import OrchestratorLoad
@@ -26,7 +27,7 @@ from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.admission import Admission, AdmissionLimits, Place
 from orchestrator.bounds import RequestBounds, work_bytes
-from orchestrator.call_facts import facts_of
+from orchestrator.call_facts import facts_of, num_tokens_of
 from orchestrator.economy import Economy
 from orchestrator.generator import Call, Generation, Tiers, told
 from orchestrator.metrics.requests import RequestCounts, RequestTimer
@@ -138,6 +139,7 @@ class GenerationServicer(GenerationServiceServicer):
                     if events:
                         await place.deliver(context.write(response_to_proto(events)))
                         timer.take(events)
+                        spend_tokens(num_tokens_of(events))
         finally:
             log.close()
 

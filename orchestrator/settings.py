@@ -9,10 +9,10 @@ from pydantic_settings import NoDecode
 from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
 from forethought.configuration.texts import Texts, split_texts
-from forethought.configuration.tls_settings import TierTlsSettings
+from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
 from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
-from forethought.settings import AdminAddress
+from forethought.settings import AdminAddress, ProcessSettings
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
 from orchestrator.plan import PolicyKind
 
@@ -27,7 +27,14 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
     section: ClassVar[str] = "orchestrator"
     program: ClassVar[str] = "python -m orchestrator"
 
+    cures: ClassVar[str] = f"{ProcessSettings.cures}, or --api-keys"
+
     listen: str = Field("127.0.0.1:50050", description="host:port; port 0 takes a free one")
+    api_keys: OptionalFile = Field(
+        None,
+        description="file of the API keys of which callers must show one, as `forethought keys` "
+        "writes it; read again when it changes. Unset: callers need none",
+    )
     admin_listen: AdminAddress = "127.0.0.1:9100"
     model: str = Field(
         description="where the tokenizer is: local folder, hub id, .gguf file, or package:NAME"
@@ -125,6 +132,11 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
         gt=0,
         description="seconds without a round after which a next turn may take a session over",
     )
+
+    @property
+    def is_exposed(self) -> bool:
+        """Keys say who may call."""
+        return self.api_keys is None and super().is_exposed
 
     @field_validator("draft", "target")
     @classmethod

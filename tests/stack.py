@@ -222,6 +222,8 @@ async def running_stack(
     has_draft_tier: bool = True,
     security: "Security | None" = None,
     guard: Guard = let_all_in,
+    client_guard: Guard | None = None,
+    api_key: str = "",
 ) -> AsyncIterator[Stack]:
     """Draft, target and orchestrator, each behind a gRPC server.
 
@@ -234,6 +236,8 @@ async def running_stack(
         has_draft_tier: whether the orchestrator knows it.
         security: of all listeners and callers; None speaks plain text.
         guard: of all listeners.
+        client_guard: of the orchestrator's instead.
+        api_key: of the client.
     """
     client_tls = None if security is None else security.client
     credentials = None if client_tls is None else channel_credentials(client_tls)
@@ -282,9 +286,11 @@ async def running_stack(
             add_GenerationServiceServicer_to_server(servicer, services)
             add_ScalingServiceServicer_to_server(ScalingServicer(servicer.load), services)
 
-        server = await cleanup.enter_async_context(serve(add_services))
+        server = await cleanup.enter_async_context(serve(add_services, guard=client_guard or guard))
         address = f"127.0.0.1:{server.port}"
-        client = await cleanup.enter_async_context(GenerationClient(address, tls=client_tls))
+        client = await cleanup.enter_async_context(
+            GenerationClient(address, tls=client_tls, api_key=api_key)
+        )
         yield Stack(
             client,
             address,

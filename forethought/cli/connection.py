@@ -1,7 +1,7 @@
 """How a command reaches a deployment: the options, and what is made of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +13,17 @@ from forethought.cli.generate_options import PROMPT_AND_SERVER as PANEL
 from forethought.cli.generate_options import Address
 from forethought.cli.option_group import with_options
 from forethought.client import GenerationClient, RetryOptions
-from forethought.errors import CertificateError
+from forethought.errors import CertificateError, InvalidArgumentError
+from forethought.rpc.authorized import check_api_key
 from forethought.rpc.tls import ClientTls, client_tls
 
-VARIABLES = ("FORETHOUGHT_TLS", "FORETHOUGHT_TLS_CA", "FORETHOUGHT_TLS_CERT", "FORETHOUGHT_TLS_KEY")
+VARIABLES = (
+    "FORETHOUGHT_TLS",
+    "FORETHOUGHT_TLS_CA",
+    "FORETHOUGHT_TLS_CERT",
+    "FORETHOUGHT_TLS_KEY",
+    "FORETHOUGHT_API_KEY",
+)
 """Of these options, besides the address."""
 
 
@@ -27,6 +34,7 @@ class Connection:
     address: str
     """`host:port`, or several with commas between them."""
     tls: ClientTls | None = None
+    api_key: str = field(default="", repr=False)
 
     @property
     def addresses(self) -> list[str]:
@@ -40,7 +48,7 @@ class Connection:
             typer.BadParameter: the files for TLS cannot be used.
         """
         try:
-            return GenerationClient(self.address, retry, tls=self.tls)
+            return GenerationClient(self.address, retry, tls=self.tls, api_key=self.api_key)
         except CertificateError as error:
             raise typer.BadParameter(error.message) from error
 
@@ -83,6 +91,19 @@ TlsKey = Annotated[
 ]
 
 
+ApiKey = Annotated[
+    str,
+    typer.Option(
+        envvar=VARIABLES[4],
+        metavar="KEY",
+        help="Of a deployment that wants one. Better by the variable: a command line is for all "
+        "users of a machine to see.",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
+
+
 def with_connection_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options in place of its argument `connection`."""
     options = {"address": (Address, f"{HOST}:{DEFAULT_PORT}"), **_TLS_OPTIONS}
@@ -108,11 +129,18 @@ _TLS_OPTIONS = {
     "tls_ca": (TlsCa, None),
     "tls_cert": (TlsCert, None),
     "tls_key": (TlsKey, None),
+    "api_key": (ApiKey, ""),
 }
 
 
 def make_connection(
-    address: str, *, tls: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
+    address: str,
+    *,
+    tls: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    api_key: str,
 ) -> Connection:
     """From the options.
 
@@ -122,7 +150,13 @@ def make_connection(
     if tls_ca is None and not tls and (tls_cert or tls_key):
         raise typer.BadParameter("--tls-cert and --tls-key want --tls-ca, or --tls")
     try:
+        api_key = check_api_key(api_key)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(
+            "has characters that no key has", param_hint="--api-key"
+        ) from error
+    try:
         chosen = client_tls(tls_ca, tls_cert, tls_key)
     except CertificateError as error:
         raise typer.BadParameter(error.message, param_hint="--tls-cert, --tls-key") from error
-    return Connection(address, chosen or (ClientTls() if tls else None))
+    return Connection(address, chosen or (ClientTls() if tls else None), api_key)

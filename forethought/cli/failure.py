@@ -17,6 +17,7 @@ _HINTS = {
     "UNIMPLEMENTED": "--address wants the orchestrator; draft and target do not generate",
     "VOCABULARY_MISMATCH": "choose a draft model with the target's vocabulary, or have it "
     "translated with --translate-draft",
+    "UNAUTHENTICATED": "give it by FORETHOUGHT_API_KEY, or --api-key",
     "DRAINING": "try again when the server is back",
     "LOADING": "try again in a moment",
 }

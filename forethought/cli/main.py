@@ -32,6 +32,10 @@ COMMANDS = {
         "forethought.cli.doctor.command:doctor",
         "Look at a deployment from outside: what it is made of, what is wrong, what to do.",
     ),
+    "keys": CommandSource(
+        "forethought.cli.keys.app:app",
+        "Make, list and revoke the API keys of a deployment.",
+    ),
     "count": CommandSource(
         "forethought.cli.count:count",
         "Count what follows which tokens in the target's texts, for the proposer `counts`.",

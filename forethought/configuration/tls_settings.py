@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from forethought.configuration.texts import Texts
 
-PemFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+OptionalFile = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """Empty is none."""
 
 
@@ -23,15 +23,15 @@ def require(value: Any, info: ValidationInfo, other: str, why: str) -> None:
 class TlsSettings(BaseModel):
     """The part of a process's settings that says how its listener speaks TLS."""
 
-    tls_cert: PemFile = Field(
+    tls_cert: OptionalFile = Field(
         None,
         description="PEM file with the certificate that callers are shown, and those between it "
         "and its CA; read again when it changes. Unset: plain text",
     )
-    tls_key: PemFile = Field(
+    tls_key: OptionalFile = Field(
         None, description="PEM file with its key, unencrypted", validate_default=True
     )
-    tls_ca: PemFile = Field(
+    tls_ca: OptionalFile = Field(
         None,
         description="PEM file of the CAs that vouch for callers: they must show a certificate. "
         "Unset: callers need none",
@@ -68,16 +68,16 @@ class TlsSettings(BaseModel):
 class TierTlsSettings(BaseModel):
     """How a process that calls the tiers speaks TLS with them."""
 
-    tier_tls_ca: PemFile = Field(
+    tier_tls_ca: OptionalFile = Field(
         None,
         description="PEM file of the CAs that vouch for the tiers that this process calls, which "
         "it then does by TLS; each must bear the name that it is called by. Unset: plain text",
     )
-    tier_tls_cert: PemFile = Field(
+    tier_tls_cert: OptionalFile = Field(
         None,
         description="PEM file with the certificate that tiers are shown, if they ask for one",
     )
-    tier_tls_key: PemFile = Field(
+    tier_tls_key: OptionalFile = Field(
         None, description="PEM file with its key, unencrypted", validate_default=True
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from forethought.errors import OverloadedError
-from forethought.rpc.guards import Context
+from forethought.rpc.guards import Admit, Context, admit_all
 from forethought.shares import Shares
 
 
@@ -23,7 +23,7 @@ class CallShares:
         self._shares = Shares(total)
 
     @contextmanager
-    def call(self, context: Context) -> Iterator[None]:
+    def call(self, context: Context, _method: str = "") -> Iterator[Admit]:
         """One call, while it is under way. A guard.
 
         Raises:
@@ -35,6 +35,6 @@ class CallShares:
             raise OverloadedError(f"{held} calls of this kind are under way from here, of {total}")
         self._shares.take(host)
         try:
-            yield
+            yield admit_all
         finally:
             self._shares.give_back(host)

@@ -19,6 +19,9 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 MAX_CALLS = 4096
 """Under way at a server of strangers."""
 
+_HANDSHAKE_MS = 3000
+"""TLS takes three ways there and back, and the time of a busy machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
@@ -105,7 +108,8 @@ def open_channel(
         *keep_alive_options(keep_alive or KeepAlive()),
         # A tier that comes back should be found soon, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        # Time that a connection gets to come about, its handshake included.
+        ("grpc.min_reconnect_backoff_ms", 200 if credentials is None else _HANDSHAKE_MS),
         ("grpc.max_reconnect_backoff_ms", 3000),
         # Tiers are neighbours; a proxy for the outside world has no business between them.
         ("grpc.enable_http_proxy", 0),

@@ -9,24 +9,35 @@ import grpc
 from forethought.errors import PermissionDeniedError
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Guard: TypeAlias = Callable[[Context], AbstractContextManager[None]]
-"""Raises a ForethoughtError for a call that may not be made. It is entered for as long as the call
-takes. Health and reflection are not guarded."""
+Admit: TypeAlias = Callable[[Any], None]
+"""Looks at the request of a call that was let in, and may change it; raises like a guard."""
+Guard: TypeAlias = Callable[[Context, str], AbstractContextManager[Admit]]
+"""Raises a ForethoughtError for a call, of this context and method, that may not be made. It is
+entered for as long as the call takes. Health and reflection are not guarded."""
+
+
+def admit_all(_: Any) -> None:
+    """Takes every request as it is."""
 
 
 @contextmanager
-def let_all_in(_: Context) -> Iterator[None]:
+def let_all_in(_context: Context, _method: str) -> Iterator[Admit]:
     """No guard."""
-    yield
+    yield admit_all
 
 
 def both(first: Guard, second: Guard) -> Guard:
     """Lets in whom both let in."""
 
     @contextmanager
-    def check(context: Context) -> Iterator[None]:
-        with first(context), second(context):
-            yield
+    def check(context: Context, method: str) -> Iterator[Admit]:
+        with first(context, method) as admit, second(context, method) as admit_too:
+
+            def admit_twice(request: Any) -> None:
+                admit(request)
+                admit_too(request)
+
+            yield admit_twice
 
     return check
 
@@ -36,14 +47,14 @@ def only_named(names: Iterable[str]) -> Guard:
     allowed = frozenset(map(str.lower, names))
 
     @contextmanager
-    def check(context: Context) -> Iterator[None]:
+    def check(context: Context, _method: str) -> Iterator[Admit]:
         borne = _names_of(context)
         if allowed.isdisjoint(map(str.lower, borne)):
             shown = ", ".join(sorted(borne)) or "none"
             raise PermissionDeniedError(
                 f"the caller's certificate bears no name that may call here; it bears: {shown}"
             )
-        yield
+        yield admit_all
 
     return check
 

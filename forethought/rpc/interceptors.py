@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
 from forethought.rpc.call_log import CallRecord, recorded_call
-from forethought.rpc.guards import Guard, let_all_in
+from forethought.rpc.guards import Admit, Guard, let_all_in
 from forethought.rpc.status import abort
 from forethought.supervision import NOBODYS_TO_ANSWER
 from forethought.wait_limit import WaitLimit
@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 # In quotes: gRPC's classes are generic for type checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+Reader: TypeAlias = Callable[[Any, Admit], Any]
+"""Makes of what gRPC received what a handler takes."""
 
 _ALWAYS_OPEN = ("/grpc.health.", "/grpc.reflection.")
 
@@ -133,12 +136,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         made: Handler = kind(wrapped, None, handler.response_serializer)
         return made
 
-    def _wrap_unary(self, behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+    def _wrap_unary(self, behaviour: Any, read: Reader, method: str) -> Any:
         async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with self._running, recorded_call(method) as record:
                 try:
-                    with self._guard(context):
-                        return await behaviour(read(raw), context)
+                    with self._guard(context, method) as admit:
+                        return await behaviour(read(raw, admit), context)
                 except NOBODYS_TO_ANSWER:
                     raise
                 except BaseException as error:  # noqa: BLE001 - the last handler before gRPC's own
@@ -146,7 +149,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return wrapped
 
-    def _wrap_stream(self, behaviour: Any, read: Callable[[Any], Any], method: str) -> Any:
+    def _wrap_stream(self, behaviour: Any, read: Reader, method: str) -> Any:
         """The handler yields its responses, or writes them itself and is awaited."""
 
         # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
@@ -154,8 +157,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             with self._running, recorded_call(method) as record:
                 try:
-                    with self._guard(context):
-                        responses = behaviour(read(raw), context)
+                    with self._guard(context, method) as admit:
+                        responses = behaviour(read(raw, admit), context)
                         if isawaitable(responses):
                             await responses
                             return
@@ -183,7 +186,7 @@ class _Messages:
         return self._parse(await anext(self._raw))
 
 
-def _reader(handler: Any, max_message_bytes: Callable[[], int]) -> Callable[[Any], Any]:
+def _reader(handler: Any, max_message_bytes: Callable[[], int]) -> Reader:
     """Makes of what gRPC received, bytes or a stream of them, what the handler takes."""
 
     def parse(raw: bytes) -> Any:
@@ -196,9 +199,14 @@ def _reader(handler: Any, max_message_bytes: Callable[[], int]) -> Callable[[Any
         except DecodeError:
             raise InvalidArgumentError({"request": "is not a message of this method"}) from None
 
+    def read(raw: bytes, admit: Admit) -> Any:
+        message = parse(raw)
+        admit(message)
+        return message
+
     if handler.request_streaming:
-        return lambda raw: _Messages(raw, parse)
-    return parse
+        return lambda raw, _admit: _Messages(raw, parse)
+    return read
 
 
 async def _write_all(

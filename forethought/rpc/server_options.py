@@ -1,11 +1,15 @@
 """Where and how a server listens."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from forethought.configuration.tls_settings import TlsSettings
+from forethought.keys.key_file import read_keys
 from forethought.observability.series import PREFIX
+from forethought.reloading import Reloading
 from forethought.rpc.channels import CallerLimits, KeepAlive
-from forethought.rpc.guards import Guard, let_all_in, only_named
+from forethought.rpc.guards import Guard, both, let_all_in, only_named
+from forethought.rpc.key_guard import only_with_keys
 from forethought.rpc.tls import Identity, ServerTls
 from forethought.settings import ProcessSettings
 from forethought.tier import SESSION_IDLE_TIMEOUT_S
@@ -45,8 +49,24 @@ def server_options(
     *,
     unread_timeout_s: float = SESSION_IDLE_TIMEOUT_S,
     callers: CallerLimits | None = None,
+    api_keys: Path | None = None,
 ) -> ServerOptions:
-    """Of a process, as its settings say."""
+    """Of a process, as its settings say.
+
+    Args:
+        settings: of the process.
+        service_names: full names of its services.
+        unread_timeout_s: time after which a call ends whose client does not read.
+        callers: what is taken from callers that are strangers.
+        api_keys: file of the keys that callers must show; None: they need none.
+
+    Raises:
+        KeyFileError: the file cannot be used.
+    """
+    guard = only_named(settings.tls_peer_name) if settings.tls_peer_name else let_all_in
+    if api_keys is not None:
+        path = api_keys
+        guard = both(guard, only_with_keys(Reloading([path], lambda: read_keys(path))))
     return ServerOptions(
         settings.listen,
         service_names,
@@ -54,7 +74,7 @@ def server_options(
         unread_timeout_s=unread_timeout_s,
         callers=callers,
         tls=server_tls(settings),
-        guard=only_named(settings.tls_peer_name) if settings.tls_peer_name else let_all_in,
+        guard=guard,
         has_reflection=settings.has_reflection,
         admin_listen=settings.admin_listen,
         metrics_prefix=settings.metrics_prefix,

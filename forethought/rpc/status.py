@@ -55,6 +55,7 @@ _LEAVES: dict[str, type[ForethoughtError]] = {
         errors.SessionUnfinishedError,
         errors.StoreUnavailableError,
         errors.TierUnavailableError,
+        errors.UnauthenticatedError,
         errors.UnreadStreamError,
         errors.VocabularyMismatchError,
     )

@@ -39,6 +39,7 @@ PLAIN_LEAVES = [
     errors.SessionUnfinishedError,
     errors.StoreUnavailableError,
     errors.TierUnavailableError,
+    errors.UnauthenticatedError,
     errors.UnreadStreamError,
     errors.VocabularyMismatchError,
 ]
@@ -48,6 +49,7 @@ STAY_AT_HOME = {
     errors.ClusterError,  # ends a process at its start
     errors.HandshakeError,  # of a connection that did not come about
     errors.HiddenStatesMismatchError,  # the orchestrator does without that draft
+    errors.KeyFileError,  # ends a process at its start
     errors.ListenError,  # ends a process at its start
     errors.ModelReferenceError,  # ends a process at its start
     errors.StoreRefusedError,  # likewise

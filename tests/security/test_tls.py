@@ -123,7 +123,7 @@ async def test_every_edge_speaks_mtls_and_the_text_is_the_same(
 async def test_certificates_of_a_new_authority_are_taken_during_a_stream(
     tiny_target, tiny_draft, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tls_module, "_LOOK_S", 0.0)
+    monkeypatch.setattr("forethought.reloading.LOOK_S", 0.0)
     model, gate = gated(tiny_target)
     security = mutual(Authority(tmp_path))
     async with running_stack(model, tiny_draft.proposer(), security=security) as stack:

@@ -9,6 +9,7 @@ from forethought.cli.connection import Connection
 from forethought.cli.failure import in_words
 from forethought.deployment import Certificate, DeploymentState
 from forethought.errors import ForethoughtError
+from forethought.rpc.authorized import authorized
 from forethought.rpc.channels import open_channel
 from forethought.rpc.deployment_codec import deployment_state_from_proto
 from forethought.rpc.seen_certificate import see_certificate
@@ -41,7 +42,7 @@ async def examine(connection: Connection, timeout_s: float) -> list[Examined]:
 
     async def look(address: str) -> Examined:
         try:
-            state = await _ask(address, credentials, timeout_s)
+            state = await _ask(address, credentials, connection.api_key, timeout_s)
         except grpc.aio.AioRpcError as error:
             return Examined(address, None, in_words(error_from_rpc(error), address), None)
         tls = connection.tls
@@ -52,10 +53,10 @@ async def examine(connection: Connection, timeout_s: float) -> list[Examined]:
 
 
 async def _ask(
-    address: str, credentials: ChannelCredentials | None, timeout_s: float
+    address: str, credentials: ChannelCredentials | None, api_key: str, timeout_s: float
 ) -> DeploymentState:
     async with open_channel(address, credentials=credentials) as channel:
-        stub = DeploymentServiceStub(channel)
+        stub = DeploymentServiceStub(authorized(channel, api_key))
         return deployment_state_from_proto(
             await stub.GetDeployment(GetDeploymentRequest(), timeout=timeout_s)
         )

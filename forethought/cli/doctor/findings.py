@@ -63,6 +63,8 @@ def _advice_for_silence(examined: Examined) -> str:
     failure = examined.failure
     if failure is not None and failure.code == "UNIMPLEMENTED":
         return "--address wants an orchestrator of this version; draft and target are none"
+    if failure is not None and failure.code in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+        return "give a key that may read statistics, by FORETHOUGHT_API_KEY"
     if failure is not None and failure.reason == "TLS_HANDSHAKE":
         return "check --tls-ca, --tls-cert and --tls-key"
     return "see whether it runs, and what its log says last"

@@ -1,0 +1,1 @@
+"""`forethought keys`: the file of API keys."""
