@@ -40,7 +40,7 @@ from forethought.resuming import (
     is_lost,
     resuming,
 )
-from forethought.rpc.authorized import authorized, check_api_key
+from forethought.rpc.authorized import authorized, calling_with_key, check_api_key
 from forethought.rpc.channels import open_channel
 from forethought.rpc.generation_codec import (
     conversation_to_proto,
@@ -55,7 +55,14 @@ from forethought.rpc.tls import ClientTls, Identity, channel_credentials
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 
-__all__ = ["ClientTls", "ForethoughtError", "GenerationClient", "Identity", "RetryOptions"]
+__all__ = [
+    "ClientTls",
+    "ForethoughtError",
+    "GenerationClient",
+    "Identity",
+    "RetryOptions",
+    "calling_with_key",
+]
 
 Response = TypeVar("Response")
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from forethought.client import GenerationClient
+from forethought.client import GenerationClient, calling_with_key
 from forethought.errors import (
     ForethoughtError,
     KeyFileError,
@@ -90,6 +90,22 @@ async def test_without_a_known_key_nothing_is_answered(tiny_target, tiny_draft, 
             for call in calls:
                 with pytest.raises(UnauthenticatedError):
                     await call
+
+
+async def test_a_call_that_is_passed_on_shows_the_key_that_it_came_with(
+    tiny_target, tiny_draft, path, shared_server: ValkeyServer
+):
+    own, alice, bob = (add(path, name) for name in ("gateway", "alice", "bob"))
+    url = shared_server.url
+    async with keyed_stack(tiny_target, tiny_draft, path, own, store_url=url) as stack:
+        with calling_with_key(alice):
+            session_id = (await generate(stack.client, asking(max_tokens=4))).started.session_id
+            assert await stack.client.get_session(session_id)
+        with calling_with_key(bob), pytest.raises(SessionNotFoundError):
+            await stack.client.get_session(session_id)
+        with calling_with_key(""), pytest.raises(UnauthenticatedError):
+            await stack.client.describe()
+        await stack.client.describe()
 
 
 async def test_another_scheme_is_refused_in_words(path):
