@@ -226,7 +226,7 @@ def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(comma
         *("bench", "policy", "--port", str(free_port()), "--log-dir", "logs"),
         *(*arguments, "--device", "cpu", "--json"),
     ) as process:
-        stdout, stderr = process.communicate(timeout=90)
+        stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     document = json.loads(stdout)
     assert [(row["draft"], row["arm"]) for row in document["rows"]] == [
@@ -249,7 +249,7 @@ def test_ctrl_c_stops_both_deployments(command_line):  # noqa: F811
     with command_line.start("bench", "policy", "--log-dir", "logs", *arguments) as process:
         read_until(process.stderr, "good draft, off, concurrency 1:")
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=60)
+        stdout, _ = process.communicate(timeout=240)
     assert process.returncode == 130
     assert stdout == ""
     for name in (GOOD, USELESS):

@@ -83,7 +83,7 @@ def test_the_table_goes_to_stdout_and_progress_to_stderr(bench, tmp_path):
 def test_a_refused_request_is_an_error_and_no_numbers(bench):
     result = bench(*SMALL, "-k", "100000")
     assert result.exit_code == 1
-    assert "num_speculative_tokens" in result.stderr
+    assert "--num-speculative-tokens" in result.stderr
     assert "tokens/s" not in result.stdout
 
 

