@@ -20,6 +20,13 @@ PROMPTS = [a_prompt(2 * BLOCK_LEN + 1, seed) for seed in range(NUM_MUTATIONS)]
 LIMITS = with_blocks(3 * NUM_MUTATIONS)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Sessions wait for the store, however busy the machine is, and do not compute instead."""
+    for name in ("_MIN_SLACK_S", "_MAX_SLACK_S"):
+        monkeypatch.setattr(f"forethought.engine.restore.{name}", 60.0)
+
+
 async def spoken(model, archive, prompts):
     """What sessions with these prompts get, some at a time."""
     said = []
