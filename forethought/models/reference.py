@@ -27,7 +27,7 @@ ACCEPTED_FORMS = (
 
 _PACKAGE_PREFIX = "package:"
 _DRAFT_PREFIX = "draft:"
-_DRAFTS_OF = "draft_service"  # package whose folder `drafts` holds them
+_DRAFTS = "forethought_drafts"  # the package whose folders they are
 _HUB_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?", re.ASCII)
 _TEXT_PATTERNS = ["*.json", "*.jinja"]
 _WEIGHT_PATTERNS = ["*.safetensors"]
@@ -102,12 +102,13 @@ def is_on_hub(reference: str) -> bool:
 def _from_shipped(reference: str, *, with_weights: bool) -> ModelFiles:
     """Finds the package without importing it."""
     name = reference.removeprefix(_DRAFT_PREFIX).strip()
-    package = find_spec(_DRAFTS_OF)
-    places = (package and package.submodule_search_locations) or ()
-    folders = [Path(place) / "drafts" / name for place in places]
-    found = [each for each in folders if re.fullmatch(r"[\w.-]+", name) and each.is_dir()]
+    package = find_spec(_DRAFTS)
+    if package is None:
+        raise _refusal(reference, "the package forethought-drafts is not installed")
+    folders = [Path(place) / name for place in package.submodule_search_locations or ()]
+    found = [each for each in folders if re.fullmatch(r"\w[\w.-]*", name) and each.is_dir()]
     if not found:
-        raise _refusal(reference, f"no draft {name!r} comes with this installation")
+        raise _refusal(reference, f"forethought-drafts has no draft {name!r}")
     return _from_path(reference, found[0], with_weights=with_weights)
 
 

@@ -329,7 +329,7 @@ def shipped(tmp_path, monkeypatch):
     monkeypatch.setattr("forethought.models.reference.find_spec", lambda _: spec)
 
     def ship():
-        folder = tmp_path / "drafts" / "smollm2-135m-instruct"
+        folder = tmp_path / "smollm2-135m-instruct"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").touch()

@@ -56,11 +56,17 @@ def test_a_package_names_the_gguf_file_of_an_installed_distribution(smollm2_file
 def test_a_draft_that_comes_with_forethought_has_a_short_name(tmp_path, monkeypatch):
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(reference_module, "find_spec", lambda _: spec)
-    folder = make_model_folder(tmp_path / "drafts" / "one", "config.json", "model.safetensors")
+    folder = make_model_folder(tmp_path / "one", "config.json", "model.safetensors")
     assert resolve("draft:one").folder == folder
-    for name in ("other", "../drafts/one", ""):
-        with pytest.raises(ModelReferenceError, match="comes with this installation"):
+    for name in ("other", "../one", ".", ""):
+        with pytest.raises(ModelReferenceError, match="forethought-drafts has no draft"):
             resolve(f"draft:{name}")
+
+
+def test_a_draft_without_the_package_of_drafts_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setattr(reference_module, "find_spec", lambda _: None)
+    with pytest.raises(ModelReferenceError, match="forethought-drafts is not installed"):
+        resolve("draft:one")
 
 
 def test_a_folder_for_text_needs_no_weights(tmp_path):

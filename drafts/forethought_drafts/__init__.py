@@ -1,0 +1,1 @@
+"""Drafts as data: a folder each, which `draft:NAME` names. Nothing is imported from here."""
