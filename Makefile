@@ -105,8 +105,8 @@ lint-stubs: $(TEST_READY)
 
 .PHONY: lint-docs
 lint-docs: $(TEST_READY)
-	@$(BIN)/python -m forethought.cli.settings_page docs/settings.md --check
-	@$(BIN)/python -m forethought.cli.metrics_page docs/metrics.md --check
+	@$(BIN)/python -m forethought.cli.pages.settings_page docs/settings.md --check
+	@$(BIN)/python -m forethought.cli.pages.metrics_page docs/metrics.md --check
 
 .PHONY: lint-images
 lint-images: $(TEST_READY)
@@ -120,8 +120,8 @@ format: $(TEST_READY) ## Format the code and sort the imports
 
 .PHONY: docs
 docs: $(TEST_READY) ## Write docs/settings.md and docs/metrics.md from the code
-	$(BIN)/python -m forethought.cli.settings_page docs/settings.md
-	$(BIN)/python -m forethought.cli.metrics_page docs/metrics.md
+	$(BIN)/python -m forethought.cli.pages.settings_page docs/settings.md
+	$(BIN)/python -m forethought.cli.pages.metrics_page docs/metrics.md
 
 .PHONY: protos
 protos: $(TEST_READY) ## Generate the stubs in forethought/v1 from the protos
@@ -139,7 +139,7 @@ $(VENV)/bin/python:
 	|| { rm -rf $(VENV); echo '$(PYTHON) cannot make environments; on Debian: apt install python3-venv' >&2; exit 1; }
 
 # torch comes first and alone, so that pip takes its CPU build from an index that has one.
-$(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard forethought/engine/*.[ch]) | $(VENV)/bin/python
+$(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard forethought/engine/native/*.[ch]) | $(VENV)/bin/python
 	@echo 'Installing what the tiers need into $(VENV); the first time takes some minutes.'
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(PIP_INSTALL) --editable '.[engine,local]' --editable ./drafts

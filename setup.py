@@ -30,9 +30,9 @@ if platform.machine() in {"x86_64", "AMD64"}:
 setup(
     ext_modules=[
         Extension(
-            f"forethought.engine._kernels_{kind}",
-            [f"forethought/engine/{name}.c" for name in SOURCES],
-            depends=[f"forethought/engine/{name}.h" for name in HEADERS],
+            f"forethought.engine.native._kernels_{kind}",
+            [f"forethought/engine/native/{name}.c" for name in SOURCES],
+            depends=[f"forethought/engine/native/{name}.h" for name in HEADERS],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

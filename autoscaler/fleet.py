@@ -11,11 +11,11 @@ import structlog
 from autoscaler.answers import Answers, TierAnswer
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import open_channel
+from forethought.rpc.codecs.scaling_codec import orchestrator_load_from_proto
+from forethought.rpc.codecs.tier_codec import load_from_proto, model_from_proto, work_from_proto
 from forethought.rpc.name_resolution import NameResolver, server_name
-from forethought.rpc.scaling_codec import orchestrator_load_from_proto
+from forethought.rpc.security.tls import ChannelCredentials
 from forethought.rpc.status import error_from_rpc
-from forethought.rpc.tier_codec import load_from_proto, model_from_proto, work_from_proto
-from forethought.rpc.tls import ChannelCredentials
 from forethought.tier import OrchestratorLoad
 from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub

@@ -23,11 +23,11 @@ from time import perf_counter
 
 import psutil
 
-from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.plan import Plan, planned, store_variable
-from forethought.cli.plan_options import PlanOptions
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, Finished, GenerationParams, GenerationRequest, Token
+from forethought.local.local_deployment import LocalDeployment, Tier
+from forethought.local.plan import Plan, planned, store_variable
+from forethought.local.plan_options import PlanOptions
 
 _PORT = 51850
 

@@ -19,20 +19,20 @@ from time import perf_counter
 from rich.console import Console
 
 from forethought.addresses import join_address, split_address
-from forethought.cli.bench.closed_loop import Burst, Sample, Send
+from forethought.bench.closed_loop import Burst, Sample, Send
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.prompts import load_prompts
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.statistics import summarise
 from forethought.cli.bench.deployment import LocalOptions, measure_local
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.prompts import load_prompts
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
-from forethought.cli.bench.statistics import summarise
 from forethought.cli.bench.throughput_options import parse_counts
 from forethought.cli.bench.throughput_report import ProgressView
-from forethought.cli.defaults import DEFAULT_MODEL, HOST
-from forethought.cli.drafting import choose_draft, drafted_by
-from forethought.cli.plan_options import PlanOptions
-from forethought.cli.ports import Ports
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
+from forethought.local.defaults import DEFAULT_MODEL, HOST
+from forethought.local.drafting import choose_draft, drafted_by
+from forethought.local.plan_options import PlanOptions
+from forethought.local.ports import Ports
 
 GRPC, HTTP = "gRPC", "HTTP"
 FIRST_PORT = 18_000

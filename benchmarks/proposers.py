@@ -26,9 +26,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from forethought.cli.bench.prompts import load_prompts
-from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.probes import probe_grpc_health
+from forethought.bench.prompts import load_prompts
 from forethought.client import GenerationClient
 from forethought.generation import (
     ChatMessage,
@@ -37,6 +35,8 @@ from forethought.generation import (
     GenerationRequest,
     SpeculationStatistics,
 )
+from forethought.local.local_deployment import LocalDeployment, Tier
+from forethought.local.probes import probe_grpc_health
 from forethought.lookup.ngram_proposer import NgramProposer
 from forethought.lookup.proposer import LookupProposer
 from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer

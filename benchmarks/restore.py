@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
-from forethought.engine.warm_up import TierModel, load_for_tier
+from forethought.engine.loading.warm_up import TierModel, load_for_tier
 from forethought.kv_archive import attach_archive
 from forethought.sampling.params import SamplingParams
 from forethought.telemetry import LogFormat, configure_logging

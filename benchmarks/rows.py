@@ -16,10 +16,10 @@ from contextlib import contextmanager
 
 import torch
 
-from forethought.engine import kernels
-from forethought.engine.coupling import draw_coupled, measure_coupled
-from forethought.engine.draws import draw_drafts, measure
-from forethought.engine.filters import ShapedRows, shape_rows
+from forethought.engine.native import kernels
+from forethought.engine.rows.coupling import draw_coupled, measure_coupled
+from forethought.engine.rows.draws import draw_drafts, measure
+from forethought.engine.rows.filters import ShapedRows, shape_rows
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import coupling_key
 

@@ -12,7 +12,7 @@ from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 
-from forethought.cli.bench.plot import COLOURS, new_figure, save_figure
+from forethought.bench.plot import COLOURS, new_figure, save_figure
 from tests.autoscaler.simulation import Moment, Scenario, Simulation, diurnal
 
 HOUR_S = 300.0

@@ -116,7 +116,7 @@ def load_model(settings: DraftSettings) -> Proposer:
     """
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from draft_service.translated_proposer import TranslatedProposer  # noqa: PLC0415
-    from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
+    from forethought.engine.loading.warm_up import load_for_tier  # noqa: PLC0415
 
     if is_feature_draft(resolve(settings.model)):
         return load_features(settings)
@@ -149,7 +149,7 @@ def load_features(settings: DraftSettings) -> Proposer:
         ModelReferenceError: the draft cannot be loaded.
     """
     from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
-    from forethought.engine.warm_up import load_feature_draft_for_tier  # noqa: PLC0415
+    from forethought.engine.loading.warm_up import load_feature_draft_for_tier  # noqa: PLC0415
 
     proposer = FeatureProposer(load_feature_draft_for_tier(settings), settings.max_support)
     proposer.min_prob = settings.min_prob

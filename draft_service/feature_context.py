@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from forethought.engine.feature_draft import FeatureDecoder
-from forethought.engine.seen_tokens import SeenTokens
-from forethought.engine.sequence import CachedSequence, common_prefix_len
+from forethought.engine.cache.seen_tokens import SeenTokens
+from forethought.engine.cache.sequence import CachedSequence, common_prefix_len
+from forethought.engine.lean.feature_draft import FeatureDecoder
 from forethought.errors import CachePositionMismatchError
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.tier import SessionOpen, SpeculateRound

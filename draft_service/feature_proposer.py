@@ -21,9 +21,9 @@ import torch
 from draft_service.feature_context import FeatureContext
 from draft_service.model_proposer import ModelProposer, ModelSession
 from draft_service.speculation import Bet, Speculation
-from forethought.engine.feature_draft import FeatureDecoder
-from forethought.engine.filters import ShapedRows
-from forethought.engine.warm_up import FeatureTierModel
+from forethought.engine.lean.feature_draft import FeatureDecoder
+from forethought.engine.loading.warm_up import FeatureTierModel
+from forethought.engine.rows.filters import ShapedRows
 from forethought.sampling.types import Draft, DraftedToken
 from forethought.tier import RoundTimings, SessionOpen, SpeculateRound
 

@@ -32,7 +32,9 @@ MAX_UNTOLD_STATES = 256
 """Positions whose hidden states are kept for the model, the latest."""
 
 if TYPE_CHECKING:
-    from forethought.engine.engine import Engine  # imports torch, which a lookup does without
+    from forethought.engine.batching.engine import (
+        Engine,  # imports torch, which a lookup does without
+    )
 
 
 class HybridProposer:

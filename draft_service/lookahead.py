@@ -21,8 +21,8 @@ from operator import mul
 from typing import ClassVar
 
 from draft_service.speculation import Speculation
-from forethought.engine.filters import ShapedRows, row_contexts
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.rows.filters import ShapedRows, row_contexts
 from forethought.sampling.types import Draft, DraftedToken
 from forethought.tier import SpeculateRound
 

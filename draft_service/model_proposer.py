@@ -9,12 +9,12 @@ import torch
 
 from draft_service.lookahead import FullAcceptance, replacements
 from draft_service.speculation import Bet, Speculation
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.coupling import draw_coupled
-from forethought.engine.draws import draw_drafts
-from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.filters import shape_rows
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.rows.coupling import draw_coupled
+from forethought.engine.rows.draws import draw_drafts
+from forethought.engine.rows.filters import shape_rows
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome
 from forethought.tier import (
     EngineWork,

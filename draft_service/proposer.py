@@ -15,7 +15,9 @@ from forethought.tier import (
 )
 
 if TYPE_CHECKING:
-    from forethought.engine.engine import Engine  # imports torch, which a lookup does without
+    from forethought.engine.batching.engine import (
+        Engine,  # imports torch, which a lookup does without
+    )
 
 
 class SessionProposer(Protocol):

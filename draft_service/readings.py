@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from draft_service.proposer import Proposer
+from forethought.engine.batching.readings import read_engine
 from forethought.observability import catalogue
-from forethought.observability.engine_readings import read_engine
 from forethought.observability.series import Reading
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import grpc
 
 from draft_service.proposer import Proposer, SessionProposer
-from forethought.rpc.session_stream import check_models, serve_session
-from forethought.rpc.tier_codec import (
+from forethought.rpc.codecs.tier_codec import (
     draft_to_proto,
     load_to_proto,
     lookahead_to_proto,
@@ -17,6 +16,7 @@ from forethought.rpc.tier_codec import (
     speculate_from_proto,
     work_to_proto,
 )
+from forethought.rpc.session_stream import check_models, serve_session
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, DraftRound, ModelInfo, SessionOpened
 from forethought.v1 import common_pb2, draft_pb2
 from forethought.v1.draft_pb2_grpc import DraftServiceServicer

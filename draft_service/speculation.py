@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from forethought.engine.filters import ShapedRows, row_contexts
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.rows.filters import ShapedRows, row_contexts
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome, VerificationMode
 from forethought.tier import SessionOpen, SpeculateRound

@@ -22,10 +22,10 @@ from draft_service.context_translation import DraftContext, Translation, Transla
 from draft_service.model_proposer import ModelProposer, ModelSession
 from draft_service.speculation import Speculation
 from draft_service.vocabulary import SharedVocabulary, shared_vocabulary
-from forethought.engine.causal_model import device_of
-from forethought.engine.filters import ShapedRows
-from forethought.engine.seen_tokens import SeenTokens
-from forethought.engine.warm_up import TierModel
+from forethought.engine.cache.seen_tokens import SeenTokens
+from forethought.engine.loading.warm_up import TierModel
+from forethought.engine.model.causal_model import device_of
+from forethought.engine.rows.filters import ShapedRows
 from forethought.models.tokenizer import TextTokenizer
 from forethought.sampling.types import Draft
 from forethought.tier import RoundTimings, SessionOpen, SpeculateRound

@@ -11,10 +11,10 @@ from typing import Any
 
 import structlog
 
-from forethought.engine.block_archive import ComputeRate
-from forethought.engine.block_pool import BlockName
-from forethought.engine.engine import Engine
-from forethought.engine.kv_layout import KVLayout, Numbers
+from forethought.engine.batching.engine import Engine
+from forethought.engine.cache.block_archive import ComputeRate
+from forethought.engine.cache.block_pool import BlockName
+from forethought.engine.model.kv_layout import KVLayout, Numbers
 from forethought.settings import EngineSettings
 from forethought.store.block_codec import BlockFormat, BlockId
 from forethought.store.block_store import BlockMode, BlockStore, BlockStoreSettings

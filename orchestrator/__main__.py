@@ -23,9 +23,9 @@ from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer
 from forethought.observability.series import Source
 from forethought.rpc.channels import MAX_CALLS, CallerLimits
+from forethought.rpc.security.tls import channel_credentials, client_tls
 from forethought.rpc.server import LateServices, run_process, run_server
 from forethought.rpc.server_options import server_options
-from forethought.rpc.tls import channel_credentials, client_tls
 from forethought.store.session_store import SessionStoreSettings
 from forethought.store.start_check import require_store, sessions_are_kept
 from forethought.supervision import keep_running
@@ -37,22 +37,22 @@ from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_
 from forethought.v1.scaling_pb2 import DESCRIPTOR as SCALING
 from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.admission import AdmissionLimits
-from orchestrator.bounds import RequestBounds
 from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.generator import Tiers
-from orchestrator.metrics.readings import read_orchestrator
-from orchestrator.plan import Deployment
-from orchestrator.readiness import follow as follow_readiness
-from orchestrator.remote_proposer import DraftPatience
-from orchestrator.remote_verifier import ReopenOptions
-from orchestrator.replica import DRAFT, TARGET
-from orchestrator.replica_watch import WatchOptions, watching
-from orchestrator.replicas import ReplicaSet
+from orchestrator.readings import read_orchestrator
+from orchestrator.replicas.readiness import follow as follow_readiness
+from orchestrator.replicas.replica import DRAFT, TARGET
+from orchestrator.replicas.replica_set import ReplicaSet
+from orchestrator.replicas.replica_watch import WatchOptions, watching
+from orchestrator.request.admission import AdmissionLimits
+from orchestrator.request.bounds import RequestBounds
+from orchestrator.request.plan import Deployment
 from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
-from orchestrator.sessions import Sessions
+from orchestrator.sessions.durable_sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.remote_verifier import ReopenOptions
 
 _log = structlog.get_logger(__name__)
 

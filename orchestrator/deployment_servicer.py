@@ -16,16 +16,16 @@ from forethought.deployment import (
     StoreState,
     TierState,
 )
-from forethought.rpc.deployment_codec import deployment_state_to_proto
-from forethought.rpc.seen_certificate import see_certificate
-from forethought.rpc.tls import ClientTls
+from forethought.rpc.codecs.deployment_codec import deployment_state_to_proto
+from forethought.rpc.security.seen_certificate import see_certificate
+from forethought.rpc.security.tls import ClientTls
 from forethought.store.breaker import BreakerState
 from forethought.v1 import deployment_pb2 as pb
 from forethought.v1.deployment_pb2_grpc import DeploymentServiceServicer
-from orchestrator.replica import Replica
-from orchestrator.replicas import ReplicaSet
+from orchestrator.replicas.replica import Replica
+from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.servicer import GenerationServicer
-from orchestrator.sessions import Sessions
+from orchestrator.sessions.durable_sessions import Sessions
 
 _LOOK_S = 60.0
 """Between two looks at the certificate of a replica: each costs both a handshake."""

@@ -19,26 +19,26 @@ from forethought.generation import (
     Started,
 )
 from forethought.lookup.proposer import LookupProposer
-from forethought.rpc.session_codec import ToldRound, pack_round, unpack_round
+from forethought.rpc.codecs.session_codec import ToldRound, pack_round, unpack_round
 from forethought.rpc.ticking import with_ticks
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.decode_loop import DecodingStrategy, SpeculationPolicy, decode
-from orchestrator.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
-from orchestrator.plan import Deployment
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
-from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
-from orchestrator.replicas import ReplicaSet
-from orchestrator.round import Round
-from orchestrator.run_ahead import run_ahead
-from orchestrator.session import Session
-from orchestrator.session_log import SessionLog
-from orchestrator.sessions import Beginning, new_output
-from orchestrator.statistics import add_round, as_step
+from orchestrator.loop.decode_loop import DecodingStrategy, SpeculationPolicy, decode
+from orchestrator.loop.round import Round
+from orchestrator.loop.session import Session
+from orchestrator.loop.statistics import add_round, as_step
+from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.replicas.replica_set import ReplicaSet
+from orchestrator.request.plan import Deployment
+from orchestrator.request.run_ahead import run_ahead
+from orchestrator.sessions.durable_sessions import Beginning, new_output
+from orchestrator.sessions.session_log import SessionLog
+from orchestrator.tiers.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
+from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,27 @@ import structlog
 from forethought.errors import InvalidArgumentError, NoStoreError
 from forethought.generation import ChatMessage, FollowUp, GenerationParams, Resume
 from forethought.rpc.call_log import note_call
-from forethought.rpc.enums import MODE_TO_PROTO
-from forethought.rpc.generation_codec import (
+from forethought.rpc.codecs.enums import MODE_TO_PROTO
+from forethought.rpc.codecs.generation_codec import (
     conversation_from_proto,
     params_to_proto,
     request_from_proto,
     response_to_proto,
 )
+from forethought.rpc.codecs.session_codec import content_to_proto, session_to_proto
+from forethought.rpc.codecs.tier_codec import model_to_proto
 from forethought.rpc.key_guard import spend_tokens
-from forethought.rpc.session_codec import content_to_proto, session_to_proto
-from forethought.rpc.tier_codec import model_to_proto
 from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
-from orchestrator.admission import Admission, AdmissionLimits, Place
-from orchestrator.bounds import RequestBounds, work_bytes
-from orchestrator.call_facts import facts_of, num_tokens_of
-from orchestrator.economy import Economy
 from orchestrator.generator import Call, Generation, Tiers, told
 from orchestrator.metrics.requests import RequestCounts, RequestTimer
-from orchestrator.plan import (
+from orchestrator.policy.choice import Experience
+from orchestrator.policy.economy import Economy
+from orchestrator.request.admission import Admission, AdmissionLimits, Place
+from orchestrator.request.bounds import RequestBounds, work_bytes
+from orchestrator.request.call_facts import facts_of, num_tokens_of
+from orchestrator.request.plan import (
     MAX_REQUEST_ID_CHARS,
     MAX_TENANT_CHARS,
     Deployment,
@@ -39,10 +40,9 @@ from orchestrator.plan import (
     encode_prompt,
     plan_generation,
 )
-from orchestrator.policy import Experience
-from orchestrator.session_log import SessionLog
-from orchestrator.sessions import Beginning, Sessions, unstored
-from orchestrator.text_pool import TextPool, TextQueue
+from orchestrator.request.text_pool import TextPool, TextQueue
+from orchestrator.sessions.durable_sessions import Beginning, Sessions, unstored
+from orchestrator.sessions.session_log import SessionLog
 
 DEFAULT_PAGE_SIZE = 100
 """Sessions in a list that does not say how many."""

@@ -14,7 +14,7 @@ from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
 from forethought.settings import AdminAddress, ProcessSettings
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
-from orchestrator.plan import PolicyKind
+from orchestrator.request.plan import PolicyKind
 
 Lookups = Annotated[
     tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(split_texts)

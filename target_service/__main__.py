@@ -52,7 +52,7 @@ def load(settings: TargetSettings) -> TargetServicer:
     """The servicer of a model that is loaded and warm."""
     # torch takes seconds to import; the server listens meanwhile.
     spin_briefly()
-    from forethought.engine.warm_up import load_for_tier  # noqa: PLC0415
+    from forethought.engine.loading.warm_up import load_for_tier  # noqa: PLC0415
     from target_service.servicer import TargetServicer  # noqa: PLC0415
 
     loaded = load_for_tier(settings)

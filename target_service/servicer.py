@@ -7,15 +7,13 @@ from typing import Any
 
 import grpc
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.hidden_tail import HiddenTail
-from forethought.engine.sequence import CachedSequence
-from forethought.observability.engine_readings import read_engine
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.readings import read_engine
+from forethought.engine.cache.hidden_tail import HiddenTail
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.model.causal_model import CausalModel
 from forethought.observability.series import Reading
-from forethought.rpc.session_stream import check_models, serve_session
-from forethought.rpc.ticking import with_ticks
-from forethought.rpc.tier_codec import (
+from forethought.rpc.codecs.tier_codec import (
     evidence_to_proto,
     load_to_proto,
     model_to_proto,
@@ -25,6 +23,8 @@ from forethought.rpc.tier_codec import (
     verify_from_proto,
     work_to_proto,
 )
+from forethought.rpc.session_stream import check_models, serve_session
+from forethought.rpc.ticking import with_ticks
 from forethought.sampling.types import Evidence
 from forethought.tier import (
     SESSION_IDLE_TIMEOUT_S,

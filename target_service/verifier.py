@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from forethought.engine.coupling import measure_coupled
-from forethought.engine.draws import logprob_rows, measure
-from forethought.engine.filters import ShapedRows, row_contexts, shape_rows
-from forethought.engine.hidden_tail import HiddenTail
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.hidden_tail import HiddenTail
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.rows.coupling import measure_coupled
+from forethought.engine.rows.draws import logprob_rows, measure
+from forethought.engine.rows.filters import ShapedRows, row_contexts, shape_rows
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trustme
 
-from forethought.rpc.tls import ClientTls, Identity, ServerTls
+from forethought.rpc.security.tls import ClientTls, Identity, ServerTls
 
 HERE = "127.0.0.1"
 

@@ -23,11 +23,11 @@ from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.engine import EngineLimits
-from forethought.engine.feature_draft import load_feature_draft
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.warm_up import FeatureTierModel, TierModel, describe
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.lean.feature_draft import load_feature_draft
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.loading.warm_up import FeatureTierModel, TierModel, describe
+from forethought.engine.model.causal_model import CausalModel
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.lookup.counts_proposer import CountsProposer
 from forethought.lookup.ngram_proposer import NgramProposer
@@ -37,9 +37,9 @@ from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.channels import open_channel
-from forethought.rpc.guards import Guard, let_all_in
+from forethought.rpc.security.guards import Guard, let_all_in
+from forethought.rpc.security.tls import channel_credentials
 from forethought.rpc.server import Server, ServerOptions
-from forethought.rpc.tls import channel_credentials
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.tier import HiddenStatesNeed, ModelInfo
@@ -47,15 +47,15 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServ
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator.admission import AdmissionLimits
 from orchestrator.generator import Tiers
-from orchestrator.plan import Deployment, PolicyKind
-from orchestrator.remote_proposer import DraftPatience
-from orchestrator.remote_verifier import ReopenOptions
-from orchestrator.replicas import alone
+from orchestrator.replicas.replica_set import alone
+from orchestrator.request.admission import AdmissionLimits
+from orchestrator.request.plan import Deployment, PolicyKind
 from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
-from orchestrator.sessions import Sessions
+from orchestrator.sessions.durable_sessions import Sessions
+from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.remote_verifier import ReopenOptions
 from target_service.servicer import TargetServicer
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
-from forethought.cli.connection import Connection
 from forethought.cli.failure import in_words, print_failed_call
-from forethought.cli.json_view import JsonView
+from forethought.cli.options.connection import Connection
+from forethought.cli.views.json_view import JsonView
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.failure import in_flags, print_failure
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus, CorpusError, read_corpus
@@ -16,6 +15,7 @@ from forethought.counts.file import Counts, write_counts
 from forethought.counts.replay import replay
 from forethought.counts.table import MAX_CONTEXT
 from forethought.errors import ForethoughtError
+from forethought.local.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 

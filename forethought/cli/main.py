@@ -9,11 +9,11 @@ from forethought.cli.lazy import CommandSource, lazy_group
 
 COMMANDS = {
     "up": CommandSource(
-        "forethought.cli.up:up",
+        "forethought.cli.up.command:up",
         "Start everything on this machine: target, draft, orchestrator and an embedded Valkey.",
     ),
     "generate": CommandSource(
-        "forethought.cli.generate:generate",
+        "forethought.cli.generate.command:generate",
         "Answer a prompt: stream the text, and end with a line of statistics.",
     ),
     "chat": CommandSource(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from forethought.distill.generator import DataOptions, Generator
 from forethought.distill.prompts import Prompts
 from forethought.distill.shards import ShardFolder
-from forethought.engine.causal_model import CausalModel
+from forethought.engine.model.causal_model import CausalModel
 
 
 def make_data(

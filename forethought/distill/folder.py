@@ -13,7 +13,7 @@ from forethought.distill.feature_draft import FeatureDraft
 from forethought.distill.llama_draft import LlamaDraft
 from forethought.distill.target_weights import TargetWeights
 from forethought.distill.vocabulary import DraftVocabulary
-from forethought.engine.lean_tensors import HEAD_ROW_IDS
+from forethought.engine.weights.lean_tensors import HEAD_ROW_IDS
 from forethought.models.feature_draft import MODEL_TYPE
 from forethought.models.fingerprint import model_fingerprint
 from forethought.models.reference import ModelFiles

@@ -18,8 +18,8 @@ from forethought.distill.conversation import Conversation, Lengths
 from forethought.distill.prompts import Prompts, uniform
 from forethought.distill.rows import draw_tokens, top_entries
 from forethought.distill.shards import Samples, TargetOutputs
-from forethought.engine.causal_model import CausalModel, device_of
-from forethought.engine.packed import BLOCK_LEN, SequencePart, pack
+from forethought.engine.model.causal_model import CausalModel, device_of
+from forethought.engine.model.packed import BLOCK_LEN, SequencePart, pack
 
 _MAX_NEW_ROWS = 256  # tokens of prompts in a pass, besides one for each conversation
 

@@ -24,7 +24,7 @@ from forethought.distill.shards import ShardFolder
 from forethought.distill.target_weights import TargetWeights
 from forethought.distill.training import Trainer, TrainOptions
 from forethought.distill.vocabulary import DraftVocabulary, expected_counts, most_frequent
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import InvalidArgumentError
 from forethought.models.reference import ModelFiles
 from forethought.models.tokenizer import load_tokenizer

@@ -12,9 +12,9 @@ import torch
 
 from forethought.distill.feature_draft import FeatureDraft
 from forethought.distill.llama_draft import LlamaDraft
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.linear import dense_linear
-from forethought.engine.pass_timing import PassShape, time_passes
+from forethought.engine.linear.linear import dense_linear
+from forethought.engine.loading.pass_timing import PassShape, time_passes
+from forethought.engine.model.causal_model import CausalModel
 
 _CONTEXT = 256  # tokens before a round
 _NUM_REPEATS = 20

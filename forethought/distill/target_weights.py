@@ -5,10 +5,10 @@ from typing import Self
 
 import torch
 
-from forethought.engine.checkpoint import Checkpoint
-from forethought.engine.lean_config import LeanConfig
-from forethought.engine.lean_tensors import EMBEDDING, HEAD
-from forethought.engine.loader import open_checkpoint
+from forethought.engine.loading.loader import open_checkpoint
+from forethought.engine.weights.checkpoint import Checkpoint
+from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_tensors import EMBEDDING, HEAD
 from forethought.models.reference import ModelFiles
 
 LAYER_MATRICES = (

@@ -1,4 +1,4 @@
-"""What the config.json of a feature draft says; see `forethought/engine/feature_draft.py`."""
+"""What the config.json of a feature draft says; see `forethought/engine/lean/feature_draft.py`."""
 
 import json
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from forethought.errors import OverloadedError
-from forethought.rpc.guards import Admit, Context, admit_all
+from forethought.rpc.security.guards import Admit, Context, admit_all
 from forethought.shares import Shares
 
 

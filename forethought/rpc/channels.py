@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import grpc
 
 from forethought.rpc.open_files import allow_open_files
-from forethought.rpc.reloading_channel import ReloadingChannel
-from forethought.rpc.tls import ChannelCredentials
+from forethought.rpc.security.reloading_channel import ReloadingChannel
+from forethought.rpc.security.tls import ChannelCredentials
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 """Largest message either side takes: a prompt of a few million tokens."""

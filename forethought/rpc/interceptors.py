@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
 from forethought.rpc.call_log import CallRecord, recorded_call
-from forethought.rpc.guards import Admit, Guard, let_all_in
+from forethought.rpc.security.guards import Admit, Guard, let_all_in
 from forethought.rpc.status import abort
 from forethought.supervision import NOBODYS_TO_ANSWER
 from forethought.wait_limit import WaitLimit

@@ -15,7 +15,7 @@ from forethought.errors import PermissionDeniedError, UnauthenticatedError
 from forethought.keys.key_file import ApiKey, KeyRing
 from forethought.keys.limits import KeyLimits
 from forethought.reloading import Reloading
-from forethought.rpc.guards import Admit, Context, Guard, admit_all
+from forethought.rpc.security.guards import Admit, Context, Guard, admit_all
 
 _SCHEME = "bearer "
 _FREE = "/forethought.v1.ScalingService/"

@@ -47,12 +47,12 @@ from forethought.rpc.channels import (
     keep_alive_options,
 )
 from forethought.rpc.event_loop import new_event_loop
-from forethought.rpc.guards import Guard, both
 from forethought.rpc.health import NOT_SERVING, SERVING, Health, Reflection
 from forethought.rpc.interceptors import ErrorInterceptor, GateInterceptor, RunningCalls
 from forethought.rpc.listening import check_listening
+from forethought.rpc.security.guards import Guard, both
+from forethought.rpc.security.tls import server_credentials
 from forethought.rpc.server_options import ServerOptions
-from forethought.rpc.tls import server_credentials
 from forethought.supervision import Failure, log_threads_that_fail
 
 _log = structlog.get_logger(__name__)

@@ -8,9 +8,9 @@ from forethought.keys.key_file import read_keys
 from forethought.observability.series import PREFIX
 from forethought.reloading import Reloading
 from forethought.rpc.channels import CallerLimits, KeepAlive
-from forethought.rpc.guards import Guard, both, let_all_in, only_named
 from forethought.rpc.key_guard import only_with_keys
-from forethought.rpc.tls import Identity, ServerTls
+from forethought.rpc.security.guards import Guard, both, let_all_in, only_named
+from forethought.rpc.security.tls import Identity, ServerTls
 from forethought.settings import ProcessSettings
 from forethought.tier import SESSION_IDLE_TIMEOUT_S
 

@@ -19,7 +19,7 @@ from forethought.errors import (
     OverloadedError,
     RemoteError,
 )
-from forethought.rpc.handshake import describe_handshake
+from forethought.rpc.security.handshake import describe_handshake
 
 DOMAIN = "forethought"
 _DETAILS_KEY = "grpc-status-details-bin"

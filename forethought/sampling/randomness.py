@@ -14,7 +14,7 @@ token, a rejected guess would say something about its replacement, and the outpu
 Coupled sessions need noise for every token of the vocabulary at every position, the same on the
 draft, the target and the orchestrator, and in every round. It is a hash of a hash: BLAKE2b of seed
 and position makes a key, from which SplitMix64 (Steele, Lea and Flood, 2014) counts by token id.
-`forethought.engine.coupling` chooses by it among whole rows.
+`forethought.engine.rows.coupling` chooses by it among whole rows.
 """
 
 import hashlib

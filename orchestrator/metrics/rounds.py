@@ -7,7 +7,7 @@ from forethought.generation import NoDraftReason
 from forethought.observability.buckets import STEP_S
 from forethought.observability.histogram import Histogram
 from forethought.sampling.types import Draft, VerificationMode
-from orchestrator.round import Round
+from orchestrator.loop.round import Round
 
 OUTCOMES = ("plain", "no_draft", "all_accepted", "some_accepted", "none_accepted")
 _PLAIN, _NO_DRAFT, _ALL_ACCEPTED, _SOME_ACCEPTED, _NONE_ACCEPTED = range(len(OUTCOMES))

@@ -16,11 +16,11 @@ from autoscaler.decider import Decider, Tier
 from autoscaler.needs import Goals
 from autoscaler.steady import Limits
 from forethought.tier import EngineWork, OrchestratorLoad, TierLoad
-from orchestrator.demand import DemandMeter
-from orchestrator.economy import Economy
-from orchestrator.policy import AdaptivePolicy, Experience
-from orchestrator.round import Round
-from orchestrator.session import Session
+from orchestrator.loop.round import Round
+from orchestrator.loop.session import Session
+from orchestrator.policy.choice import AdaptivePolicy, Experience
+from orchestrator.policy.demand import DemandMeter
+from orchestrator.policy.economy import Economy
 from tests.orchestrator.simulator import (
     MAX_K,
     Run,

@@ -16,9 +16,9 @@ from autoscaler.keda.externalscaler_pb2_grpc import (
 from autoscaler.needs import Need
 from autoscaler.servicer import KedaServicer
 from forethought.rpc.channels import open_channel
+from forethought.rpc.security.tls import channel_credentials
 from forethought.rpc.server import Server
 from forethought.rpc.server_options import ServerOptions
-from forethought.rpc.tls import channel_credentials
 from tests.certificates import Authority, mutual
 
 pytestmark = pytest.mark.parametrize("tier", ["target", "draft"])

@@ -1,6 +1,6 @@
 """Samples and bursts made by hand."""
 
-from forethought.cli.bench.closed_loop import Burst, Sample
+from forethought.bench.closed_loop import Burst, Sample
 from forethought.generation import ProposerStatistics, SpeculationStatistics
 
 

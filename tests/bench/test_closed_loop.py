@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from forethought.cli.bench.closed_loop import run_burst
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.closed_loop import run_burst
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
 from tests.bench.samples import sample
 
 

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from forethought.cli.bench.bar_plot import write_bar_plot
-from forethought.cli.bench.kind_points import points_of
+from forethought.bench.bar_plot import write_bar_plot
+from forethought.bench.kind_points import points_of
+from forethought.bench.prompts import PromptFileError, load_kinds
 from forethought.cli.bench.kinds import KindsLoad, measure_kinds
 from forethought.cli.bench.kinds_report import kinds_json, kinds_plot, kinds_table
-from forethought.cli.bench.prompts import PromptFileError, load_kinds
-from forethought.cli.connection import Connection
 from forethought.cli.main import app
+from forethought.cli.options.connection import Connection
 from forethought.generation import ChatMessage, GenerationParams, ProposerStatistics
 from tests.bench.samples import burst, sample, speculation
 from tests.stack import running_stack

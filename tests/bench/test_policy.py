@@ -9,12 +9,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from forethought.cli.bench import policy
-from forethought.cli.bench.load import Load
-from forethought.cli.bench.plot import write_plot
-from forethought.cli.bench.policy import Comparison, measure_policy
-from forethought.cli.bench.policy_goals import judge_goals
-from forethought.cli.bench.policy_points import (
+from forethought.bench.load import Load
+from forethought.bench.plot import write_plot
+from forethought.bench.policy_goals import judge_goals
+from forethought.bench.policy_points import (
     ADAPTIVE,
     GOOD,
     OFF,
@@ -23,6 +21,11 @@ from forethought.cli.bench.policy_points import (
     points_of,
     variants_of,
 )
+from forethought.bench.schedule import Schedule
+from forethought.bench.statistics import summarise
+from forethought.bench.useless_draft import write_useless_draft
+from forethought.cli.bench import policy
+from forethought.cli.bench.policy import Comparison, measure_policy
 from forethought.cli.bench.policy_report import (
     goals_json,
     noise_line,
@@ -30,9 +33,6 @@ from forethought.cli.bench.policy_report import (
     policy_plot,
     policy_table,
 )
-from forethought.cli.bench.schedule import Schedule
-from forethought.cli.bench.statistics import summarise
-from forethought.cli.bench.useless_draft import write_useless_draft
 from forethought.cli.main import app
 from forethought.generation import GenerationParams
 from tests.bench.samples import burst

@@ -6,13 +6,13 @@ import json
 import pytest
 from rich.console import Console
 
-from forethought.cli.bench import plot
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.plot import Line, Panel, Plot, PlotError, write_plot
-from forethought.cli.bench.prompts import DEFAULT_PROMPTS, PromptFileError, load_prompts
-from forethought.cli.bench.report import Column, build_table, number, write_document
-from forethought.cli.bench.statistics import summarise
+from forethought.bench import plot
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.machine import describe_machine
+from forethought.bench.plot import Line, Panel, Plot, PlotError, write_plot
+from forethought.bench.prompts import DEFAULT_PROMPTS, PromptFileError, load_prompts
+from forethought.bench.report import Column, build_table, number, write_document
+from forethought.bench.statistics import summarise
 from forethought.cli.bench.throughput_report import (
     ProgressView,
     throughput_json,

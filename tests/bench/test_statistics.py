@@ -2,7 +2,7 @@
 
 import pytest
 
-from forethought.cli.bench.statistics import (
+from forethought.bench.statistics import (
     describe_burst,
     median_ratio,
     percentile,

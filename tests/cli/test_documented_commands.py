@@ -8,8 +8,8 @@ import pytest
 from typer.main import get_command
 
 from draft_service.settings import DraftSettings
-from forethought.cli import metrics_page, settings_page
 from forethought.cli.main import app
+from forethought.cli.pages import metrics_page, settings_page
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 

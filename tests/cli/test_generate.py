@@ -13,8 +13,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from forethought.cli.failure import name_on_command_line
-from forethought.cli.json_view import JsonView
 from forethought.cli.main import app
+from forethought.cli.views.json_view import JsonView
 from forethought.generation import ChatMessage, GenerationParams
 from forethought.sampling.types import VerificationMode
 from tests.cli import recorded

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forethought.cli.local import (
+from forethought.local.local_deployment import (
     LocalDeployment,
     StartupTimeoutError,
     Tier,
     TierExitedError,
     TierState,
 )
-from forethought.cli.probes import Readiness, probe_grpc_health, probe_redis
+from forethought.local.probes import Readiness, probe_grpc_health, probe_redis
 from tests.ports import free_port
 
 _FAKE_TIER = Path(__file__).with_name("fakes") / "fake_tier.py"

@@ -10,20 +10,20 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.deployment_folder import DeploymentFolder
-from forethought.cli.drafting import (
+from forethought.cli.main import app
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.deployment_folder import DeploymentFolder
+from forethought.local.drafting import (
     SHIPPED_COUNTS,
     DraftChoice,
     ProposerName,
     choose_draft,
     describe_drafting,
 )
-from forethought.cli.main import app
-from forethought.cli.plan import Plan, make_plan, runs_on_cpu
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
-from forethought.cli.tier_config import TierConfig
+from forethought.local.plan import Plan, make_plan, runs_on_cpu
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
+from forethought.local.tier_config import TierConfig
 from tests.ports import free_port
 from tests.store.conftest import own_server
 
@@ -139,7 +139,7 @@ def test_without_a_driver_for_gpus_models_run_on_the_cpu(has_driver, is_cpu, mon
         if not has_driver:
             raise OSError(name)
 
-    monkeypatch.setattr("forethought.cli.plan.ctypes.CDLL", load)
+    monkeypatch.setattr("forethought.local.plan.ctypes.CDLL", load)
     assert runs_on_cpu(None) == runs_on_cpu("auto") == is_cpu
     assert runs_on_cpu("cpu")
     assert not runs_on_cpu("cuda:1")
@@ -206,7 +206,7 @@ def test_a_taken_port_that_was_asked_for_is_an_error(taken_port):
 
 
 def test_a_taken_default_port_is_passed_over_with_a_word(taken_port, monkeypatch):
-    monkeypatch.setattr("forethought.cli.plan.DEFAULT_PORT", taken_port)
+    monkeypatch.setattr("forethought.local.plan.DEFAULT_PORT", taken_port)
     plan = make_plan(PlanOptions())
     assert plan.address != f"127.0.0.1:{taken_port}"
     assert plan.notes[0].startswith(f"port {taken_port} is not free, so orchestrator listens")
@@ -528,7 +528,7 @@ class TestWhatIsSaidOfTheTiersElsewhere:
             seen.append((model, draft_model))
             raise PlanError("that is enough")
 
-        monkeypatch.setattr("forethought.cli.up._check_models", check)
+        monkeypatch.setattr("forethought.cli.up.command._check_models", check)
         CliRunner().invoke(app, ["up", "--config", str(file)])
         CliRunner().invoke(app, ["up", "--config", str(file), "--model", "other"])
         assert seen == [("big", "small"), ("other", "small")]

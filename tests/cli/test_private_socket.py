@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from forethought.cli.plan import planned
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
-from forethought.cli.private_socket import private_socket
-from forethought.cli.probes import Readiness, probe_redis
-from forethought.cli.process import spawn_background, stop_processes
 from forethought.configuration.store_url import socket_of_url, url_of_socket
+from forethought.local.plan import planned
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
+from forethought.local.private_socket import private_socket
+from forethought.local.probes import Readiness, probe_redis
+from forethought.local.process import spawn_background, stop_processes
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.start_check import require_store, sessions_are_kept
 from tests.ports import free_port

@@ -11,11 +11,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from forethought.cli.json_view import JsonView
-from forethought.cli.statistics import Tally, describe_finished
-from forethought.cli.steps_view import Layout, StepsView
-from forethought.cli.text_view import TextView
-from forethought.cli.tokens import harmless, probability, quoted
+from forethought.cli.views.json_view import JsonView
+from forethought.cli.views.statistics import Tally, describe_finished
+from forethought.cli.views.steps_view import Layout, StepsView
+from forethought.cli.views.text_view import TextView
+from forethought.cli.views.tokens import harmless, probability, quoted
 from forethought.generation import (
     JudgedToken,
     NoDraftReason,

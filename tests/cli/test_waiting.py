@@ -6,8 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from forethought.cli import waiting
-from forethought.cli.waiting import WaitingView
+from forethought.cli.views import waiting
+from forethought.cli.views.waiting import WaitingView
 
 
 class Screen(io.StringIO):

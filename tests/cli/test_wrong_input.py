@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from forethought.cli.bench.prompts import PromptFileError, read_prompts
+from forethought.bench.prompts import PromptFileError, read_prompts
 from forethought.cli.failure import in_flags
 from forethought.cli.main import app
 from forethought.errors import InvalidArgumentError, LoadingError

@@ -11,7 +11,7 @@ from forethought.distill.conversation import Lengths
 from forethought.distill.generator import DataOptions
 from forethought.distill.pipeline import Architecture, DraftOptions, Options, Run
 from forethought.distill.training import TrainOptions
-from forethought.engine.loader import EngineOptions
+from forethought.engine.loading.loader import EngineOptions
 from forethought.models.reference import resolve
 from tests.tiny import write_tiny_model
 

@@ -11,7 +11,7 @@ from forethought.distill.pipeline import Run
 from forethought.distill.prompts import Prompts
 from forethought.distill.shards import Samples, ShardFolder
 from forethought.distill.vocabulary import answer_mask, expected_counts, most_frequent
-from forethought.engine.packed import SequencePart, pack
+from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import InvalidArgumentError
 from forethought.models.reference import resolve
 from tests.distill.conftest import OPTIONS

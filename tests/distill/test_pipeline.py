@@ -17,9 +17,9 @@ from forethought.distill.feature_draft import FeatureDraft
 from forethought.distill.fitting import fit_outputs
 from forethought.distill.pipeline import Architecture, Run
 from forethought.distill.training import Point, Trainer, TrainOptions
-from forethought.engine.feature_draft import load_feature_draft
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.packed import SequencePart, pack
+from forethought.engine.lean.feature_draft import load_feature_draft
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import resolve
 from tests.distill.conftest import options
@@ -191,7 +191,7 @@ def test_the_draft_service_loads_a_llama_draft_that_computes_what_was_trained(tr
 def test_a_llama_draft_with_a_part_of_the_vocabulary_is_refused_elsewhere_than_on_a_cpu(
     trained: Trained, monkeypatch
 ):
-    monkeypatch.setattr("forethought.engine.loader.choose_device", torch.device)
+    monkeypatch.setattr("forethought.engine.loading.loader.choose_device", torch.device)
     with pytest.raises(ModelReferenceError, match="runs on the CPU, not on cuda"):
         load_model(resolve(str(trained[0].folder / "draft")), EngineOptions(device="cuda"))
 

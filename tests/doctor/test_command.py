@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from forethought.cli.main import app
 from forethought.deployment import Standing
+from forethought.rpc.security.tls import ServerTls, channel_credentials
 from forethought.rpc.server import LateServices, Server, ServerOptions
-from forethought.rpc.tls import ServerTls, channel_credentials
 from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from orchestrator.deployment_servicer import DeploymentServicer
-from orchestrator.replica import TARGET
-from orchestrator.replica_watch import WatchOptions, watching
-from orchestrator.sessions import Sessions
+from orchestrator.replicas.replica import TARGET
+from orchestrator.replicas.replica_watch import WatchOptions, watching
+from orchestrator.sessions.durable_sessions import Sessions
 from target_service.servicer import TargetServicer
 from tests.certificates import HERE, Authority, mutual
 from tests.lifecycle.requests import asking
@@ -99,7 +99,7 @@ async def test_certificates_of_both_sides_are_looked_at(
             monkeypatch.setattr(about, "_why_not_ready", lambda: "")
             tls = ServerTls(own, authority.certificate)
             if days[1] < 0:
-                monkeypatch.setattr("forethought.rpc.tls.check_identity", lambda *_: None)
+                monkeypatch.setattr("forethought.rpc.security.tls.check_identity", lambda *_: None)
             async with waiting_orchestrator(about, tls) as address:
                 files = {
                     "--tls-ca": authority.certificate,

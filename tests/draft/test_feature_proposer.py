@@ -20,15 +20,15 @@ from draft_service.__main__ import LOADERS, attach
 from draft_service.feature_proposer import FeatureProposer, FeatureSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.settings import DraftSettings
-from forethought.engine.coupling import draw_coupled
-from forethought.engine.draws import draw_drafts
-from forethought.engine.engine import EngineLimits
-from forethought.engine.feature_draft import FeatureDecoder, load_feature_draft
-from forethought.engine.filters import shape_logits
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.native_steps import NativeSteps
-from forethought.engine.packed import SequencePart, pack
-from forethought.engine.warm_up import FeatureTierModel, describe
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.lean.feature_draft import FeatureDecoder, load_feature_draft
+from forethought.engine.lean.native_steps import NativeSteps
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.loading.warm_up import FeatureTierModel, describe
+from forethought.engine.model.packed import SequencePart, pack
+from forethought.engine.rows.coupling import draw_coupled
+from forethought.engine.rows.draws import draw_drafts
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, ModelReferenceError
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import resolve

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.engine import EngineLimits
+from forethought.engine.batching.engine import EngineLimits
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome, VerificationMode
 from forethought.tier import LookaheadCounts, SessionOpen, SpeculateRound

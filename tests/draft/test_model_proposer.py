@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.draws import draw_drafts
-from forethought.engine.engine import EngineLimits
-from forethought.engine.filters import shape_logits
-from forethought.engine.scheduler import SchedulerOptions
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.scheduler import SchedulerOptions
+from forethought.engine.rows.draws import draw_drafts
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream

@@ -16,8 +16,8 @@ from draft_service.__main__ import load_model
 from draft_service.model_proposer import ModelProposer
 from draft_service.settings import DraftSettings
 from draft_service.translated_proposer import TranslatedProposer, TranslatedSession
-from forethought.engine.draws import draw_drafts
-from forethought.engine.filters import shape_logits
+from forethought.engine.rows.draws import draw_drafts
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, VocabularyMismatchError
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer

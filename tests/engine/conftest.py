@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from forethought.engine import kernels
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.lean_decoder import LeanDecoder
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.lean.lean_decoder import LeanDecoder
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.native import kernels
 from forethought.models.reference import ModelFiles
 from tests.tiny import write_tiny_model
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from forethought.engine.block_pool import BlockPool
-from forethought.engine.packed import BLOCK_LEN, PackedPass
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.block_pool import BlockPool
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.model.packed import BLOCK_LEN, PackedPass
 from tests.engine.token_pool import TokenPool
 
 VOCAB_SIZE = 8

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.sequence import CachedSequence
 
 
 @dataclass(frozen=True)

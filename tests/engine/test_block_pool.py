@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from forethought.engine.block_pool import BlockPool, IntegrityError, block_key, root_key
-from forethought.engine.packed import BLOCK_LEN
+from forethought.engine.cache.block_pool import BlockPool, IntegrityError, block_key, root_key
+from forethought.engine.model.packed import BLOCK_LEN
 from tests.engine.ledger import a_sequence
 
 SALT = b"tenant"
@@ -45,7 +45,9 @@ def test_nobody_finds_what_was_published_under_another_salt():
 
 
 def test_a_hit_compares_the_tokens_and_not_just_their_hash(monkeypatch):
-    monkeypatch.setattr("forethought.engine.block_pool.block_key", lambda *_: b"the same for all")
+    monkeypatch.setattr(
+        "forethought.engine.cache.block_pool.block_key", lambda *_: b"the same for all"
+    )
     pool = BlockPool(4)
     published(pool, tokens(1))
     assert pool.count_match(tokens(1), SALT) == BLOCK_LEN

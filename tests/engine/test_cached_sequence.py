@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forethought.engine.block_pool import BlockPool
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.packed import BLOCK_LEN
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.cache.block_pool import BlockPool
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import CachePositionMismatchError, InvalidArgumentError
 from tests.engine.conftest import Reference
 from tests.engine.ledger import MAX_LEN, VOCAB_SIZE, LedgerModel, a_sequence, ledger_row

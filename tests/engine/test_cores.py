@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from forethought.engine import kernels
+from forethought.engine.native import kernels
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 BOUND = """
 import json, os, sys, threading
 import torch
-from forethought.engine.cores import bind_threads
+from forethought.engine.native.cores import bind_threads
 
 torch.set_num_threads(int(sys.argv[1]))
 

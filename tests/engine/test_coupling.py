@@ -10,11 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from forethought.engine import kernels, native_rows, torch_rows
-from forethought.engine.coupling import draw_coupled, measure_coupled
-from forethought.engine.draws import flat_supports
-from forethought.engine.filters import shape_logits
-from forethought.engine.kernels import builds_for_this_machine
+from forethought.engine.native import kernels
+from forethought.engine.native.kernels import builds_for_this_machine
+from forethought.engine.rows import native_rows, torch_rows
+from forethought.engine.rows.coupling import draw_coupled, measure_coupled
+from forethought.engine.rows.draws import flat_supports
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, coupling_key
@@ -30,7 +31,7 @@ def build(request: pytest.FixtureRequest):
         if request.param == "torch":
             patched.setattr(kernels, "are_built", False)
         else:
-            module = import_module(f"forethought.engine._kernels_{request.param}")
+            module = import_module(f"forethought.engine.native._kernels_{request.param}")
             patched.setattr(kernels, "native", module)
             patched.setattr(kernels, "are_built", True)
         yield

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import ModelReferenceError
 from forethought.models.gguf_header import read_gguf_metadata
 from forethought.models.reference import ModelFiles, resolve

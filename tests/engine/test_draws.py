@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from forethought.engine.draws import draw_drafts, logprob_rows, measure
-from forethought.engine.filters import shape_logits
+from forethought.engine.rows.draws import draw_drafts, logprob_rows, measure
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import DraftedToken

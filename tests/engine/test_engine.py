@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forethought.engine import scheduler
-from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.packed import BLOCK_LEN, PackedPass
-from forethought.engine.scheduler import SchedulerOptions
+from forethought.engine.batching import scheduler
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.scheduler import SchedulerOptions
+from forethought.engine.model.packed import BLOCK_LEN, PackedPass
 from forethought.errors import (
     CachePositionMismatchError,
     DrainingError,
@@ -337,7 +337,7 @@ async def test_a_session_longer_than_model_or_memory_is_refused():
 
 
 async def test_the_books_are_checked_when_nobody_wants_anything(monkeypatch):
-    monkeypatch.setattr("forethought.engine.engine._IDLE_S", 0.02)
+    monkeypatch.setattr("forethought.engine.batching.engine._IDLE_S", 0.02)
     checked = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with running(LedgerModel()) as engine:

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from forethought.engine.block_archive import ComputeRate
-from forethought.engine.block_pool import IntegrityError
-from forethought.engine.engine import Engine
-from forethought.engine.failed_passes import MAX_BROKEN, MAX_UNEXPLAINED
-from forethought.engine.filters import shape_logits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.failed_passes import MAX_BROKEN, MAX_UNEXPLAINED
+from forethought.engine.cache.block_archive import ComputeRate
+from forethought.engine.cache.block_pool import IntegrityError
+from forethought.engine.rows.filters import shape_logits
 from forethought.errors import InvalidArgumentError, ReplicaFailedError
 from forethought.sampling.params import SamplingParams
 from tests.engine.ledger import LedgerModel, ledger_row
@@ -110,7 +110,7 @@ async def test_a_thread_that_cannot_be_started_ends_the_engine(monkeypatch):
 
 
 async def test_a_cache_whose_books_are_wrong_is_not_served_from(monkeypatch):
-    monkeypatch.setattr("forethought.engine.engine._IDLE_S", 0.02)
+    monkeypatch.setattr("forethought.engine.batching.engine._IDLE_S", 0.02)
     async with running(LedgerModel()) as engine:
         await continued(engine, [1] * 20, 2)
         engine._pool._owners[0] += 1

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from forethought.engine.filters import ShapedRows, row_contexts, shape_logits, shape_rows
+from forethought.engine.rows.filters import ShapedRows, row_contexts, shape_logits, shape_rows
 from forethought.errors import ForethoughtError
 from forethought.sampling.params import SamplingParams
 from tests.engine.ledger import a_sequence

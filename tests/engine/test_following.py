@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.packed import PackedPass, SequencePart, pack
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.model.packed import PackedPass, SequencePart, pack
 from tests.engine.ledger import MAX_LEN, LedgerModel
 from tests.engine.scoring import Rows, Scoring, rows_of
 from tests.engine.test_engine import LIMITS, alone, continued

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forethought.engine.gguf_file import read_gguf
+from forethought.engine.weights.gguf_file import read_gguf
 from forethought.errors import ModelReferenceError
 from forethought.models.gguf_header import read_gguf_metadata
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import ModelReferenceError
 from forethought.models.reference import ModelFiles
 from tests.engine.conftest import reference_of

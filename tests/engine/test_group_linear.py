@@ -12,12 +12,12 @@ from gguf.quants import quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forethought.engine import kernels
-from forethought.engine.gguf_file import GGUFTensor
-from forethought.engine.group_linear import GroupLinear, Int4PackLinear, int4_linear
-from forethought.engine.linear import Linear
-from forethought.engine.tile_linear import DenseTileLinear
-from forethought.engine.weight_groups import Int4Groups, Int8Groups
+from forethought.engine.linear.group_linear import GroupLinear, Int4PackLinear, int4_linear
+from forethought.engine.linear.linear import Linear
+from forethought.engine.linear.tile_linear import DenseTileLinear
+from forethought.engine.native import kernels
+from forethought.engine.weights.gguf_file import GGUFTensor
+from forethought.engine.weights.weight_groups import Int4Groups, Int8Groups
 
 N, K = 48, 96
 MANY = 70  # tokens: several tiles of every build
@@ -25,7 +25,7 @@ MANY = 70  # tokens: several tiles of every build
 
 @pytest.fixture(scope="module", params=kernels.builds_for_this_machine())
 def build(request: pytest.FixtureRequest) -> Iterator[None]:
-    module = import_module(f"forethought.engine._kernels_{request.param}")
+    module = import_module(f"forethought.engine.native._kernels_{request.param}")
     with patch.object(kernels, "native", module):
         yield
 
@@ -273,5 +273,5 @@ def test_what_does_not_fit_a_matrix_is_refused():
 
 def test_every_build_is_of_the_interface_that_is_wanted():
     for build in kernels.builds_for_this_machine():
-        module = import_module(f"forethought.engine._kernels_{build}")
+        module = import_module(f"forethought.engine.native._kernels_{build}")
         assert module.INTERFACE == kernels._INTERFACE

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.engine import EngineLimits
-from forethought.engine.hidden_tail import HiddenTail
-from forethought.engine.packed import SequencePart, pack
-from forethought.engine.scheduler import SchedulerOptions
-from forethought.engine.transformers_model import TransformersModel
-from forethought.rpc.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.scheduler import SchedulerOptions
+from forethought.engine.cache.hidden_tail import HiddenTail
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import SequencePart, pack
+from forethought.rpc.codecs.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.tier import DraftToVerify, SessionOpen, VerifyRound

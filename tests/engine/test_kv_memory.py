@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from forethought.engine import available_memory as memory
-from forethought.engine.engine import Engine, EngineLimits
-from forethought.engine.kv_memory import num_kv_blocks
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.cache import available_memory as memory
+from forethought.engine.cache.kv_memory import num_kv_blocks
 from forethought.errors import NotEnoughMemoryError
 from tests.engine.ledger import LedgerModel
 from tests.engine.scoring import rows_of

@@ -17,19 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
-from forethought.engine import kernels
-from forethought.engine.gguf_file import read_gguf
-from forethought.engine.gguf_llama import llama_config, llama_weights
-from forethought.engine.kernels import builds_for_this_machine
-from forethought.engine.lean_builder import build_lean_decoder
-from forethought.engine.lean_config import LeanConfig, is_lean
-from forethought.engine.lean_decoder import LeanDecoder
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.native_steps import NativeSteps
-from forethought.engine.packed import SequencePart, pack
-from forethought.engine.sequence import num_blocks_for
-from forethought.engine.stored_checkpoints import TensorCheckpoint
-from forethought.engine.torch_steps import TorchSteps
+from forethought.engine.cache.sequence import num_blocks_for
+from forethought.engine.lean.lean_builder import build_lean_decoder
+from forethought.engine.lean.lean_decoder import LeanDecoder
+from forethought.engine.lean.native_steps import NativeSteps
+from forethought.engine.lean.torch_steps import TorchSteps
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.packed import SequencePart, pack
+from forethought.engine.native import kernels
+from forethought.engine.native.kernels import builds_for_this_machine
+from forethought.engine.weights.gguf_file import read_gguf
+from forethought.engine.weights.gguf_llama import llama_config, llama_weights
+from forethought.engine.weights.lean_config import LeanConfig, is_lean
+from forethought.engine.weights.stored_checkpoints import TensorCheckpoint
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
@@ -278,7 +278,9 @@ def test_every_build_of_the_kernels_computes_what_torch_does(
     by_torch = copy(decoder)
     by_torch.backend = replace(decoder.backend, steps=TorchSteps)
     assert decoder.backend.steps is NativeSteps
-    monkeypatch.setattr(kernels, "native", import_module(f"forethought.engine._kernels_{build}"))
+    monkeypatch.setattr(
+        kernels, "native", import_module(f"forethought.engine.native._kernels_{build}")
+    )
     for lengths in ([1] * 20 + [7, 32, 90, 1, 2, 100, 5], [300]):
         expected = in_pieces(by_torch, TOKENS[: sum(lengths)], lengths)
         logits = in_pieces(decoder, TOKENS[: sum(lengths)], lengths)

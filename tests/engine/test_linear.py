@@ -6,17 +6,17 @@ import pytest
 import torch
 from gguf.quants import quantize
 
-from forethought.engine import kernels
-from forethought.engine.gguf_file import GGUFTensor
-from forethought.engine.linear import (
+from forethought.engine.linear.linear import (
     DenseLinear,
     Int8Linear,
     Linear,
     PackedLinear,
     dense_linear,
 )
-from forethought.engine.tile_linear import DenseTileLinear
-from forethought.engine.weight_groups import Int4Groups, Int8Groups
+from forethought.engine.linear.tile_linear import DenseTileLinear
+from forethought.engine.native import kernels
+from forethought.engine.weights.gguf_file import GGUFTensor
+from forethought.engine.weights.weight_groups import Int4Groups, Int8Groups
 
 N, K = 48, 96
 

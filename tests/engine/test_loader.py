@@ -9,10 +9,10 @@ from gguf.quants import quantize
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from forethought.engine.gguf_file import read_gguf
-from forethought.engine.gguf_llama import is_llama, llama_config, llama_weights
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.weights.gguf_file import read_gguf
+from forethought.engine.weights.gguf_llama import is_llama, llama_config, llama_weights
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.token_pool import whole_pass

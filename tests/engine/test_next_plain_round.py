@@ -6,9 +6,9 @@ from copy import copy
 
 import pytest
 
-from forethought.engine.engine import EngineLimits
-from forethought.engine.packed import PackedPass
-from forethought.rpc.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.model.packed import PackedPass
+from forethought.rpc.codecs.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Evidence, VerificationMode
 from forethought.tier import DraftToVerify, SessionOpen, VerifyRound

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.block_pool import BlockPool
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.lean_decoder import LeanDecoder
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.native_steps import NativeSteps
-from forethought.engine.packed import SequencePart, pack
-from forethought.engine.sequence import CachedSequence
-from forethought.engine.torch_steps import TorchSteps
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.cache.block_pool import BlockPool
+from forethought.engine.cache.sequence import CachedSequence
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.lean.lean_decoder import LeanDecoder
+from forethought.engine.lean.native_steps import NativeSteps
+from forethought.engine.lean.torch_steps import TorchSteps
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import SequencePart, pack
 from forethought.models.reference import ModelFiles
 from tests.tiny import write_tiny_model
 

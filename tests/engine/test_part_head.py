@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from forethought.engine.part_head import PartHead
+from forethought.engine.linear.part_head import PartHead
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

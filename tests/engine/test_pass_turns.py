@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from forethought.engine.engine import EngineLimits
-from forethought.engine.pass_turns import PassTurns
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.pass_turns import PassTurns
 from forethought.sampling.params import SamplingParams
 from forethought.tier import VerifyRound
 from target_service.servicer import TargetServicer
@@ -25,7 +25,7 @@ from tests.stack import LoadedModel
 HOLDING = """
 import sys, time
 from pathlib import Path
-from forethought.engine.pass_turns import PassTurns
+from forethought.engine.batching.pass_turns import PassTurns
 with PassTurns(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(60)

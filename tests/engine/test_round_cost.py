@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from draft_service.model_proposer import ModelProposer
-from forethought.engine.engine import EngineLimits
-from forethought.engine.seen_tokens import SeenTokens
-from forethought.engine.sequence import CachedSequence
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.cache.seen_tokens import SeenTokens
+from forethought.engine.cache.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Evidence
 from forethought.tier import DraftToVerify, ModelInfo, SessionOpen, SpeculateRound, VerifyRound

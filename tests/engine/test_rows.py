@@ -11,11 +11,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forethought.engine import kernels, native_rows, torch_rows
-from forethought.engine.draws import draw_drafts, measure
-from forethought.engine.filters import shape_logits
-from forethought.engine.kernels import builds_for_this_machine
-from forethought.engine.row_measures import FlatSupports
+from forethought.engine.native import kernels
+from forethought.engine.native.kernels import builds_for_this_machine
+from forethought.engine.rows import native_rows, torch_rows
+from forethought.engine.rows.draws import draw_drafts, measure
+from forethought.engine.rows.filters import shape_logits
+from forethought.engine.rows.row_measures import FlatSupports
 from forethought.sampling.params import SamplingParams
 
 ALMOST_1 = 1 - 2.0**-53
@@ -50,7 +51,7 @@ def logit_rows(draw: st.DrawFn) -> torch.Tensor:
 
 @pytest.fixture(scope="module", params=builds_for_this_machine(), autouse=True)
 def build(request: pytest.FixtureRequest) -> Iterator[None]:
-    module = import_module(f"forethought.engine._kernels_{request.param}")
+    module = import_module(f"forethought.engine.native._kernels_{request.param}")
     with patch.object(kernels, "native", module):
         yield
 

@@ -9,8 +9,8 @@ import time
 
 from structlog.testing import capture_logs
 
-from forethought.engine.pass_turns import PassTurns
-from forethought.engine.taking_turns import taking_turns
+from forethought.engine.batching.pass_turns import PassTurns
+from forethought.engine.batching.taking_turns import taking_turns
 
 
 def test_one_at_a_time(tmp_path):
@@ -71,7 +71,7 @@ def test_who_waits_says_so(tmp_path):
 def test_a_process_that_is_killed_inside_leaves(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from forethought.engine.taking_turns import taking_turns\n"
+        "from forethought.engine.batching.taking_turns import taking_turns\n"
         "with taking_turns(Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     )
     path = str(tmp_path / "lock")

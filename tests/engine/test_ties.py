@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import TopKLogitsWarper
 
-from forethought.engine.filters import shape_logits
+from forethought.engine.rows.filters import shape_logits
 from forethought.sampling.params import SamplingParams
 
 pytestmark = pytest.mark.usefixtures("rows_by")

@@ -2,7 +2,7 @@
 
 import torch
 
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from tests.engine.token_pool import whole_pass

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from forethought.engine import transformers_model, trial
-from forethought.engine.attention import AttentionKind
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.packed import SequencePart, pack
+from forethought.engine.hf import transformers_model, trial
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.attention import AttentionKind
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import ModelReferenceError
 from forethought.models.reference import ModelFiles
 from tests.engine.conftest import reference_of

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from structlog.testing import capture_logs
 
-from forethought.engine.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import ModelReferenceError
 from forethought.models.reference import ModelFiles
 from tests.engine.conftest import reference_of

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from forethought.engine.causal_model import CausalModel, device_of
-from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
-from forethought.engine.sequence import CachedSequence, num_blocks_for
+from forethought.engine.cache.sequence import CachedSequence, num_blocks_for
+from forethought.engine.model.causal_model import CausalModel, device_of
+from forethought.engine.model.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 
 
 class TokenPool:

@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from forethought.engine import hidden_tail
+from forethought.engine.cache import hidden_tail
 from forethought.lookup import proposer as lookup
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from tests.errors.conftest import MAX_K, MAX_LEN, VOCAB_SIZE

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from draft_service.speculation import Speculation
-from forethought.engine.draws import measure
+from forethought.engine.rows.draws import measure
 from forethought.sampling.coupled import judge_coupled
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
 from forethought.sampling.tokens import support_token, tail_token

@@ -2,8 +2,8 @@
 
 import torch
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.packed import BLOCK_LEN, PackedPass, SequencePart, pack
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import BLOCK_LEN, PackedPass, SequencePart, pack
 from tests.engine.token_pool import TokenPool
 
 

@@ -21,12 +21,12 @@ from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, VerificationMode
-from orchestrator.decode_loop import DecodingStrategy, decode
-from orchestrator.lookup_first import LookupFirst
-from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier, WantedEvidence
-from orchestrator.round import Ask, Round
-from orchestrator.session import Session
+from orchestrator.loop.decode_loop import DecodingStrategy, decode
+from orchestrator.loop.round import Ask, Round
+from orchestrator.loop.session import Session
+from orchestrator.tiers.lookup_first import LookupFirst
+from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier, WantedEvidence
 from tests.exactness.memoized import MemoizedModel
 from tests.exactness.wire import DraftWire, TargetWire
 from tests.stack import LoadedModel, Stack, running_stack

@@ -15,7 +15,7 @@ from draft_service.hybrid_proposer import HybridProposer
 from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.types import VerificationMode
-from orchestrator.plan import PolicyKind
+from orchestrator.request.plan import PolicyKind
 from tests.exactness import coupled_twins
 from tests.stack import MAX_K, Answer, LoadedModel, Stack, generate, running_stack
 

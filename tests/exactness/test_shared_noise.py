@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from forethought.engine.coupling import draw_coupled, measure_coupled
-from forethought.engine.torch_noise import exponentials
+from forethought.engine.rows.coupling import draw_coupled, measure_coupled
+from forethought.engine.rows.torch_noise import exponentials
 from forethought.errors import InvalidArgumentError
 from forethought.sampling.randomness import KeyedRandomness, _splitmix64, coupling_key
 from tests.exactness.test_randomness import is_unrelated

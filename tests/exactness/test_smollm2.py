@@ -16,14 +16,14 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
-from forethought.cli.defaults import HOST
-from forethought.cli.local import LocalDeployment, Tier
-from forethought.cli.probes import probe_grpc_health
 from forethought.client import GenerationClient
-from forethought.engine.engine import EngineLimits
-from forethought.engine.gguf_file import read_gguf
-from forethought.engine.gguf_llama import llama_config, llama_weights
+from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.weights.gguf_file import read_gguf
+from forethought.engine.weights.gguf_llama import llama_config, llama_weights
 from forethought.generation import GenerationParams, GenerationRequest
+from forethought.local.defaults import HOST
+from forethought.local.local_deployment import LocalDeployment, Tier
+from forethought.local.probes import probe_grpc_health
 from forethought.models.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer

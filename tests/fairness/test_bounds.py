@@ -7,7 +7,7 @@ import pytest
 from forethought.rpc.channels import open_channel
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
-from orchestrator.bounds import MAX_BYTES_PER_TOKEN, MAX_DETOKENIZED, MAX_MESSAGES
+from orchestrator.request.bounds import MAX_BYTES_PER_TOKEN, MAX_DETOKENIZED, MAX_MESSAGES
 from tests.errors.refusals import read_to_end, refusal_of
 from tests.orchestrator.test_long_prompts import WatchedTokenizer
 from tests.stack import running_stack

@@ -17,10 +17,10 @@ from forethought.errors import (
     UnreadStreamError,
 )
 from forethought.rpc import status
-from forethought.rpc.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation_codec import request_to_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
-from orchestrator.admission import Admission, AdmissionLimits
+from orchestrator.request.admission import Admission, AdmissionLimits
 from tests.lifecycle.requests import asking
 from tests.lifecycle.test_cancellation import HEAVY_ANSWER, NARROW
 from tests.simulated_time import in_simulated_time

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from forethought.errors import OverloadedError
-from orchestrator import text_pool
-from orchestrator.text_pool import CALL_BYTES, MAX_SHORT_BYTES, TextPool
+from orchestrator.request import text_pool
+from orchestrator.request.text_pool import CALL_BYTES, MAX_SHORT_BYTES, TextPool
 from tests.waiting import until
 
 LONG = 4 * MAX_SHORT_BYTES

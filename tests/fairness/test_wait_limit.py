@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forethought.wait_limit import WaitLimit
-from orchestrator.tier_stream import TierStream
+from orchestrator.tiers.tier_stream import TierStream
 from tests.lifecycle.requests import asking
 from tests.simulated_time import in_simulated_time
 from tests.stack import generate, running_stack

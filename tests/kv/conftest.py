@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.loader import EngineOptions, load_model
-from forethought.engine.transformers_model import TransformersModel
+from forethought.engine.hf.transformers_model import TransformersModel
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.model.causal_model import CausalModel
 from forethought.models.reference import ModelFiles
 from tests.engine.conftest import Reference, one_thread, reference_of  # noqa: F401 - a fixture
 from tests.kv.tiers import MAX_LEN, VOCAB_SIZE

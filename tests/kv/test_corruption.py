@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.engine.packed import BLOCK_LEN
+from forethought.engine.model.packed import BLOCK_LEN
 from forethought.store import block_store
 from forethought.store.block_codec import _CHECKSUM_BYTES as CHECKSUM_BYTES
 from forethought.store.block_codec import Numbers, decode_block, encode_block

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.engine.attention import KVShape, LayerPool
-from forethought.engine.kv_layout import BlockAccess, KVLayout
+from forethought.engine.model.attention import KVShape, LayerPool
+from forethought.engine.model.kv_layout import BlockAccess, KVLayout
 
 SHAPES = (KVShape(2, 8, 8), KVShape(1, 16, 4))
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from forethought.engine.block_pool import block_names
-from forethought.engine.packed import BLOCK_LEN
+from forethought.engine.cache.block_pool import block_names
+from forethought.engine.model.packed import BLOCK_LEN
 from forethought.store.block_codec import BlockId
 from forethought.store.block_store import BlockMode, BlockStoreSettings
 from tests.kv.tiers import (

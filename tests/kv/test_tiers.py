@@ -9,10 +9,10 @@ from draft_service.__main__ import attach
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.settings import DraftSettings
-from forethought.engine.packed import BLOCK_LEN
+from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import InvalidArgumentError
 from forethought.kv_archive import attach_archive
-from forethought.rpc.tier_codec import open_to_proto
+from forethought.rpc.codecs.tier_codec import open_to_proto
 from forethought.sampling.params import SamplingParams
 from forethought.tier import SessionOpen, VerifyRound
 from target_service.servicer import TargetServicer

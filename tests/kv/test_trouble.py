@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 import numpy as np
 import pytest
 
-from forethought.engine.block_archive import BlockArchive
-from forethought.engine.block_pool import BlockName
-from forethought.engine.engine import Engine
-from forethought.engine.kv_layout import Numbers
-from forethought.engine.packed import BLOCK_LEN
+from forethought.engine.batching.engine import Engine
+from forethought.engine.cache.block_archive import BlockArchive
+from forethought.engine.cache.block_pool import BlockName
+from forethought.engine.model.kv_layout import Numbers
+from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import DrainingError
 from forethought.store.write_behind import WriteBehindSettings
 from tests.engine.scoring import Scoring, rows_of

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from forethought.engine.block_archive import BlockArchive, ComputeRate
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.cache.block_archive import BlockArchive, ComputeRate
+from forethought.engine.model.causal_model import CausalModel
 from forethought.kv_archive import KVArchive
 from forethought.store.block_codec import BlockFormat
 from forethought.store.block_store import BlockStoreSettings

@@ -7,8 +7,8 @@ import signal
 import sys
 from typing import Any
 
-from forethought.engine.engine import Engine
-from forethought.engine.scheduler import Scheduler
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.scheduler import Scheduler
 from forethought.rpc.server import run_process
 from target_service.__main__ import serve
 from target_service.settings import TargetSettings

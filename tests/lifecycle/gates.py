@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.packed import PackedPass
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import PackedPass
 from tests.stack import LoadedModel
 from tests.waiting import until
 

@@ -8,10 +8,10 @@ import pytest
 
 from forethought.errors import RemoteError
 from forethought.rpc.channels import open_channel
-from forethought.rpc.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation_codec import request_to_proto
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
-from orchestrator import run_ahead
 from orchestrator.generator import MAX_ROUNDS_AHEAD
+from orchestrator.request import run_ahead
 from tests.lifecycle.gates import cable_to, gated
 from tests.lifecycle.requests import asking, text_alone
 from tests.stack import running_stack

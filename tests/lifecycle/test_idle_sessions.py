@@ -15,11 +15,11 @@ from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft
 from forethought.tier import ModelInfo
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
-from orchestrator.remote_proposer import RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier
-from orchestrator.replicas import alone
-from orchestrator.round import Ask
-from orchestrator.session import Session
+from orchestrator.loop.round import Ask
+from orchestrator.loop.session import Session
+from orchestrator.replicas.replica_set import alone
+from orchestrator.tiers.remote_proposer import RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier
 from tests.stack import LIMITS, running_stack
 from tests.waiting import NOTHING_HELD, draft_load, target_load, until
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from forethought.engine.packed import PackedPass
+from forethought.engine.model.packed import PackedPass
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.types import VerificationMode
 from tests.lifecycle.throttle import ThrottledModel

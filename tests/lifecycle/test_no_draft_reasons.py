@@ -9,8 +9,8 @@ from forethought.compatibility import unusable_draft
 from forethought.deployment import Standing
 from forethought.generation import NoDraftReason
 from forethought.tier import HiddenStatesNeed
-from orchestrator.plan import PolicyKind
-from orchestrator.remote_proposer import DraftPatience
+from orchestrator.request.plan import PolicyKind
+from orchestrator.tiers.remote_proposer import DraftPatience
 from tests.lifecycle.requests import asking
 from tests.lifecycle.servers import stop_abruptly
 from tests.replicas.test_feature_drafts import foreign_draft

@@ -13,11 +13,11 @@ from forethought.rpc.session_stream import serve_session
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator import remote_verifier
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.replica import TARGET
-from orchestrator.replica_watch import watching
-from orchestrator.session import Session
+from orchestrator.loop.session import Session
+from orchestrator.replicas.replica import TARGET
+from orchestrator.replicas.replica_watch import watching
+from orchestrator.tiers import remote_verifier
+from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
 from tests.errors.refusals import refusal_of
 from tests.lifecycle.gates import cable_to
 from tests.lifecycle.servers import target_tier_at

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from forethought.engine.causal_model import CausalModel
-from forethought.engine.packed import PackedPass
+from forethought.engine.model.causal_model import CausalModel
+from forethought.engine.model.packed import PackedPass
 from tests.stack import LoadedModel
 
 

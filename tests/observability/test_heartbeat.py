@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from forethought.engine.engine import Engine
+from forethought.engine.batching.engine import Engine
 from forethought.heartbeat import Heartbeat
 from forethought.rpc.server import Server, ServerOptions
 from forethought.tier import PassCost
-from orchestrator.text_pool import MAX_SHORT_BYTES, TextPool
+from orchestrator.request.text_pool import MAX_SHORT_BYTES, TextPool
 from tests.engine.scoring import Scoring, rows_of
 from tests.engine.test_engine import LIMITS, GatedLedger
 from tests.observability.deployment import get

@@ -17,9 +17,9 @@ from forethought.sampling.types import (
     VerificationMode,
 )
 from forethought.tier import EvidenceRound, RoundTimings
+from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.session import Session
 from orchestrator.metrics.rounds import MAX_PROPOSERS, OUTCOMES, RoundCounts
-from orchestrator.round import Ask, Drafted, Round
-from orchestrator.session import Session
 
 
 def a_round(num_asked, num_drafted=0, num_accepted=0, proposer="model"):

@@ -16,11 +16,11 @@ from forethought.sampling.types import (
     coupled_guess,
 )
 from forethought.tier import EvidenceRound, PassCost, RoundTimings
-from orchestrator.decode_loop import SpeculationPolicy
-from orchestrator.economy import Economy
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
-from orchestrator.round import Ask, Drafted, Round
-from orchestrator.session import Session
+from orchestrator.loop.decode_loop import SpeculationPolicy
+from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.session import Session
+from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.policy.economy import Economy
 
 MAX_K = 8
 REQUEST_LEN, PROMPT_LEN = 48, 40

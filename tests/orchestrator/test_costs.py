@@ -5,9 +5,9 @@ import math
 import pytest
 
 from forethought.tier import PassCost
-from orchestrator.acceptance import Expectation
-from orchestrator.costs import DraftCosts, Drift, PassCosts
-from orchestrator.round_costs import RoundCosts
+from orchestrator.policy.acceptance import Expectation
+from orchestrator.policy.costs import DraftCosts, Drift, PassCosts
+from orchestrator.policy.round_costs import RoundCosts
 
 MEASURED = [PassCost(1, 8_000_000), PassCost(5, 12_000_000), PassCost(21, 20_000_000)]
 """8, 12 and 20 ms."""

@@ -20,10 +20,10 @@ from forethought.sampling.types import (
     as_probabilities,
 )
 from forethought.tier import EvidenceRound, RoundTimings
-from orchestrator.decode_loop import DecodingStrategy, decode
-from orchestrator.policy import FixedPolicy
-from orchestrator.round import Ask, Drafted, Round
-from orchestrator.session import Session
+from orchestrator.loop.decode_loop import DecodingStrategy, decode
+from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.session import Session
+from orchestrator.policy.choice import FixedPolicy
 
 PROMPT = (7, 8, 9)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from forethought.tier import RoundTimings
-from orchestrator.demand import DemandMeter
-from orchestrator.economy import Economy
-from orchestrator.policy import AdaptivePolicy, Experience
-from orchestrator.round import Ask, Drafted, Round
-from orchestrator.session import Session
+from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.session import Session
+from orchestrator.policy.choice import AdaptivePolicy, Experience
+from orchestrator.policy.demand import DemandMeter
+from orchestrator.policy.economy import Economy
 from tests.orchestrator.simulator import (
     MAX_K,
     Run,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.policy import AdaptivePolicy
+from orchestrator.policy.choice import AdaptivePolicy
 from tests.orchestrator.simulator import Run, World, adaptive, experience_of, fixed, play
 from tests.orchestrator.test_policy import MACHINES, Machine
 

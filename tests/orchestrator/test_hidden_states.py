@@ -16,14 +16,14 @@ from draft_service.feature_proposer import FeatureSession
 from forethought.compatibility import foreign_hidden_states
 from forethought.errors import TierProtocolError
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.rpc.hidden_states_codec import hidden_states_to_proto
-from forethought.rpc.tier_codec import model_to_proto
+from forethought.rpc.codecs.hidden_states_codec import hidden_states_to_proto
+from forethought.rpc.codecs.tier_codec import model_to_proto
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft, Outcome, OutputToken, TokenOrigin
 from forethought.tier import HiddenStatesNeed, ModelInfo
 from forethought.v1 import draft_pb2
-from orchestrator.remote_verifier import WantedEvidence
-from orchestrator.round import Ask
+from orchestrator.loop.round import Ask
+from orchestrator.tiers.remote_verifier import WantedEvidence
 from tests.orchestrator.test_remote_tiers import (
     ONE,
     SESSION,

@@ -10,8 +10,8 @@ from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.models.tokenizer import TextTokenizer
 from orchestrator import servicer
-from orchestrator.plan import Deployment, plan_generation
-from orchestrator.text_pool import MAX_INLINE_BYTES
+from orchestrator.request.plan import Deployment, plan_generation
+from orchestrator.request.text_pool import MAX_INLINE_BYTES
 from tests.stack import LoadedModel, generate, running_stack
 
 LONG = "ab" * MAX_INLINE_BYTES

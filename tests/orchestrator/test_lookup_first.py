@@ -9,10 +9,10 @@ from forethought.generation import GenerationParams, GenerationRequest, Step
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import ModelInfo, RoundTimings
-from orchestrator.lookup_first import LookupFirst, NoDraftTier
-from orchestrator.plan import PolicyKind
-from orchestrator.round import Ask, Drafted
-from orchestrator.session import Session
+from orchestrator.loop.round import Ask, Drafted
+from orchestrator.loop.session import Session
+from orchestrator.request.plan import PolicyKind
+from orchestrator.tiers.lookup_first import LookupFirst, NoDraftTier
 from tests.stack import LoadedModel, generate, running_stack
 
 PROMPT = (3, 4, 5, 6, 3, 4)

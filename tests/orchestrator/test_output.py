@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forethought.generation import FinishReason, Token, TopLogprob
 from forethought.models.tokenizer import TextTokenizer
 from forethought.sampling.types import OutputToken, TokenOrigin
-from orchestrator.output import Ending, Output
+from orchestrator.request.output import Ending, Output
 from tests.orchestrator.conftest import BYTE_EOS_ID
 
 HALF = "\ufffd"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.paces import Level, Levels, Pace
+from orchestrator.policy.paces import Level, Levels, Pace
 
 TOKENS = [1.0, 1.5, 2.0]
 

@@ -11,7 +11,7 @@ from forethought.generation import ChatMessage, GenerationParams, GenerationRequ
 from forethought.models.generation_defaults import GenerationDefaults
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
-from orchestrator.plan import DEFAULT_MAX_TOKENS, Deployment, plan_generation
+from orchestrator.request.plan import DEFAULT_MAX_TOKENS, Deployment, plan_generation
 from tests.stack import LoadedModel
 from tests.tiny import EOS_ID, UNK_ID
 

@@ -14,12 +14,12 @@ import pytest
 
 from forethought.sampling.params import SamplingParams
 from forethought.tier import RoundTimings
-from orchestrator.acceptance import Acceptance
-from orchestrator.decode_loop import SpeculationPolicy
-from orchestrator.economy import Economy, Stint
-from orchestrator.policy import AdaptivePolicy, Experience, FixedPolicy
-from orchestrator.round import Ask, Drafted
-from orchestrator.session import Session
+from orchestrator.loop.decode_loop import SpeculationPolicy
+from orchestrator.loop.round import Ask, Drafted
+from orchestrator.loop.session import Session
+from orchestrator.policy.acceptance import Acceptance
+from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
+from orchestrator.policy.economy import Economy, Stint
 from tests.orchestrator.simulator import (
     MAX_K,
     Run,

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.draws import draw_drafts
-from forethought.engine.filters import shape_logits
+from forethought.engine.rows.draws import draw_drafts
+from forethought.engine.rows.filters import shape_logits
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import TokenOrigin

@@ -10,10 +10,10 @@ from forethought.deployment import Standing
 from forethought.rpc.channels import open_channel
 from forethought.store.breaker import Breaker
 from forethought.supervision import keep_running
-from orchestrator.ejection import Ejection, EjectionSettings
-from orchestrator.readiness import follow
-from orchestrator.replica import SILENCE, Replica
-from orchestrator.replicas import ReplicaSet
+from orchestrator.replicas.ejection import Ejection, EjectionSettings
+from orchestrator.replicas.readiness import follow
+from orchestrator.replicas.replica import SILENCE, Replica
+from orchestrator.replicas.replica_set import ReplicaSet
 from tests.replicas.tiers import a_fleet
 from tests.stack import running_server
 from tests.waiting import until

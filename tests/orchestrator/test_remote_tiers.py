@@ -29,13 +29,13 @@ from forethought.sampling.types import (
 )
 from forethought.tier import ModelInfo, PassCost
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
-from orchestrator import remote_verifier
-from orchestrator.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
-from orchestrator.replicas import alone
-from orchestrator.round import Ask
-from orchestrator.session import Session
-from orchestrator.tier_stream import TierStream
+from orchestrator.loop.round import Ask
+from orchestrator.loop.session import Session
+from orchestrator.replicas.replica_set import alone
+from orchestrator.tiers import remote_verifier
+from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
+from orchestrator.tiers.tier_stream import TierStream
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.simulated_time import in_simulated_time
 from tests.waiting import until

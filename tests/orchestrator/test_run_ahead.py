@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forethought.errors import TierUnavailableError
-from orchestrator.run_ahead import run_ahead
+from orchestrator.request.run_ahead import run_ahead
 from tests.simulated_time import in_simulated_time
 
 

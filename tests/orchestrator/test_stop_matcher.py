@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forethought.generation import Token
 from forethought.sampling.types import TokenOrigin
-from orchestrator.stop_matcher import StopMatcher
+from orchestrator.request.stop_matcher import StopMatcher
 
 # Two letters, so that stop texts overlap, nest and almost match all the time.
 LETTERS = st.text("ab", max_size=4)

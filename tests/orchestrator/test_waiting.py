@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from forethought.engine.scheduler import SchedulerOptions
+from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.generation import GenerationParams, GenerationRequest, Token, Waiting
 from forethought.rpc.ticking import with_ticks
 from tests.lifecycle.gates import gated

@@ -5,9 +5,9 @@ from random import Random
 import pytest
 
 from forethought.tier import PassCost
-from orchestrator.costs import Correction
-from orchestrator.economy import Economy
-from orchestrator.policy import Experience
+from orchestrator.policy.choice import Experience
+from orchestrator.policy.costs import Correction
+from orchestrator.policy.economy import Economy
 from tests.orchestrator.simulator import MAX_K, World, adaptive, fixed, measured, play
 
 # Tokens verified without a further cost, and a draft that costs a seventh of a pass.

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import chi2, ncx2
 
-from forethought.cli.probe.chi_squared import (
+from forethought.probe.chi_squared import (
     critical_value,
     detectable_noncentrality,
     noncentral_survival,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from forethought.cli.probe.homogeneity import compare, p_value_of_share
+from forethought.probe.homogeneity import compare, p_value_of_share
 
 NUM_RUNS = 2_000
 STANDARD_ERRORS = 4

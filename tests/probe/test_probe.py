@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from forethought.cli.probe.sampling import Sampling, sample_both_arms
-from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.generation import GenerationParams
+from forethought.probe.sampling import Sampling, sample_both_arms
+from forethought.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import VerificationMode
 from tests.cli.conftest import command_line, wait_until  # noqa: F401 - a fixture

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from forethought.cli.bench.prompts import PromptFileError
-from forethought.cli.probe.prompts import DEFAULT_PROMPTS, load_prompts
-from forethought.cli.probe.sampling import Sampling, sample_both_arms
+from forethought.bench.prompts import PromptFileError
 from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.generation import (
     ChatMessage,
@@ -17,6 +15,8 @@ from forethought.generation import (
     SpeculationStatistics,
     Token,
 )
+from forethought.probe.prompts import DEFAULT_PROMPTS, load_prompts
+from forethought.probe.sampling import Sampling, sample_both_arms
 from forethought.sampling.types import TokenOrigin
 
 PARAMS = GenerationParams(max_tokens=2, seed=2**64 - 3, num_speculative_tokens=4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from forethought.cli.probe.verdict import (
+from forethought.probe.verdict import (
     Answers,
     Criteria,
     Obstacle,

@@ -1,10 +1,10 @@
 """What is shown while a probe runs, and after."""
 
-from forethought.cli.probe.report import make_report
-from forethought.cli.probe.sampling import Answer, Samples
-from forethought.cli.probe.verdict import Answers, Criteria, PromptAnswers, Verdict, judge_answers
 from forethought.cli.probe.view import ProgressView, describe_verdict, print_report
 from forethought.generation import SpeculationStatistics
+from forethought.probe.report import make_report
+from forethought.probe.sampling import Answer, Samples
+from forethought.probe.verdict import Answers, Criteria, PromptAnswers, Verdict, judge_answers
 from tests.cli.conftest import pipe, terminal  # noqa: F401 - fixtures
 
 CRITERIA = Criteria(num_tokens=2, alpha=0.01, max_unseen_bias=0.25)

@@ -1,8 +1,8 @@
 """What bounds retries and rounds."""
 
 from forethought.tier import PassCost
-from orchestrator.retry_budget import RetryBudget
-from orchestrator.round_limit import RoundLimit, expected_pass_s
+from orchestrator.replicas.retry_budget import RetryBudget
+from orchestrator.tiers.round_limit import RoundLimit, expected_pass_s
 
 
 def test_retries_end_with_the_budget():

@@ -19,10 +19,10 @@ from forethought.errors import (
 from forethought.sampling.types import Draft
 from forethought.store.breaker import Breaker
 from forethought.tier import PassCost
-from orchestrator.ejection import Ejection, EjectionSettings
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.replica import SILENCE, Replica, check_model
-from orchestrator.replicas import ReplicaSet
+from orchestrator.replicas.ejection import Ejection, EjectionSettings
+from orchestrator.replicas.replica import SILENCE, Replica, check_model
+from orchestrator.replicas.replica_set import ReplicaSet
+from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.requests import asking
 from tests.orchestrator.test_remote_tiers import (

@@ -3,7 +3,7 @@
 import pytest
 
 from forethought.store.breaker import Breaker
-from orchestrator.replica import NEVER, Replica
+from orchestrator.replicas.replica import NEVER, Replica
 
 
 @pytest.mark.parametrize(

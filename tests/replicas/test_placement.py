@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.placement import (
+from orchestrator.replicas.placement import (
     BLOCK_TOKENS,
     LOAD_FACTOR,
     LOAD_SLACK,

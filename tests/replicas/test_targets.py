@@ -10,8 +10,8 @@ import structlog
 from forethought.deployment import Standing
 from forethought.errors import ModelMismatchError, OverloadedError, TierUnavailableError
 from orchestrator import generator
-from orchestrator.remote_verifier import RemoteVerifier, ReopenOptions
-from orchestrator.round_limit import RoundLimit
+from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.tiers.round_limit import RoundLimit
 from tests.lifecycle.requests import SEEDED, Reader, asking
 from tests.ports import free_port
 from tests.replicas.tiers import EXACT, a_fleet, a_target

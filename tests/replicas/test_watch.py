@@ -8,8 +8,8 @@ import pytest
 from forethought.deployment import Standing
 from forethought.rpc.name_resolution import NameResolver
 from forethought.store.breaker import BreakerState
-from orchestrator.replica import TARGET
-from orchestrator.replica_watch import WatchOptions, watching
+from orchestrator.replicas.replica import TARGET
+from orchestrator.replicas.replica_watch import WatchOptions, watching
 from tests.lifecycle.gates import cable_to
 from tests.ports import free_port
 from tests.replicas.tiers import SOON, a_target

@@ -17,16 +17,16 @@ from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServ
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.__main__ import another_model, find_target, unusable_draft
-from orchestrator.admission import AdmissionLimits
 from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.generator import Tiers
-from orchestrator.plan import Deployment, PolicyKind
-from orchestrator.remote_proposer import DraftPatience
-from orchestrator.remote_verifier import ReopenOptions
-from orchestrator.replica import DRAFT, TARGET, Replica
-from orchestrator.replica_watch import WatchOptions, watching
-from orchestrator.replicas import ReplicaSet
+from orchestrator.replicas.replica import DRAFT, TARGET, Replica
+from orchestrator.replicas.replica_set import ReplicaSet
+from orchestrator.replicas.replica_watch import WatchOptions, watching
+from orchestrator.request.admission import AdmissionLimits
+from orchestrator.request.plan import Deployment, PolicyKind
 from orchestrator.servicer import GenerationServicer
+from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.remote_verifier import ReopenOptions
 from target_service.servicer import TargetServicer
 from tests.lifecycle.gates import Gate, gated
 from tests.lifecycle.requests import GREEDY, SEEDED

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from forethought.rpc.tls import server_credentials
+from forethought.rpc.security.tls import server_credentials
 from tests.certificates import HERE, mutual
 from tests.cli import recorded
 from tests.cli.fake_generation import add_fake_generation

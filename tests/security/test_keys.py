@@ -33,7 +33,7 @@ from forethought.v1.deployment_pb2_grpc import (
 from forethought.v1.scaling_pb2 import GetLoadRequest
 from forethought.v1.scaling_pb2_grpc import ScalingServiceStub
 from orchestrator.deployment_servicer import DeploymentServicer
-from orchestrator.replicas import ReplicaSet
+from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.settings import OrchestratorSettings
 from tests.lifecycle.requests import PROMPT, asking
 from tests.stack import generate, running_server, running_stack

@@ -20,18 +20,18 @@ from forethought.errors import (
     HandshakeError,
     PermissionDeniedError,
 )
-from forethought.rpc import tls as tls_module
 from forethought.rpc.channels import open_channel
-from forethought.rpc.guards import only_named
 from forethought.rpc.name_resolution import NameResolver
+from forethought.rpc.security import tls as tls_module
+from forethought.rpc.security.guards import only_named
+from forethought.rpc.security.tls import ClientTls, Identity, ServerTls, channel_credentials
 from forethought.rpc.status import error_from_rpc
-from forethought.rpc.tls import ClientTls, Identity, ServerTls, channel_credentials
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2 import GenerateRequest
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
-from orchestrator.replica import TARGET
-from orchestrator.replica_watch import WatchOptions, watching
+from orchestrator.replicas.replica import TARGET
+from orchestrator.replicas.replica_watch import WatchOptions, watching
 from target_service.servicer import TargetServicer
 from tests.certificates import HERE, Authority, mutual
 from tests.gateway.conftest import MODEL, running_gateway

@@ -10,10 +10,10 @@ from forethought.generation import GenerationParams, GenerationRequest, Token
 from forethought.rpc.server import Server
 from forethought.sampling.types import VerificationMode
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
-from orchestrator.admission import AdmissionLimits
-from orchestrator.plan import PolicyKind
+from orchestrator.request.admission import AdmissionLimits
+from orchestrator.request.plan import PolicyKind
 from orchestrator.servicer import GenerationServicer
-from orchestrator.sessions import Sessions
+from orchestrator.sessions.durable_sessions import Sessions
 from tests.lifecycle.gates import Gate, gated
 from tests.stack import LoadedModel, Stack, running_server, running_stack
 

@@ -27,17 +27,17 @@ from forethought.generation import (
     SessionStatus,
 )
 from forethought.rpc.channels import open_channel
-from forethought.rpc.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation_codec import request_to_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (
     GenerationServiceStub,
     add_GenerationServiceServicer_to_server,
 )
-from orchestrator.admission import AdmissionLimits
-from orchestrator.plan import PolicyKind
+from orchestrator.request.admission import AdmissionLimits
+from orchestrator.request.plan import PolicyKind
 from orchestrator.servicer import GenerationServicer
-from orchestrator.sessions import Sessions
+from orchestrator.sessions.durable_sessions import Sessions
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.servers import serving_at
 from tests.orchestrator.test_remote_tiers import ScriptedTier

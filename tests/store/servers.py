@@ -8,8 +8,8 @@ import sys
 from redis import Redis
 from redis.exceptions import RedisError
 
-from forethought.cli import die_with_parent
-from forethought.cli.valkey import valkey_binary
+from forethought.local import die_with_parent
+from forethought.local.valkey import valkey_binary
 from tests.ports import free_port
 
 PATIENCE_S = 20

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from forethought.rpc import generation_codec, scaling_codec, session_codec, tier_codec
+from forethought.rpc.codecs import generation_codec, scaling_codec, session_codec, tier_codec
 from forethought.v1 import common_pb2, draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from tests.wire import examples
 from tests.wire.plain import as_plain

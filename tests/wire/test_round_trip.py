@@ -24,8 +24,8 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
-from forethought.rpc import generation_codec as generation
-from forethought.rpc import tier_codec as tier
+from forethought.rpc.codecs import generation_codec as generation
+from forethought.rpc.codecs import tier_codec as tier
 from forethought.sampling.params import (
     MAX_REPETITION_PENALTY,
     MAX_SUPPORT,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.engine.draws import draw_drafts, measure
-from forethought.engine.filters import shape_logits
-from forethought.rpc import tier_codec as tier
+from forethought.engine.rows.draws import draw_drafts, measure
+from forethought.engine.rows.filters import shape_logits
+from forethought.rpc.codecs import tier_codec as tier
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, Evidence
 from forethought.tier import (

@@ -9,16 +9,16 @@ from typing import TypeVar
 import typer
 from rich.console import Console
 
-from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.drafting import choose_draft, drafted_by
 from forethought.cli.failure import print_failed_call
-from forethought.cli.local import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.cli.plan import Plan, planned
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.up_view import UpView
+from forethought.cli.up.view import UpView
 from forethought.errors import ForethoughtError
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.drafting import choose_draft, drafted_by
+from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
+from forethought.local.plan import Plan, planned
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
 
 T = TypeVar("T")
 Measure = Callable[[str], Awaitable[T]]

@@ -11,11 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from forethought.cli import up_options
-from forethought.cli.bench import throughput_options as options
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.plot import Line, Panel, Plot, require_matplotlib, write_plot
-from forethought.cli.bench.report import (
+from forethought.bench.machine import describe_machine
+from forethought.bench.plot import Line, Panel, Plot, require_matplotlib, write_plot
+from forethought.bench.report import (
     Column,
     build_table,
     number,
@@ -23,13 +21,15 @@ from forethought.cli.bench.report import (
     times,
     write_document,
 )
-from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.cli.bench import throughput_options as options
 from forethought.cli.failure import print_failure
+from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError
+from forethought.local.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
 
 if TYPE_CHECKING:
-    from forethought.engine.pass_timing import PassTime
+    from forethought.engine.loading.pass_timing import PassTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ def engine(
 
 def _measure(settings: Settings, console: Console) -> list[Row]:
     # torch takes seconds to import; a wrong option should not.
-    from forethought.engine.loader import EngineOptions, load_model  # noqa: PLC0415
-    from forethought.engine.pass_timing import PassShape, time_passes  # noqa: PLC0415
+    from forethought.engine.loading.loader import EngineOptions, load_model  # noqa: PLC0415
+    from forethought.engine.loading.pass_timing import PassShape, time_passes  # noqa: PLC0415
 
     files = resolve(settings.model)
     shapes = [

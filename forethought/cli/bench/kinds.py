@@ -15,34 +15,34 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import up_options
+from forethought.bench.bar_plot import write_bar_plot
+from forethought.bench.closed_loop import Burst
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.kind_points import PLAIN, SPECULATIVE, KindPoint, points_of
+from forethought.bench.machine import describe_machine
+from forethought.bench.plot import PlotError, require_matplotlib
+from forethought.bench.prompts import PromptFileError, load_kinds
+from forethought.bench.report import print_table, write_document
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench import kinds_options
 from forethought.cli.bench import throughput_options as options
-from forethought.cli.bench.bar_plot import write_bar_plot
-from forethought.cli.bench.closed_loop import Burst
 from forethought.cli.bench.deployment import (
     LocalOptions,
     measure_local,
     refuse_local_options,
     run_to_exit_code,
 )
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.kind_points import PLAIN, SPECULATIVE, KindPoint, points_of
 from forethought.cli.bench.kinds_report import kinds_json, kinds_plot, kinds_table
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.plot import PlotError, require_matplotlib
-from forethought.cli.bench.prompts import PromptFileError, load_kinds
-from forethought.cli.bench.report import print_table, write_document
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.cli.bench.throughput_report import ProgressView
-from forethought.cli.connection import Connection, with_optional_connection
-from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.cli.failure import print_failure
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
+from forethought.cli.options.connection import Connection, with_optional_connection
+from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.drafting import choose_draft, describe_drafting, drafted_by
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
 
 Kinds = Mapping[str, Sequence[list[ChatMessage]]]
 

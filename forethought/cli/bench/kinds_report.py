@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.table import Table
 
-from forethought.cli.bench.bar_plot import BarPanel, BarPlot, Bars
-from forethought.cli.bench.kind_points import PLAIN, SPECULATIVE, KindPoint
-from forethought.cli.bench.report import Column, build_table, number, percent, times
-from forethought.cli.bench.statistics import Row
+from forethought.bench.bar_plot import BarPanel, BarPlot, Bars
+from forethought.bench.kind_points import PLAIN, SPECULATIVE, KindPoint
+from forethought.bench.report import Column, build_table, number, percent, times
+from forethought.bench.statistics import Row
 from forethought.generation import ProposerStatistics
 
 

@@ -17,16 +17,12 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import up_options
-from forethought.cli.bench import policy_options
-from forethought.cli.bench import throughput_options as options
-from forethought.cli.bench.deployment import LocalOptions, measure_local, run_to_exit_code
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.load import Load, prompts_of_option
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.plot import PlotError, require_matplotlib, write_plot
-from forethought.cli.bench.policy_goals import judge_goals
-from forethought.cli.bench.policy_points import (
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.load import Load, prompts_of_option
+from forethought.bench.machine import describe_machine
+from forethought.bench.plot import PlotError, require_matplotlib, write_plot
+from forethought.bench.policy_goals import judge_goals
+from forethought.bench.policy_points import (
     GOOD,
     USELESS,
     Point,
@@ -35,6 +31,13 @@ from forethought.cli.bench.policy_points import (
     points_of,
     variants_of,
 )
+from forethought.bench.report import print_table, write_document
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.statistics import summarise
+from forethought.bench.useless_draft import write_useless_draft
+from forethought.cli.bench import policy_options
+from forethought.cli.bench import throughput_options as options
+from forethought.cli.bench.deployment import LocalOptions, measure_local, run_to_exit_code
 from forethought.cli.bench.policy_report import (
     goals_json,
     noise_line,
@@ -42,19 +45,16 @@ from forethought.cli.bench.policy_report import (
     policy_plot,
     policy_table,
 )
-from forethought.cli.bench.report import print_table, write_document
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
-from forethought.cli.bench.statistics import summarise
 from forethought.cli.bench.throughput_report import ProgressView
-from forethought.cli.bench.useless_draft import write_useless_draft
-from forethought.cli.defaults import DEFAULT_MODEL
 from forethought.cli.failure import print_failure
-from forethought.cli.plan import runs_on_cpu
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
+from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
 from forethought.errors import ModelReferenceError
 from forethought.generation import GenerationParams
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.plan import runs_on_cpu
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
 
 _PORTS_APART = 10
 """From the first deployment to the second, where a port is asked for."""

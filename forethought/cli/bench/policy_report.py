@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.table import Table
 
-from forethought.cli.bench.plot import Line, Panel, Plot
-from forethought.cli.bench.policy_goals import Goal
-from forethought.cli.bench.policy_points import ADAPTIVE, OFF, Point, Variant
-from forethought.cli.bench.report import Column, build_table, number, percent, times
-from forethought.cli.bench.statistics import BurstStatistics
+from forethought.bench.plot import Line, Panel, Plot
+from forethought.bench.policy_goals import Goal
+from forethought.bench.policy_points import ADAPTIVE, OFF, Point, Variant
+from forethought.bench.report import Column, build_table, number, percent, times
+from forethought.bench.statistics import BurstStatistics
 
 
 @dataclass(frozen=True, slots=True)

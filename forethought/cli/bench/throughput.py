@@ -8,7 +8,14 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import up_options
+from forethought.bench.generation_arm import generation_sender
+from forethought.bench.kind_points import PLAIN, SPECULATIVE
+from forethought.bench.load import Load, prompts_of_option
+from forethought.bench.machine import describe_machine
+from forethought.bench.plot import PlotError, require_matplotlib, write_plot
+from forethought.bench.report import print_table, write_document
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.statistics import Row, summarise
 from forethought.cli.bench import throughput_options as options
 from forethought.cli.bench.deployment import (
     LocalOptions,
@@ -16,27 +23,20 @@ from forethought.cli.bench.deployment import (
     refuse_local_options,
     run_to_exit_code,
 )
-from forethought.cli.bench.generation_arm import generation_sender
-from forethought.cli.bench.kind_points import PLAIN, SPECULATIVE
-from forethought.cli.bench.load import Load, prompts_of_option
-from forethought.cli.bench.machine import describe_machine
-from forethought.cli.bench.plot import PlotError, require_matplotlib, write_plot
-from forethought.cli.bench.report import print_table, write_document
-from forethought.cli.bench.schedule import Arm, Schedule, run_interleaved
-from forethought.cli.bench.statistics import Row, summarise
 from forethought.cli.bench.throughput_report import (
     ProgressView,
     throughput_json,
     throughput_plot,
     throughput_table,
 )
-from forethought.cli.connection import Connection, with_optional_connection
-from forethought.cli.defaults import DEFAULT_MODEL
-from forethought.cli.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.cli.failure import print_failure
-from forethought.cli.plan_error import PlanError
-from forethought.cli.plan_options import PlanOptions
+from forethought.cli.options.connection import Connection, with_optional_connection
+from forethought.cli.up import options as up_options
 from forethought.generation import GenerationParams
+from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.drafting import choose_draft, describe_drafting, drafted_by
+from forethought.local.plan_error import PlanError
+from forethought.local.plan_options import PlanOptions
 
 
 @with_optional_connection(options.Address)

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from forethought.cli.bench.closed_loop import Burst, Sample
-from forethought.cli.bench.plot import Line, Panel, Plot
-from forethought.cli.bench.report import Column, build_table, number, percent, times
-from forethought.cli.bench.statistics import (
+from forethought.bench.closed_loop import Burst, Sample
+from forethought.bench.plot import Line, Panel, Plot
+from forethought.bench.report import Column, build_table, number, percent, times
+from forethought.bench.statistics import (
     BurstStatistics,
     Row,
     describe_burst,

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import typer
 from rich.console import Console
 
-from forethought.cli import generate_options as options
-from forethought.cli.answering import PATIENT, Answering, View, show_answer
 from forethought.cli.chat import chat_options
 from forethought.cli.chat.commands import ChatState, LeaveError, run_command
 from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.lines import LineReader
-from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.failure import print_failed_call
-from forethought.cli.params_options import with_params_options
-from forethought.cli.prompt_input import check_unicode
+from forethought.cli.generate.prompt_input import check_unicode
+from forethought.cli.options import generate_options as options
+from forethought.cli.options.connection import Connection, with_connection_options
+from forethought.cli.options.params import with_params_options
 from forethought.cli.signals import cancel_on_stop_signals
-from forethought.cli.statistics import Tally
-from forethought.cli.steps_view import StepsView
-from forethought.cli.text_view import TextView
+from forethought.cli.views.answering import PATIENT, Answering, View, show_answer
+from forethought.cli.views.statistics import Tally
+from forethought.cli.views.steps_view import StepsView
+from forethought.cli.views.text_view import TextView
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationEvent, GenerationParams, GenerationRequest

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from forethought.cli import up_options
-from forethought.cli.bench.machine import Machine, describe_machine
-from forethought.cli.bench.plot import require_matplotlib
-from forethought.cli.defaults import DEFAULT_MODEL
+from forethought.bench.machine import Machine, describe_machine
+from forethought.bench.plot import require_matplotlib
 from forethought.cli.distill import options
 from forethought.cli.failure import in_flags, print_failure
+from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError, InvalidArgumentError
+from forethought.local.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
 from forethought.openmp import spin_briefly
 
@@ -69,7 +69,7 @@ def distill(
         from forethought.distill.conversation import Lengths  # noqa: PLC0415
         from forethought.distill.generator import DataOptions  # noqa: PLC0415
         from forethought.distill.training import TrainOptions  # noqa: PLC0415
-        from forethought.engine.loader import EngineOptions  # noqa: PLC0415
+        from forethought.engine.loading.loader import EngineOptions  # noqa: PLC0415
 
         settings: Options = pipeline.Options(
             texts=tuple(texts or ()),

@@ -17,14 +17,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from forethought.cli.bench.plot import Line, Panel, Plot, write_plot
-from forethought.cli.bench.report import Column, build_table, number, percent, print_table, times
+from forethought.bench.plot import Line, Panel, Plot, write_plot
+from forethought.bench.report import Column, build_table, number, percent, print_table, times
 from forethought.distill.card import named_rows
 from forethought.distill.evaluation import Acceptance, Evaluation
 from forethought.distill.pipeline import Draft, Run
 from forethought.distill.speedup import PassCosts, Prediction, measure_costs, predict
 from forethought.distill.training import Point, Trainer
-from forethought.engine.loader import load_model
+from forethought.engine.loading.loader import load_model
 
 _SMOOTHING = 0.05
 _NUM_CURVE_POINTS = 60

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forethought.cli.connection import Connection, with_connection_options
 from forethought.cli.doctor.document import write_examination
 from forethought.cli.doctor.examination import examine
 from forethought.cli.doctor.findings import find
 from forethought.cli.doctor.view import print_examination
 from forethought.cli.failure import print_failure
+from forethought.cli.options.connection import Connection, with_connection_options
 from forethought.errors import CertificateError
 
 _WRONG = 1

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import grpc
 
-from forethought.cli.connection import Connection
 from forethought.cli.failure import in_words
+from forethought.cli.options.connection import Connection
 from forethought.deployment import Certificate, DeploymentState
 from forethought.errors import ForethoughtError
 from forethought.rpc.authorized import authorized
 from forethought.rpc.channels import open_channel
-from forethought.rpc.deployment_codec import deployment_state_from_proto
-from forethought.rpc.seen_certificate import see_certificate
+from forethought.rpc.codecs.deployment_codec import deployment_state_from_proto
+from forethought.rpc.security.seen_certificate import see_certificate
+from forethought.rpc.security.tls import ChannelCredentials, channel_credentials
 from forethought.rpc.status import error_from_rpc
-from forethought.rpc.tls import ChannelCredentials, channel_credentials
 from forethought.v1.deployment_pb2 import GetDeploymentRequest
 from forethought.v1.deployment_pb2_grpc import DeploymentServiceStub
 

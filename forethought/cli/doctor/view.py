@@ -9,7 +9,7 @@ from rich.text import Text
 
 from forethought.cli.doctor.examination import Examined
 from forethought.cli.doctor.findings import Finding, in_time
-from forethought.cli.tokens import harmless
+from forethought.cli.views.tokens import harmless
 from forethought.deployment import Certificate, DeploymentState, ReplicaState, Standing, TierState
 from forethought.tier import ModelInfo
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from forethought.cli.failure import print_failure
-from forethought.cli.prompt_input import check_unicode
-from forethought.cli.tokens import harmless
+from forethought.cli.generate.prompt_input import check_unicode
+from forethought.cli.views.tokens import harmless
 from forethought.errors import KeyFileError
 from forethought.keys.key_file import MAX_TENANT_CHARS, ApiKey, make_key, read_keys, write_keys
 

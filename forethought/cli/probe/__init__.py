@@ -12,5 +12,5 @@
     document            the same as JSON
 
 `verdict` and what it stands on are arithmetic without a network, and are tested alone. The checks
-of health in `forethought.cli.probes` are something else.
+of health in `forethought.local.probes` are something else.
 """

@@ -10,20 +10,20 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from forethought.cli import params_options
-from forethought.cli.bench.prompts import PromptFileError
-from forethought.cli.connection import Connection, with_connection_options
+from forethought.bench.prompts import PromptFileError
 from forethought.cli.failure import print_failed_call
+from forethought.cli.options import params as params_options
+from forethought.cli.options.connection import Connection, with_connection_options
 from forethought.cli.probe import options
-from forethought.cli.probe.document import write_probe
-from forethought.cli.probe.prompts import Prompt, load_prompts
-from forethought.cli.probe.report import make_report
-from forethought.cli.probe.sampling import Samples, Sampling, sample_both_arms
-from forethought.cli.probe.verdict import Criteria, Verdict, judge_answers
 from forethought.cli.probe.view import ProgressView, describe_sampling, print_report
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
+from forethought.probe.document import write_probe
+from forethought.probe.prompts import Prompt, load_prompts
+from forethought.probe.report import make_report
+from forethought.probe.sampling import Samples, Sampling, sample_both_arms
+from forethought.probe.verdict import Criteria, Verdict, judge_answers
 
 _UNKNOWN = 2  # as for a mistake on the command line: nothing is known of the deployment
 _EXIT_CODES = {Verdict.LOSSLESS: 0, Verdict.BIASED: 1, Verdict.INCONCLUSIVE: _UNKNOWN}

@@ -8,11 +8,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from forethought.cli.bench.report import Column, build_table, print_table
-from forethought.cli.probe.report import Deviation, Report, Speculation
-from forethought.cli.probe.sampling import Answer, Sampling
-from forethought.cli.probe.verdict import Criteria, Judgement, Obstacle, PrefixTest, Verdict
-from forethought.cli.tokens import probability, quoted
+from forethought.bench.report import Column, build_table, print_table
+from forethought.cli.views.tokens import probability, quoted
+from forethought.probe.report import Deviation, Report, Speculation
+from forethought.probe.sampling import Answer, Sampling
+from forethought.probe.verdict import Criteria, Judgement, Obstacle, PrefixTest, Verdict
 
 _STYLES = {
     Verdict.LOSSLESS: "bold green",

@@ -7,18 +7,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forethought.cli import generate_options as options
 from forethought.cli.calls import run_call
-from forethought.cli.connection import Connection, with_connection_options
-from forethought.cli.generate import run_request
-from forethought.cli.json_view import JsonView
-from forethought.cli.prompt_input import check_unicode
+from forethought.cli.generate.command import run_request
+from forethought.cli.generate.prompt_input import check_unicode
+from forethought.cli.options import generate_options as options
+from forethought.cli.options.connection import Connection, with_connection_options
 from forethought.cli.sessions.view import (
     content_to_json,
     print_session,
     print_sessions,
     session_to_json,
 )
+from forethought.cli.views.json_view import JsonView
 from forethought.client import GenerationClient
 from forethought.generation import GenerationRequest, Resume, SessionContent, SessionInfo
 

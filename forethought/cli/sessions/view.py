@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forethought.cli.tokens import harmless
+from forethought.cli.views.tokens import harmless
 from forethought.generation import SessionContent, SessionInfo, SessionStatus
 
 _WIDE = 200  # columns of a table that no terminal shows

@@ -1,0 +1,1 @@
+"""What a deployment does under load: measuring, without a command line."""

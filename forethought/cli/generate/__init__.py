@@ -1,0 +1,1 @@
+"""`forethought generate`: a text from a deployment."""

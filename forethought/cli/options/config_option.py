@@ -1,0 +1,73 @@
+"""The option `--config`: a TOML file whose section [up] holds defaults for the other options.
+
+What the environment or the file says of a tier's model and of who drafts is a default, too: `up`
+would otherwise choose for itself and tell the tier.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from forethought.configuration.config_file import ConfigFileError, read_config_file
+from forethought.configuration.suggestions import suggest
+from forethought.local.tier_config import TierConfig
+
+_NO_OPTIONS = {"command", "config"}
+
+
+def read_tier_config(path: Path | None) -> TierConfig:
+    """What file and environment say of the tiers.
+
+    Raises:
+        typer.BadParameter: the file cannot be read.
+    """
+    try:
+        sections = read_config_file(path) if path else {}
+    except ConfigFileError as error:
+        raise typer.BadParameter(str(error)) from error
+    return TierConfig(path, sections, dict(os.environ))
+
+
+def defaults_from_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Makes the section [up] the defaults of a command's options. Options that are given, and
+    their environment variables, stand above it; below it stands what is said of the tiers.
+
+    Raises:
+        typer.BadParameter: the file cannot be read, or names an option that does not exist.
+    """
+    if context.resilient_parsing:
+        return path
+    config = read_tier_config(path)
+    section = config.sections.get("up", {})
+    known = {str(option.name) for option in context.command.params} - _NO_OPTIONS
+    for name in section:
+        if name not in known:
+            meant = suggest(name, known)
+            raise typer.BadParameter(f"{path}: there is no option {name} for [up]{meant}")
+    context.default_map = {
+        **(context.default_map or {}),
+        **_said_of_tiers(config),
+        **{name: _with_commas(value) for name, value in section.items()},
+    }
+    return path
+
+
+def _said_of_tiers(config: TierConfig) -> dict[str, str]:
+    """Options of `up` that say what is said of a tier already."""
+    proposer = config.get("draft", "proposer")
+    runs_model = proposer in {None, "model", "hybrid"}
+    said = {
+        "model": config.get("target", "model"),
+        "draft_model": config.get("draft", "model") if runs_model else None,
+        "proposer": proposer,
+        "lookup": config.get("orchestrator", "lookup"),
+        "counts": config.get("orchestrator", "counts_file") or config.get("draft", "counts_file"),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _with_commas(value: Any) -> Any:
+    """Lists, as in `lookup = ["suffix", "counts"]`."""
+    return ",".join(map(str, value)) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""`forethought up`: every tier on this machine."""

@@ -1,0 +1,1 @@
+"""Keys and values of sessions: blocks, sequences, and their archive."""

@@ -1,0 +1,210 @@
+"""From a configuration and a checkpoint to a lean decoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from forethought.engine.lean.lean_decoder import (
+    LeanBackend,
+    LeanDecoder,
+    LeanLayer,
+    LeanWeights,
+    RMSNorm,
+)
+from forethought.engine.lean.native_layers import NativeLayers
+from forethought.engine.lean.native_steps import NativeSteps, is_native
+from forethought.engine.lean.torch_steps import TorchSteps
+from forethought.engine.linear.group_linear import GroupLinear, int4_linear
+from forethought.engine.linear.linear import Int8Linear, Linear, dense_linear
+from forethought.engine.linear.part_head import PartHead
+from forethought.engine.native import kernels
+from forethought.engine.weights.checkpoint import Checkpoint, Embedding
+from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_tensors import (
+    EMBEDDING,
+    HEAD,
+    HEAD_ROW_IDS,
+    check_tensors,
+    decoder_tensors,
+    part_of,
+)
+from forethought.engine.weights.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
+
+_NUMBERS = 4
+"""Raised whenever the same weights give other numbers than before, so that tiers of different
+versions do not share keys and values."""
+
+FORMATS = {
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "int8": "int8",
+    "int4": "int4-g32",
+}
+"""Number formats of the matrices in the layers, with the name that tells them apart."""
+
+
+def build_lean_decoder(
+    config: LeanConfig, checkpoint: Checkpoint, number_format: str, max_model_len: int
+) -> LeanDecoder:
+    """Reads and lays out all weights.
+
+    Args:
+        config: of the model.
+        checkpoint: of a model with this configuration.
+        number_format: of the matrices in the layers, a key of `FORMATS`. The embedding and the
+            head, which decides between neighbouring probabilities, stay in bfloat16 with int8 and
+            int4, unless the checkpoint has them in 4 bits.
+        max_model_len: longest sequence, tokens.
+
+    Raises:
+        ValueError: the checkpoint lacks weights, or has some of other shapes.
+    """
+    shape = replace(config, max_model_len=max_model_len)
+    check_tensors(decoder_tensors(config, checkpoint), checkpoint)
+    parts = Parts(config, checkpoint, number_format)
+    weights = LeanWeights(
+        parts.embedding(),
+        [parts.layer(f"model.layers.{index}") for index in range(config.num_layers)],
+        parts.norm("model.norm"),
+        parts.head(),
+    )
+    return LeanDecoder(shape, weights, FORMATS[number_format], choose_backend(shape, parts.dtype))
+
+
+def choose_backend(shape: LeanConfig, dtype: torch.dtype) -> LeanBackend:
+    """The fastest on this CPU.
+
+    Args:
+        shape: of the model.
+        dtype: of its dense matrices.
+    """
+    # Half the memory of the cache and half its reading, where the weights are rounded more anyway.
+    kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    steps = NativeSteps if is_native(shape, dtype) else TorchSteps
+    whole = NativeLayers.of if steps is NativeSteps else None
+    # Products in C round differently from torch's, and so do the steps between them.
+    parts = ["lean", str(_NUMBERS)]
+    if steps is TorchSteps:
+        parts += ["torch-steps"] if kernels.are_built else ["torch"]
+    return LeanBackend("-".join(parts), steps, whole, kv_dtype, torch.device("cpu"))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Reads the parts of a model by their names in transformers."""
+
+    config: LeanConfig
+    checkpoint: Checkpoint
+    number_format: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of dense matrices."""
+        names = {"float32": torch.float32, "float16": torch.float16}
+        return names.get(self.number_format, torch.bfloat16)
+
+    def embedding(self) -> Embedding:
+        name, checkpoint = EMBEDDING, self.checkpoint
+        from_file = checkpoint.embedding(name)
+        if from_file is not None:
+            return from_file
+        table = checkpoint.dense(name).to(self.dtype)  # [V, hidden]
+        return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
+
+    def head(self) -> Linear:
+        weight = EMBEDDING if self.config.ties_embeddings else HEAD
+        if HEAD_ROW_IDS in self.checkpoint:
+            token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
+            rows = self.checkpoint.dense(weight).to(self.dtype)
+            return PartHead(rows, token_ids, self.config.vocab_size)
+        groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
+        if groups is not None and (linear := int4_linear(groups)) is not None:
+            return linear
+        if self.number_format in {"int8", "int4"}:
+            stored = self._stored_int8([weight])
+            if stored is not None:
+                dtype = torch.float32 if self.number_format == "int8" else self.dtype
+                return GroupLinear(stored, dtype=dtype, result_dtype=torch.float32)
+        return dense_linear(self.checkpoint.dense(weight).to(self.dtype), is_head=True)
+
+    def layer(self, name: str) -> LeanLayer:
+        attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+        return LeanLayer(
+            attention_norm=self.norm(f"{name}.input_layernorm"),
+            qkv=self.linear([f"{attention}.{part}_proj" for part in "qkv"]),
+            qk_norm=self._qk_norm(attention),
+            out=self.linear([f"{attention}.o_proj"]),
+            mlp_norm=self.norm(f"{name}.post_attention_layernorm"),
+            gate_up=self.linear([f"{mlp}.gate_proj", f"{mlp}.up_proj"]),
+            down=self.linear([f"{mlp}.down_proj"]),
+        )
+
+    def norm(self, name: str) -> RMSNorm:
+        weight = self.checkpoint.dense(f"{name}.weight").float().contiguous()
+        return RMSNorm(weight, self.config.rms_norm_eps)
+
+    def linear(self, names: Sequence[str]) -> Linear:
+        """The product with the rows of all the named matrices."""
+        has_bias = any(part_of(name) in self.config.biased for name in names)
+        bias = torch.cat([self._bias(name) for name in names]) if has_bias else None
+        weights = [f"{name}.weight" for name in names]
+        if self.number_format == "int4":
+            parts = [groups for name in weights if (groups := self._int4(name)) is not None]
+            whole = Int4Groups.stacked(parts) if len(parts) == len(weights) else None
+            if whole is not None and (linear := int4_linear(whole, bias)) is not None:
+                return linear
+        if self.number_format == "int8":
+            stored = self._stored_int8(weights)
+            if stored is not None:
+                return GroupLinear(stored, bias, torch.float32)
+            return Int8Linear(torch.cat([self._dense(name) for name in weights]), bias)
+        return dense_linear(torch.cat([self._dense(name) for name in weights]), bias)
+
+    def _bias(self, name: str) -> torch.Tensor:
+        if part_of(name) in self.config.biased:
+            return self._dense(f"{name}.bias")
+        num_rows = self.checkpoint.shapes()[f"{name}.weight"][0]
+        return torch.zeros(num_rows, dtype=self.dtype)
+
+    def _dense(self, name: str) -> torch.Tensor:
+        return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
+
+    def _int4(self, name: str) -> Int4Groups | None:
+        """None if the rows do not divide into groups."""
+        stored = self.checkpoint.int4(name)
+        if stored is not None:
+            return stored
+        rows = self._in_pairs(name, self.checkpoint.dense(name))
+        return Int4Groups.rounded(rows) if rows.shape[1] % GROUP_SIZE == 0 else None
+
+    def _stored_int8(self, names: Sequence[str]) -> Int8Groups | None:
+        """The rows of all the named matrices, if they are stored so and there is a kernel."""
+        if not GroupLinear.is_supported():
+            return None
+        stored = [groups for name in names if (groups := self.checkpoint.int8(name)) is not None]
+        return Int8Groups.stacked(stored) if len(stored) == len(names) else None
+
+    def _qk_norm(self, attention: str) -> RMSNorm | None:
+        if not self.config.norms_heads:
+            return None
+        counts = (self.config.num_heads, self.config.num_kv_heads)
+        rows = [
+            _pairs(self.checkpoint.dense(f"{attention}.{part}_norm.weight")).expand(count, -1)
+            for part, count in zip("qk", counts, strict=True)
+        ]
+        return RMSNorm(torch.cat(rows).float(), self.config.rms_norm_eps)  # [H + J, D]
+
+    def _in_pairs(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of q and k with the two that rotate together side by side."""
+        part = name.split(".")[-2]
+        if part not in {"q_proj", "k_proj"} or self.checkpoint.rotates_pairs:
+            return rows
+        heads = rows.view(-1, self.config.head_dim, *rows.shape[1:])  # [heads, D, ...]
+        return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
+
+
+def _pairs(rows: torch.Tensor) -> torch.Tensor:
+    """[D, ...] -> [D, ...]: rows 0, D/2, 1, D/2 + 1, ..."""
+    return rows.view(2, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)

@@ -1,0 +1,199 @@
+"""The steps between products in C, on a CPU; see steps.c.
+
+Attention of a few tokens reads keys and values where they lie. A long chunk of a prompt is bound by
+arithmetic instead, and goes through torch.
+
+Shapes: T tokens, H query heads, J key-value heads, D head size.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+
+from forethought.engine.lean.lean_decoder import LayerStack, RMSNorm, run_step_by_step
+from forethought.engine.linear.tile_linear import DTYPES
+from forethought.engine.model.attention import AttentionKind, Context, LayerPool
+from forethought.engine.model.packed import PackedPass
+from forethought.engine.native import kernels
+from forethought.engine.weights.lean_config import LeanConfig
+
+_MAX_TOKENS = 32
+"""Of one sequence, for which the kernel beats a gather and torch's attention."""
+_VECTOR = 16  # numbers that the kernel takes at a time
+_MAX_HEAD_DIM = 1024
+_INT32_BYTES = 4
+
+
+def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
+    """Whether the extension is built, and takes a model of this shape and number format."""
+    return (
+        kernels.are_built
+        and dtype in DTYPES
+        and shape.head_dim % _VECTOR == shape.intermediate_size % _VECTOR == 0
+        and shape.head_dim <= _MAX_HEAD_DIM
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring sequences of a pass."""
+
+    is_short: bool  # whether the kernel takes them
+    indices: list[int]
+    first: int  # of their tokens in the pass
+    end: int
+    starts_address: int  # where their part of `PackedPass.starts` begins
+    tables_address: int
+
+
+class NativeSteps:
+    """`LayerSteps` of one pass on a CPU."""
+
+    def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
+        self._packed = packed
+        num_tokens = len(packed.token_ids)
+        self._rotation = torch.empty(num_tokens, shape.head_dim)  # cosine and sine of each pair
+        self._queries = torch.empty(num_tokens, shape.num_heads, shape.head_dim)
+        self._heads = (shape.num_heads, shape.num_kv_heads, shape.head_dim)
+        self._scale = shape.head_dim**-0.5
+        self._rotation_address = self._rotation.data_ptr()
+        self._queries_address = self._queries.data_ptr()
+        self._positions_address = packed.positions.data_ptr()
+        self._slots_address = packed.slots.data_ptr()
+        self._runs = _runs_of(packed)
+        self._context = Context(packed)
+        kernels.native.turn(
+            self._positions_address,
+            shape.inv_freq.data_ptr(),
+            float(shape.rope_scale),
+            self._rotation_address,
+            num_tokens,
+            shape.head_dim // 2,
+        )
+        self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
+
+    def run(
+        self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        if stack.whole is not None and all(run.is_short for run in self._runs):
+            return stack.whole.run(self, x, delta)
+        return run_step_by_step(self, stack, x, delta)
+
+    @property
+    def pass_addresses(self) -> tuple[int, ...]:
+        """What the kernels want to know of the pass besides its number of tokens."""
+        packed = self._packed
+        return (
+            self._rotation_address,
+            self._positions_address,
+            self._slots_address,
+            packed.starts.data_ptr(),
+            packed.tables.data_ptr(),
+            *packed.tables.shape,
+        )
+
+    def add_and_norm(
+        self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm, dtype: torch.dtype
+    ) -> torch.Tensor:
+        num_rows, size = x.shape
+        y, address = self._buffer(num_rows, size, dtype)
+        if delta is not None and delta.dtype is not dtype:
+            delta = delta.to(dtype)
+        kernels.native.norm(
+            x.data_ptr(),
+            0 if delta is None else delta.data_ptr(),
+            norm.weight.data_ptr(),
+            address,
+            DTYPES[dtype],
+            num_rows,
+            size,
+            norm.eps,
+        )
+        return y
+
+    def attend(
+        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
+    ) -> torch.Tensor:
+        heads, dtypes = self._heads, (DTYPES[qkv.dtype], DTYPES[pool.keys.dtype])
+        keys, values = pool.keys.data_ptr(), pool.values.data_ptr()
+        kernels.native.rotate(
+            len(qkv),
+            *heads,
+            *dtypes,
+            qkv.data_ptr(),
+            self._rotation_address,
+            0 if qk_norm is None else qk_norm.weight.data_ptr(),
+            0.0 if qk_norm is None else qk_norm.eps,
+            self._scale,
+            self._slots_address,
+            self._queries_address,
+            keys,
+            values,
+        )
+        mixed, address = self._buffer(len(qkv), heads[0] * heads[2], qkv.dtype)
+        for run in self._runs:
+            if run.is_short:
+                kernels.native.attend(
+                    *heads,
+                    *dtypes,
+                    self._queries_address,
+                    keys,
+                    values,
+                    self._positions_address,
+                    window or 0,
+                    run.starts_address,
+                    run.tables_address,
+                    len(run.indices),
+                    self._packed.tables.shape[1],
+                    address,
+                )
+            else:
+                kind = AttentionKind(1.0, window)  # q is scaled already
+                own = [
+                    self._context.attend(index, self._queries, pool, kind) for index in run.indices
+                ]
+                mixed[run.first : run.end] = torch.cat(own).flatten(1)
+        return mixed
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        num_rows, size = len(gate_up), gate_up.shape[1] // 2
+        y, address = self._buffer(num_rows, size, gate_up.dtype)
+        kernels.native.gate(gate_up.data_ptr(), address, DTYPES[gate_up.dtype], num_rows, size)
+        return y
+
+    def _buffer(self, num_rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
+        """Room for what goes into the next product, and its address. Used again for the one after
+        that: by then the product has read it.
+        """
+        key = (num_rows, size, dtype)
+        if key not in self._buffers:
+            buffer = torch.empty(num_rows, size, dtype=dtype)
+            self._buffers[key] = buffer, buffer.data_ptr()
+        return self._buffers[key]
+
+
+def _runs_of(packed: PackedPass) -> list[_Run]:
+    """Runs of neighbouring sequences for which attention is computed in the same way."""
+    starts, tables, width = (
+        packed.starts.data_ptr(),
+        packed.tables.data_ptr(),
+        packed.tables.shape[1],
+    )
+    runs = []
+    for is_short, run in groupby(
+        range(len(packed.parts)), lambda index: len(packed.parts[index].token_ids) <= _MAX_TOKENS
+    ):
+        indices = list(run)
+        first, end = packed.bounds[indices[0]], packed.bounds[indices[-1] + 1]
+        runs.append(
+            _Run(
+                is_short,
+                indices,
+                first,
+                end,
+                starts + _INT32_BYTES * indices[0],
+                tables + _INT32_BYTES * width * indices[0],
+            )
+        )
+    return runs

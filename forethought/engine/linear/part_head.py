@@ -1,0 +1,51 @@
+"""A head over a part of the vocabulary.
+
+A draft's head over all of the vocabulary takes longer than the rest of it. One that can say only
+the tokens that its target says most is as exact: q has no mass elsewhere, and the target's other
+tokens come back as recovered ones.
+"""
+
+import torch
+
+from forethought.engine.linear.linear import Linear, dense_linear
+
+
+class PartHead:
+    """Scores for R of V tokens, minus infinity for all others.
+
+    Args:
+        weight: [R, K].
+        token_ids: [R] distinct: which tokens the rows are.
+        vocab_size: V.
+
+    Raises:
+        ValueError: ids that do not fit the rows or the vocabulary.
+    """
+
+    __slots__ = ("_product", "_token_ids", "_vocab_size")
+
+    def __init__(self, weight: torch.Tensor, token_ids: torch.Tensor, vocab_size: int) -> None:
+        token_ids = token_ids.long()
+        if token_ids.shape != weight.shape[:1] or not len(token_ids):
+            raise ValueError(f"{tuple(token_ids.shape)} token ids for {len(weight)} rows of a head")
+        if token_ids.min() < 0 or token_ids.max() >= vocab_size:
+            raise ValueError(f"token ids beyond a vocabulary of {vocab_size}")
+        if len(set(token_ids.tolist())) < len(token_ids):
+            raise ValueError("token ids that are not distinct")
+        self._product: Linear = dense_linear(weight, is_head=True)
+        self._token_ids = token_ids
+        self._vocab_size = vocab_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._product.dtype
+
+    @property
+    def num_inputs(self) -> int:
+        return self._product.num_inputs
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, K] -> [T, V]."""
+        scores = self._product(x)
+        rows = scores.new_full((len(x), self._vocab_size), -torch.inf)
+        return rows.index_copy_(1, self._token_ids, scores)

@@ -1,0 +1,1 @@
+"""The C extension, and the threads that it computes with."""

@@ -1,0 +1,128 @@
+"""Where the weights of a model lie: in memory, in safetensors, in a GGUF file.
+
+Of the files that transformers loads, safetensors are read directly, and so never twice in memory;
+of other kinds, transformers has made a model whose weights are taken over.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from forethought.engine.weights.checkpoint import Embedding
+from forethought.engine.weights.gguf_file import GGUFFile, GGUFTensor
+from forethought.engine.weights.gguf_llama import llama_tensor_names
+from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
+
+_PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
+"""Formats of safetensors that need no scales."""
+
+
+class _DenseCheckpoint:
+    """Weights as transformers has them, none of them packed."""
+
+    rotates_pairs = False
+
+    def embedding(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def int4(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def int8(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+
+class TensorCheckpoint(_DenseCheckpoint):
+    """Tensors in memory."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def dense(self, name: str) -> torch.Tensor:
+        return self._tensors[name].detach()
+
+    def close(self) -> None:
+        self._tensors = {}
+
+
+class SafetensorsCheckpoint(_DenseCheckpoint):
+    """Some *.safetensors files."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
+        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: file.get_slice(name).get_shape() for name, file in self._files.items()}
+
+    def refuse_quantised(self) -> None:
+        """Raises ValueError for weights in a format that is a part of some quantisation: as plain
+        numbers they are without their scales."""
+        for name, file in self._files.items():
+            kind = file.get_slice(name).get_dtype()
+            if name.endswith("weight") and kind not in _PLAIN:
+                raise ValueError(
+                    f"{name} is stored in {kind}, and config.json has no quantization_config that "
+                    "says how it is meant"
+                )
+
+    def dense(self, name: str) -> torch.Tensor:
+        weight: torch.Tensor = self._files[name].get_tensor(name)
+        return weight
+
+    def close(self) -> None:
+        self._files = {}
+
+
+class GGUFCheckpoint:
+    """A GGUF file that holds an ordinary Llama."""
+
+    rotates_pairs = True
+
+    def __init__(self, file: GGUFFile) -> None:
+        self._file = file
+        self._tensors = {
+            name: file.tensors[ggml_name] for ggml_name, name in llama_tensor_names(file).items()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shapes(self) -> Mapping[str, Sequence[int]]:
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def dense(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self._tensors[name].dequantized())
+
+    def embedding(self, name: str) -> Embedding:
+        table = self._tensors[name]
+
+        def read(token_ids: Sequence[int]) -> torch.Tensor:
+            shape = (len(token_ids), table.shape[-1])
+            rows = GGUFTensor(table.kind, shape, table.data[list(token_ids)])
+            return torch.from_numpy(rows.dequantized())
+
+        return read
+
+    def int4(self, name: str) -> Int4Groups | None:
+        tensor = self._tensors[name]
+        return Int4Groups.from_gguf(tensor) if tensor.kind in INT4_KINDS else None
+
+    def int8(self, name: str) -> Int8Groups | None:
+        tensor = self._tensors[name]
+        return Int8Groups.from_gguf(tensor) if tensor.kind in INT8_KINDS else None
+
+    def close(self) -> None:
+        self._file.forget_pages()

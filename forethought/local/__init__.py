@@ -1,0 +1,1 @@
+"""A deployment on one machine: planned, started, watched and stopped."""

@@ -1,0 +1,1 @@
+"""Does a deployment say the same with speculation and without it?"""

@@ -1,0 +1,1 @@
+"""The loop: speculation, verification, rejection, round by round."""

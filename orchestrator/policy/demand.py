@@ -1,0 +1,196 @@
+"""What the sessions of an orchestrator would ask of the draft tier, if it were fast.
+
+What they do ask is no measure of what they need: where the draft tier is slow, the policy asks for
+less, and for nothing in the end. A tier that is scaled by what is asked of it would shrink then,
+and never return. So the question is what the policy would ask if drafts came at the speed of a tier
+that has nothing else to do, which each tier measures when it starts.
+
+Demand is engine time. A session that would draft K tokens a round has a use for the part of the
+round that the engine works for it; of n sessions each for an n-th, since drafts share passes.
+
+Whether drafts pay at that speed is judged as the policy judges it: by what costs promise, and by
+the part of it that clocks have seen, except where many drafts come too late: then that part says
+how slow the tier is.
+
+*What nobody has seen is tried.* Without a replica there is nothing to judge. What was learned
+stays for an hour. Then, and where nothing was ever learned, the demand is a small one, for which
+one replica will do, until a draft has come.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from forethought.tier import DraftDemand
+from orchestrator.loop.round import Round
+from orchestrator.policy.acceptance import Acceptance
+from orchestrator.policy.economy import WORTH_GOING_ON, WORTH_SPECULATING, Economy
+
+_REFRESH_S = 0.5
+"""Until it is computed anew what sessions wish for."""
+_REMEMBERED_S = 3600.0
+_TRIAL = 0.05
+"""Engines that are wished for to see whether drafts pay."""
+_LEAST_SHARE = 0.001
+"""Of an engine that a session has a use for, where drafts take no time."""
+_AS_GOOD = 0.97
+"""A shorter draft that brings so much of the speed of the best one leaves nothing to wish for."""
+_OFTEN_LATE = 0.2
+"""Of the drafts asked for: then clocks say how slow the tier is, and not what speculation does."""
+_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a session would ask of the draft tier in a round."""
+
+    k: int  # 0: nothing
+    least_k: int  # as good as that
+    share: float  # of the round's time that an engine works for it
+
+
+_NOTHING = Wish(0, 0, 0.0)
+
+
+class DemandMeter:
+    """Adds up what sessions have a use for, and what they get of it.
+
+    Args:
+        economy: of the sessions; it knows costs and acceptance.
+        lookups: names of the proposers of this process. What they draft is asked of nobody.
+        clock: seconds.
+        remembered_s: without a draft, until what was learned of drafts is forgotten.
+    """
+
+    def __init__(
+        self,
+        economy: Economy,
+        lookups: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        remembered_s: float = _REMEMBERED_S,
+    ) -> None:
+        self._economy = economy
+        self._lookups = frozenset(lookups)
+        self._clock = clock
+        self._remembered_s = remembered_s
+        self._began_s = clock()
+        self._num_sessions = 0
+        self._wish = _NOTHING  # of a session whose K the policy chooses
+        self._wished_s = -_REFRESH_S
+        self._drafted_s: float | None = None  # when the tier's last draft came
+        self._acceptance = Acceptance()  # of drafts that came; to the policy a late one is none
+        self._expected = self._acceptance.expect(economy.max_k)
+        self._lateness = 0.0  # of the drafts asked for, the share that did not come in time
+        self._wanted_ns = self._unserved_ns = 0.0
+        self.num_rounds = 0
+        """Since the beginning, those of prompts left out."""
+        self.num_draft_tokens = 0
+        """In these rounds."""
+
+    @property
+    def uptime_ns(self) -> int:
+        """Time over which it adds up."""
+        return round((self._clock() - self._began_s) * 1e9)
+
+    @property
+    def demand(self) -> DraftDemand:
+        """What it has added up to."""
+        return DraftDemand(round(self._wanted_ns), round(self._unserved_ns))
+
+    def begin(self) -> None:
+        """A session begins."""
+        self._num_sessions += 1
+
+    def end(self) -> None:
+        """A session has ended."""
+        self._num_sessions -= 1
+
+    def observe(self, judged: Round, fixed_k: int | None = None) -> None:
+        """A round is over.
+
+        Args:
+            judged: the round.
+            fixed_k: that its session drafts in every round; None where the policy chooses.
+        """
+        if not judged.session.round:
+            return  # it had the prompt to compute
+        self.num_rounds += 1
+        self.num_draft_tokens += len(judged.draft)
+        if self._economy.costs.drafts_are_free or self._was_looked_up(judged):
+            return
+        self._learn(judged)
+        wish = self._adaptive_wish() if fixed_k is None else self._wish_for(fixed_k)
+        k = min(wish.k, judged.session.room - 1)
+        if k <= 0:
+            return
+        took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
+        wanted_ns = took_ns * wish.share
+        self._wanted_ns += wanted_ns
+        got = self._got(judged)
+        if got < min(wish.least_k, k):
+            self._unserved_ns += wanted_ns * (1 - got / k)
+
+    def _was_looked_up(self, judged: Round) -> bool:
+        return bool(judged.draft.tokens) and judged.draft.proposer in self._lookups
+
+    def _learn(self, judged: Round) -> None:
+        """Whether drafts come in time, and what becomes of them."""
+        num_asked = judged.ask.num_speculative_tokens
+        if not num_asked:
+            return
+        self._lateness += _SMOOTHING * (judged.drafted.has_failed - self._lateness)
+        if not judged.drafted.has_failed:
+            self._drafted_s = self._clock()
+            num_accepted = judged.outcome.num_accepted_tokens
+            self._acceptance.observe(num_asked, len(judged.draft), num_accepted)
+
+    def _got(self, judged: Round) -> float:
+        """The K that a session could have, though its own drafts may be worth less."""
+        if judged.ask.prepares:
+            return self._wish.k
+        if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
+            return 0.0
+        return max(judged.ask.num_speculative_tokens, self._economy.k)
+
+    def _adaptive_wish(self) -> Wish:
+        now_s = self._clock()
+        if now_s - self._wished_s >= _REFRESH_S:
+            self._wished_s = now_s
+            self._wish = self._choose(now_s)
+        return self._wish
+
+    def _choose(self, now_s: float) -> Wish:
+        economy = self._economy
+        if not economy.max_k:
+            return _NOTHING
+        if self._drafted_s is None or now_s - self._drafted_s > self._remembered_s:
+            return Wish(1, 1, _TRIAL / max(self._num_sessions, 1))
+        self._expected = self._acceptance.expect(economy.max_k)
+        rates = [self._rate(k) for k in range(economy.max_k + 1)]
+        best = max(rates[1:])
+        promise = best / rates[0] * (1.0 if self._lateness > _OFTEN_LATE else economy.kept)
+        if promise <= (WORTH_GOING_ON if self._wish.k else WORTH_SPECULATING):
+            return _NOTHING
+        k = rates.index(best, 1)
+        least_k = next(each for each in range(1, k + 1) if rates[each] >= _AS_GOOD * best)
+        return Wish(k, least_k, self._share(k))
+
+    def _wish_for(self, k: int) -> Wish:
+        return Wish(k, k, self._share(k)) if k else _NOTHING
+
+    def _rate(self, k: int) -> float:
+        """Tokens a second of a session, with drafts as an idle tier makes them."""
+        costs, expected = self._economy.costs, self._expected
+        num_sessions = max(self._num_sessions, 1)
+        if not k:
+            return costs.rate(0, expected, num_sessions)
+        return expected.tokens[k] / costs.idle_round_s(k, expected, num_sessions)
+
+    def _share(self, k: int) -> float:
+        """Of an engine, for each session."""
+        costs, num_sessions = self._economy.costs, max(self._num_sessions, 1)
+        k = min(k, self._economy.max_k)
+        if not k:
+            return _LEAST_SHARE
+        round_s = costs.idle_round_s(k, self._expected, num_sessions)
+        return max(costs.engine_s(k, num_sessions) / num_sessions / round_s, _LEAST_SHARE)

@@ -1,0 +1,1 @@
+"""What a client asks for and is told: plans, bounds, texts, places."""

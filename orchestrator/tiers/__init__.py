@@ -1,0 +1,1 @@
+"""The two tiers as the loop sees them, each behind one stream, and lookups."""

@@ -1,0 +1,135 @@
+"""Guesses that the orchestrator looks up itself, before it asks the draft tier.
+
+A lookup takes microseconds, a round trip to another service a tenth of a small model's round. The
+text is here, so it is looked up here: a guess that is found costs no trip, and neither does one
+that is not, unless there is a draft tier to ask then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from forethought.errors import VocabularyMismatchError
+from forethought.generation import NoDraftReason
+from forethought.lookup.proposer import LookupProposer, LookupSession
+from forethought.tier import PassCost, SessionOpen, SpeculateRound
+from orchestrator.loop.decode_loop import Proposer
+from orchestrator.loop.round import Ask, Drafted
+from orchestrator.loop.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why there was no draft."""
+
+    reason: NoDraftReason
+    detail: str = ""  # for the client
+
+
+class DraftTier(Proposer, Protocol):
+    """The draft tier, as a generation sees it."""
+
+    num_failures: int
+    """Rounds that wanted a draft and got none because of the tier."""
+    mismatch: VocabularyMismatchError | None
+    """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def absence(self) -> "Absence | None":
+        """Why no draft is to be had of the tier, as far as is known by now."""
+        ...
+
+    @property
+    def pass_costs(self) -> tuple[PassCost, ...]:
+        """What the tier says of its passes; () where it has not, or makes none."""
+        ...
+
+    @property
+    def wants_hidden_states(self) -> bool:
+        """Whether the session's draft guesses from the target's hidden states."""
+        ...
+
+    def start(self, session: Session) -> None:
+        """Lets the tier get ready."""
+        ...
+
+    def close(self) -> None:
+        """Ends the session there."""
+        ...
+
+
+class NoDraftTier:
+    """Where there is none. That it drafts nothing is no failure.
+
+    Args:
+        absence: what that means to a client; None where guesses are looked up.
+    """
+
+    num_failures = 0
+    wants_hidden_states = False
+    pass_costs: tuple[PassCost, ...] = ()
+    mismatch: VocabularyMismatchError | None = None
+
+    def __init__(self, absence: Absence | None = None) -> None:
+        self.absence = absence
+
+    def start(self, session: Session) -> None:
+        """Nobody gets ready."""
+
+    async def propose(self, session: Session, ask: Ask) -> Drafted:  # noqa: ARG002
+        return Drafted()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LookupFirst:
+    """Drafts by the first lookup that finds something, else by the draft tier.
+
+    Args:
+        lookups: in the order of preference.
+        draft_tier: asked where they find nothing.
+    """
+
+    def __init__(self, lookups: Sequence[LookupProposer], draft_tier: DraftTier) -> None:
+        self._lookups = lookups
+        self._draft_tier = draft_tier
+        self._sessions: list[LookupSession] = []  # one of each, opened when first asked
+
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
+        """A draft of at most K tokens, or an empty one. Never raises."""
+        if ask.num_speculative_tokens > 0:
+            found = await self._look_up(session, ask.num_speculative_tokens)
+            if found is not None:
+                return found
+        return await self._draft_tier.propose(session, ask)
+
+    def close(self) -> None:
+        """Forgets the text."""
+        for lookup in self._sessions:
+            lookup.close()
+
+    async def _look_up(self, session: Session, k: int) -> Drafted | None:
+        """The draft of the first lookup that has one. Each reads what it has not read yet."""
+        self._sessions = self._sessions or self._open(session)
+        for lookup in self._sessions:
+            request = SpeculateRound(
+                round=session.round,
+                position=session.position,
+                committed_token_ids=session.token_ids[len(lookup.log) :],
+                num_speculative_tokens=k,
+            )
+            draft, timings = await lookup.propose(request)
+            if draft.tokens:
+                return Drafted(draft, timings)
+        return None
+
+    def _open(self, session: Session) -> list[LookupSession]:
+        opening = SessionOpen(
+            session.session_id,
+            session.token_ids,
+            session.sampling,
+            mode=session.mode,
+            tenant=session.tenant,
+        )
+        return [lookup.open(opening) for lookup in self._lookups]
