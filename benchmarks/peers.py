@@ -4,7 +4,7 @@
 
 All get the same prompts as token ids and generate the same number of tokens at temperature 0,
 past end tokens. They take turns, round by round, and never run at the same time. transformers
-joins at concurrency 1 only. docs/benchmarks.md says how to start servers to compare with.
+joins at concurrency 1 only. docs/peers.md says how to start servers to compare with.
 """
 
 import argparse

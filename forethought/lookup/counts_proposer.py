@@ -11,7 +11,7 @@ noise that it shares with the target.
 
 A draft ends before the estimated probability that all of it stays falls below a minimum. For each
 guess that is the counted probability of the likeliest token, be it guessed or not: it is known
-before anything is drawn, and drawn guesses stay about as often (docs/benchmarks.md). A draft that
+before anything is drawn, and drawn guesses stay about as often. A draft that
 ended where a token turned out badly would no longer have the q that it reports.
 
 The first guess may have a minimum of its own. A pass over two tokens takes hardly longer than one

@@ -2,8 +2,7 @@
 
 In every one of some hundred operations of a pass all threads wait for the last one. After a pause
 the kernel may wake two of them on one core, since on the other a thread of another tier, or of this
-one's interpreter, runs just then. That this is why was not seen; that bound threads make up to
-1.18 times the tokens on two cores was measured (`docs/benchmarks.md`).
+one's interpreter, runs just then.
 
 A model that leaves cores to others is not bound: which are free may change.
 """
