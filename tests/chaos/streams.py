@@ -14,7 +14,7 @@ from forethought.sampling.types import VerificationMode
 
 GREEDY = GenerationParams(temperature=0, ignore_eos=True, num_speculative_tokens=3)
 COUPLED = replace(GREEDY, temperature=1.0, seed=5, verification_mode=VerificationMode.COUPLED)
-# A round that has no draft draws other numbers than one that has (docs/architecture.md,
+# A round that has no draft draws other numbers than one that has (docs/exactness.md,
 # "Reproducibility"), so this one never has any.
 REJECTION = replace(GREEDY, temperature=1.0, seed=6, num_speculative_tokens=0)
 

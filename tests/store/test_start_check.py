@@ -95,7 +95,7 @@ async def test_keys_that_a_user_may_not_touch_are_named(own_server: ValkeyServer
 
 def documented_user() -> list[str]:
     """The command of the documentation that makes a user."""
-    lines = Path("docs/architecture.md").read_text().splitlines()
+    lines = Path("docs/sessions.md").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("    ACL SETUSER"))
     return line.split()
 
