@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "draft_service" / "drafts").glob("*/README.md")),
+    *sorted((ROOT / "drafts").rglob("README.md")),
 ]
 COMMAND = re.compile(r"(?:\.venv/bin/)?forethought(?= )")
 

@@ -10,8 +10,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "deploy").rglob("*.md")),
-    *sorted((ROOT / "draft_service" / "drafts").glob("*/README.md")),
+    *sorted((ROOT / "drafts").rglob("README.md")),
 ]
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}) *(?P<language>\S*)[^`]*$")
 
