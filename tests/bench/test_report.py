@@ -122,7 +122,7 @@ def test_a_file_without_prompts_is_refused(tmp_path):
     file.write_text("\n \n")
     with pytest.raises(PromptFileError, match="has no prompts"):
         load_prompts(file)
-    with pytest.raises(PromptFileError, match="cannot read"):
+    with pytest.raises(PromptFileError, match="No such file"):
         load_prompts(tmp_path / "none.txt")
 
 
