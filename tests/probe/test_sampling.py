@@ -133,7 +133,7 @@ def test_lines_of_a_file_are_users_messages_or_plain_text(tmp_path):
         [ChatMessage("user", "one")],
         [ChatMessage("user", "two")],
     ]
-    with pytest.raises(PromptFileError, match="cannot read"):
+    with pytest.raises(PromptFileError, match="No such file"):
         load_prompts(tmp_path / "none.txt", raw=True)
 
 
