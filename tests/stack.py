@@ -275,7 +275,7 @@ async def running_stack(
         deployment = Deployment(
             target.tokenizer, target_servicer.info, DEFAULT_K, MAX_K, policy=policy
         )
-        sessions = Sessions(store_url, "here") if store_url else None
+        sessions = Sessions(store_url, "here", timeout_s=10) if store_url else None
         if sessions is not None:
             cleanup.push_async_callback(sessions.close)
         servicer = GenerationServicer(
