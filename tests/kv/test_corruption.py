@@ -24,7 +24,7 @@ LIMITS = with_blocks(3 * NUM_MUTATIONS)
 def patient(monkeypatch):
     """Sessions wait for the store, however busy the machine is, and do not compute instead."""
     for name in ("_MIN_SLACK_S", "_MAX_SLACK_S"):
-        monkeypatch.setattr(f"forethought.engine.restore.{name}", 60.0)
+        monkeypatch.setattr(f"forethought.engine.cache.restore.{name}", 60.0)
 
 
 async def spoken(model, archive, prompts):

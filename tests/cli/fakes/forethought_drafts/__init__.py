@@ -1,0 +1,1 @@
+"""No draft comes along, so that there is a draft tier."""
