@@ -72,7 +72,7 @@ async def run_burst(
     started = perf_counter()
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(concurrency):
+            for _ in range(min(concurrency, num_requests)):
                 workers.create_task(work())
     except BaseExceptionGroup as group:
         raise _first(group) from None

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from forethought.generation import ChatMessage
+from forethought.input_files import read_input
 
 _MEADOW = (
     "The meadow behind the school was cut twice a year, in June and in September. Since last year "
@@ -97,7 +98,7 @@ def read_prompts(path: Path) -> list[str]:
         PromptFileError: it cannot be read, or has only blank lines.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_input(path).decode().splitlines()
     except OSError as error:
         raise PromptFileError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

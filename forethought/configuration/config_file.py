@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.configuration.suggestions import suggest
+from forethought.input_files import read_input
 
 SECTIONS = ("up", "target", "draft", "orchestrator", "gateway", "autoscaler")
 
@@ -25,7 +26,7 @@ def read_config_file(path: Path) -> dict[str, dict[str, Any]]:
         ConfigFileError: the message names the file.
     """
     try:
-        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        document = tomllib.loads(read_input(path).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigFileError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
+from forethought.input_files import read_input
+
 REDIS_URL_FLAG = "--redis-url"
 
 
@@ -65,7 +67,7 @@ def read_secret(path: Path) -> str:
         ValueError: it cannot be read, or is empty.
     """
     try:
-        secret = path.read_text().strip("\r\n")
+        secret = read_input(path).decode().strip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text") from None
     except OSError as error:

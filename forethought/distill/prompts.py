@@ -9,6 +9,7 @@ from pathlib import Path
 from forethought.distill.openings import alternating
 from forethought.distill.turns import Turns
 from forethought.errors import InvalidArgumentError
+from forethought.input_files import read_input
 from forethought.models.tokenizer import TextTokenizer
 
 GIVEN_TEXT = -1
@@ -59,7 +60,7 @@ class Prompts:
         ]
         self._pieces: list[list[int]] = []
         for path in texts:
-            ids = tokenizer.encode(_read(path), add_special_tokens=True)
+            ids = tokenizer.encode(read_text(path), add_special_tokens=True)
             self._pieces += [
                 ids[at : at + piece_len] for at in range(0, max(len(ids) - piece_len, 1), piece_len)
             ]
@@ -76,11 +77,19 @@ class Prompts:
         return Prompt(token_ids, kind, temperature, asks=True)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text to continue.
+
+    Raises:
+        InvalidArgumentError: it cannot be read, is too large or empty.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidArgumentError({"texts": f"cannot read {path}: {error}"}) from error
+        text = read_input(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise InvalidArgumentError({"texts": f"{path}: {error.strerror}"}) from error
+    except UnicodeDecodeError as error:
+        message = f"{path} is not UTF-8 from byte {error.start} on"
+        raise InvalidArgumentError({"texts": message}) from error
     if not text.strip():
         raise InvalidArgumentError({"texts": f"{path} is empty"})
     return text

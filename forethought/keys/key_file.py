@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from forethought.errors import KeyFileError
+from forethought.input_files import read_input
 
 _PREFIX = "fk-"
 MAX_TENANT_CHARS = 128
@@ -62,7 +63,7 @@ def read_keys(path: Path) -> KeyRing:
         KeyFileError: it cannot be read, or is none.
     """
     try:
-        keys = _Keys.validate_json(path.read_bytes())
+        keys = _Keys.validate_json(read_input(path))
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise KeyFileError(f"{path} cannot be read: {why}") from None

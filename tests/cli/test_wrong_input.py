@@ -1,13 +1,19 @@
 """What a user got wrong is one line that names the cause and the option, before any work begins."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from forethought import input_files
 from forethought.bench.prompts import PromptFileError, read_prompts
+from forethought.cli.chat import lines
 from forethought.cli.failure import in_flags
+from forethought.cli.generate import prompt_input
 from forethought.cli.main import app
+from forethought.configuration.store_settings import read_secret
+from forethought.distill.prompts import read_text
 from forethought.errors import InvalidArgumentError, LoadingError
 
 
@@ -41,6 +47,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bench throughput --prompts bytes", "bytes is not UTF-8"),
         ("bench throughput --address 127.0.0.1:1", "no server answers at 127.0.0.1:1"),
         ("bench kinds --prompts folder", "folder has no files KIND.jsonl"),
+        ("bench throughput --concurrency 999999999999", "more than the 65,536"),
+        ("bench throughput --repeats 999999999999", "'--repeats'"),
+        ("bench kinds --repeats 999999999999", "'--repeats'"),
+        ("bench policy --repeats 999999999999", "'--repeats'"),
+        ("bench engine --repeats 999999999999", "'--repeats'"),
+        ("probe --concurrency 999999999999", "'--concurrency'"),
     ],
 )
 def test_it_is_refused_by_name(arguments: str, words: str):
@@ -48,6 +60,59 @@ def test_it_is_refused_by_name(arguments: str, words: str):
     assert result.exit_code in {1, 2}
     said = f"{result.stderr}{getattr(result.exception, 'message', '')}"
     assert words in " ".join(said.replace("│", " ").split())
+
+
+@pytest.fixture
+def endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that has no end as far as its reader can tell, at a bound that is soon reached."""
+    monkeypatch.setattr(input_files, "MAX_INPUT_BYTES", 1000)
+    for module in (prompt_input, lines):
+        monkeypatch.setattr(module, "MAX_MESSAGE_BYTES", 1000)
+    path = tmp_path / "endless"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # to read all of it would fail
+    yield path
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "probe --prompts {}",
+        "bench throughput --prompts {}",
+        "bench policy --prompts {}",
+        "up --config {}",
+        "generate --tls-ca {} hello",
+        "chat --tls-ca {}",
+        "keys list --file {}",
+    ],
+)
+def test_an_endless_file_is_read_up_to_a_bound(arguments: str, endless: Path):
+    command = arguments.format(endless).split()
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert result.exit_code in {1, 2}
+    said = f"{result.stderr}{getattr(result.exception, 'message', '')}"
+    assert "holds more than 1,000 bytes" in " ".join(said.replace("│", " ").split())
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("command", ["generate", "chat"])
+@pytest.mark.parametrize("text", [b"x" * 5000, b"\\\n" * 5000])
+def test_endless_standard_input_is_read_up_to_a_bound(command: str, text: bytes):
+    result = CliRunner().invoke(app, [command], input=text, env={"COLUMNS": "200"})
+    assert result.exit_code in {1, 2}
+    said = f"{result.stderr}{getattr(result.exception, 'message', '')}"
+    assert "more than 1,000 bytes" in said
+
+
+def test_an_endless_text_to_distill_is_read_up_to_a_bound(endless: Path):
+    with pytest.raises(InvalidArgumentError, match="holds more than 1,000 bytes"):
+        read_text(endless)
+
+
+def test_an_endless_secret_is_read_up_to_a_bound(endless: Path):
+    with pytest.raises(ValueError, match="holds more than 1,000 bytes"):
+        read_secret(endless)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +135,6 @@ def test_a_file_without_permission_is_named(monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PromptFileError, match=r"^x: Permission denied$"):
         read_prompts(Path("x"))

@@ -68,7 +68,13 @@ def engine(
         int, typer.Option(min=0, metavar="N", help="Tokens before these, of each sequence.")
     ] = 256,
     repeats: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Passes of each kind; medians are shown.")
+        int,
+        typer.Option(
+            min=2,
+            max=options.MAX_REPEATS,
+            metavar="N",
+            help="Passes of each kind; medians are shown.",
+        ),
     ] = 30,
     device: up_options.Device = None,
     num_threads: up_options.NumThreads = None,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from forethought.cli.bench.throughput_options import MAX_REPEATS
+
 _LOAD = "Load"
 
 PromptFolder = Annotated[
@@ -40,6 +42,7 @@ Repeats = Annotated[
     int,
     typer.Option(
         min=1,
+        max=MAX_REPEATS,
         metavar="N",
         help="Runs of each kind with and without speculation, in turns; medians are reported.",
         rich_help_panel=_LOAD,

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+MAX_COUNT = 2**16
+"""Of requests or sequences at a time, and of tokens in a pass."""
+MAX_REPEATS = 10_000
 _LOAD = "Load"
 _DEPLOYMENT = "Deployment"
 _OUTPUT = "Output"
@@ -34,6 +37,7 @@ Repeats = Annotated[
     int,
     typer.Option(
         min=1,
+        max=MAX_REPEATS,
         metavar="N",
         help="Runs of each point with and without speculation, in turns; medians are reported.",
         rich_help_panel=_LOAD,
@@ -149,7 +153,7 @@ def parse_counts(text: str, option: str = "--concurrency") -> tuple[int, ...]:
     """'1,8,2' as (1, 2, 8).
 
     Raises:
-        typer.BadParameter: it is not a list of positive numbers.
+        typer.BadParameter: it is not a list of positive numbers, or one is above MAX_COUNT.
     """
     try:
         numbers = sorted({int(part) for part in text.split(",")})
@@ -158,6 +162,11 @@ def parse_counts(text: str, option: str = "--concurrency") -> tuple[int, ...]:
     if not numbers or numbers[0] < 1:
         raise typer.BadParameter(
             f"{text!r} is not a list of positive numbers such as 1,4,16",
+            param_hint=option,
+        )
+    if numbers[-1] > MAX_COUNT:
+        raise typer.BadParameter(
+            f"{numbers[-1]} is more than the {MAX_COUNT:,} of the largest point",
             param_hint=option,
         )
     return tuple(numbers)

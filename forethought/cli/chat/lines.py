@@ -5,6 +5,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from forethought.errors import InvalidArgumentError
+from forethought.rpc.channels import MAX_MESSAGE_BYTES
+
 PROMPT = "> "
 _CONTINUED = "… "
 _HISTORY_LEN = 1000
@@ -23,15 +26,20 @@ class LineReader:
 
         Raises:
             EOFError: there is no more.
+            InvalidArgumentError: it is longer than any message may be.
             KeyboardInterrupt: the user wants to begin the line anew.
         """
         lines = [self._line(PROMPT)]
+        room = MAX_MESSAGE_BYTES - len(lines[0])
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
             try:
                 lines.append(self._line(_CONTINUED))
             except EOFError:
                 break
+            room -= len(lines[-1]) + 1
+            if room < 0:
+                raise _too_long()
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -49,9 +57,11 @@ class LineReader:
     def _line(self, prompt: str) -> str:
         if self.is_interactive:
             return input(prompt)
-        line = sys.stdin.buffer.readline()
+        line = sys.stdin.buffer.readline(MAX_MESSAGE_BYTES + 1)
         if not line:
             raise EOFError
+        if len(line) > MAX_MESSAGE_BYTES:
+            raise _too_long()
         return line.decode(errors="replace").rstrip("\r\n")
 
     def _load_history(self) -> None:
@@ -60,6 +70,12 @@ class LineReader:
                 import readline  # noqa: PLC0415 - not on every platform
 
                 readline.read_history_file(self._history)
+
+
+def _too_long() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        {"standard input": f"holds a line of more than {MAX_MESSAGE_BYTES:,} bytes"}
+    )
 
 
 def history_file() -> Path | None:

@@ -4,6 +4,9 @@ import sys
 
 import typer
 
+from forethought.input_files import read_at_most
+from forethought.rpc.channels import MAX_MESSAGE_BYTES
+
 _HINT = "PROMPT"
 
 
@@ -11,7 +14,7 @@ def read_prompt(argument: str | None) -> str:
     """The argument; standard input where that is "-", or where there is none and nobody types.
 
     Raises:
-        typer.BadParameter: there is no text, or it is no UTF-8.
+        typer.BadParameter: there is no text, or too much, or it is no UTF-8.
     """
     if argument is None and sys.stdin.isatty():
         raise typer.BadParameter(
@@ -37,9 +40,10 @@ def check_unicode(text: str, hint: str) -> None:
 
 
 def _read_standard_input() -> str:
-    content = sys.stdin.buffer.read()
     try:
-        return content.decode()
+        return read_at_most(sys.stdin.buffer, MAX_MESSAGE_BYTES).decode()
+    except OSError as error:
+        raise typer.BadParameter(f"standard input {error.strerror}", param_hint=_HINT) from error
     except UnicodeDecodeError as error:
         raise typer.BadParameter(
             f"standard input is not valid UTF-8, from byte {error.start} on", param_hint=_HINT

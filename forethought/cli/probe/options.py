@@ -10,6 +10,8 @@ import typer
 
 from forethought.sampling.params import MAX_SEED
 
+_MAX_CONCURRENCY = 2**16
+
 _SAMPLES = "Samples"
 _TEST = "Verdict"
 _OUTPUT = "Output"
@@ -84,7 +86,11 @@ Seed = Annotated[
 Concurrency = Annotated[
     int,
     typer.Option(
-        min=1, metavar="N", help="Requests under way at a time.", rich_help_panel=_SAMPLES
+        min=1,
+        max=_MAX_CONCURRENCY,
+        metavar="N",
+        help="Requests under way at a time.",
+        rich_help_panel=_SAMPLES,
     ),
 ]
 Timeout = Annotated[

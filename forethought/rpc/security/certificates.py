@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.errors import CertificateError
+from forethought.input_files import read_input
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -22,7 +23,7 @@ def read_file(path: Path) -> bytes:
         CertificateError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_input(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CertificateError(f"{path} cannot be read: {reason}") from None
