@@ -122,7 +122,8 @@ def make_plan(
         config: what else is said of the tiers.
 
     Raises:
-        PlanError: the embedded Valkey is not installed, or a port cannot be listened on.
+        PlanError: the embedded Valkey is not installed, a port cannot be listened on, or a tier is
+            told to speak TLS.
     """
     places = places or choose_places(options)
     config = config or TierConfig()
@@ -144,6 +145,7 @@ def make_plan(
     tiers.append(_orchestrator_tier(options, places, store, config))
     if places.gateway:
         tiers.append(_gateway_tier(options, places, config))
+    config.refuse_tls(tier.name for tier in tiers)
     notes = (*places.notes, *(folder.notes if folder else ()))
     log_dir = folder.path if folder else Path()
     return Plan(options, tuple(tiers), places.address, options.redis_url, notes, log_dir)

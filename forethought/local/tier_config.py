@@ -4,7 +4,7 @@ A tier reads both by itself. Here is only asked what they say, so that a choice 
 default does not stand above one that somebody made.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from forethought.configuration.variables import (
     env_prefix,
     is_service_link,
 )
+from forethought.local.plan_error import PlanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ class TierConfig:
     def leave_out(self, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Default values of a tier's settings, without those that somebody else has chosen."""
         return {name: value for name, value in values.items() if self.get(section, name) is None}
+
+    def refuse_tls(self, sections: Iterable[str]) -> None:
+        """On one machine tiers are probed and called in plain text; one that speaks or expects TLS
+        would be waited for in vain.
+
+        Raises:
+            PlanError: it names the setting.
+        """
+        for section in sections:
+            for name in ("tls_cert", "tier_tls_ca"):
+                if self.get(section, name):
+                    variable = f"{env_prefix(section)}{name}".upper()
+                    raise PlanError(
+                        f"{variable} is set, there or as {name} in [{section}] of the TOML file: "
+                        "what is started here speaks plain text; leave it out, or start the "
+                        "processes one by one"
+                    )
 
     @property
     def for_tiers(self) -> dict[str, str]:

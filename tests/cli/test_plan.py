@@ -545,3 +545,35 @@ def test_a_model_that_is_not_there_is_named_by_its_option_before_anything_starts
     result = CliRunner().invoke(app, ["up", *flags])
     assert result.exit_code == 1
     assert result.exception.message.startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ("target", "tls_cert"),
+        ("orchestrator", "tls_cert"),
+        ("orchestrator", "tier_tls_ca"),
+        ("gateway", "tls_cert"),
+    ],
+)
+def test_tls_of_a_tier_is_refused_by_the_name_of_the_setting(section: str, name: str):
+    options = PlanOptions(has_gateway=True)
+    variable = f"FORETHOUGHT_{section.upper()}_{name.upper()}"
+    for config in (
+        TierConfig(environment={variable: "x.pem"}),
+        TierConfig(Path("x.toml"), {section: {name: "x.pem"}}),
+    ):
+        with pytest.raises(PlanError, match=rf"{variable} .* {name} in \[{section}\]"):
+            make_plan(options, config=config)
+    make_plan(options, config=TierConfig(environment={variable: ""}))
+
+
+@pytest.mark.parametrize("command", ["up", "bench throughput", "bench policy", "bench kinds"])
+def test_a_command_that_starts_tiers_refuses_tls_before_it_starts_any(
+    command: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FORETHOUGHT_TARGET_TLS_CERT", "x.pem")
+    result = CliRunner().invoke(app, command.split())
+    said = f"{result.stderr}{getattr(result.exception, 'message', '')}"
+    assert result.exit_code == 1
+    assert "FORETHOUGHT_TARGET_TLS_CERT is set" in " ".join(said.split())

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from forethought.cli.failure import print_failed_call
+from forethought.cli.options.config_option import config_of_environment
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.up.view import UpView
 from forethought.errors import ForethoughtError
@@ -59,7 +60,7 @@ async def measure_local(options: LocalOptions, measure: Measure[T], console: Con
         TierExitedError, StartupTimeoutError: a tier failed; its last words were printed to stderr.
         Exception: what `measure` raised while all tiers ran.
     """
-    with planned(options.plan, options.log_dir) as plan:
+    with planned(options.plan, options.log_dir, config_of_environment()) as plan:
         return await _measure_planned(plan, options.startup_timeout_s, measure, console)
 
 

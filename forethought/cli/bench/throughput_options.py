@@ -10,7 +10,7 @@ import typer
 
 MAX_COUNT = 2**16
 """Of requests or sequences at a time, and of tokens in a pass."""
-MAX_REPEATS = 10_000
+MAX_REPEATS = 100_000
 _LOAD = "Load"
 _DEPLOYMENT = "Deployment"
 _OUTPUT = "Output"

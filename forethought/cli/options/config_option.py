@@ -12,6 +12,7 @@ import typer
 
 from forethought.configuration.config_file import ConfigFileError, read_config_file
 from forethought.configuration.suggestions import suggest
+from forethought.configuration.variables import CONFIG_VARIABLE
 from forethought.local.tier_config import TierConfig
 
 _NO_OPTIONS = {"command", "config"}
@@ -28,6 +29,16 @@ def read_tier_config(path: Path | None) -> TierConfig:
     except ConfigFileError as error:
         raise typer.BadParameter(str(error)) from error
     return TierConfig(path, sections, dict(os.environ))
+
+
+def config_of_environment() -> TierConfig:
+    """What is said of the tiers to a command without the option.
+
+    Raises:
+        typer.BadParameter: the file cannot be read.
+    """
+    file = os.environ.get(CONFIG_VARIABLE)
+    return read_tier_config(Path(file) if file else None)
 
 
 def defaults_from_file(context: typer.Context, path: Path | None) -> Path | None:
