@@ -19,7 +19,7 @@ async def serve(settings: GatewaySettings) -> None:
     """Listens at once; says that it is ready when an orchestrator has answered."""
     tls = client_tls(settings.tier_tls_ca, settings.tier_tls_cert, settings.tier_tls_key)
     async with GenerationClient(settings.orchestrator, tls=tls) as client:
-        upstream = Upstream(client, settings.served_model_name)
+        upstream = Upstream(client, settings.served_model_name, settings.own_key)
         app = make_app(upstream, settings.max_body_size)
         server = HttpServer(app, settings.listen, settings.drain_grace_s, server_tls(settings))
         stop_on_signals(upstream.stopping)

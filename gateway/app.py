@@ -3,6 +3,7 @@
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -10,6 +11,7 @@ from starlette.routing import Route
 from forethought import __version__
 from forethought.errors import ForethoughtError
 from gateway.boundary import Boundary
+from gateway.callers import WithKey
 from gateway.openai.routes import OpenAIRoutes
 from gateway.reading import BodyReader
 from gateway.responses.routes import ResponsesRoutes
@@ -37,18 +39,24 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
     async def version(request: Request) -> Response:  # noqa: ARG001
         return as_json(Version(__version__))
 
-    operations = [
+    for_callers = [
         *OpenAIRoutes(upstream, reader).operations(),
         *ResponsesRoutes(upstream, reader).operations(),
+    ]
+    for_everybody = [
         Operation("GET", "/health", health, "Whether requests can be served"),
         Operation("GET", "/version", version, "Of the gateway", answer=Version),
     ]
-    described = as_json(document(operations))
+    described = as_json(document([*for_callers, *for_everybody]))
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001
         return described
 
-    every = [*routes(operations), Route("/openapi.json", openapi)]
+    every = [
+        *routes(for_callers, [Middleware(WithKey, needs_key=upstream.has_keys)]),
+        *routes(for_everybody),
+        Route("/openapi.json", openapi),
+    ]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
     paths: dict[object, str] = {each.endpoint: each.path for each in every}
     return Boundary(Starlette(routes=every, exception_handlers=handlers), paths)

@@ -20,7 +20,7 @@ class BodyReader:
 
         Raises:
             HttpError: a field is wrong, or another model is asked for.
-            LoadingError: what is served is not known.
+            ForethoughtError: what is served is not known, or not to be told to the caller.
         """
         body = parse(await read_json(request, self.max_body_bytes), kind, others)
         body.check()

@@ -1,13 +1,24 @@
 """Settings of the gateway."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, ByteSize, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import NoDecode
 
 from forethought.addresses import DEFAULT_PORT, describe_problem
+from forethought.configuration.store_settings import read_secret
 from forethought.configuration.texts import Texts, split_texts
-from forethought.configuration.tls_settings import TierTlsSettings
+from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
+from forethought.errors import InvalidArgumentError
+from forethought.rpc.authorized import check_api_key
 from forethought.settings import AdminAddress, ProcessSettings
 
 
@@ -17,6 +28,13 @@ def _check_addresses(value: object) -> tuple[str, ...]:
         if problem := describe_problem(address, default_port=DEFAULT_PORT):
             raise ValueError(f"{address!r} {problem}")
     return addresses
+
+
+def _checked(key: str) -> str:
+    try:
+        return check_api_key(key)
+    except InvalidArgumentError as error:
+        raise ValueError("has characters that no key has") from error
 
 
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_check_addresses)]
@@ -41,9 +59,41 @@ class GatewaySettings(TierTlsSettings, ProcessSettings):
         description="names by which requests may call the model, comma-separated or repeated; "
         "answers have the first. Empty: the name that the target was started with",
     )
+    api_key: SecretStr | None = Field(
+        None,
+        description="the gateway's own, where orchestrators want keys: it asks with it what they "
+        "serve, and nothing for clients, whose keys it passes on; better not on a command line. "
+        "Unset: clients need no key",
+    )
+    api_key_file: OptionalFile = Field(
+        None, description="file that holds the key instead, such as a mounted secret"
+    )
     max_body_size: ByteSize = Field(
         ByteSize(2**20), ge=2**12, description="largest body that a client may send, such as 4MiB"
     )
+
+    @field_validator("api_key")
+    @classmethod
+    def _refuse_what_is_no_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _checked(value.get_secret_value())
+        return value
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _refuse_two_keys(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None:
+            if info.data.get("api_key"):
+                raise ValueError("the key is given already: leave one of them out")
+            _checked(read_secret(value))
+        return value
+
+    @property
+    def own_key(self) -> str:
+        """To be shown to orchestrators alone; empty: there is none."""
+        if self.api_key_file is not None:
+            return _checked(read_secret(self.api_key_file))
+        return _checked(self.api_key.get_secret_value()) if self.api_key else ""
 
     @field_validator("tls_peer_name")
     @classmethod

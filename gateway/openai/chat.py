@@ -72,11 +72,10 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         """What is said."""
         return [each.as_value() for each in self.messages]
 
-    def requests(self, prompt: Prompt, request_id: str, tenant: str) -> list[GenerationRequest]:
+    def requests(self, prompt: Prompt, request_id: str) -> list[GenerationRequest]:
         """One for each choice of a prompt: the conversation, or its tokens."""
         return [
-            GenerationRequest(prompt, self._params(choice), request_id, tenant=tenant)
-            for choice in range(self.n)
+            GenerationRequest(prompt, self._params(choice), request_id) for choice in range(self.n)
         ]
 
     def name_of(self, field: str) -> str:

@@ -53,7 +53,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         return [[each] if isinstance(each, int) else each for each in self.prompt]
 
     def requests(
-        self, prompts: Sequence[str | list[int]], request_id: str, tenant: str
+        self, prompts: Sequence[str | list[int]], request_id: str
     ) -> list[GenerationRequest]:
         """One for each choice of each prompt."""
         return [
@@ -61,7 +61,6 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
                 prompt,
                 self.params(choice=choice, max_tokens=self.max_tokens, logprobs=self.logprobs),
                 request_id,
-                tenant=tenant,
             )
             for prompt in prompts
             for choice in range(self.n)

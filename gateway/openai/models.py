@@ -27,8 +27,8 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 async def model_list(upstream: Upstream) -> ModelList:
-    """One model, under each of its names. Raises LoadingError."""
-    target = (await upstream.described()).target
+    """One model, under each of its names. Raises ForethoughtError."""
+    target = (await upstream.described_to_caller()).target
     cards = [
         ModelCard(name, "model", STARTED_S, "forethought", target.name, None, target.max_model_len)
         for name in upstream.names or (target.name,)

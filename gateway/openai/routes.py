@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from forethought.generation import GenerationRequest
-from gateway.callers import caller_of
 from gateway.openai import chat, completions, tokens
 from gateway.openai.choices import Choice, ChoiceEvent, collect, generate
 from gateway.openai.models import ModelCard, ModelList, model_list
@@ -95,7 +94,7 @@ class OpenAIRoutes:
         if body.return_token_ids:
             with naming(body.name_of):
                 prompt = ids = await self._client.tokenize(body.conversation)
-        requests = body.requests(prompt, request_id_of(request), caller_of(request).tenant)
+        requests = body.requests(prompt, request_id_of(request))
         if body.stream:
             chunks = msgspec.structs.replace(head, object=f"{chat.OBJECT}.chunk")
             writer = chat.ChatWriter(chunks, body, ids)
@@ -109,7 +108,7 @@ class OpenAIRoutes:
         head = await self._head(request, body, "cmpl", completions.OBJECT)
         with naming(body.name_of):
             prompts, echo = await completions.look_at(self._client, body)
-        requests = body.requests(prompts, request_id_of(request), caller_of(request).tenant)
+        requests = body.requests(prompts, request_id_of(request))
         if body.stream:
             writer = completions.CompletionWriter(head, body, echo)
             return await self._stream(request, requests, writer, body.name_of)
@@ -141,7 +140,7 @@ class OpenAIRoutes:
 
     async def tokenizer_info(self, request: Request) -> Response:  # noqa: ARG002
         """`GET /tokenizer_info`."""
-        return as_json(tokens.tokenizer_info(await self._upstream.described()))
+        return as_json(tokens.tokenizer_info(await self._upstream.described_to_caller()))
 
     async def _head(self, request: Request, body: SamplingFields, prefix: str, kind: str) -> Head:
         info = await self._upstream.described()

@@ -70,7 +70,7 @@ def not_found(name: str, param: str = "response_id") -> HttpError:
 
 
 async def find(
-    client: GenerationClient, name: str, tenant: str, param: str = "response_id"
+    client: GenerationClient, name: str, param: str = "response_id"
 ) -> tuple[SessionContent, Kept]:
     """A response that was asked for before.
 
@@ -79,7 +79,7 @@ async def find(
         ForethoughtError: whether there is cannot be told.
     """
     try:
-        content = await client.get_session(session_id(name), tenant)
+        content = await client.get_session(session_id(name))
         return content, msgspec.json.decode(content.note, type=Kept)
     except (SessionNotFoundError, msgspec.DecodeError, HttpError):
         raise not_found(name, param) from None

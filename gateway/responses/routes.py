@@ -17,7 +17,6 @@ from forethought.generation import (
     SessionContent,
     SessionStatus,
 )
-from gateway.callers import caller_of
 from gateway.reading import BodyReader
 from gateway.responses.events import ResponseWriter, TextDelta
 from gateway.responses.kept import (
@@ -91,18 +90,16 @@ class ResponsesRoutes:
     async def create(self, request: Request) -> Response:
         """`POST /v1/responses`."""
         body = await self._reader.read(request, ResponseRequest, OTHERS)
-        tenant = caller_of(request).tenant
         kept = kept_of(body, await self._upstream.name_of(body.model))
         asked = GenerationRequest(
-            await self._prompt(body, tenant),
+            await self._prompt(body),
             body.generation_params(),
             request_id_of(request),
-            tenant=tenant,
             note=note_of(kept),
         )
         events = self._client.generate(asked)
         if not body.store:
-            events = self._forgotten(events, tenant)
+            events = self._forgotten(events)
         writer = ResponseWriter(kept)
         with naming(body.name_of):
             if body.stream:
@@ -111,15 +108,13 @@ class ResponsesRoutes:
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /v1/responses/{response_id}`."""
-        name, tenant = request.path_params["response_id"], caller_of(request).tenant
+        name = request.path_params["response_id"]
         streams, after = _wanted(request)
-        content, kept = await find(self._client, name, tenant)
+        content, kept = await find(self._client, name)
         status = content.session.status
         if not streams and status is not SessionStatus.FINISHED:
             return as_json(await self._unfinished(content, kept))
-        asked = GenerationRequest(
-            Resume(session_id(name)), request_id=request_id_of(request), tenant=tenant
-        )
+        asked = GenerationRequest(Resume(session_id(name)), request_id=request_id_of(request))
         events = self._client.generate(asked)
         writer = ResponseWriter(kept, after=after, tells_metrics=False)
         if streams:
@@ -128,26 +123,24 @@ class ResponsesRoutes:
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/responses/{response_id}`."""
-        name, tenant = request.path_params["response_id"], caller_of(request).tenant
-        await find(self._client, name, tenant)
-        await self._client.delete_session(session_id(name), tenant)
+        name = request.path_params["response_id"]
+        await find(self._client, name)
+        await self._client.delete_session(session_id(name))
         return as_json(Deleted(name))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{response_id}/cancel`."""
-        name, tenant = request.path_params["response_id"], caller_of(request).tenant
-        await find(self._client, name, tenant)
-        await self._client.cancel_session(session_id(name), tenant)
+        name = request.path_params["response_id"]
+        await find(self._client, name)
+        await self._client.cancel_session(session_id(name))
         return await self.retrieve(request)
 
-    async def _prompt(
-        self, body: ResponseRequest, tenant: str
-    ) -> FollowUp | tuple[ChatMessage, ...]:
+    async def _prompt(self, body: ResponseRequest) -> FollowUp | tuple[ChatMessage, ...]:
         if body.previous_response_id is None:
             said = body.instructions
             return (*(() if said is None else (ChatMessage("system", said),)), *body.messages)
         field = "previous_response_id"
-        content, before = await find(self._client, body.previous_response_id, tenant, field)
+        content, before = await find(self._client, body.previous_response_id, field)
         if content.session.status is not SessionStatus.FINISHED:
             raise invalid(field, f"that response is {_status(content.session.status)}")
         check_instructions(body, before)
@@ -162,7 +155,7 @@ class ResponsesRoutes:
         return msgspec.structs.replace(response, status=status, output=output)
 
     async def _forgotten(
-        self, events: AsyncGenerator[GenerationEvent], tenant: str
+        self, events: AsyncGenerator[GenerationEvent]
     ) -> AsyncGenerator[GenerationEvent]:
         """The same events, of a session that is gone with the last one."""
         session = ""
@@ -174,7 +167,7 @@ class ResponsesRoutes:
         finally:
             if session:
                 with suppress(ForethoughtError):
-                    await self._client.delete_session(session, tenant)
+                    await self._client.delete_session(session)
 
 
 async def _whole(

@@ -1,11 +1,17 @@
 """What went wrong, in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
 
-from forethought.errors import ForethoughtError, InvalidArgumentError, OverloadedError
+from forethought.errors import (
+    ForethoughtError,
+    InvalidArgumentError,
+    OverloadedError,
+    UnauthenticatedError,
+)
 
 FieldName = Callable[[str], str]
 """From a field of GenerationService to what the route calls it."""
@@ -71,7 +77,7 @@ def invalid(param: str, message: str, *, code: str | None = None) -> HttpError:
 
 def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpError:
     """What a client is told of an error of the service behind."""
-    code = error.reason.lower()
+    code = _CODES.get(error.reason, error.reason.lower())
     if isinstance(error, InvalidArgumentError):
         violations = {name_of(field): text for field, text in error.violations.items()}
         message = "; ".join(f"{field}: {text}" for field, text in violations.items())
@@ -79,7 +85,7 @@ def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpE
     status = _STATUSES.get(error.code, 500)
     headers = {}
     if isinstance(error, OverloadedError):
-        headers["Retry-After"] = str(max(round(error.retry_after_s), 1))
+        headers["Retry-After"] = str(max(math.ceil(error.retry_after_s), 1))
     elif status == _UNAVAILABLE:
         headers["Retry-After"] = "1"
     return HttpError(status, error.message, code=code, headers=headers)
@@ -95,6 +101,11 @@ def naming(name_of: FieldName) -> Iterator[None]:
 
 
 _UNAVAILABLE = 503
+_CODES = {
+    UnauthenticatedError.reason: "invalid_api_key",
+    OverloadedError.reason: "rate_limit_exceeded",
+}
+"""As OpenAI's clients know them; others are the service's own reasons."""
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",

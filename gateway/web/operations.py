@@ -1,11 +1,12 @@
 """What the gateway can be asked, as one table: it is routed and described by it."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -50,9 +51,12 @@ class Operation:
     query: tuple[Parameter, ...] = ()
 
 
-def routes(operations: Iterable[Operation]) -> list[Route]:
-    """For Starlette."""
-    return [Route(each.path, each.endpoint, methods=[each.method]) for each in operations]
+def routes(operations: Iterable[Operation], around: Sequence[Middleware] = ()) -> list[Route]:
+    """For Starlette, with what is around each of them."""
+    return [
+        Route(each.path, each.endpoint, methods=[each.method], middleware=around)
+        for each in operations
+    ]
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:

@@ -26,12 +26,12 @@ MODEL = "tiny"
 
 @asynccontextmanager
 async def running_gateway(
-    *addresses: str, security: "Security | None" = None
+    *addresses: str, security: "Security | None" = None, api_key: str = ""
 ) -> AsyncIterator[str]:
     """A gateway on a free port, ready; its URL."""
     tls, server_tls = (security.client, security.server) if security else (None, None)
     async with GenerationClient(addresses, tls=tls) as client:
-        upstream = Upstream(client, (MODEL, "alias"))
+        upstream = Upstream(client, (MODEL, "alias"), api_key)
         await upstream.ask()
         app = make_app(upstream, MAX_BODY_BYTES)
         server = HttpServer(app, "127.0.0.1:0", 5, server_tls)

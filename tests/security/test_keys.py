@@ -17,12 +17,10 @@ from forethought.errors import (
     UnauthenticatedError,
 )
 from forethought.generation import GenerationRequest
-from forethought.keys.key_file import KeyRing, make_key, read_keys, write_keys
+from forethought.keys.key_file import make_key, read_keys
 from forethought.keys.limits import KeyLimits
-from forethought.reloading import Reloading
 from forethought.rpc.authorized import authorized
 from forethought.rpc.channels import open_channel
-from forethought.rpc.key_guard import only_with_keys
 from forethought.rpc.server_options import server_options
 from forethought.rpc.status import error_from_rpc
 from forethought.v1.deployment_pb2 import GetDeploymentRequest
@@ -36,6 +34,7 @@ from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.settings import OrchestratorSettings
 from tests.lifecycle.requests import PROMPT, asking
+from tests.security.keys import add, guard_of
 from tests.stack import generate, running_server, running_stack
 from tests.store.conftest import shared_server
 from tests.store.servers import ValkeyServer
@@ -46,18 +45,6 @@ __all__ = ["shared_server"]
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "keys.json"
-
-
-def add(path, tenant, **limits) -> str:
-    """A key more in the file."""
-    secret, key = make_key(tenant, **limits)
-    write_keys(path, (*(read_keys(path).keys if path.exists() else ()), key))
-    return secret
-
-
-def guard_of(path):
-    ring: Reloading[KeyRing] = Reloading([path], lambda: read_keys(path), look_s=0)
-    return only_with_keys(ring)
 
 
 def keyed_stack(tiny_target, tiny_draft, path, secret, **options):
