@@ -1,5 +1,6 @@
 """Lines over a common axis, as SVG. matplotlib is an extra, and is imported when it is needed."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -53,13 +54,28 @@ class Plot:
 
 
 def require_matplotlib() -> None:
+    """Raises PlotError where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise PlotError("--plot needs matplotlib: pip install 'forethought[bench]'")
+
+
+def require_plot(path: Path) -> None:
     """Call it before hours of measurement, not after.
 
     Raises:
-        PlotError: matplotlib is not installed.
+        PlotError: matplotlib is not installed, or nothing can be drawn there.
     """
-    if find_spec("matplotlib") is None:
-        raise PlotError("--plot needs matplotlib: pip install 'forethought[bench]'")
+    require_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix and suffix not in formats:
+        raise PlotError(f"--plot {path}: there is no format {suffix}, but {', '.join(formats)}")
+    if not path.parent.is_dir():
+        raise PlotError(f"--plot {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PlotError(f"--plot {path}: cannot be written")
 
 
 def write_plot(path: Path, plot: Plot) -> None:

@@ -213,11 +213,11 @@ def test_bad_options_are_refused_before_anything_starts(arguments, message):
     assert message in result.stderr
 
 
-def test_a_target_without_a_tokenizer_is_an_error(tmp_path):
+def test_a_target_without_files_is_an_error(tmp_path):
     arguments = ["--model", str(tmp_path), "--draft-model", "other"]
     result = CliRunner().invoke(app, ["bench", "policy", *arguments])
     assert result.exit_code == 1
-    assert "no config.json" in result.stderr
+    assert "the folder has neither config.json nor" in result.stderr
 
 
 def test_it_starts_two_deployments_that_differ_in_the_draft_and_stops_both(command_line):  # noqa: F811

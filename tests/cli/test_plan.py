@@ -528,7 +528,7 @@ class TestWhatIsSaidOfTheTiersElsewhere:
             seen.append((model, draft_model))
             raise PlanError("that is enough")
 
-        monkeypatch.setattr("forethought.cli.up.command._check_models", check)
+        monkeypatch.setattr("forethought.cli.up.command.check_models", check)
         CliRunner().invoke(app, ["up", "--config", str(file)])
         CliRunner().invoke(app, ["up", "--config", str(file), "--model", "other"])
         assert seen == [("big", "small"), ("other", "small")]

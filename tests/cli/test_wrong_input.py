@@ -1,5 +1,6 @@
 """What a user got wrong is one line that names the cause and the option, before any work begins."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from forethought import input_files
 from forethought.bench.prompts import PromptFileError, read_prompts
+from forethought.cli.bench import deployment
 from forethought.cli.chat import lines
 from forethought.cli.failure import in_flags
 from forethought.cli.generate import prompt_input
@@ -60,6 +62,43 @@ def test_it_is_refused_by_name(arguments: str, words: str):
     assert result.exit_code in {1, 2}
     said = f"{result.stderr}{getattr(result.exception, 'message', '')}"
     assert words in " ".join(said.replace("│", " ").split())
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("benchmark", ["throughput", "policy", "kinds", "engine"])
+@pytest.mark.parametrize(
+    ("plot", "words"),
+    [
+        ("nowhere/x.svg", "--plot nowhere/x.svg: there is no folder nowhere"),
+        ("x.doc", "--plot x.doc: there is no format doc"),
+    ],
+)
+def test_where_nothing_can_be_drawn_is_said_before_a_benchmark_begins(
+    benchmark: str, plot: str, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    prompts = Path(__file__).parents[2] / "benchmarks" / "prompts"
+    more = ["--prompts", str(prompts)] if benchmark == "kinds" else []
+    monkeypatch.setattr(asyncio, "run", pytest.fail)
+    result = CliRunner().invoke(app, ["bench", benchmark, "--plot", plot, *more])
+    assert result.exit_code == 1
+    assert words in " ".join(result.stderr.split())
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("benchmark", ["throughput", "policy", "kinds"])
+@pytest.mark.parametrize("flag", ["--model", "--draft-model"])
+def test_a_model_that_is_missing_is_named_before_a_benchmark_starts_a_process(
+    benchmark: str, flag: str, monkeypatch: pytest.MonkeyPatch
+):
+    prompts = Path(__file__).parents[2] / "benchmarks" / "prompts"
+    more = ["--prompts", str(prompts)] if benchmark == "kinds" else []
+    monkeypatch.setattr(deployment, "planned", pytest.fail)
+    arguments = ["bench", benchmark, flag, "./nosuch", "--draft-dtype", "int4", *more]
+    if benchmark == "throughput":
+        arguments = [each for each in arguments if each not in {"--draft-dtype", "int4"}]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert f"{flag} ./nosuch: Cannot resolve model" in " ".join(result.stderr.split())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from forethought.errors import ForethoughtError
 from forethought.local.defaults import DEFAULT_MODEL
 from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
+from forethought.local.model_check import check_models
 from forethought.local.plan import Plan, planned
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
@@ -60,6 +61,7 @@ async def measure_local(options: LocalOptions, measure: Measure[T], console: Con
         TierExitedError, StartupTimeoutError: a tier failed; its last words were printed to stderr.
         Exception: what `measure` raised while all tiers ran.
     """
+    check_models(options.plan.model, options.plan.draft_model)
     with planned(options.plan, options.log_dir, config_of_environment()) as plan:
         return await _measure_planned(plan, options.startup_timeout_s, measure, console)
 

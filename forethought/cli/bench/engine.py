@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from forethought.bench.machine import describe_machine
-from forethought.bench.plot import Line, Panel, Plot, require_matplotlib, write_plot
+from forethought.bench.plot import Line, Panel, Plot, require_plot, write_plot
 from forethought.bench.report import (
     Column,
     build_table,
@@ -102,7 +102,7 @@ def engine(
     machine = describe_machine()
     try:
         if plot is not None:
-            require_matplotlib()
+            require_plot(plot)
         rows = _measure(settings, errors)
         if plot is not None:
             write_plot(plot, _plot(rows, f"{model}, {context} tokens of context"))

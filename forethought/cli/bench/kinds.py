@@ -20,7 +20,7 @@ from forethought.bench.closed_loop import Burst
 from forethought.bench.generation_arm import generation_sender
 from forethought.bench.kind_points import PLAIN, SPECULATIVE, KindPoint, points_of
 from forethought.bench.machine import describe_machine
-from forethought.bench.plot import PlotError, require_matplotlib
+from forethought.bench.plot import PlotError, require_plot
 from forethought.bench.prompts import PromptFileError, load_kinds
 from forethought.bench.report import print_table, write_document
 from forethought.bench.schedule import Arm, Schedule, run_interleaved
@@ -134,7 +134,7 @@ def kinds(
     errors = Console(stderr=True)
     try:
         if plot is not None:
-            require_matplotlib()
+            require_plot(plot)
         points = asyncio.run(_run(load, connection, local, errors))
         if plot is not None:
             title = address or f"{plan.model}, drafts by {describe_drafting(plan)}"

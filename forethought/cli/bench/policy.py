@@ -20,7 +20,7 @@ from rich.console import Console
 from forethought.bench.generation_arm import generation_sender
 from forethought.bench.load import Load, prompts_of_option
 from forethought.bench.machine import describe_machine
-from forethought.bench.plot import PlotError, require_matplotlib, write_plot
+from forethought.bench.plot import PlotError, require_plot, write_plot
 from forethought.bench.policy_goals import judge_goals
 from forethought.bench.policy_points import (
     GOOD,
@@ -52,6 +52,7 @@ from forethought.client import GenerationClient
 from forethought.errors import ModelReferenceError
 from forethought.generation import GenerationParams
 from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.model_check import check_models
 from forethought.local.plan import runs_on_cpu
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
@@ -137,7 +138,8 @@ def policy(
     errors = Console(stderr=True)
     try:
         if plot is not None:
-            require_matplotlib()
+            require_plot(plot)
+        check_models(model, draft_model)
         with TemporaryDirectory(prefix="forethought-") as folder:
             useless = _useless_deployment(good, Path(folder))
             deployments = [

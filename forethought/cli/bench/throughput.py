@@ -12,7 +12,7 @@ from forethought.bench.generation_arm import generation_sender
 from forethought.bench.kind_points import PLAIN, SPECULATIVE
 from forethought.bench.load import Load, prompts_of_option
 from forethought.bench.machine import describe_machine
-from forethought.bench.plot import PlotError, require_matplotlib, write_plot
+from forethought.bench.plot import PlotError, require_plot, write_plot
 from forethought.bench.report import print_table, write_document
 from forethought.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.bench.statistics import Row, summarise
@@ -108,7 +108,7 @@ def throughput(
     errors = Console(stderr=True)
     try:
         if plot is not None:
-            require_matplotlib()
+            require_plot(plot)
         rows = asyncio.run(_run(load, connection, local, errors))
         if plot is not None:
             write_plot(plot, throughput_plot(rows, _title(address, plan)))

@@ -18,12 +18,13 @@ from forethought.cli.up import options
 from forethought.cli.up.view import UpView
 from forethought.cli.views.served import describe_deployment
 from forethought.configuration.store_url import describe_url_problem
-from forethought.errors import ForethoughtError, ModelReferenceError
+from forethought.errors import ForethoughtError
 from forethought.extras import is_installed
 from forethought.local.defaults import DEFAULT_MODEL, HOST
 from forethought.local.draft_check import check_draft
 from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
+from forethought.local.model_check import check_models
 from forethought.local.plan import Plan, planned
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
@@ -33,7 +34,6 @@ from forethought.local.process import (
     stop_processes,
     wait_for_processes,
 )
-from forethought.models.reference import is_on_hub, resolve
 
 _COMMAND_GRACE_S = 5.0
 
@@ -119,28 +119,12 @@ def up(
     command = command or []
     if command and shutil.which(command[0]) is None:
         raise typer.BadParameter(f"there is no program {command[0]!r}", param_hint="COMMAND")
-    _check_models(model, draft_model)
+    check_models(model, draft_model)
     # stdout belongs to the command, if there is one.
     console = Console(stderr=bool(command))
     with planned(plan_options, log_dir, read_tier_config(config)) as plan:
         code = asyncio.run(_run(plan, RunOptions(startup_timeout, command), console))
     raise typer.Exit(code)
-
-
-def _check_models(model: str, draft_model: str | None) -> None:
-    """Refuses models that are not on this machine before a process starts; those on the hub are
-    found, and downloaded, by the tiers.
-
-    Raises:
-        PlanError: it says by which option the model was named.
-    """
-    for flag, reference in (("--model", model), ("--draft-model", draft_model)):
-        if reference is None or is_on_hub(reference):
-            continue
-        try:
-            resolve(reference)
-        except ModelReferenceError as error:
-            raise PlanError(f"{flag} {reference}: {error.message}") from error
 
 
 def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:
