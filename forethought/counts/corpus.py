@@ -99,7 +99,7 @@ def _read(path: Path) -> Corpus:
                 return _checked(path, *(loaded[name] for name in names))
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, TypeError, MemoryError, BadZipFile) as error:
         raise CorpusError(
             f"{path} holds no token ids: expected is a folder `data` that `forethought distill` "
             "made, or a .npy file of numpy's"

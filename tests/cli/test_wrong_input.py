@@ -25,6 +25,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000000,)}"
+    (tmp_path / "huge.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + bytes([118, 0]) + header.ljust(117) + b"\n"
+    )
     (tmp_path / "cut.gguf").write_text("GG")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -54,6 +58,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bench kinds --repeats 999999999999", "'--repeats'"),
         ("bench policy --repeats 999999999999", "'--repeats'"),
         ("bench engine --repeats 999999999999", "'--repeats'"),
+        ("bench engine --context 999999999999", "'--context'"),
+        ("distill --out o --batch-size 999999999999", "'--batch-size'"),
+        ("distill --out o --shard-size 999999999999", "'--shard-size'"),
+        ("distill --out o --rows 999999999999", "'--rows'"),
+        ("distill --out o --row-len 999999999999", "'--row-len'"),
+        ("distill --out o --max-answer 999999999999", "'--max-answer'"),
+        ("distill --out o --max-user 999999999999", "'--max-user'"),
+        ("distill --out o --unroll 999999999999", "'--unroll'"),
+        ("count huge.npy --out o", "huge.npy holds no token ids"),
         ("probe --concurrency 999999999999", "'--concurrency'"),
     ],
 )

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from forethought.engine.loading.pass_timing import PassTime
 
 
+_MAX_CONTEXT = 2**20
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is measured."""
@@ -65,7 +68,10 @@ def engine(
     ] = "1,2,4,5,8",
     batch: Annotated[str, typer.Option(metavar="N,N,...", help="Sequences in a pass.")] = "1,8",
     context: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Tokens before these, of each sequence.")
+        int,
+        typer.Option(
+            min=0, max=_MAX_CONTEXT, metavar="N", help="Tokens before these, of each sequence."
+        ),
     ] = 256,
     repeats: Annotated[
         int,

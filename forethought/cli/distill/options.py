@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+_MOST = 2**16  # of what is held at a time
 _DATA = "Data"
 _DRAFT = "Draft"
 _TRAINING = "Training"
@@ -59,6 +60,7 @@ BatchSize = Annotated[
     int,
     typer.Option(
         min=1,
+        max=_MOST,
         metavar="N",
         help="Conversations that are generated side by side.",
         rich_help_panel=_DATA,
@@ -68,6 +70,7 @@ ShardSize = Annotated[
     int,
     typer.Option(
         min=1,
+        max=_MOST,
         metavar="N",
         help="Conversations of a data file; an interrupted run loses at most one file.",
         rich_help_panel=_DATA,
@@ -76,13 +79,18 @@ ShardSize = Annotated[
 MaxAnswer = Annotated[
     int,
     typer.Option(
-        min=8, metavar="N", help="Longest answer to generate, tokens.", rich_help_panel=_DATA
+        min=8,
+        max=_MOST,
+        metavar="N",
+        help="Longest answer to generate, tokens.",
+        rich_help_panel=_DATA,
     ),
 ]
 MaxUser = Annotated[
     int,
     typer.Option(
         min=1,
+        max=_MOST,
         metavar="N",
         help="Longest question to generate, tokens, besides its opening.",
         rich_help_panel=_DATA,
@@ -140,6 +148,7 @@ Unroll = Annotated[
     int,
     typer.Option(
         min=1,
+        max=_MOST,
         metavar="N",
         help="Drafted positions that a feature draft is trained for. Each costs as much as the "
         "first; more keep later positions good.",
@@ -148,11 +157,11 @@ Unroll = Annotated[
 ]
 Rows = Annotated[
     int,
-    typer.Option(min=1, metavar="N", help="Rows of a batch.", rich_help_panel=_TRAINING),
+    typer.Option(min=1, max=_MOST, metavar="N", help="Rows of a batch.", rich_help_panel=_TRAINING),
 ]
 RowLen = Annotated[
     int,
-    typer.Option(min=8, metavar="N", help="Tokens of a row.", rich_help_panel=_TRAINING),
+    typer.Option(min=8, max=_MOST, metavar="N", help="Tokens of a row.", rich_help_panel=_TRAINING),
 ]
 LearningRate = Annotated[
     float,
