@@ -14,6 +14,8 @@ from forethought.configuration.store_url import socket_of_url
 
 _TIMEOUT_S = 1.0
 
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # Without a pool of its own a new channel would inherit the back-off of the last attempt.
@@ -48,16 +50,8 @@ async def probe_grpc_health(address: str) -> Readiness:
 async def probe_http(address: str) -> Readiness:
     """Asks `/health` at `host:port` of the gateway."""
     host, port = split_address(address)
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(b"GET /health HTTP/1.0\r\n\r\n")
-                status = await reader.readline()
-            finally:
-                writer.close()
-                await writer.wait_closed()
-    except OSError:  # a TimeoutError is one
+    status = await _first_line(asyncio.open_connection(host, port), b"GET /health HTTP/1.0\r\n\r\n")
+    if status is None:
         return Readiness.AWAY
     return Readiness.READY if status.split()[1:2] == [b"200"] else Readiness.LOADING
 
@@ -68,23 +62,30 @@ async def probe_redis(url: str) -> Readiness:
     Any answer in the protocol will do, "authentication required" included: this asks whether a
     server is there, not whether we may use it. "-LOADING" is not ready.
     """
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await _open_store(url)
-            try:
-                writer.write(b"PING\r\n")
-                answer = await reader.readline()
-            finally:
-                writer.close()
-                await writer.wait_closed()
-    except OSError:  # a TimeoutError is one
+    answer = await _first_line(_open_store(url), b"PING\r\n")
+    if answer is None:
         return Readiness.AWAY
     if answer.startswith(b"-LOADING"):
         return Readiness.LOADING
     return Readiness.READY if answer[:1] in {b"+", b"-"} else Readiness.AWAY
 
 
-async def _open_store(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _first_line(opening: Awaitable[_Connection], question: bytes) -> bytes | None:
+    """The first line of an answer; None where nobody can be reached or answers in time."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await opening
+            try:
+                writer.write(question)
+                return await reader.readline()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+    except OSError:  # a TimeoutError is one
+        return None
+
+
+async def _open_store(url: str) -> _Connection:
     if (path := socket_of_url(url)) is not None:
         return await asyncio.open_unix_connection(path)
     parts = urlsplit(url)
