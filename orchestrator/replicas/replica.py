@@ -1,7 +1,7 @@
 """One replica of a tier, as the orchestrator sees it, and the two tiers that have replicas."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
@@ -20,9 +20,6 @@ from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.replicas.ejection import Ejection
 
 StubT = TypeVar("StubT")
-
-Ask = Callable[[float], Awaitable[tuple[ModelInfo, TierLoad]]]
-"""Asks a tier what it serves and holds; takes at most so many seconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +89,18 @@ class TierKind(Generic[StubT]):
 
     name: str
     make_stub: Callable[[grpc.aio.Channel], StubT]
-    asker: Callable[[StubT], Ask]
+    request: Any
+    """That asks a replica for its model and load."""
+
+    async def ask(self, stub: Any, timeout_s: float) -> tuple[ModelInfo, TierLoad]:
+        """What a replica serves and holds.
+
+        Raises:
+            grpc.aio.AioRpcError: it did not answer in time, or not at all.
+            TierProtocolError: what it says cannot be.
+        """
+        response = await stub.GetModelInfo(self.request, timeout=timeout_s)
+        return check_model(model_from_proto(response.model)), load_from_proto(response.load)
 
 
 def check_model(model: ModelInfo) -> ModelInfo:
@@ -109,28 +117,8 @@ def check_model(model: ModelInfo) -> ModelInfo:
     return model
 
 
-def _asks_draft(stub: DraftServiceStub) -> Ask:
-    async def ask(timeout_s: float) -> tuple[ModelInfo, TierLoad]:
-        response: Any = await stub.GetModelInfo(
-            DraftServiceGetModelInfoRequest(), timeout=timeout_s
-        )
-        return check_model(model_from_proto(response.model)), load_from_proto(response.load)
-
-    return ask
-
-
-def _asks_target(stub: TargetServiceStub) -> Ask:
-    async def ask(timeout_s: float) -> tuple[ModelInfo, TierLoad]:
-        response: Any = await stub.GetModelInfo(
-            TargetServiceGetModelInfoRequest(), timeout=timeout_s
-        )
-        return check_model(model_from_proto(response.model)), load_from_proto(response.load)
-
-    return ask
-
-
-DRAFT = TierKind("draft", DraftServiceStub, _asks_draft)
-TARGET = TierKind("target", TargetServiceStub, _asks_target)
+DRAFT = TierKind("draft", DraftServiceStub, DraftServiceGetModelInfoRequest())
+TARGET = TierKind("target", TargetServiceStub, TargetServiceGetModelInfoRequest())
 
 SILENCE = BreakerSettings(max_failures=3, first_pause_s=0.25, max_pause_s=3.0)
 """When a replica that answers no questions is left alone, and for how long before it is probed."""

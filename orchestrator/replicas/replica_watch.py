@@ -166,7 +166,7 @@ class _Watch(Generic[StubT]):
         self._channel = open_channel(address, options.keep_alive, options.credentials, server_name)
         stub = kind.make_stub(counted(self._channel, replicas.traffic))
         self.replica = Replica(address, stub, Breaker(SILENCE), server_name=server_name)
-        self._ask = kind.asker(stub)
+        self._kind = kind
         self._replicas = replicas
         self._options = options
         self._is_open = False  # health says SERVING
@@ -230,7 +230,7 @@ class _Watch(Generic[StubT]):
         """One question. Whoever cannot answer it has failed once more."""
         replica = self.replica
         try:
-            model, load = await self._ask(self._options.poll_timeout_s)
+            model, load = await self._kind.ask(replica.stub, self._options.poll_timeout_s)
         except grpc.aio.AioRpcError as rpc_error:
             self._take_failure(error_from_rpc(rpc_error))
         except ForethoughtError as error:
