@@ -39,24 +39,21 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
     async def version(request: Request) -> Response:  # noqa: ARG001
         return as_json(Version(__version__))
 
-    for_callers = [
+    operations = [
         *OpenAIRoutes(upstream, reader).operations(),
         *ResponsesRoutes(upstream, reader).operations(),
+        Operation("GET", "/health", health, "Whether requests can be served", is_for_callers=False),
+        Operation(
+            "GET", "/version", version, "Of the gateway", answer=Version, is_for_callers=False
+        ),
     ]
-    for_everybody = [
-        Operation("GET", "/health", health, "Whether requests can be served"),
-        Operation("GET", "/version", version, "Of the gateway", answer=Version),
-    ]
-    described = as_json(document([*for_callers, *for_everybody]))
+    described = as_json(document(operations, needs_key=upstream.has_keys))
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001
         return described
 
-    every = [
-        *routes(for_callers, [Middleware(WithKey, needs_key=upstream.has_keys)]),
-        *routes(for_everybody),
-        Route("/openapi.json", openapi),
-    ]
+    with_key = Middleware(WithKey, needs_key=upstream.has_keys)
+    every = [*routes(operations, [with_key]), Route("/openapi.json", openapi)]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
     paths: dict[object, str] = {each.endpoint: each.path for each in every}
     return Boundary(Starlette(routes=every, exception_handlers=handlers), paths)

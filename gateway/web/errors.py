@@ -88,6 +88,8 @@ def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpE
         headers["Retry-After"] = str(max(math.ceil(error.retry_after_s), 1))
     elif status == _UNAVAILABLE:
         headers["Retry-After"] = "1"
+    elif status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 6750
     return HttpError(status, error.message, code=code, headers=headers)
 
 

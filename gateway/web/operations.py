@@ -18,6 +18,24 @@ from gateway.web.errors import ErrorBody
 Endpoint = Callable[[Request], Awaitable[Response]]
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
+_BEARER = "bearer"
+_REFUSALS: dict[str, dict[str, Any]] = {
+    "401": {
+        "description": "The API key is missing or not known",
+        "headers": {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    },
+    "403": {"description": "The API key may not do this"},
+    "429": {
+        "description": "The API key has used what it may, or the deployment is full",
+        "headers": {
+            "Retry-After": {
+                "description": "seconds until it may be tried again",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        },
+    },
+}
+"""Of callers, by status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +67,29 @@ class Operation:
     answer: type[msgspec.Struct] | None = None
     event: type[msgspec.Struct] | None = None  # of a stream
     query: tuple[Parameter, ...] = ()
+    is_for_callers: bool = True  # and not for everybody, with a key or without
 
 
-def routes(operations: Iterable[Operation], around: Sequence[Middleware] = ()) -> list[Route]:
-    """For Starlette, with what is around each of them."""
+def routes(operations: Iterable[Operation], for_callers: Sequence[Middleware]) -> list[Route]:
+    """For Starlette, with what is around each operation that is for callers."""
     return [
-        Route(each.path, each.endpoint, methods=[each.method], middleware=around)
+        Route(
+            each.path,
+            each.endpoint,
+            methods=[each.method],
+            middleware=for_callers if each.is_for_callers else (),
+        )
         for each in operations
     ]
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """OpenAPI 3.1 of the operations."""
-    operations = list(operations)
+def document(operations: Sequence[Operation], *, needs_key: bool) -> dict[str, Any]:
+    """OpenAPI 3.1 of the operations.
+
+    Args:
+        operations: all of them.
+        needs_key: whether those for callers want an API key, or mind none.
+    """
     kinds: set[type[msgspec.Struct]] = {ErrorBody}
     for each in operations:
         kinds |= {kind for kind in (each.answer, each.event) if kind is not None}
@@ -75,12 +103,24 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             name = found[each.body.kind]["$ref"].rpartition("/")[2]
             components[name] = _with_others(components[name], each.body.others)
         path = paths.setdefault(each.path.replace(":path}", "}"), {})
-        path[each.method.lower()] = _described(each, found)
+        path[each.method.lower()] = described = _described(each, found)
+        if each.is_for_callers:
+            described["security"] = [{_BEARER: []}] if needs_key else [{}, {_BEARER: []}]
+            described["responses"] |= {
+                status: {"$ref": f"#/components/responses/{status}"} for status in _REFUSALS
+            }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Forethought", "version": __version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "responses": {
+                status: refusal | _error(refusal["description"], found)
+                for status, refusal in _REFUSALS.items()
+            },
+            "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -90,13 +130,12 @@ def _described(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, An
         content[_JSON] = {"schema": schemas[operation.answer]}
     if operation.event is not None:
         content["text/event-stream"] = {"schema": schemas[operation.event]}
-    error = {"description": "An error", "content": {_JSON: {"schema": schemas[ErrorBody]}}}
     answer: dict[str, Any] = {"description": "The answer"}
     if content:
         answer["content"] = content
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "responses": {"200": answer, "default": error},
+        "responses": {"200": answer, "default": _error("An error", schemas)},
     }
     parameters: list[dict[str, Any]] = [
         {"name": each.name, "in": "query", "description": each.description, "schema": each.schema}
@@ -111,6 +150,11 @@ def _described(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, An
         schema = schemas[operation.body.kind]
         described["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
     return described
+
+
+def _error(description: str, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    content = {_JSON: {"schema": schemas[ErrorBody]}}
+    return {"description": description, "content": content}
 
 
 def _names_in(path: str) -> list[str]:

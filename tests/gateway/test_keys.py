@@ -6,6 +6,12 @@ import httpx2
 import openai
 import pytest
 import pytest_asyncio
+import schemathesis
+from schemathesis.specs.openapi.checks import (
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from tests.gateway.answers import CHAT, COMPLETIONS, chat, completion, events_of, post, refused
 from tests.gateway.conftest import running_gateway
@@ -81,8 +87,29 @@ async def test_without_a_known_key_no_route_answers(keyed_url, shown):
             error = answer.json()["error"]
             assert (answer.status_code, error["code"]) == (401, "invalid_api_key"), route
             assert set(error) == {"message", "type", "param", "code"}
+            assert answer.headers["www-authenticate"] == "Bearer"
         for route in ("/health", "/version", "/openapi.json"):
             assert (await http.get(route)).status_code == 200
+
+
+async def test_the_document_says_who_needs_a_key_and_what_others_get(keyed_url, path, http):
+    used_up = add(path, "alice", requests_per_minute=1)
+    open_url, key = str(http.base_url), {"bearer": []}
+    for url, wanted in ((keyed_url, [key]), (open_url, [{}, key])):
+        async with calling(url, used_up) as caller:
+            document = (await caller.get("/openapi.json")).json()
+        for route, methods in document["paths"].items():
+            is_open = route in {"/health", "/version"}
+            for described in methods.values():
+                assert described.get("security") == (None if is_open else wanted)
+    schema = schemathesis.openapi.from_dict(document)
+    models = schema["/v1/models"]["get"]
+    checks = [status_code_conformance, response_headers_conformance, response_schema_conformance]
+    for secret, status in ((used_up, 200), (used_up, 429), ("fk-wrong", 401)):
+        case = models.Case(headers={"authorization": f"Bearer {secret}"})
+        answer = await asyncio.to_thread(case.call, base_url=keyed_url)
+        assert answer.status_code == status
+        case.validate_response(answer, checks=checks)
 
 
 async def test_what_is_no_key_is_answered_as_none_where_keys_are_on_and_minded_nowhere_else(
