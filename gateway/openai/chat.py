@@ -11,12 +11,14 @@ from forethought.generation import (
     GenerationParams,
     GenerationRequest,
     Started,
+    Step,
     Token,
 )
 from gateway.openai.choices import Choice, answer_usage
 from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
 from gateway.openai.messages import Message
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
+from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
 from gateway.openai.stream import ChunkWriter, Head
 from gateway.openai.usage import Metrics, Usage, metrics
 from gateway.web.errors import invalid
@@ -75,7 +77,8 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     def requests(self, prompt: Prompt, request_id: str) -> list[GenerationRequest]:
         """One for each choice of a prompt: the conversation, or its tokens."""
         return [
-            GenerationRequest(prompt, self._params(choice), request_id) for choice in range(self.n)
+            GenerationRequest(prompt, self._params(choice), request_id, self.include_steps)
+            for choice in range(self.n)
         ]
 
     def name_of(self, field: str) -> str:
@@ -115,6 +118,8 @@ class ChatChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: str
     stop_reason: str | int | None
     token_ids: list[int] | None = None
+    tokens: list[GeneratedToken] | None = None
+    steps: list[SpeculationStep] | None = None
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,6 +152,8 @@ class ChatChunkChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     finish_reason: str | None
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
+    tokens: list[GeneratedToken] | None = None
+    steps: list[SpeculationStep] | None = None
 
 
 def stop_reason(finished: Finished) -> str | int | None:
@@ -169,6 +176,8 @@ def completion(
                 choice.finished.reason.value,
                 stop_reason(choice.finished),
                 [each.token_id for each in choice.tokens] if body.return_token_ids else None,
+                told_tokens(choice.tokens) if body.include_steps else None,
+                told_steps(choice.steps) if body.include_steps else None,
             )
         )
     last = choices[0].finished
@@ -202,7 +211,11 @@ class ChatWriter(ChunkWriter[ChatChunkChoice]):
             chat_logprobs([token]) if self._body.logprobs else None,
             None,
             token_ids=[token.token_id] if self._body.return_token_ids else None,
+            tokens=told_tokens([token]) if self._body.include_steps else None,
         )
+
+    def step(self, index: int, step: Step) -> ChatChunkChoice:
+        return ChatChunkChoice(index, Delta(), None, None, steps=told_steps([step]))
 
     def closing(self, index: int, finished: Finished) -> ChatChunkChoice:
         return ChatChunkChoice(index, Delta(), None, finished.reason.value, stop_reason(finished))

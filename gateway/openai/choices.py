@@ -6,7 +6,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from forethought.client import GenerationClient
-from forethought.generation import Finished, GenerationEvent, GenerationRequest, Started, Token
+from forethought.generation import (
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    Started,
+    Step,
+    Token,
+)
 from gateway.openai.usage import Usage, total_usage
 
 CONCURRENT = 8
@@ -27,6 +34,7 @@ class Choice:
 
     started: Started | None = None
     tokens: list[Token] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)  # if asked for
     finished: Finished | None = None
 
     def take(self, event: GenerationEvent) -> None:
@@ -34,6 +42,8 @@ class Choice:
         match event:
             case Token():
                 self.tokens.append(event)
+            case Step():
+                self.steps.append(event)
             case Started():
                 self.started = event
             case Finished():

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import msgspec
 
 from forethought.client import GenerationClient
-from forethought.generation import Finished, GenerationRequest, Started, Token
+from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice, answer_usage
 from gateway.openai.logprobs import CompletionLogprobs, completion_logprobs
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
+from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
 from gateway.openai.stream import ChunkWriter, Head
 from gateway.openai.usage import Metrics, Usage, metrics
 from gateway.web.errors import invalid
@@ -61,6 +62,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
                 prompt,
                 self.params(choice=choice, max_tokens=self.max_tokens, logprobs=self.logprobs),
                 request_id,
+                self.include_steps,
             )
             for prompt in prompts
             for choice in range(self.n)
@@ -87,6 +89,8 @@ class CompletionChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    tokens: list[GeneratedToken] | None = None
+    steps: list[SpeculationStep] | None = None
 
 
 class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -154,6 +158,8 @@ def completion(
                 stop_reason(choice.finished),
                 [each.token_id for each in choice.tokens] if body.return_token_ids else None,
                 echo.token_ids[prompt] if echo.token_ids else None,
+                told_tokens(choice.tokens) if body.include_steps else None,
+                told_steps(choice.steps) if body.include_steps else None,
             )
         )
     last = choices[0].finished
@@ -196,7 +202,11 @@ class CompletionWriter(ChunkWriter[CompletionChoice]):
             None if self._body.logprobs is None else completion_logprobs([token], offset),
             None,
             token_ids=[token.token_id] if self._body.return_token_ids else None,
+            tokens=told_tokens([token]) if self._body.include_steps else None,
         )
+
+    def step(self, index: int, step: Step) -> CompletionChoice:
+        return CompletionChoice(index, "", None, None, steps=told_steps([step]))
 
     def closing(self, index: int, finished: Finished) -> CompletionChoice:
         return CompletionChoice(index, "", None, finished.reason.value, stop_reason(finished))

@@ -79,6 +79,7 @@ class SamplingFields(GenerationFields, frozen=True, kw_only=True):
     max_tokens: int | None = None
     n: int = 1
     return_token_ids: bool = False
+    include_steps: bool = False
 
     @property
     def includes_usage(self) -> bool:

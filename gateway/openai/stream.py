@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from forethought.generation import Finished, Started, Token
+from forethought.generation import Finished, Started, Step, Token
 from gateway.openai.choices import ChoiceEvent
 from gateway.openai.sampling import SamplingFields
 from gateway.openai.usage import Metrics, Usage, metrics, total_usage
@@ -74,6 +74,10 @@ class ChunkWriter(Generic[PartT]):
         """A token of a choice."""
         raise NotImplementedError
 
+    def step(self, index: int, step: Step) -> PartT:
+        """A round of a choice, before its tokens."""
+        raise NotImplementedError
+
     def closing(self, index: int, finished: Finished) -> PartT:
         """Why a choice has ended."""
         raise NotImplementedError
@@ -84,6 +88,8 @@ class ChunkWriter(Generic[PartT]):
             case Token():
                 self._counts[index] += 1
                 return self._chunk(self.token(index, what))
+            case Step():
+                return self._chunk(self.step(index, what))
             case Started():
                 self._started[index] = what
                 part = self.opening(index, what)
