@@ -61,5 +61,17 @@ async def read_to_end(call: Any) -> list[Any]:
 
 
 async def converse(method: Any, messages: Iterable[Any]) -> list[Any]:
-    """Sends messages on a stream and reads the answers up to the end."""
-    return await read_to_end(method(iter(messages), timeout=20))
+    """Sends messages on a stream, each after the answer to the one before, and reads to the end.
+
+    A write that finds its stream refused would replace the refusal by an INTERNAL of grpc.aio's
+    own (grpc/grpc#36066).
+    """
+    call = method(timeout=20)
+    answers = []
+    for message in messages:
+        await call.write(message)
+        answers.append(await call.read())
+    await call.done_writing()
+    while (answer := await call.read()) is not grpc.aio.EOF:
+        answers.append(answer)
+    return answers

@@ -78,10 +78,8 @@ def watch(channel):
     return HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
 
 
-async def ask_reflection(channel):
-    call = ServerReflectionStub(channel).ServerReflectionInfo()
-    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-    return call
+def reflection(channel):
+    return ServerReflectionStub(channel).ServerReflectionInfo()
 
 
 async def test_watches_of_one_machine_are_bounded_and_those_that_end_make_room(monkeypatch):
@@ -100,10 +98,11 @@ async def test_watches_of_one_machine_are_bounded_and_those_that_end_make_room(m
 async def test_streams_of_reflection_of_one_machine_are_bounded(monkeypatch):
     monkeypatch.setattr(health, "MAX_REFLECTIONS", 4)
     async with serving() as server, open_channel(f"127.0.0.1:{server.port}") as channel:
-        for _ in range(3):
-            assert await (await ask_reflection(channel)).read()
-        refused = await ask_reflection(channel)
-        assert (await refusal_of(refused.read())).code == "RESOURCE_EXHAUSTED"
+        calls = [reflection(channel) for _ in range(3)]
+        for each in calls:
+            await each.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            assert await each.read()
+        assert (await refusal_of(reflection(channel).read())).code == "RESOURCE_EXHAUSTED"
 
 
 async def test_calls_of_one_machine_are_bounded_where_callers_are_strangers():

@@ -64,8 +64,8 @@ async def ask_all(address: str, client_tls: ClientTls) -> list[ForethoughtError]
     async with open_channel(address, credentials=credentials) as channel:
         errors = []
         for call in (
-            DraftServiceStub(channel).Speculate([]),
-            TargetServiceStub(channel).Verify([]),
+            DraftServiceStub(channel).Speculate(),
+            TargetServiceStub(channel).Verify(),
             GenerationServiceStub(channel).Generate(GenerateRequest()),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
