@@ -34,8 +34,8 @@ class ValkeyCluster:
 
     def start(self) -> None:
         """Starts all, and returns when every server knows who has which slot."""
-        for server in self.servers:
-            notes = str(self._folder / f"{server.port}.conf")
+        for number, server in enumerate(self.servers):
+            notes = str(self._folder / f"{number}.conf")
             server.start(
                 *("--cluster-enabled", "yes", "--cluster-config-file", notes),
                 *("--cluster-node-timeout", "500", "--dir", str(self._folder)),
@@ -44,9 +44,10 @@ class ValkeyCluster:
         for server, (first, end) in zip(self.primaries, pairwise(bounds), strict=True):
             _tell(server, "CLUSTER ADDSLOTSRANGE", first, end - 1)
             _tell(server, "CLUSTER SET-CONFIG-EPOCH", 1 + self.servers.index(server))
+        first = self.servers[0]
         for server in self.servers[1:]:
-            _tell(server, "CLUSTER MEET", "127.0.0.1", self.servers[0].port)
-        first_id = _tell(self.servers[0], "CLUSTER MYID").decode()
+            _tell(server, "CLUSTER MEET", "127.0.0.1", first.port, first.bus_port)
+        first_id = _tell(first, "CLUSTER MYID").decode()
         _until(lambda: all(self._knows_all(server) for server in self.servers))
         for server in self.servers[3:]:
             _tell(server, "CLUSTER REPLICATE", first_id)
