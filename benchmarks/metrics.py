@@ -15,7 +15,7 @@ from time import process_time
 import numpy as np
 from prometheus_client import generate_latest
 
-from forethought.engine.batching.counts import EngineCounts, PassFloors
+from forethought.engine.batching.counts import EngineCounts, PassFloors, PassRecord
 from forethought.generation import GenerationEvent, Token
 from forethought.observability.collector import make_registry
 from forethought.observability.series import Source
@@ -97,13 +97,10 @@ def of_messages(repeats: int) -> float:
 
 def of_a_pass(repeats: int) -> float:
     """What an engine counts for a pass with one round."""
-    counts = EngineCounts()
-    floors = PassFloors([PassCost(1, 10**6), PassCost(8, 10**7)])
+    counts = EngineCounts(PassFloors([PassCost(1, 10**6), PassCost(8, 10**7)]))
 
     def count() -> None:
-        counts.passes.observe(0.006)
-        counts.pass_tokens.observe(5)
-        counts.floor_s += floors.seconds(5)
+        counts.add(PassRecord(0, 6 * 10**6, 10**5, batch_size=1, num_tokens=5))
         counts.queue.observe(0.0002)
 
     return microseconds(count, repeats)

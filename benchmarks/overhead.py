@@ -201,13 +201,13 @@ def make_proposer(engine: str) -> "Proposer":
     if engine != "logits":
         return FixedProposer(info())
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
-    from forethought.engine.batching.engine import EngineLimits  # noqa: PLC0415
+    from forethought.engine.batching.limits import EngineLimits  # noqa: PLC0415
 
     return ModelProposer(StoredLogits(0), info(), VOCAB_SIZE, M, EngineLimits(NUM_BLOCKS))
 
 
 def serve_target(engine: str, listen: str) -> None:
-    from forethought.engine.batching.engine import EngineLimits  # noqa: PLC0415
+    from forethought.engine.batching.limits import EngineLimits  # noqa: PLC0415
     from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.target_pb2_grpc import (  # noqa: PLC0415
         add_TargetServiceServicer_to_server,

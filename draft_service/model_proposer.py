@@ -9,7 +9,8 @@ import torch
 
 from draft_service.lookahead import FullAcceptance, replacements
 from draft_service.speculation import Bet, Speculation
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.cache.sequence import CachedSequence
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.rows.coupling import draw_coupled

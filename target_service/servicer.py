@@ -7,7 +7,8 @@ from typing import Any
 
 import grpc
 
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.readings import read_engine
 from forethought.engine.cache.hidden_tail import HiddenTail
 from forethought.engine.cache.sequence import CachedSequence

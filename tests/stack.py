@@ -23,7 +23,7 @@ from draft_service.translated_proposer import TranslatedProposer
 from forethought.client import GenerationClient
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.corpus import Corpus
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.lean.feature_draft import load_feature_draft
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.loading.warm_up import FeatureTierModel, TierModel, describe

@@ -20,7 +20,7 @@ from draft_service.__main__ import LOADERS, attach
 from draft_service.feature_proposer import FeatureProposer, FeatureSession
 from draft_service.hybrid_proposer import HybridProposer
 from draft_service.settings import DraftSettings
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.lean.feature_draft import FeatureDecoder, load_feature_draft
 from forethought.engine.lean.native_steps import NativeSteps
 from forethought.engine.loading.loader import EngineOptions, load_model

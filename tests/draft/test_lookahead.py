@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, DraftedToken, LookaheadOutcome, VerificationMode
 from forethought.tier import LookaheadCounts, SessionOpen, SpeculateRound
@@ -53,7 +53,7 @@ class Sessions:
 async def until_made(session: ModelSession) -> None:
     """Waits until nothing is left to draft ahead."""
     engine = session.proposer.engine
-    await until(lambda: not engine._scheduler.num_jobs and engine._messages.empty())
+    await until(lambda: not engine._scheduler.num_jobs and not engine._thread.num_messages)
 
 
 def ask(number: int, tokens: Sequence[int], committed: Sequence[int], k: int = K) -> SpeculateRound:
@@ -229,13 +229,13 @@ async def test_who_waits_comes_before_what_is_drafted_ahead(tiny_draft):
     proposer: ModelProposer = tiny_draft.proposer(4, EngineLimits(512))
     proposer.num_bets = 1
     passes: list[tuple[int, int]] = []
-    guess = proposer.engine._finish
+    guess = proposer.engine._runner._finish
 
     def note(rounds, logits):
         passes.append((len(rounds), sum(each.is_ahead for each in rounds)))
         return guess(rounds, logits)
 
-    proposer.engine._finish = note
+    proposer.engine._runner._finish = note
     sessions = [proposer.open(SessionOpen(f"s{i}", PROMPT, SHAPES["sampled"])) for i in range(4)]
     for number in range(1, 4):
         await asyncio.gather(

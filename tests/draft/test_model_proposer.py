@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from draft_service.model_proposer import ModelProposer, ModelSession
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.engine.rows.draws import draw_drafts
 from forethought.engine.rows.filters import shape_logits

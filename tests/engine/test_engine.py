@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forethought.engine.batching import scheduler
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.engine.model.packed import BLOCK_LEN, PackedPass
 from forethought.errors import (
@@ -284,7 +285,7 @@ async def test_closing_ends_the_pass_that_runs_and_refuses_the_rest():
     waiting = asyncio.create_task(engine.run(Scoring(sequences[1], 1)))
     await asyncio.sleep(0)
     closing = asyncio.create_task(engine.close())
-    await until(lambda: engine._is_closed)
+    await until(lambda: engine._thread.is_closed)
     assert not closing.done()
     model.may_run.set()
     await closing
@@ -337,13 +338,13 @@ async def test_a_session_longer_than_model_or_memory_is_refused():
 
 
 async def test_the_books_are_checked_when_nobody_wants_anything(monkeypatch):
-    monkeypatch.setattr("forethought.engine.batching.engine._IDLE_S", 0.02)
+    monkeypatch.setattr("forethought.engine.batching.passes._IDLE_S", 0.02)
     checked = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with running(LedgerModel()) as engine:
-        check = engine.check
+        check = engine._scheduler.check
         monkeypatch.setattr(
-            engine, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set))
+            engine._scheduler, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set))
         )
         await continued(engine, [1], 2)
         await asyncio.wait_for(checked.wait(), 10)

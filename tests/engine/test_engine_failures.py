@@ -55,7 +55,7 @@ async def assert_ended(engine, error):
     await until(lambda: engine.load() == NOTHING_HELD)
     with pytest.raises(ReplicaFailedError):
         engine.open([1])
-    await until(lambda: not engine._thread.is_alive())
+    await until(lambda: not engine._thread.is_alive)
     await until(lambda: not engine._open)
 
 
@@ -72,7 +72,7 @@ async def test_whatever_ends_the_thread_fails_all_that_waits(monkeypatch, place,
         asked = [asyncio.create_task(engine.run(Scoring(each, 1))) for each in sequences]
         await until(lambda: model.is_waiting)
         if place == "a message":
-            engine._send(fail)
+            engine._thread.send(fail)
         else:
             name = "next_pass" if place == "the next pass" else "linger_s"
             monkeypatch.setattr(engine._scheduler, name, fail)
@@ -103,14 +103,14 @@ async def test_a_thread_that_cannot_be_started_ends_the_engine(monkeypatch):
         def start():
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(engine._thread, "start", start)
+        monkeypatch.setattr(engine._thread._thread, "start", start)
         sequence = engine.open([1])
         await fails_at_once(engine.run(Scoring(sequence, 1)))
         await assert_ended(engine, RuntimeError)
 
 
 async def test_a_cache_whose_books_are_wrong_is_not_served_from(monkeypatch):
-    monkeypatch.setattr("forethought.engine.batching.engine._IDLE_S", 0.02)
+    monkeypatch.setattr("forethought.engine.batching.passes._IDLE_S", 0.02)
     async with running(LedgerModel()) as engine:
         await continued(engine, [1] * 20, 2)
         engine._pool._owners[0] += 1
@@ -139,7 +139,7 @@ async def test_a_request_that_makes_passes_fail_harms_no_other():
                 asyncio.create_task(engine.run(Scoring(each, 1, (), [guess])))
                 for each, guess in zip(sequences, (6, 7, 5), strict=True)
             ]
-            await until(lambda: engine._messages.qsize() >= 3 or model.is_waiting)
+            await until(lambda: engine._thread.num_messages >= 3 or model.is_waiting)
             model.may_run.set()
             results = await asyncio.gather(*asked, return_exceptions=True)
             assert results[0][0] == [ledger_row([0]), ledger_row([0, 6])]

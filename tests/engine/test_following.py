@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.hf.transformers_model import TransformersModel
 from forethought.engine.model.packed import PackedPass, SequencePart, pack
 from tests.engine.ledger import MAX_LEN, LedgerModel
@@ -102,7 +103,7 @@ async def test_whoever_asks_during_the_pass_has_the_next_one_begun_too():
         await engine.run(work)
         token_ids = alone(PROMPT[:1], 2)
         asked = asyncio.create_task(engine.run(replace(work, position=2, committed=token_ids[:1])))
-        await until(lambda: model.num == 2 and not engine._following._begun)
+        await until(lambda: model.num == 2 and not engine._results._following._begun)
         model.may_end.set()
         rows, _ = await asked
         assert likeliest(rows[0]) == token_ids[1]
@@ -115,20 +116,20 @@ async def test_whoever_asks_between_the_pass_and_its_word_has_the_next_one_begun
     async with following(model) as engine:
         sequence = engine.open(PROMPT[:1])
         await engine.run(Scoring(sequence, 1))
-        tell = engine._tell
+        tell = engine._results.tell_kept
 
         def tell_late() -> None:
-            if engine._untold:
+            if engine._results._kept:
                 is_silent.set()
                 assert may_tell.wait(10)
             tell()
 
-        monkeypatch.setattr(engine, "_tell", tell_late)
+        monkeypatch.setattr(engine._results, "tell_kept", tell_late)
         model.may_end.set()
         await until(is_silent.is_set)
         work = Scoring(sequence, 2, alone(PROMPT[:1], 1))
         asked = asyncio.create_task(engine.run(work))
-        await until(lambda: not engine._following._begun)
+        await until(lambda: not engine._results._following._begun)
         may_tell.set()
         await asked
         await until(lambda: model.num == 3)
@@ -154,7 +155,7 @@ async def test_a_session_that_ends_leaves_nothing_behind():
             await engine.run(Scoring(sequence, len(PROMPT)))
             engine.discard(sequence)
         await until(lambda: engine.load().num_sessions == 0)
-        assert not engine._following._begun
+        assert not engine._results._following._begun
         assert engine.load().num_queued_jobs == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.engine.cache.hidden_tail import HiddenTail
 from forethought.engine.hf.transformers_model import TransformersModel

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.cache import available_memory as memory
 from forethought.engine.cache.kv_memory import num_kv_blocks
 from forethought.errors import NotEnoughMemoryError

@@ -6,7 +6,7 @@ from copy import copy
 
 import pytest
 
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.model.packed import PackedPass
 from forethought.rpc.codecs.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
 from forethought.sampling.params import SamplingParams

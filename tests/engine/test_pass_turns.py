@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.pass_turns import PassTurns
 from forethought.sampling.params import SamplingParams
 from forethought.tier import VerifyRound

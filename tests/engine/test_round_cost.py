@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from draft_service.model_proposer import ModelProposer
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.cache.seen_tokens import SeenTokens
 from forethought.engine.cache.sequence import CachedSequence
 from forethought.sampling.params import SamplingParams

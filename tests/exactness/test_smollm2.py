@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from forethought.client import GenerationClient
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_llama import llama_config, llama_weights
 from forethought.generation import GenerationParams, GenerationRequest

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from forethought.engine.batching.engine import Engine, EngineLimits
+from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.cache.block_archive import BlockArchive, ComputeRate
 from forethought.engine.model.causal_model import CausalModel
 from forethought.kv_archive import KVArchive

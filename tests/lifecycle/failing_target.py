@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any
 
-from forethought.engine.batching.engine import Engine
+from forethought.engine.batching.model_runner import ModelRunner
 from forethought.engine.batching.scheduler import Scheduler
 from forethought.rpc.server import run_process
 from target_service.__main__ import serve
@@ -15,8 +15,8 @@ from target_service.settings import TargetSettings
 
 WAYS = {
     "choosing": (Scheduler, "next_pass"),
-    "passes": (Engine, "_forward"),
-    "trials": (Engine, "_can_compute"),
+    "passes": (ModelRunner, "forward"),
+    "trials": (ModelRunner, "can_compute"),
 }
 
 

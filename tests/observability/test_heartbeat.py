@@ -69,7 +69,7 @@ async def test_a_pass_that_never_ends_is_the_end_of_a_process(serving):
     server, heartbeats = serving
     model, clock = GatedLedger(), Clock()
     engine = Engine(model, LIMITS, rows_of)
-    engine.heartbeat = Heartbeat("engine", clock=clock)
+    engine.heartbeat = engine._thread.heartbeat = Heartbeat("engine", clock=clock)
     heartbeats.append(engine.heartbeat)
     limit_s = engine.heartbeat.limit_s
     model.may_run.clear()

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
-from forethought.engine.batching.counts import EngineCounts
+from forethought.engine.batching.counts import EngineCounts, PassRecord
 from forethought.engine.cache.block_pool import BlockPool
 from forethought.engine.cache.sequence import CachedSequence, num_blocks_for
 from forethought.engine.model.packed import SequencePart
@@ -110,6 +110,15 @@ class Job:
     def num_uncomputed(self) -> int:
         """Tokens to compute before it is done; the last one of a prompt is left to the round."""
         return self.sequence.num_uncomputed - (self.work is None)
+
+    def passed(self, record: PassRecord) -> None:
+        """It took part in a pass."""
+        self.started_ns = self.started_ns or record.started_ns
+        self.forward_ns += record.total_ns
+        self.finish_ns += record.finish_ns
+        if record.batch_size >= self.batch_size:
+            self.batch_size = record.batch_size
+            self.num_batch_tokens = record.num_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +212,14 @@ class Scheduler:
         session = self._sessions.pop(sequence, None)
         sequence.release()
         return session.job if session else None
+
+    def check(self) -> None:
+        """Whether the books of the KV cache agree.
+
+        Raises:
+            IntegrityError: they do not.
+        """
+        self._pool.check(sequence.block_ids for sequence in self._sessions)
 
     def pass_took(self, seconds: float) -> None:
         """A pass has ended, and with it the rounds that it answers."""

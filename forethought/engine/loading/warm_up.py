@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from forethought.engine.batching.engine import EngineLimits
+from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.pass_turns import PassTurns
 from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.engine.batching.taking_turns import taking_turns
