@@ -63,6 +63,7 @@ class GenerationParams:
     logprobs: int | None = None  # top log-probabilities to return with each token
     num_speculative_tokens: int | None = None  # K of every round; 0 turns speculation off
     verification_mode: VerificationMode | None = None  # how drafts are judged
+    prediction: str = ""  # what the output is expected to repeat; drafts are looked up in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,10 @@ class Step:
     target_timings: RoundTimings = field(default_factory=RoundTimings)  # by the target tier's clock
 
 
+PREDICTION = "prediction"
+"""The proposer of drafts that are looked up in what a request predicts."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProposerStatistics:
     """What the drafts of one proposer came to."""
@@ -198,6 +203,11 @@ class SpeculationStatistics:
     lookahead: LookaheadCounts = field(default_factory=LookaheadCounts)
     no_draft_reason: NoDraftReason | None = None  # of a request that has ended
     no_draft_detail: str = ""
+
+    def of(self, proposer: str) -> ProposerStatistics:
+        """What the drafts of one proposer came to."""
+        none = ProposerStatistics(proposer)
+        return next((each for each in self.proposers if each.proposer == proposer), none)
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import (
     Finished,
@@ -26,7 +28,7 @@ from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
-from orchestrator.loop.decode_loop import DecodingStrategy, SpeculationPolicy, decode
+from orchestrator.loop.decode_loop import DecodingStrategy, Proposer, SpeculationPolicy, decode
 from orchestrator.loop.round import Round
 from orchestrator.loop.session import Session
 from orchestrator.loop.statistics import add_round, as_step
@@ -37,6 +39,7 @@ from orchestrator.request.run_ahead import run_ahead
 from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.tiers.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
+from orchestrator.tiers.predicted_output import PredictedOutput, Prediction
 from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
 
@@ -202,7 +205,7 @@ class Generation:
             yield Progress([self._finished()], is_end=True)
             return
         session = self._session(stored)
-        policy = self._policy(session)
+        proposer, policy = self._drafting(session)
         self._experience.demand.begin()
         try:
             # Both tiers compute the prompt at the same time.
@@ -219,7 +222,7 @@ class Generation:
             if self._output.ending:
                 yield Progress([self._finished()], is_end=True)
                 return
-            strategy = DecodingStrategy(self._proposer, self._verifier, self._judge, policy)
+            strategy = DecodingStrategy(proposer, self._verifier, self._judge, policy)
             async with aclosing(decode(session, strategy)) as rounds:
                 async for judged in rounds:
                     self._refuse_foreign_draft()
@@ -248,6 +251,20 @@ class Generation:
             tenant=plan.tenant,
             max_hidden_states=self._deployment.max_hidden_states,
         )
+
+    def _drafting(self, session: Session) -> tuple[Proposer, SpeculationPolicy]:
+        """Who drafts, and how much."""
+        plan, policy = self._plan, self._policy(session)
+        if not (plan.prediction_token_ids and plan.num_speculative_tokens):
+            return self._proposer, policy
+        most = self._deployment.max_num_speculative_tokens
+        prediction = Prediction(
+            np.array(plan.prediction_token_ids, np.uint32),
+            len(plan.prompt_token_ids),
+            most if plan.is_adaptive else plan.num_speculative_tokens,
+        )
+        predicted = PredictedOutput(prediction, self._proposer, policy)
+        return predicted, predicted
 
     def _policy(self, session: Session) -> SpeculationPolicy:
         if self._plan.is_adaptive:

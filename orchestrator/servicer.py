@@ -10,7 +10,13 @@ import grpc
 import structlog
 
 from forethought.errors import InvalidArgumentError, NoStoreError
-from forethought.generation import ChatMessage, FollowUp, GenerationParams, Resume
+from forethought.generation import (
+    PREDICTION,
+    ChatMessage,
+    FollowUp,
+    GenerationParams,
+    Resume,
+)
 from forethought.rpc.call_log import note_call
 from forethought.rpc.codecs.enums import MODE_TO_PROTO
 from forethought.rpc.codecs.generation_codec import (
@@ -84,7 +90,7 @@ class GenerationServicer(GenerationServiceServicer):
                 deployment.target.pass_costs,
                 drafts_are_free=tiers.draft is None,
             ),
-            [each.name for each in tiers.lookups],
+            [PREDICTION, *(each.name for each in tiers.lookups)],
         )
         """What sessions have learned together."""
 

@@ -22,6 +22,7 @@ Probabilities = npt.NDArray[np.float64]
 """Shape [M]: one probability for each token of a support."""
 
 _NO_PROBABILITIES: Probabilities = np.empty(0)
+_CERTAIN: Probabilities = np.ones(1)
 
 
 class VerificationMode(Enum):
@@ -69,6 +70,13 @@ class DraftedToken:
 def coupled_guess(token_id: int) -> DraftedToken:
     """A guess without a distribution."""
     return DraftedToken(token_id, (token_id,), _NO_PROBABILITIES)
+
+
+def certain_guess(token_id: int, mode: VerificationMode) -> DraftedToken:
+    """A guess that was not drawn: q is 1 there. In a coupled session only the guess counts."""
+    if mode is VerificationMode.COUPLED:
+        return coupled_guess(token_id)
+    return DraftedToken(token_id, (token_id,), _CERTAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,4 +120,5 @@ async def collect(client: GenerationClient, requests: Sequence[GenerationRequest
 def answer_usage(choices: Sequence[Choice], num_prompts: int) -> Usage:
     """Of choices that have ended."""
     num_tokens = sum(each.finished.num_output_tokens for each in choices if each.finished)
-    return total_usage([each.started for each in choices], num_tokens, num_prompts)
+    started = [each.started for each in choices]
+    return total_usage(started, [each.finished for each in choices], num_tokens, num_prompts)

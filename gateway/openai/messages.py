@@ -35,9 +35,12 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def as_message(role: str, content: str | list[TextPart]) -> ChatMessage:
     """With the parts of its content as one text."""
-    if isinstance(content, list):
-        content = "".join(part.text for part in content)
-    return ChatMessage(_ROLES.get(role, role), content)
+    return ChatMessage(_ROLES.get(role, role), text_of(content))
+
+
+def text_of(content: str | list[TextPart]) -> str:
+    """The parts as one."""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 _ROLES = {"developer": "system"}

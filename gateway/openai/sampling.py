@@ -1,11 +1,12 @@
 """What chat and completions have in common: how tokens are chosen, and when they end."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from forethought.generation import GenerationParams
 from forethought.sampling.types import VerificationMode
+from gateway.openai.messages import TextPart, text_of
 from gateway.web.body import OtherFields, RequestBody
 from gateway.web.errors import invalid
 
@@ -19,6 +20,13 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
+
+
+class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the answer is expected to repeat."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
 
 
 class GenerationFields(RequestBody, frozen=True, kw_only=True):
@@ -36,6 +44,7 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
     ignore_eos: bool = False
     num_speculative_tokens: int | None = None
     verification_mode: VerificationMode | None = None
+    prediction: Prediction | None = None
 
     def check(self) -> None:
         if self.seed is not None and not -_SEEDS // 2 <= self.seed < _SEEDS:
@@ -69,6 +78,7 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
             logprobs=logprobs,
             num_speculative_tokens=self.num_speculative_tokens,
             verification_mode=self.verification_mode,
+            prediction="" if self.prediction is None else text_of(self.prediction.content),
         )
 
 
@@ -139,7 +149,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1,),
     "logit_bias": ({},),
     "min_tokens": (0,),
-    "prediction": (),
     "presence_penalty": (0,),
     "prompt_logprobs": (),
     "response_format": ({"type": "text"},),

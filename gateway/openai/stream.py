@@ -61,6 +61,7 @@ class ChunkWriter(Generic[PartT]):
         self.head = head
         self._fields = fields
         self._started: list[Started | None] = [None] * num_choices
+        self._finished: list[Finished | None] = [None] * num_choices
         self._counts = [0] * num_choices
         self._num_prompts = num_prompts
         self._prompt_token_ids = prompt_token_ids
@@ -97,6 +98,7 @@ class ChunkWriter(Generic[PartT]):
                     return b""
                 return self._chunk(part, prompt_token_ids=self._prompt_token_ids)
             case Finished():
+                self._finished[index] = what
                 self._counts[index] = what.num_output_tokens
                 if len(self._counts) == 1:
                     self._metrics = metrics(what)
@@ -147,4 +149,5 @@ class ChunkWriter(Generic[PartT]):
         )
 
     def _usage(self) -> Usage:
-        return total_usage(self._started, sum(self._counts), self._num_prompts)
+        num_tokens = sum(self._counts)
+        return total_usage(self._started, self._finished, num_tokens, self._num_prompts)

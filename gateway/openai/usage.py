@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forethought.generation import Finished, SpeculationStatistics, Started
+from forethought.generation import PREDICTION, Finished, SpeculationStatistics, Started
 
 _MS = 1e6  # nanoseconds
 
@@ -15,6 +15,13 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """Of the answer: guesses of its request's `prediction`, by what became of them."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of an answer, over all of its choices."""
 
@@ -22,6 +29,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 class SpeculativeDecoding(msgspec.Struct, frozen=True):
@@ -49,23 +57,17 @@ class Metrics(msgspec.Struct, frozen=True):
     speculative_decoding: SpeculativeDecoding
 
 
-def usage(num_prompt_tokens: int, num_output_tokens: int, num_cached_tokens: int) -> Usage:
-    """The sums."""
-    return Usage(
-        num_prompt_tokens,
-        num_output_tokens,
-        num_prompt_tokens + num_output_tokens,
-        PromptTokensDetails(num_cached_tokens),
-    )
-
-
 def total_usage(
-    started: Sequence[Started | None], num_output_tokens: int, num_prompts: int
+    started: Sequence[Started | None],
+    finished: Sequence[Finished | None],
+    num_output_tokens: int,
+    num_prompts: int,
 ) -> Usage:
     """Of several choices: each prompt counts once, whatever its number of choices.
 
     Args:
         started: how each choice began, prompt by prompt; None where it has not.
+        finished: how each choice ended; None where it has not, and its guesses are not counted yet.
         num_output_tokens: of all choices, so far.
         num_prompts: that the choices belong to.
     """
@@ -74,10 +76,17 @@ def total_usage(
     for first in range(0, len(started), num_choices):
         of_prompt = [each for each in started[first : first + num_choices] if each is not None]
         begun += of_prompt[:1]
-    return usage(
-        sum(each.num_prompt_tokens for each in begun),
+    num_prompt_tokens = sum(each.num_prompt_tokens for each in begun)
+    guessed = [each.speculation.of(PREDICTION) for each in finished if each is not None]
+    num_accepted = sum(each.num_accepted_tokens for each in guessed)
+    return Usage(
+        num_prompt_tokens,
         num_output_tokens,
-        sum(each.num_cached_tokens for each in begun),
+        num_prompt_tokens + num_output_tokens,
+        PromptTokensDetails(sum(each.num_cached_tokens for each in begun)),
+        CompletionTokensDetails(
+            num_accepted, sum(each.num_draft_tokens for each in guessed) - num_accepted
+        ),
     )
 
 

@@ -33,7 +33,7 @@ def add_round(
             )
         ),
         num_draft_failures=num_draft_failures,
-        proposers=_add_to_proposer(statistics.proposers, judged),
+        proposers=_add_to_proposer(statistics, judged),
         lookahead=_add_to_lookahead(statistics.lookahead, judged.draft),
         speculation_ns=statistics.speculation_ns + judged.speculation_ns,
         verification_ns=statistics.verification_ns + judged.verification_ns,
@@ -42,14 +42,14 @@ def add_round(
 
 
 def _add_to_proposer(
-    proposers: tuple[ProposerStatistics, ...], judged: Round
+    statistics: SpeculationStatistics, judged: Round
 ) -> tuple[ProposerStatistics, ...]:
     """Adds a round to the counts of the proposer that drafted for it."""
     if not judged.draft.tokens:
-        return proposers
+        return statistics.proposers
     name = judged.draft.proposer
-    others = tuple(each for each in proposers if each.proposer != name)
-    before = next((each for each in proposers if each.proposer == name), ProposerStatistics(name))
+    others = tuple(each for each in statistics.proposers if each.proposer != name)
+    before = statistics.of(name)
     after = ProposerStatistics(
         name,
         before.num_rounds + 1,

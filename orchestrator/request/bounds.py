@@ -40,12 +40,17 @@ class RequestBounds:
     @property
     def max_message_bytes(self) -> int:
         """Of a request with the longest text or the most token ids that are taken, of up to three
-        bytes each, and all besides."""
+        bytes each, the longest prediction, and all besides."""
         num_bytes = max(self._max_bytes, 3 * MAX_DETOKENIZED, 3 * self.max_model_len)
-        return num_bytes + MAX_OTHER_BYTES
+        return num_bytes + self._max_bytes + MAX_OTHER_BYTES
 
     def check_prompt(self, request: pb.GenerateRequest) -> None:
-        """Refuses a prompt of any kind that is too large. Raises InvalidArgumentError."""
+        """Refuses a prompt of any kind, or a prediction, that is too large.
+
+        Raises:
+            InvalidArgumentError: names the one that is.
+        """
+        self.check_text("params.prediction", request.params.prediction)
         match request.WhichOneof("prompt"):
             case "text":
                 self.check_text("prompt.text", request.text)

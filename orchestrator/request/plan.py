@@ -73,6 +73,7 @@ class GenerationPlan:
     mode: VerificationMode = VerificationMode.REJECTION
     tenant: str = ""
     note: str = ""  # of the client, kept with the session
+    prediction_token_ids: tuple[int, ...] = ()  # what the output is expected to repeat
 
 
 def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
@@ -101,6 +102,8 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     with _collect(violations):
         prompt_token_ids = encode_prompt(request.prompt, deployment)
         max_tokens = _max_tokens(params, len(prompt_token_ids), deployment)
+    with _collect(violations):
+        prediction_token_ids = _encode_prediction(params.prediction, deployment)
     if violations:
         raise InvalidArgumentError(violations)
 
@@ -120,6 +123,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         mode=params.verification_mode or deployment.default_mode,
         tenant=request.tenant,
         note=request.note,
+        prediction_token_ids=prediction_token_ids,
     )
 
 
@@ -159,6 +163,19 @@ def encode_prompt(
     if min(token_ids) < 0 or max(token_ids) >= target.vocab_size:
         raise InvalidArgumentError(
             {field: f"must be below the vocabulary's size of {target.vocab_size}"}
+        )
+    return tuple(token_ids)
+
+
+def _encode_prediction(prediction: str, deployment: Deployment) -> tuple[int, ...]:
+    """The tokens that an output which says this has. Raises InvalidArgumentError."""
+    field = "params.prediction"
+    _check_length(field, prediction, deployment)
+    token_ids = deployment.tokenizer.encode(prediction, add_special_tokens=False)
+    max_num_tokens = deployment.target.max_model_len - 1
+    if len(token_ids) > max_num_tokens:
+        raise InvalidArgumentError(
+            {field: f"has {len(token_ids)} tokens, the model takes {max_num_tokens}"}
         )
     return tuple(token_ids)
 

@@ -198,6 +198,7 @@ class Sessions:
         if record.summary.status is not records.SessionStatus.FINISHED:
             raise SessionUnfinishedError("the session's last turn is not finished: resume it first")
         num_bytes = 4 * record.summary.num_tokens
+        num_bytes += len(request.params.prediction)
         num_bytes += sum(MESSAGE_BYTES + len(each.content) for each in wish.messages)
         plan = await texts.run(
             num_bytes, lambda: _plan_next_turn(request, wish, record, deployment)

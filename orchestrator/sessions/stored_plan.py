@@ -22,6 +22,7 @@ class _Rest(BaseModel):
     is_adaptive: bool
     include_steps: bool
     note: str = ""
+    prediction_token_ids: list[NonNegativeInt] = []
 
 
 def head_of(plan: GenerationPlan, session_id: str, model_fingerprint: str) -> SessionHead:
@@ -35,6 +36,7 @@ def head_of(plan: GenerationPlan, session_id: str, model_fingerprint: str) -> Se
         is_adaptive=plan.is_adaptive,
         include_steps=plan.include_steps,
         note=plan.note,
+        prediction_token_ids=list(plan.prediction_token_ids),
     )
     return SessionHead(
         session_id=session_id,
@@ -72,6 +74,7 @@ def plan_of(head: SessionHead) -> GenerationPlan:
         mode=head.mode,
         tenant=head.tenant,
         note=rest.note,
+        prediction_token_ids=tuple(rest.prediction_token_ids),
     )
 
 

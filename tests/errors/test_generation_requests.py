@@ -22,6 +22,7 @@ MALFORMED_PARAMS = [
     *(("logprobs", value) for value in (21, 2**32 - 1)),
     *(("num_speculative_tokens", value) for value in (MAX_K + 1, 2**32 - 1)),
     *(("verification_mode", value) for value in (99, 2**31 - 1, -1)),
+    *(("prediction", value) for value in ("a" * MAX_LEN, "a" * 20 * MAX_LEN)),
     *(("stop", value) for value in ([""], ["a", ""], ["x" * 257], ["a"] * 17)),
     *(("stop_token_ids", value) for value in ([VOCAB_SIZE], [0, 2**32 - 1], [1] * 65)),
 ]
@@ -61,7 +62,7 @@ async def test_a_malformed_parameter_is_named(generation, name, value):
     refusal = await refusal_of(read_to_end(generation.Generate(request, timeout=20)))
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "INVALID_ARGUMENT")
     assert list(refusal.violations) == [f"params.{name}"]
-    assert refusal.violations[f"params.{name}"].startswith(("must", "each must"))
+    assert refusal.violations[f"params.{name}"].startswith(("must", "each must", "has"))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,26 @@ async def test_choices_beyond_the_first_have_the_next_seeds(http, stack):
     assert answer["metrics"] is None
 
 
+async def test_guesses_of_a_prediction_are_counted_over_all_choices(http):
+    asked = chat(max_tokens=30, ignore_eos=True, temperature=0, logprobs=True, top_logprobs=1)
+    (plain,) = (await post(http, CHAT, asked))["choices"]
+    pieces = [each["token"] for each in plain["logprobs"]["content"]]
+    text, parts = "".join(pieces), [{"type": "text", "text": each} for each in pieces]
+    counts = []
+    for content, n in ((text, 1), (parts, 2), ("", 1)):
+        asked |= {"prediction": {"type": "content", "content": content}, "n": n}
+        answer = await post(http, CHAT, asked)
+        assert [each["message"] for each in answer["choices"]] == [plain["message"]] * n
+        options = {"include_usage": True, "continuous_usage_stats": True}
+        chunks = await streamed(http, CHAT, {**asked, "stream_options": options})
+        assert chunks[-1]["usage"] == answer["usage"]
+        details = answer["usage"]["completion_tokens_details"]
+        assert details["rejected_prediction_tokens"] == 0
+        counts.append(details["accepted_prediction_tokens"])
+    assert 15 < counts[0] < 30
+    assert counts[1:] == [2 * counts[0], 0]
+
+
 async def test_the_parts_of_a_message_are_one_text(http):
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "bc"}]
     whole = await post(http, CHAT, chat(max_tokens=5))

@@ -11,7 +11,13 @@ from forethought.errors import (
     SessionNotFoundError,
     SessionUnfinishedError,
 )
-from forethought.generation import ChatMessage, FollowUp, GenerationRequest, SessionStatus
+from forethought.generation import (
+    PREDICTION,
+    ChatMessage,
+    FollowUp,
+    GenerationRequest,
+    SessionStatus,
+)
 from tests.sessions.deployments import (
     ALL_MODES,
     GREEDY,
@@ -52,6 +58,21 @@ async def test_its_prompt_is_all_that_was_said_and_the_new_message(deployment: D
     assert second.started.session_id == session_id
     assert second.token_ids == direct.token_ids
     assert [token.index for token in second.tokens] == list(range(24))
+
+
+async def test_each_turn_has_a_prediction_of_its_own(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        first = await generate(client, asking(replace(PARAMS, prediction="ab" * 9)))
+        follows = following(first.started.session_id)
+        plain = await generate(
+            client, replace(follows, prompt=replace(follows.prompt, branches=True))
+        )
+        text = "".join(map(deployment.stack.deployment.tokenizer.token_text, plain.token_ids))
+        second = await generate(client, following(first.started.session_id, prediction=text))
+    assert second.token_ids == plain.token_ids
+    assert not plain.finished.speculation.of(PREDICTION).num_draft_tokens
+    predicted = second.finished.speculation.of(PREDICTION)
+    assert predicted.num_accepted_tokens == predicted.num_draft_tokens > 0
 
 
 async def test_branches_begin_at_the_same_turn_and_leave_it_as_it_is(deployment: Deployment):

@@ -20,6 +20,7 @@ from forethought.errors import (
     SessionNotFoundError,
 )
 from forethought.generation import (
+    PREDICTION,
     ChatMessage,
     FollowUp,
     GenerationRequest,
@@ -129,6 +130,16 @@ async def goes_on_elsewhere(deployment: Deployment, params, num_passes: int) -> 
     for name in counts:
         assert getattr(finished.speculation, name) == getattr(expected.finished.speculation, name)
     return expected
+
+
+async def test_a_prediction_is_kept_with_the_session(deployment: Deployment):
+    async with GenerationClient(deployment.addresses[1]) as client:
+        plain = await generate(client, asking(GREEDY))
+    text = "".join(map(deployment.stack.deployment.tokenizer.token_text, plain.token_ids))
+    expected = await goes_on_elsewhere(deployment, replace(GREEDY, prediction=text), 3)
+    assert expected.token_ids == plain.token_ids
+    predicted = expected.finished.speculation.of(PREDICTION)
+    assert predicted.num_accepted_tokens == predicted.num_draft_tokens > NUM_TOKENS / 2
 
 
 async def test_every_step_of_a_finished_answer_is_told_again(deployment: Deployment):

@@ -152,6 +152,7 @@ PARAMS = GenerationParams(
     logprobs=5,
     num_speculative_tokens=6,
     verification_mode=VerificationMode.BLOCK,
+    prediction="predicted",
 )
 REQUESTS = [
     GenerationRequest("text", PARAMS, "request", True, "tenant", True, "note"),

@@ -196,7 +196,8 @@ _LIST_PARAMS = ("stop", "stop_token_ids")
 
 def params_to_proto(params: GenerationParams) -> pb.GenerationParams:
     """Raises InvalidArgumentError where a value does not fit its field."""
-    message = pb.GenerationParams(ignore_eos=params.ignore_eos)
+    with refusing_misfits("params.prediction"):
+        message = pb.GenerationParams(ignore_eos=params.ignore_eos, prediction=params.prediction)
     if params.verification_mode is not None:
         message.verification_mode = MODE_TO_PROTO[params.verification_mode]
     violations = {}
@@ -224,6 +225,7 @@ def _params_from_proto(message: pb.GenerationParams) -> GenerationParams:
         stop_token_ids=tuple(message.stop_token_ids),
         ignore_eos=message.ignore_eos,
         verification_mode=_mode_from_proto(message.verification_mode),
+        prediction=message.prediction,
         **given,
     )
 
