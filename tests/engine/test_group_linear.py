@@ -269,9 +269,3 @@ def test_what_does_not_fit_a_matrix_is_refused():
             linear(x)
     with pytest.raises(ValueError, match="a bias of shape"):
         DenseTileLinear(weight, normal(N - 1))
-
-
-def test_every_build_is_of_the_interface_that_is_wanted():
-    for build in kernels.builds_for_this_machine():
-        module = import_module(f"forethought.engine.native._kernels_{build}")
-        assert module.INTERFACE == kernels._INTERFACE

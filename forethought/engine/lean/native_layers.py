@@ -7,6 +7,7 @@ A pass that computes a long chunk of a prompt is not taken: its attention goes t
 """
 
 from collections.abc import Sequence
+from ctypes import addressof
 from typing import Any, Self
 
 import torch
@@ -16,6 +17,7 @@ from forethought.engine.lean.native_steps import NativeSteps
 from forethought.engine.linear.tile_linear import DTYPES, TileLinear
 from forethought.engine.model.attention import LayerPool
 from forethought.engine.native import kernels
+from forethought.engine.native.structures import Layer, Stack
 from forethought.engine.weights.lean_config import LeanConfig
 
 
@@ -35,21 +37,20 @@ class NativeLayers:
         for layer in layers:
             _check(layer, shape, hidden_size)
         self._dtype = layers[0].qkv.dtype
-        # What the addresses below are of.
-        self._owners = (layers, pools)
-        self._stack = kernels.native.stack(
-            shape.num_heads,
-            shape.num_kv_heads,
-            shape.head_dim,
-            hidden_size,
-            shape.intermediate_size,
-            shape.head_dim**-0.5,
-            DTYPES[self._dtype],
-            DTYPES[pools[0].keys.dtype],
-            *(
-                _numbers_of(layer, pool, window)
-                for layer, pool, window in zip(layers, pools, shape.windows, strict=True)
-            ),
+        own_layers = (Layer * len(layers))(*map(_layer, layers, pools, shape.windows))
+        # What the addresses in the stack are of.
+        self._owners = (layers, pools, own_layers)
+        self._stack = Stack(
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            hidden_size=hidden_size,
+            intermediate_size=shape.intermediate_size,
+            scale=shape.head_dim**-0.5,
+            dtype=DTYPES[self._dtype],
+            kv_dtype=DTYPES[pools[0].keys.dtype],
+            num_layers=len(layers),
+            layers=addressof(own_layers),
         )
 
     @classmethod
@@ -78,14 +79,11 @@ class NativeLayers:
         if delta is not None:
             delta = delta.to(self._dtype)
         out = torch.empty(x.shape, dtype=self._dtype)
-        kernels.native.run_layers(
-            self._stack,
-            len(x),
-            *steps.pass_addresses,
-            x.data_ptr(),
-            0 if delta is None else delta.data_ptr(),
-            out.data_ptr(),
-        )
+        own = steps.structure
+        own.stack = addressof(self._stack)
+        own.x, own.out = x.data_ptr(), out.data_ptr()
+        own.delta = 0 if delta is None else delta.data_ptr()
+        kernels.native.run_layers(own)
         return out
 
 
@@ -95,7 +93,7 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
     linears: Sequence[Any] = layer.products
     qk_norm = layer.qk_norm
     shapes = (
-        *(linear.matrix[-2:] for linear in linears),
+        *((linear.matrix.n, linear.matrix.k) for linear in linears),
         layer.attention_norm.weight.shape,
         layer.mlp_norm.weight.shape,
         (num_heads + num_kv_heads, dim) if qk_norm is None else qk_norm.weight.shape,
@@ -115,19 +113,23 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
         )
 
 
-def _numbers_of(layer: LeanLayer, pool: LayerPool, window: int | None) -> tuple[Any, ...]:
-    """Of one layer, as `stack` takes them."""
-    linears: Sequence[Any] = layer.products
+def _layer(layer: LeanLayer, pool: LayerPool, window: int | None) -> Layer:
+    """As the kernels want it."""
+    products: Sequence[Any] = layer.products
+    qkv, out, gate_up, down = (each.matrix for each in products)
     qk_norm = layer.qk_norm
-    return (
-        layer.attention_norm.weight.data_ptr(),
-        layer.mlp_norm.weight.data_ptr(),
-        0 if qk_norm is None else qk_norm.weight.data_ptr(),
-        layer.attention_norm.eps,
-        layer.mlp_norm.eps,
-        0.0 if qk_norm is None else qk_norm.eps,
-        window or 0,
-        pool.keys.data_ptr(),
-        pool.values.data_ptr(),
-        *(number for linear in linears for number in linear.matrix),
+    return Layer(
+        attention_norm=layer.attention_norm.weight.data_ptr(),
+        mlp_norm=layer.mlp_norm.weight.data_ptr(),
+        qk_norm=0 if qk_norm is None else qk_norm.weight.data_ptr(),
+        attention_eps=layer.attention_norm.eps,
+        mlp_eps=layer.mlp_norm.eps,
+        qk_eps=0.0 if qk_norm is None else qk_norm.eps,
+        window=window or 0,
+        keys=pool.keys.data_ptr(),
+        values=pool.values.data_ptr(),
+        qkv=qkv,
+        out=out,
+        gate_up=gate_up,
+        down=down,
     )

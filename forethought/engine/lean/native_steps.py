@@ -16,6 +16,7 @@ from forethought.engine.linear.tile_linear import DTYPES
 from forethought.engine.model.attention import AttentionKind, Context, LayerPool
 from forethought.engine.model.packed import PackedPass
 from forethought.engine.native import kernels
+from forethought.engine.native.structures import Attention, Gate, Norm, Pass, Rope, Turn
 from forethought.engine.weights.lean_config import LeanConfig
 
 _MAX_TOKENS = 32
@@ -51,12 +52,11 @@ class NativeSteps:
     """`LayerSteps` of one pass on a CPU."""
 
     def __init__(self, shape: LeanConfig, packed: PackedPass) -> None:
+        self._shape = shape
         self._packed = packed
         num_tokens = len(packed.token_ids)
         self._rotation = torch.empty(num_tokens, shape.head_dim)  # cosine and sine of each pair
         self._queries = torch.empty(num_tokens, shape.num_heads, shape.head_dim)
-        self._heads = (shape.num_heads, shape.num_kv_heads, shape.head_dim)
-        self._scale = shape.head_dim**-0.5
         self._rotation_address = self._rotation.data_ptr()
         self._queries_address = self._queries.data_ptr()
         self._positions_address = packed.positions.data_ptr()
@@ -64,12 +64,14 @@ class NativeSteps:
         self._runs = _runs_of(packed)
         self._context = Context(packed)
         kernels.native.turn(
-            self._positions_address,
-            shape.inv_freq.data_ptr(),
-            float(shape.rope_scale),
-            self._rotation_address,
-            num_tokens,
-            shape.head_dim // 2,
+            Turn(
+                positions=self._positions_address,
+                frequencies=shape.inv_freq.data_ptr(),
+                rotation=self._rotation_address,
+                scale=shape.rope_scale,
+                num_tokens=num_tokens,
+                num_pairs=shape.head_dim // 2,
+            )
         )
         self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
 
@@ -81,16 +83,19 @@ class NativeSteps:
         return run_step_by_step(self, stack, x, delta)
 
     @property
-    def pass_addresses(self) -> tuple[int, ...]:
-        """What the kernels want to know of the pass besides its number of tokens."""
+    def structure(self) -> Pass:
+        """What the kernels want to know of the pass, but for its layers and what they compute."""
         packed = self._packed
-        return (
-            self._rotation_address,
-            self._positions_address,
-            self._slots_address,
-            packed.starts.data_ptr(),
-            packed.tables.data_ptr(),
-            *packed.tables.shape,
+        num_sequences, width = packed.tables.shape
+        return Pass(
+            num_tokens=len(packed.token_ids),
+            num_sequences=num_sequences,
+            width=width,
+            rotation=self._rotation_address,
+            positions=self._positions_address,
+            slots=self._slots_address,
+            starts=packed.starts.data_ptr(),
+            tables=packed.tables.data_ptr(),
         )
 
     def add_and_norm(
@@ -101,52 +106,59 @@ class NativeSteps:
         if delta is not None and delta.dtype is not dtype:
             delta = delta.to(dtype)
         kernels.native.norm(
-            x.data_ptr(),
-            0 if delta is None else delta.data_ptr(),
-            norm.weight.data_ptr(),
-            address,
-            DTYPES[dtype],
-            num_rows,
-            size,
-            norm.eps,
+            Norm(
+                x=x.data_ptr(),
+                delta=0 if delta is None else delta.data_ptr(),
+                weight=norm.weight.data_ptr(),
+                y=address,
+                dtype=DTYPES[dtype],
+                eps=norm.eps,
+                rows=num_rows,
+                n=size,
+            )
         )
         return y
 
     def attend(
         self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
     ) -> torch.Tensor:
-        heads, dtypes = self._heads, (DTYPES[qkv.dtype], DTYPES[pool.keys.dtype])
-        keys, values = pool.keys.data_ptr(), pool.values.data_ptr()
+        common = {
+            "num_heads": self._shape.num_heads,
+            "num_kv_heads": self._shape.num_kv_heads,
+            "head_dim": self._shape.head_dim,
+            "dtype": DTYPES[qkv.dtype],
+            "kv_dtype": DTYPES[pool.keys.dtype],
+            "queries": self._queries_address,
+            "keys": pool.keys.data_ptr(),
+            "values": pool.values.data_ptr(),
+        }
         kernels.native.rotate(
-            len(qkv),
-            *heads,
-            *dtypes,
-            qkv.data_ptr(),
-            self._rotation_address,
-            0 if qk_norm is None else qk_norm.weight.data_ptr(),
-            0.0 if qk_norm is None else qk_norm.eps,
-            self._scale,
-            self._slots_address,
-            self._queries_address,
-            keys,
-            values,
+            Rope(
+                **common,
+                num_tokens=len(qkv),
+                qkv=qkv.data_ptr(),
+                rotation=self._rotation_address,
+                norm=0 if qk_norm is None else qk_norm.weight.data_ptr(),
+                eps=0.0 if qk_norm is None else qk_norm.eps,
+                scale=self._shape.head_dim**-0.5,
+                slots=self._slots_address,
+            )
         )
-        mixed, address = self._buffer(len(qkv), heads[0] * heads[2], qkv.dtype)
+        size = self._shape.num_heads * self._shape.head_dim
+        mixed, address = self._buffer(len(qkv), size, qkv.dtype)
         for run in self._runs:
             if run.is_short:
                 kernels.native.attend(
-                    *heads,
-                    *dtypes,
-                    self._queries_address,
-                    keys,
-                    values,
-                    self._positions_address,
-                    window or 0,
-                    run.starts_address,
-                    run.tables_address,
-                    len(run.indices),
-                    self._packed.tables.shape[1],
-                    address,
+                    Attention(
+                        **common,
+                        positions=self._positions_address,
+                        window=window or 0,
+                        starts=run.starts_address,
+                        tables=run.tables_address,
+                        num_sequences=len(run.indices),
+                        width=self._packed.tables.shape[1],
+                        out=address,
+                    )
                 )
             else:
                 kind = AttentionKind(1.0, window)  # q is scaled already
@@ -159,7 +171,15 @@ class NativeSteps:
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, size = len(gate_up), gate_up.shape[1] // 2
         y, address = self._buffer(num_rows, size, gate_up.dtype)
-        kernels.native.gate(gate_up.data_ptr(), address, DTYPES[gate_up.dtype], num_rows, size)
+        kernels.native.gate(
+            Gate(
+                gate_up=gate_up.data_ptr(),
+                y=address,
+                dtype=DTYPES[gate_up.dtype],
+                rows=num_rows,
+                n=size,
+            )
+        )
         return y
 
     def _buffer(self, num_rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:

@@ -10,6 +10,7 @@ import torch
 
 from forethought.engine.linear.linear import Linear
 from forethought.engine.linear.tile_linear import TileLinear, Tiles, lay_out
+from forethought.engine.native.structures import WeightFormat
 from forethought.engine.weights.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
 _TILE_ROWS = 16
@@ -73,8 +74,9 @@ def _tiles_of(groups: Int4Groups | Int8Groups) -> Tiles:
         items = values.view(torch.int16)  # [N, K / 32, 16]
     unit = _unit_of(groups)
     memory = lay_out([items, (_factors_of(groups) / unit).half()])
-    num_bits = 4 if isinstance(groups, Int4Groups) else 8
-    return Tiles(memory, num_bits, num_rows, num_columns, unit)
+    is_int4 = isinstance(groups, Int4Groups)
+    own_format = WeightFormat.GROUPS_4 if is_int4 else WeightFormat.GROUPS_8
+    return Tiles(memory, own_format, num_rows, num_columns, unit)
 
 
 class Int4PackLinear:

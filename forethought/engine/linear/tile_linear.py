@@ -6,12 +6,13 @@ without bfloat16 instructions a third of it, from four tokens on.
 """
 
 from collections.abc import Sequence
+from ctypes import addressof
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from forethought.engine.native import kernels
+from forethought.engine.native.structures import GroupMatrix, Product, WeightFormat
 from forethought.engine.weights.weight_groups import GROUP_SIZE
 
 _TILE_ROWS = 16
@@ -24,7 +25,7 @@ class Tiles:
     """A matrix of N rows and K columns, laid out."""
 
     memory: torch.Tensor  # [N / 16, rounded up, K / 32, bytes]
-    num_bits: int  # of a weight
+    format: WeightFormat
     num_rows: int  # N
     num_columns: int  # K
     unit: float = 1.0  # of the factors
@@ -56,15 +57,15 @@ class TileLinear:
         self._bias = None if bias is None else bias.float().contiguous()  # [N]
         if bias is not None and bias.shape != (tiles.num_rows,):
             raise ValueError(f"a bias of shape {tuple(bias.shape)} for {tiles.num_rows} rows")
-        self.matrix: tuple[Any, ...] = (
-            tiles.num_bits,
-            tiles.memory.data_ptr(),
-            tiles.unit,
-            0 if self._bias is None else self._bias.data_ptr(),
-            tiles.num_rows,
-            tiles.num_columns,
+        self.matrix = GroupMatrix(
+            format=tiles.format,
+            tiles=tiles.memory.data_ptr(),
+            unit=tiles.unit,
+            bias=0 if self._bias is None else self._bias.data_ptr(),
+            n=tiles.num_rows,
+            k=tiles.num_columns,
         )
-        """What the kernels want to know of it."""
+        """As the kernels want it."""
 
     @staticmethod
     def is_supported() -> bool:
@@ -75,14 +76,16 @@ class TileLinear:
         if x.dtype is not self.dtype or x.shape[1] != self.num_inputs:
             raise ValueError(f"{x.dtype} of shape {tuple(x.shape)}: not what goes in here")
         x = x.contiguous()
-        y = x.new_empty(len(x), self.matrix[4], dtype=self.result_dtype)
+        y = x.new_empty(len(x), self._tiles.num_rows, dtype=self.result_dtype)
         kernels.native.multiply(
-            *self.matrix,
-            x.data_ptr(),
-            DTYPES[self.dtype],
-            y.data_ptr(),
-            DTYPES[self.result_dtype],
-            len(x),
+            Product(
+                matrix=addressof(self.matrix),
+                x=x.data_ptr(),
+                y=y.data_ptr(),
+                x_dtype=DTYPES[self.dtype],
+                y_dtype=DTYPES[self.result_dtype],
+                num_tokens=len(x),
+            )
         )
         return y
 
@@ -107,7 +110,11 @@ class DenseTileLinear(TileLinear):
         num_rows, num_columns = weight.shape
         pairs = weight.contiguous().view(torch.int32)  # [N, K / 2]
         memory = lay_out([pairs.view(num_rows, -1, GROUP_SIZE // 2)])
-        super().__init__(Tiles(memory, 16, num_rows, num_columns), bias, result_dtype=result_dtype)
+        super().__init__(
+            Tiles(memory, WeightFormat.BFLOATS_16, num_rows, num_columns),
+            bias,
+            result_dtype=result_dtype,
+        )
 
     @staticmethod
     def takes(weight: torch.Tensor) -> bool:

@@ -14,6 +14,7 @@ import structlog
 import torch
 
 from forethought.engine.native import kernels
+from forethought.engine.native.structures import Binding
 
 _log = structlog.get_logger(__name__)
 
@@ -24,5 +25,6 @@ def bind_threads() -> None:
         return
     cores = array("q", sorted(os.sched_getaffinity(0)))
     if torch.get_num_threads() == len(cores):
-        num_bound = kernels.native.bind_threads(cores.buffer_info()[0], len(cores))
+        binding = Binding(cpus=cores.buffer_info()[0], count=len(cores))
+        num_bound = kernels.native.bind_threads(binding)
         _log.info("threads_bound", num_threads=num_bound)

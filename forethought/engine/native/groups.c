@@ -20,7 +20,6 @@
 typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
 #define AHEAD 4096 /* bytes that are asked for before their turn */
-#define MOST (LANES == 16 ? 16 : 6) /* tokens at once: as many as there are registers for */
 #define PANEL 128  /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
 #define ABREAST (VECTORS < 2 ? VECTORS : 2) /* vectors that a number of x is multiplied with */
 
@@ -244,13 +243,6 @@ INLINE Vec widen_float16(const uint16_t *numbers) {
 #endif
 }
 
-/* Some tokens of x. */
-typedef struct {
-    char *numbers; /* [K / 32, tokens, 32], ordered */
-    float *units;  /* [K / 32, tokens] of the numbers */
-    float *sums;   /* [K / 32, tokens] of the numbers, where there are minimums */
-} Tokens;
-
 INLINE void lay_out(Way way, const void *x, Dtype dtype, Tokens to, size_t first, size_t tokens, size_t k) {
     for (size_t g = 0; g < k / GROUP; g++)
         for (size_t t = 0; t < tokens; t++) {
@@ -304,12 +296,6 @@ static void finish(const GroupMatrix *matrix, long first, float (*sums)[TILE_ROW
 }
 
 /* A way as functions, with a loop for each number of tokens, so that their sums stay in registers. */
-typedef struct {
-    size_t number_size, tile_size;
-    void (*lay_out)(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k);
-    void (*multiply)(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens);
-} Kernel;
-
 #define LOOP(way, count) \
     case count: multiply_rows(way, tiles, groups, lane, x, sums, count); break
 #define SIX_LOOPS(way)                                                                  \
@@ -328,7 +314,7 @@ typedef struct {
     static void multiply_##name(const char *tiles, long groups, Tokens x, float (*sums)[TILE_ROWS], long tokens) { \
         for (long lane = 0; lane < TILE_ROWS; lane += ABREAST * LANES) switch (tokens) { LOOPS(way); }        \
     }                                                                                                         \
-    static const Kernel name = {NUMBER_SIZE(way), TILE_SIZE(way), lay_out_##name, multiply_##name}
+    static const Kernel name = {NUMBER_SIZE(way), GROUP, TILE_SIZE(way), lay_out_##name, multiply_##name}
 
 KERNEL(WHOLES_4, wholes_4);
 KERNEL(WHOLES_8, wholes_8);
@@ -339,46 +325,54 @@ KERNEL(PAIRS_16, dense_16);
 KERNEL(FLOATS_16, dense_16);
 #endif
 
-static const Kernel *kernel_for(int bits, Dtype dtype) {
-    return dtype == FLOAT32 ? &floats_8 : bits == 4 ? &wholes_4 : bits == 8 ? &wholes_8 : &dense_16;
-}
+/* By the format of weights and the type of activations. */
+static const Kernel *const kernels[NUM_FORMATS][NUM_DTYPES] = {
+    [GROUPS_4] = {[BFLOAT16] = &wholes_4},
+    [GROUPS_8] = {[BFLOAT16] = &wholes_8, [FLOAT32] = &floats_8},
+    [BFLOATS_16] = {[BFLOAT16] = &dense_16},
+};
 
 /* Some tokens, of which `room` holds all that is laid out. */
-static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, const void *x, Dtype x_dtype, char *y,
-                           Dtype y_dtype, long tokens, char *room) {
-    long n = matrix->n, k = matrix->k, groups = k / GROUP;
+static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, const Product *panel, char *room) {
+    long n = matrix->n, k = matrix->k, tokens = panel->num_tokens, groups = k / GROUP, num_tiles = k / kernel->group;
     long num_parts = (tokens + MOST - 1) / MOST; /* of as many tokens each, or one less */
     float *units = (float *)(room + kernel->number_size * (size_t)(tokens * k)), *sums = units + tokens * groups;
+    char *y = panel->y;
 #define PART(p)                                                                             \
     long start = (p) * tokens / num_parts, count = ((p) + 1) * tokens / num_parts - start; \
     Tokens part = {room + kernel->number_size * (size_t)(start * k), units + start * groups, sums + start * groups}
 #pragma omp parallel for if (tokens * k > PARALLEL_FROM)
     for (long p = 0; p < num_parts; p++) {
         PART(p);
-        kernel->lay_out(x, x_dtype, part, start, count, k);
+        kernel->lay_out(panel->x, panel->x_dtype, part, start, count, k);
     }
 #pragma omp parallel for schedule(static) if (n * k > PARALLEL_FROM)
     for (long first = 0; first < n; first += TILE_ROWS) {
-        const char *tiles = (const char *)matrix->tiles + kernel->tile_size * (size_t)(first / TILE_ROWS * groups);
+        const char *tiles = (const char *)matrix->tiles + kernel->tile_size * (size_t)(first / TILE_ROWS * num_tiles);
         for (long p = 0; p < num_parts; p++) {
             PART(p);
             float results[MOST][TILE_ROWS];
-            kernel->multiply(tiles, groups, part, results, count);
-            finish(matrix, first, results, y + (size_t)(start * n) * size_of(y_dtype), y_dtype, count);
+            kernel->multiply(tiles, num_tiles, part, results, count);
+            finish(matrix, first, results, y + (size_t)(start * n) * size_of(panel->y_dtype), panel->y_dtype, count);
         }
     }
 #undef PART
 }
 
-int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens) {
-    const Kernel *kernel = kernel_for(matrix->bits, x_dtype);
-    long k = matrix->k, most = tokens < PANEL ? tokens : PANEL;
+int multiply(const Product *product) {
+    const GroupMatrix *matrix = product->matrix;
+    const Kernel *kernel = kernels[matrix->format][product->x_dtype];
+    if (!kernel) return NO_KERNEL;
+    long k = matrix->k, tokens = product->num_tokens, most = tokens < PANEL ? tokens : PANEL;
     char *room = malloc((kernel->number_size * GROUP + 2 * sizeof(float)) * (size_t)(most * k / GROUP));
     if (!room) return -1;
-    for (long start = 0; start < tokens; start += PANEL)
-        multiply_panel(matrix, kernel, (const char *)x + (size_t)(start * k) * size_of(x_dtype), x_dtype,
-                       (char *)y + (size_t)(start * matrix->n) * size_of(y_dtype), y_dtype,
-                       tokens - start < PANEL ? tokens - start : PANEL, room);
+    for (long start = 0; start < tokens; start += PANEL) {
+        Product panel = *product;
+        panel.x = (const char *)product->x + (size_t)(start * k) * size_of(product->x_dtype);
+        panel.y = (char *)product->y + (size_t)(start * matrix->n) * size_of(product->y_dtype);
+        panel.num_tokens = tokens - start < PANEL ? tokens - start : PANEL;
+        multiply_panel(matrix, kernel, &panel, room);
+    }
     free(room);
     return 0;
 }

@@ -27,17 +27,52 @@ typedef struct {
     uint32_t pairs[GROUP / 2][TILE_ROWS]; /* two neighbours of each row, the first in the lower half */
 } Tile16;
 
+/* How weights are stored: Tile4, Tile8 or Tile16. `WeightFormat` in structures.py has the same names. */
+typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, NUM_FORMATS } WeightFormat;
+#define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16"}
+
 /* N rows and K columns, a multiple of 32. */
 typedef struct {
-    int bits;          /* 4, 8 or 16 */
+    WeightFormat format;
     const void *tiles; /* [N / 16, rounded up, K / 32] */
     float unit;        /* of scales and minimums */
     const float *bias; /* [N] or NULL */
     long n, k;
 } GroupMatrix;
 
-/* x W^T + bias: [T, K] -> [T, N]. x is bfloat16; or float32 with 8 bits. -1 without memory, else 0. */
-int multiply_groups(const GroupMatrix *matrix, const void *x, Dtype x_dtype, void *y, Dtype y_dtype, long tokens);
+/* x W^T + bias. */
+typedef struct {
+    const GroupMatrix *matrix;
+    const void *x; /* [T, K] */
+    void *y;       /* [T, N], to fill */
+    Dtype x_dtype, y_dtype;
+    long num_tokens;
+} Product;
+
+#define NO_KERNEL (-2)
+
+/* -1 without memory, NO_KERNEL where the format takes no activations of x's type. */
+int multiply(const Product *product);
+
+#define MOST (LANES == 16 ? 16 : 6) /* tokens at once: as many as there are registers for */
+
+/* Some tokens of x, laid out by a kernel. */
+typedef struct {
+    char *numbers; /* [K / 32, tokens, 32], ordered */
+    float *units;  /* [K / 32, tokens] of the numbers */
+    float *sums;   /* [K / 32, tokens] of the numbers, where there are minimums */
+} Tokens;
+
+/* How matrices of a format are multiplied with numbers of a type; the table is in groups.c. */
+typedef struct {
+    size_t number_size; /* of what x becomes */
+    long group;         /* columns of a tile */
+    size_t tile_size;   /* of 16 rows and as many columns */
+    /* Tokens `first` to `first` + `tokens` of x, [T, k]. */
+    void (*lay_out)(const void *x, Dtype dtype, Tokens to, long first, long tokens, long k);
+    /* One row of tiles with at most MOST tokens: [tokens, 16] sums. */
+    void (*multiply)(const char *tiles, long num_tiles, Tokens x, float (*sums)[TILE_ROWS], long tokens);
+} Kernel;
 
 /* Whether this is the build for bfloat16 instructions, on a machine whose float32 ones are faster: Intel's do one
  * in two cycles, and two of those that multiply and add float32 in each. */

@@ -1,9 +1,14 @@
-"""The C extension, in the build for this machine; see kernels.c and setup.py."""
+"""The C extension, in the build for this machine; see kernels.c and setup.py.
+
+Its functions take the structures of structures.py.
+"""
 
 from importlib import import_module
 from typing import Any
 
 import torch
+
+from forethought.engine.native.structures import difference
 
 BUILDS = ("default", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
 """Each for machines that can run those before it, too."""
@@ -19,21 +24,37 @@ def builds_for_this_machine() -> tuple[str, ...]:
     return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
 
 
-_INTERFACE = 4  # as in kernels.c
+def load_build(build: str) -> Any:
+    """The module of one build; None if there is none, since there was no C compiler for it.
 
-native: Any = None
-"""The module; None if there was no C compiler when this was installed."""
-
-for _name in reversed(builds_for_this_machine()):
+    Raises:
+        ImportError: it was built from other sources than these.
+    """
+    name = f"forethought.engine.native._kernels_{build}"
     try:
         # After torch, so that both use the threads of one OpenMP.
-        _module = import_module(f"forethought.engine.native._kernels_{_name}")
+        module = import_module(name)
     except ImportError:
-        continue
-    # One that was built before the last change of kernels.c is as good as none.
-    if getattr(_module, "INTERFACE", 0) == _INTERFACE and not _module.HAS_SLOW_PAIRS:
-        native = _module
-        break
+        return None
+    if other := difference(module):
+        raise ImportError(
+            f"{module.__file__} was built from other sources than those beside it ({other} differ):"
+            " install forethought again, or delete that file to do without it",
+            name=name,
+        )
+    return module
+
+
+def _fastest() -> Any:
+    for build in reversed(builds_for_this_machine()):
+        module = load_build(build)
+        if module is not None and not module.HAS_SLOW_PAIRS:
+            return module
+    return None
+
+
+native: Any = _fastest()
+"""The module; None if there was no C compiler when this was installed."""
 
 are_built = native is not None
 """Whether there are any."""

@@ -18,40 +18,53 @@ typedef struct {
     float *queries; /* [T, H, D] */
 } Room;
 
-static int attend_to_context(const Stack *s, const Layer *layer, const Pass *pass, const Room *room) {
+static int attend_to_context(const Layer *layer, const Pass *pass, const Room *room) {
+    const Stack *s = pass->stack;
     Rope rope = {
-        .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads, .head_dim = s->head_dim,
-        .dtype = s->dtype, .kv_dtype = s->kv_dtype, .qkv = room->wide, .rotation = pass->rotation,
-        .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = s->scale,
+        .num_tokens = pass->num_tokens, .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads,
+        .head_dim = s->head_dim, .dtype = s->dtype, .kv_dtype = s->kv_dtype, .qkv = room->wide,
+        .rotation = pass->rotation, .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = s->scale,
         .slots = pass->slots, .queries = room->queries, .keys = layer->keys, .values = layer->values,
     };
     Attention attention = {
         .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads, .head_dim = s->head_dim,
         .dtype = s->dtype, .kv_dtype = s->kv_dtype, .queries = room->queries, .keys = layer->keys,
-        .values = layer->values, .positions = pass->positions, .window = layer->window,
+        .values = layer->values, .positions = pass->positions, .window = layer->window, .starts = pass->starts,
+        .tables = pass->tables, .num_sequences = pass->num_sequences, .width = pass->width, .out = room->narrow,
     };
-    rotate(&rope, pass->num_tokens);
-    return attend(attention, pass->starts, pass->tables, pass->num_sequences, pass->width, room->narrow);
+    rotate(&rope);
+    return attend(&attention);
 }
 
-/* x += delta; delta = what the layer makes of x. */
-static int run_layer(const Stack *s, const Layer *layer, const Pass *pass, const Room *room, char *x,
-                     const char *delta, char *out) {
-    long tokens = pass->num_tokens, hidden = s->hidden_size;
-    Dtype dtype = s->dtype;
-#define MULTIPLY(matrix, from, to) multiply_groups(&layer->matrix, from, dtype, to, dtype, tokens)
-    norm(x, delta, layer->attention_norm, room->narrow, dtype, tokens, hidden, layer->attention_eps);
-    if (MULTIPLY(qkv, room->narrow, room->wide)) return -1;
-    if (attend_to_context(s, layer, pass, room)) return -1;
-    if (MULTIPLY(out, room->narrow, out)) return -1;
-    norm(x, out, layer->mlp_norm, room->narrow, dtype, tokens, hidden, layer->mlp_eps);
-    if (MULTIPLY(gate_up, room->narrow, room->wide)) return -1;
-    gate(room->wide, room->narrow, dtype, tokens, s->intermediate_size);
-    return MULTIPLY(down, room->narrow, out);
-#undef MULTIPLY
+static int multiply_all(const Pass *pass, const GroupMatrix *matrix, const char *x, char *y) {
+    Dtype dtype = pass->stack->dtype;
+    Product product = {matrix, x, y, dtype, dtype, pass->num_tokens};
+    return multiply(&product);
 }
 
-int run_layers(const Stack *s, const Pass *pass, char *x, const char *delta, char *out) {
+/* x += delta; narrow = the norm of x. */
+static void norm_all(const Pass *pass, const char *delta, const float *weight, float eps, char *narrow) {
+    const Stack *s = pass->stack;
+    Norm of = {pass->x, delta, weight, narrow, s->dtype, eps, pass->num_tokens, s->hidden_size};
+    norm(&of);
+}
+
+/* x += delta; out = what the layer makes of x. */
+static int run_layer(const Layer *layer, const Pass *pass, const Room *room, const char *delta) {
+    Gate gated = {room->wide, room->narrow, pass->stack->dtype, pass->num_tokens, pass->stack->intermediate_size};
+    int status;
+    norm_all(pass, delta, layer->attention_norm, layer->attention_eps, room->narrow);
+    if ((status = multiply_all(pass, &layer->qkv, room->narrow, room->wide))) return status;
+    if ((status = attend_to_context(layer, pass, room))) return status;
+    if ((status = multiply_all(pass, &layer->out, room->narrow, pass->out))) return status;
+    norm_all(pass, pass->out, layer->mlp_norm, layer->mlp_eps, room->narrow);
+    if ((status = multiply_all(pass, &layer->gate_up, room->narrow, room->wide))) return status;
+    gate(&gated);
+    return multiply_all(pass, &layer->down, room->narrow, pass->out);
+}
+
+int run_layers(const Pass *pass) {
+    const Stack *s = pass->stack;
     long heads = s->num_heads * s->head_dim, wide = (s->num_heads + 2 * s->num_kv_heads) * s->head_dim;
     size_t tokens = (size_t)pass->num_tokens, bytes = size_of(s->dtype) * tokens;
     size_t narrow_bytes = bytes * (size_t)larger_of(s->hidden_size, larger_of(heads, s->intermediate_size));
@@ -62,7 +75,7 @@ int run_layers(const Stack *s, const Pass *pass, char *x, const char *delta, cha
     Room parts = {room + query_bytes, room + query_bytes + narrow_bytes, (float *)room};
     int status = 0;
     for (long i = 0; i < s->num_layers && !status; i++)
-        status = run_layer(s, &s->layers[i], pass, &parts, x, i ? out : delta, out);
+        status = run_layer(&s->layers[i], pass, &parts, i ? pass->out : pass->delta);
     free(room);
     return status;
 }

@@ -20,22 +20,24 @@ typedef struct {
     Dtype dtype;    /* of all that enters a product and comes out of it */
     Dtype kv_dtype; /* of the pool */
     long num_layers;
-    Layer layers[];
+    const Layer *layers;
 } Stack;
 
-/* T tokens of S sequences. */
+/* T tokens of S sequences. Each layer adds to x what the one before gave out. */
 typedef struct {
+    const Stack *stack;
     long num_tokens, num_sequences, width;
     const float *rotation;    /* [T, D] as `turn` makes it */
     const int32_t *positions; /* [T] */
     const int64_t *slots;     /* [T] */
     const int32_t *starts;    /* [S + 1] */
     const int32_t *tables;    /* [S, width] block ids */
+    char *x;                  /* [T, hidden] float32 */
+    const char *delta;        /* [T, hidden] in `dtype`: what the first one adds to x, or NULL */
+    char *out;                /* [T, hidden] in `dtype`, to fill: what the last one gives out */
 } Pass;
 
-/* Each layer adds to x, [T, hidden] float32, what the one before gave out: the first one `delta`, if there
- * is one; what the last one gives out goes to `out`. Both are [T, hidden] in `dtype`. -1 without memory,
- * else 0. */
-int run_layers(const Stack *stack, const Pass *pass, char *x, const char *delta, char *out);
+/* -1 without memory, NO_KERNEL as `multiply`. */
+int run_layers(const Pass *pass);
 
 #endif

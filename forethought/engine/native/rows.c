@@ -280,11 +280,11 @@ static int shape_row(const float *logits, float *probs, long n, const Shape *sha
     return has_cut ? cut(probs, n, shape) : 0;
 }
 
-int shape_all(const float *logits, float *probs, const Shape *shapes, long rows, long n) {
+int shape(const Shaping *of) {
     int is_refused = 0, is_short = 0;
-#pragma omp parallel for if (rows * n > MANY) reduction(| : is_refused, is_short)
-    for (long r = 0; r < rows; r++) {
-        int status = shape_row(logits + r * n, probs + r * n, n, shapes + r);
+#pragma omp parallel for if (of->rows * of->n > MANY) reduction(| : is_refused, is_short)
+    for (long r = 0; r < of->rows; r++) {
+        int status = shape_row(of->logits + r * of->n, of->probs + r * of->n, of->n, of->shapes + r);
         is_refused |= status > 0;
         is_short |= status < 0;
     }
@@ -316,13 +316,14 @@ static void top_row(const float *probs, double *top_probs, int64_t *top_ids, lon
     for (; num_kept < wanted; num_kept++) top_probs[num_kept] = 0, top_ids[num_kept] = 0;
 }
 
-int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count) {
+int top(const Top *of) {
+    long n = of->n, count = of->count;
     int is_short = 0;
-#pragma omp parallel for if (rows * n > MANY) reduction(| : is_short)
-    for (long r = 0; r < rows; r++) {
+#pragma omp parallel for if (of->rows * n > MANY) reduction(| : is_short)
+    for (long r = 0; r < of->rows; r++) {
         float *room = malloc((sizeof(float) + sizeof(int32_t)) * (size_t)n);
         if (room)
-            top_row(probs + r * n, top_probs + r * count, top_ids + r * count, n, count, room,
+            top_row(of->probs + r * n, of->top_probs + r * count, of->top_ids + r * count, n, count, room,
                     (int32_t *)(room + n));
         is_short |= !room;
         free(room);
@@ -384,7 +385,7 @@ static int may_any_win(const float *bounds, const float *probs, float limit) {
  * A logarithm takes longer than all else. A token can only win if a bound of its noise is below
  * p times the least so far, which is about 1 / (the mass so far). So tokens that are worth a
  * logarithm come with odds of p / (the mass so far): a dozen in a row, in whatever order. */
-static long choose(const float *probs, long n, uint64_t key, const int64_t *support, long size) {
+static long choose_outside(const float *probs, long n, uint64_t key, const int64_t *support, long size) {
     float spare[SPAN], bounds[SPAN], limit = INFINITY;
     double least = INFINITY;
     long best = 0;
@@ -406,9 +407,11 @@ static long choose(const float *probs, long n, uint64_t key, const int64_t *supp
     return best;
 }
 
-void choose_all(const float *probs, const uint64_t *keys, int64_t *ids, long rows, long n) {
-#pragma omp parallel for if (rows * n > MANY)
-    for (long r = 0; r < rows; r++) ids[r] = choose(probs + r * n, n, keys[r], NULL, 0);
+int choose(const Choice *of) {
+    long n = of->n;
+#pragma omp parallel for if (of->rows * n > MANY)
+    for (long r = 0; r < of->rows; r++) of->ids[r] = choose_outside(of->probs + r * n, n, of->keys[r], NULL, 0);
+    return 0;
 }
 
 /* The token at a threshold of the mass outside the support, from the sums of the spans there. */
@@ -423,7 +426,7 @@ static long invert(const float *probs, long n, double threshold, const double *s
     return tail < n ? tail : n - 1;
 }
 
-static void measure_row(const float *probs, const Measured *m, long r, long n) {
+static void measure_row(const float *probs, const Measuring *m, long r, long n) {
     const int64_t *support = m->supports + m->bounds[r];
     long size = (long)(m->bounds[r + 1] - m->bounds[r]), num_spans = count_spans(n), greedy = 0;
     double sums[num_spans], total = 0;
@@ -442,13 +445,14 @@ static void measure_row(const float *probs, const Measured *m, long r, long n) {
     }
     for (long s = 0; s < num_spans; s++) total += sums[s];
     m->tail_masses[r] = total;
-    m->tail_ids[r] = m->keys ? choose(probs, n, m->keys[r], support, size)
+    m->tail_ids[r] = m->keys ? choose_outside(probs, n, m->keys[r], support, size)
                              : invert(probs, n, m->uniforms[r] * total, sums, total, support, size);
     m->tail_probs[r] = probs[m->tail_ids[r]];
     m->greedy_ids[r] = greedy * SPAN + first_equal(probs + greedy * SPAN, n - greedy * SPAN, most);
 }
 
-void measure_all(const float *probs, const Measured *measured, long rows, long n) {
-#pragma omp parallel for if (rows * n > MANY)
-    for (long r = 0; r < rows; r++) measure_row(probs + r * n, measured, r, n);
+int measure(const Measuring *of) {
+#pragma omp parallel for if (of->rows * of->n > MANY)
+    for (long r = 0; r < of->rows; r++) measure_row(of->probs + r * of->n, of, r, of->n);
+    return 0;
 }

@@ -10,30 +10,52 @@ typedef struct {
     double temperature, top_k, top_p, min_p;
 } Shape;
 
-/* What `measure` finds out about n rows of probabilities. */
+/* From logits to probabilities. */
 typedef struct {
-    const int64_t *bounds;   /* [n + 1]: where the support of each row begins */
-    const int64_t *supports; /* token ids of all supports, each in [0, V) */
-    const double *uniforms;  /* [n] from [0, 1), which choose the tail tokens */
-    const uint64_t *keys;    /* [n] of the noise that chooses them instead, or NULL */
+    const float *logits; /* [rows, n] */
+    float *probs;        /* [rows, n] to fill */
+    const Shape *shapes; /* [rows] */
+    long rows, n;
+} Shaping;
+
+/* The largest of each row and their ids, largest first, the first of equals first. */
+typedef struct {
+    const float *probs; /* [rows, n] */
+    double *top_probs;  /* [rows, count] to fill, with 0 where a row has fewer above zero */
+    int64_t *top_ids;   /* [rows, count] to fill, likewise */
+    long rows, n, count;
+} Top;
+
+/* Choices by noise; see coupling.py. */
+typedef struct {
+    const float *probs;   /* [rows, n] */
+    const uint64_t *keys; /* [rows] of the noise */
+    int64_t *ids;         /* [rows] to fill */
+    long rows, n;
+} Choice;
+
+/* What is to be found out about rows of probabilities. */
+typedef struct {
+    const float *probs;      /* [rows, n] */
+    long rows, n;
+    const int64_t *bounds;   /* [rows + 1]: where the support of each row begins */
+    const int64_t *supports; /* token ids of all supports, each in [0, n) */
+    const double *uniforms;  /* [rows] from [0, 1), which choose the tail tokens */
+    const uint64_t *keys;    /* [rows] of the noise that chooses them instead, or NULL */
     double *on_support;      /* to fill: probabilities of all supports */
-    double *tail_masses;     /* [n] to fill: of all that is outside the support */
-    double *tail_probs;      /* [n] to fill: of the tail token */
-    int64_t *tail_ids;       /* [n] to fill: drawn from outside the support */
-    int64_t *greedy_ids;     /* [n] to fill: the first of the likeliest tokens */
-} Measured;
+    double *tail_masses;     /* [rows] to fill: of all that is outside the support */
+    double *tail_probs;      /* [rows] to fill: of the tail token */
+    int64_t *tail_ids;       /* [rows] to fill: drawn from outside the support */
+    int64_t *greedy_ids;     /* [rows] to fill: the first of the likeliest tokens */
+} Measuring;
 
-/* [n, V] logits -> [n, V] probabilities. 1 if a row has logits that are not numbers, -1 without
- * memory, else 0. */
-int shape_all(const float *logits, float *probs, const Shape *shapes, long rows, long n);
+/* -1 without memory, 1 if a row has logits that are not numbers. */
+int shape(const Shaping *shaping);
 
-/* [n, V] probabilities -> [n, M] the largest and their ids, largest first, the first of equals
- * first; probability and id 0 where a row has fewer above zero. -1 without memory, else 0. */
-int top_all(const float *probs, double *top_probs, int64_t *top_ids, long rows, long n, long count);
+/* -1 without memory. */
+int top(const Top *top);
 
-/* [n, V] probabilities -> [n] the choices by the noise of n keys; see coupling.py. */
-void choose_all(const float *probs, const uint64_t *keys, int64_t *ids, long rows, long n);
-
-void measure_all(const float *probs, const Measured *measured, long rows, long n);
+int choose(const Choice *choice);
+int measure(const Measuring *measuring);
 
 #endif

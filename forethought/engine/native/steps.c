@@ -227,37 +227,50 @@ static void merge_row(const Part *parts, const float *mixed, long num_chunks, lo
 
 /* From here on: work shared out to threads. */
 
-void norm(char *x, const char *delta, const float *weight, char *y, Dtype dtype, long rows,
-                 long n, float eps) {
+int norm(const Norm *of) {
+    long rows = of->rows, n = of->n;
 #pragma omp parallel for if (rows * n > PARALLEL_FROM)
-    for (long r = 0; r < rows; r++)
-        norm_row((float *)x + r * n, delta ? delta + (size_t)(r * n) * size_of(dtype) : NULL, weight,
-                 y + (size_t)(r * n) * size_of(dtype), dtype, n, eps);
+    for (long r = 0; r < rows; r++) {
+        size_t place = (size_t)(r * n) * size_of(of->dtype);
+        norm_row((float *)of->x + r * n, of->delta ? of->delta + place : NULL, of->weight, of->y + place, of->dtype,
+                 n, of->eps);
+    }
+    return 0;
 }
 
-void gate(const char *gate_up, char *y, Dtype dtype, long rows, long n) {
+int gate(const Gate *of) {
+    long rows = of->rows, n = of->n;
 #pragma omp parallel for if (rows * n > PARALLEL_FROM)
-    for (long r = 0; r < rows; r++)
-        gate_row(gate_up + (size_t)(2 * r * n) * size_of(dtype), y + (size_t)(r * n) * size_of(dtype), dtype, n);
+    for (long r = 0; r < rows; r++) {
+        size_t place = (size_t)(r * n) * size_of(of->dtype);
+        gate_row(of->gate_up + 2 * place, of->y + place, of->dtype, n);
+    }
+    return 0;
 }
 
-void turn(const int32_t *positions, const float *frequencies, float scale, float *rotation, long tokens, long pairs) {
+int turn(const Turn *of) {
+    long tokens = of->num_tokens, pairs = of->num_pairs;
 #pragma omp parallel for if (tokens * pairs > PARALLEL_FROM)
     for (long t = 0; t < tokens; t++)
         for (long d = 0; d < pairs; d++) {
-            float angle = (float)positions[t] * frequencies[d], *pair = rotation + 2 * (t * pairs + d);
-            pair[0] = scale * cosf(angle);
-            pair[1] = scale * sinf(angle);
+            float angle = (float)of->positions[t] * of->frequencies[d], *pair = of->rotation + 2 * (t * pairs + d);
+            pair[0] = of->scale * cosf(angle);
+            pair[1] = of->scale * sinf(angle);
         }
+    return 0;
 }
 
-void rotate(const Rope *rope, long tokens) {
-#pragma omp parallel for if (tokens * (rope->num_heads + 2 * rope->num_kv_heads) * rope->head_dim > PARALLEL_FROM)
-    for (long t = 0; t < tokens; t++) rotate_token(rope, t);
+int rotate(const Rope *rope) {
+    long numbers = rope->num_tokens * (rope->num_heads + 2 * rope->num_kv_heads) * rope->head_dim;
+#pragma omp parallel for if (numbers > PARALLEL_FROM)
+    for (long t = 0; t < rope->num_tokens; t++) rotate_token(rope, t);
+    return 0;
 }
 
-int attend(Attention a, const int32_t *starts, const int32_t *tables, long num_sequences,
-                  long width, char *out) {
+int attend(const Attention *of) {
+    Attention a = *of;
+    const int32_t *starts = a.starts;
+    long num_sequences = a.num_sequences;
     long group = a.num_heads / a.num_kv_heads, num_items = 0, num_parts = 0;
     long *items = malloc(sizeof(long) * (size_t)(num_sequences + 1) * 2), *parts_of = items + num_sequences + 1;
     if (!items) return -1;
@@ -285,7 +298,7 @@ int attend(Attention a, const int32_t *starts, const int32_t *tables, long num_s
             long count = starts[s + 1] - starts[s], chunks = (items[s + 1] - items[s]) / a.num_kv_heads;
             long kv_head = (i - items[s]) / chunks, chunk = (i - items[s]) % chunks;
             long part = parts_of[s] + (kv_head * chunks + chunk) * count * group;
-            attend_chunk(&a, tables + s * width, kv_head, starts[s], count, chunk, parts + part,
+            attend_chunk(&a, a.tables + s * a.width, kv_head, starts[s], count, chunk, parts + part,
                          mixed + part * a.head_dim);
         }
 #pragma omp for
@@ -295,7 +308,7 @@ int attend(Attention a, const int32_t *starts, const int32_t *tables, long num_s
                 long kv_head = q / (count * group), query = q % (count * group);
                 long token = starts[s] + query / group, head = kv_head * group + query % group;
                 long part = parts_of[s] + kv_head * chunks * count * group + query;
-                merge_row(parts + part, mixed + part * a.head_dim, chunks, count * group, a.head_dim, out,
+                merge_row(parts + part, mixed + part * a.head_dim, chunks, count * group, a.head_dim, a.out,
                           (size_t)((token * a.num_heads + head) * a.head_dim), a.dtype);
             }
         }

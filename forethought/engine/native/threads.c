@@ -13,20 +13,20 @@
 #ifdef __linux__
 #include <sched.h>
 
-int bind_threads(const int64_t *cpus, int count) {
+int bind_threads(const Binding *binding) {
     int bound = 0;
-#pragma omp parallel num_threads(count) reduction(+ : bound)
+#pragma omp parallel num_threads(binding->count) reduction(+ : bound)
     {
         cpu_set_t own;
         CPU_ZERO(&own);
-        CPU_SET((int)cpus[omp_get_thread_num()], &own);
+        CPU_SET((int)binding->cpus[omp_get_thread_num()], &own);
         bound += sched_setaffinity(0, sizeof own, &own) == 0;
     }
     return bound;
 }
 #else
-int bind_threads(const int64_t *cpus, int count) {
-    (void)cpus, (void)count;
+int bind_threads(const Binding *binding) {
+    (void)binding;
     return 0;
 }
 #endif

@@ -27,7 +27,7 @@ typedef uint32_t Bits __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
-typedef enum { FLOAT32, BFLOAT16 } Dtype;
+typedef enum { FLOAT32, BFLOAT16, NUM_DTYPES } Dtype;
 
 static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 

@@ -8,11 +8,13 @@ Shapes: n rows, V tokens in the vocabulary.
 
 from array import array
 from collections.abc import Sequence
+from ctypes import addressof
 from typing import Any
 
 import torch
 
 from forethought.engine.native import kernels
+from forethought.engine.native.structures import Choice, Measuring, Shape, Shaping, Top
 from forethought.engine.rows.row_measures import FlatSupports, RowMeasures
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import as_probabilities
@@ -31,13 +33,20 @@ def shape(logits: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tenso
     """
     logits = logits.contiguous()
     probs = torch.empty_like(logits)
-    shapes = array("d")  # [n, 4]
-    for each in params:
-        shapes.extend((each.temperature, each.top_k, each.top_p, each.min_p))
-    are_numbers = kernels.native.shape(
-        logits.data_ptr(), probs.data_ptr(), _address(shapes), *logits.shape
+    num_rows, num_tokens = logits.shape
+    shapes = (Shape * num_rows)(
+        *(Shape(each.temperature, each.top_k, each.top_p, each.min_p) for each in params)
     )
-    return probs if are_numbers else None
+    has_others = kernels.native.shape(
+        Shaping(
+            logits=logits.data_ptr(),
+            probs=probs.data_ptr(),
+            shapes=addressof(shapes),
+            rows=num_rows,
+            n=num_tokens,
+        )
+    )
+    return None if has_others else probs
 
 
 def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[int]]]:
@@ -50,7 +59,14 @@ def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[i
     num_rows, num_tokens = probs.shape
     top_probs, top_ids = _room("d", num_rows * count), _room("q", num_rows * count)
     kernels.native.top(
-        probs.data_ptr(), _address(top_probs), _address(top_ids), num_rows, num_tokens, count
+        Top(
+            probs=probs.data_ptr(),
+            top_probs=_address(top_probs),
+            top_ids=_address(top_ids),
+            rows=num_rows,
+            n=num_tokens,
+            count=count,
+        )
     )
     ends = range(count, num_rows * count + 1, count)
     return (
@@ -62,15 +78,24 @@ def top(probs: torch.Tensor, count: int) -> tuple[list[list[float]], list[list[i
 def choose(probs: torch.Tensor, keys: Sequence[int]) -> Sequence[int]:
     """As `torch_rows.choose` does."""
     probs = probs.contiguous()
-    own_keys, ids = array("Q", keys), _room("q", len(probs))
-    kernels.native.choose(probs.data_ptr(), _address(own_keys), _address(ids), *probs.shape)
+    num_rows, num_tokens = probs.shape
+    own_keys, ids = array("Q", keys), _room("q", num_rows)
+    kernels.native.choose(
+        Choice(
+            probs=probs.data_ptr(),
+            keys=_address(own_keys),
+            ids=_address(ids),
+            rows=num_rows,
+            n=num_tokens,
+        )
+    )
     return ids
 
 
 def measure(probs: torch.Tensor, supports: FlatSupports, uniforms: Sequence[float]) -> RowMeasures:
     """As `torch_rows.measure` does."""
     own_uniforms = array("d", uniforms)
-    return _measured(probs, supports, (_address(own_uniforms), 0))
+    return _measured(probs, supports, Measuring(uniforms=_address(own_uniforms)))
 
 
 def measure_coupled(
@@ -78,22 +103,24 @@ def measure_coupled(
 ) -> RowMeasures:
     """As `torch_rows.measure_coupled` does."""
     own_keys = array("Q", keys)
-    return _measured(probs, supports, (0, _address(own_keys)))
+    return _measured(probs, supports, Measuring(keys=_address(own_keys)))
 
 
-def _measured(
-    probs: torch.Tensor, supports: FlatSupports, choosing: tuple[int, int]
-) -> RowMeasures:
-    """`choosing`: where the uniforms are or else the keys that choose the tail tokens."""
+def _measured(probs: torch.Tensor, supports: FlatSupports, measuring: Measuring) -> RowMeasures:
+    """`measuring`: has the uniforms or else the keys that choose the tail tokens."""
     probs = probs.contiguous()
-    num_rows = len(probs)
-    asked = (array("q", supports.bounds), array("q", supports.token_ids))
+    num_rows, num_tokens = probs.shape
+    bounds, token_ids = array("q", supports.bounds), array("q", supports.token_ids)
     on_support = _room("d", len(supports.token_ids))
     tail_masses, tail_probs = _room("d", num_rows), _room("d", num_rows)
     tail_ids, greedy_ids = _room("q", num_rows), _room("q", num_rows)
-    found = (on_support, tail_masses, tail_probs, tail_ids, greedy_ids)
-    addresses = (*map(_address, asked), *choosing, *map(_address, found))
-    kernels.native.measure(probs.data_ptr(), *probs.shape, *addresses)
+    measuring.probs = probs.data_ptr()
+    measuring.rows, measuring.n = num_rows, num_tokens
+    measuring.bounds, measuring.supports = _address(bounds), _address(token_ids)
+    measuring.on_support = _address(on_support)
+    measuring.tail_masses, measuring.tail_probs = _address(tail_masses), _address(tail_probs)
+    measuring.tail_ids, measuring.greedy_ids = _address(tail_ids), _address(greedy_ids)
+    kernels.native.measure(measuring)
     return RowMeasures(as_probabilities(on_support), tail_masses, tail_probs, tail_ids, greedy_ids)
 
 
