@@ -65,14 +65,6 @@ def test_a_build_that_is_the_same_is_taken(build_with):
     assert build_with().LAYOUTS
 
 
-def test_a_machine_without_builds_has_no_kernels(monkeypatch):
-    def fail(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(kernels, "import_module", fail)
-    assert kernels.load_build("default") is None
-
-
 def test_a_field_that_a_structure_does_not_have_is_refused():
     with pytest.raises(AttributeError):
         Product(tokens=1)

@@ -21,6 +21,7 @@ from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.numbers import refuse_what_is_no_number
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.model.positions import longest_sequence
+from forethought.engine.native.kernels import warn_if_missing
 from forethought.engine.weights.checkpoint import Checkpoint
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_formats import gguf_dtype, packed_format
@@ -87,7 +88,8 @@ class EngineOptions:
 def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     """Loads the weights into memory, on the device, ready to run.
 
-    Sets torch's threads for the process, and keeps transformers quiet from here on.
+    Sets torch's threads for the process, and keeps transformers quiet from here on. On a CPU the
+    log says it if the kernels in C are missing.
 
     Raises:
         ModelReferenceError: what the reference names cannot be loaded or run with these options.
@@ -97,9 +99,11 @@ def load_model(files: ModelFiles, options: EngineOptions) -> CausalModel:
     try:
         check_files(files)
         if is_feature_draft(files):
+            warn_if_missing()
             return _load_feature_draft(files, options)
         device = choose_device(options.device)
         if device.type == "cpu":
+            warn_if_missing()
             return _load_on_cpu(files, options)
         return _load_in_transformers(files, options, device)
     # Whatever goes wrong inside transformers, all that matters here is which model it was.
