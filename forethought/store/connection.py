@@ -77,7 +77,8 @@ class StoreConnection:
         self._timeout_s = settings.timeout_s
         self._breaker = Breaker(settings.breaker)
         self._complaints = Complaints() if settings.logs_failures else None
-        self._places = asyncio.Semaphore(settings.max_connections)
+        self._num_places = settings.max_connections
+        self._places = asyncio.Semaphore(self._num_places)
         self._options: dict[str, Any] = {
             # One more than calls, for a cluster's map.
             "max_connections": settings.max_connections + 1,
@@ -182,8 +183,11 @@ class StoreConnection:
         return reply
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections, after the calls that are under way."""
         await self._pipeline.close()
+        # One that is being made now would stay open.
+        for _ in range(self._num_places):
+            await self._places.acquire()
         if self._client is not None and self._client is not self._server:
             await self._client.aclose()
         await self._server.aclose(close_connection_pool=True)

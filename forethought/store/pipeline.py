@@ -73,10 +73,11 @@ class Pipeline:
             await connection.connect()  # type: ignore[no-untyped-call]
             self._line = _Line(connection, self._timeout_s)
         except (OSError, RedisError):
-            # Whoever calls meanwhile learns what is wrong.
-            await connection.disconnect(nowait=True)
+            pass  # whoever calls meanwhile learns what is wrong
         finally:
             self._connecting = None
+            # Also where this is cancelled. A line has taken what there was to close.
+            await connection.disconnect(nowait=True)
 
 
 class _Line(asyncio.Protocol):
