@@ -43,7 +43,9 @@ from forethought.configuration.variables import (
     env_prefix,
     without_service_links,
 )
+from forethought.errors import InvalidArgumentError
 from forethought.observability.series import PREFIX
+from forethought.observability.traces import start_traces
 from forethought.telemetry import LogFormat, configure_logging
 from forethought.tier import (
     DEFAULT_MAX_SPECULATIVE_TOKENS,
@@ -171,6 +173,10 @@ class ProcessSettings(TlsSettings, BaseSettings):
         arguments = sys.argv[1:] if arguments is None else arguments
         settings = cls._parse(arguments)
         configure_logging(settings.log_format, settings.log_level)
+        try:
+            start_traces(cls.section)
+        except InvalidArgumentError as error:
+            _refuse(cls.section, [error.message])
         if settings.tls_cert is None and not is_loopback(settings.listen):
             whoever = "whoever reaches it may use it" if settings.is_exposed else "keys are needed"
             _log.warning(

@@ -56,7 +56,8 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
     every = [*routes(operations, [with_key]), Route("/openapi.json", openapi)]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
     paths: dict[object, str] = {each.endpoint: each.path for each in every}
-    return Boundary(Starlette(routes=every, exception_handlers=handlers), paths)
+    traced = tuple(each.path.partition("{")[0] for each in operations if each.is_for_callers)
+    return Boundary(Starlette(routes=every, exception_handlers=handlers), paths, traced)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from uuid import uuid4
 
 import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forethought.observability import traces
 from gateway.metrics import HttpMetrics
 from gateway.web.errors import HttpError
 from gateway.web.request_id import HEADER, name_request
@@ -23,11 +25,15 @@ class Boundary:
 
     Args:
         app: what is within.
-        paths: of its endpoints, for metrics.
+        paths: of its endpoints, for metrics and traces.
+        traced: how the paths begin whose requests are traced.
     """
 
-    def __init__(self, app: ASGIApp, paths: Mapping[object, str]) -> None:
+    def __init__(
+        self, app: ASGIApp, paths: Mapping[object, str], traced: tuple[str, ...] = ()
+    ) -> None:
         self._app = app
+        self._traced = traced
         self._paths = paths
         self.metrics = HttpMetrics()
 
@@ -35,6 +41,18 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._span(scope):
+            await self._named(scope, receive, send)
+
+    def _span(self, scope: Scope) -> AbstractContextManager[None]:
+        """Of a request that is for callers."""
+        if not (traces.is_on() and scope["path"].startswith(self._traced)):
+            return traces.OFF
+        headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"]}
+        method = {"http.request.method": scope["method"]}
+        return traces.server_span(scope["method"], headers, method, is_root=True)
+
+    async def _named(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = name_request(scope)
         began = time.perf_counter()
         status = 0
@@ -63,6 +81,8 @@ class Boundary:
             route = self._paths.get(scope.get("endpoint"), _NO_ROUTE)
             status = status or _GONE
             self.metrics.end(route, status, duration_s)
+            if traces.is_on():
+                _note_end(scope["method"], route, status)
             _log.info(
                 "request",
                 request_id=name,
@@ -71,3 +91,11 @@ class Boundary:
                 status=status,
                 duration_s=round(duration_s, 4),
             )
+
+
+def _note_end(method: str, route: str, status: int) -> None:
+    traces.note_span(
+        {"http.route": route, "http.response.status_code": status}, f"{method} {route}"
+    )
+    if status >= 400:
+        traces.note_failure(str(status), is_ours=status >= 500)

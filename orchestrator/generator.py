@@ -21,6 +21,7 @@ from forethought.generation import (
     Started,
 )
 from forethought.lookup.proposer import LookupProposer
+from forethought.observability import traces
 from forethought.rpc.codecs.session_codec import ToldRound, pack_round, unpack_round
 from forethought.rpc.ticking import with_ticks
 from forethought.sampling.judges import JUDGES, Judge
@@ -32,6 +33,7 @@ from orchestrator.loop.decode_loop import DecodingStrategy, Proposer, Speculatio
 from orchestrator.loop.round import Round
 from orchestrator.loop.session import Session
 from orchestrator.loop.statistics import add_round, as_step
+from orchestrator.metrics.spans import facts_of_round
 from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.request.plan import Deployment
@@ -316,6 +318,8 @@ class Generation:
 
     def _take(self, judged: Round) -> Progress:
         self._first_token_ns = self._first_token_ns or time.perf_counter_ns()
+        if traces.is_on():
+            traces.note_event("round", facts_of_round(judged))
         if judged.ask.num_speculative_tokens:
             self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
         fixed_k = None if self._plan.is_adaptive else self._plan.num_speculative_tokens

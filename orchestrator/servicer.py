@@ -17,6 +17,7 @@ from forethought.generation import (
     GenerationParams,
     Resume,
 )
+from forethought.observability import traces
 from forethought.rpc.call_log import note_call
 from forethought.rpc.codecs.enums import MODE_TO_PROTO
 from forethought.rpc.codecs.generation_codec import (
@@ -33,6 +34,7 @@ from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
 from orchestrator.generator import Call, Generation, Tiers, told
 from orchestrator.metrics.requests import RequestCounts, RequestTimer
+from orchestrator.metrics.spans import facts_of_events, facts_of_plan, operation_of
 from orchestrator.policy.choice import Experience
 from orchestrator.policy.economy import Economy
 from orchestrator.request.admission import Admission, AdmissionLimits, Place
@@ -130,6 +132,8 @@ class GenerationServicer(GenerationServiceServicer):
         beginning, log = await self._begin(request, self._queue(context, place.tenant))
         timer.planned(beginning.plan.max_tokens)
         structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
+        if traces.is_on():
+            self._describe_span(request, beginning)
         generation = Generation(
             beginning,
             self.deployment,
@@ -142,12 +146,20 @@ class GenerationServicer(GenerationServiceServicer):
             async with aclosing(told(generation.progress(), log, interval_s)) as groups:
                 async for events in groups:
                     note_call(**facts_of(events))
+                    if traces.is_on():
+                        traces.note_span(facts_of_events(events))
                     if events:
                         await place.deliver(context.write(response_to_proto(events)))
                         timer.take(events)
                         spend_tokens(num_tokens_of(events))
         finally:
             log.close()
+
+    def _describe_span(self, request: pb.GenerateRequest, beginning: Beginning) -> None:
+        operation, model = operation_of(request.WhichOneof("prompt")), self.deployment.target.name
+        asked = {"gen_ai.operation.name": operation, "gen_ai.request.model": model}
+        asked |= facts_of_plan(beginning.plan, beginning.session_id)
+        traces.note_span(asked, f"{operation} {model}")
 
     async def GetSession(
         self, request: pb.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]

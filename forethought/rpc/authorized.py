@@ -1,4 +1,4 @@
-"""A channel whose calls show an API key."""
+"""A channel whose calls show an API key, and belong to the trace at hand."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Any, cast
 import grpc
 
 from forethought.errors import InvalidArgumentError
+from forethought.observability.traces import outgoing
 
 _on_behalf: ContextVar[str | None] = ContextVar("on_behalf", default=None)
 
@@ -64,7 +65,7 @@ class _AuthorizedChannel:
                 given = _on_behalf.get()
                 key = self._api_key if given is None else given
                 shown = (("authorization", f"Bearer {key}"),) if key else ()
-                return method(*arguments, metadata=(*metadata, *shown), **options)
+                return method(*arguments, metadata=(*metadata, *shown, *outgoing()), **options)
 
             return call
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from inspect import isawaitable
 from typing import Any, Self, TypeAlias
 
@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from forethought.errors import ForethoughtError, InvalidArgumentError, SessionIdleError
+from forethought.observability import traces
 from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.security.guards import Admit, Guard, let_all_in
 from forethought.rpc.status import abort
@@ -35,6 +36,11 @@ _ALWAYS_OPEN = ("/grpc.health.", "/grpc.reflection.")
 
 _OPEN_WHILE_CLOSED = (*_ALWAYS_OPEN, "/forethought.v1.DeploymentService/")
 """These tell what is wrong."""
+
+_BEGIN_TRACES = {"Generate"}
+
+_FAULTS_OF_SERVERS = {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+"""By OpenTelemetry's conventions for gRPC."""
 
 _MAX_LOGGED_CHARS = 300
 """Of a refusal: messages may quote what a caller sent."""
@@ -138,7 +144,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, behaviour: Any, read: Reader, method: str) -> Any:
         async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with self._running, recorded_call(method) as record:
+            with self._running, _span_of(method, context), recorded_call(method) as record:
                 try:
                     with self._guard(context, method) as admit:
                         return await behaviour(read(raw, admit), context)
@@ -155,7 +161,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         # A coroutine that writes, not a generator: gRPC leaves generators to the garbage collector
         # when a call is cancelled while it writes. This one is cancelled itself, and closes.
         async def wrapped(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            with self._running, recorded_call(method) as record:
+            with self._running, _span_of(method, context), recorded_call(method) as record:
                 try:
                     with self._guard(context, method) as admit:
                         responses = behaviour(read(raw, admit), context)
@@ -227,11 +233,28 @@ async def _write_all(
         limit.close()
 
 
+def _span_of(
+    method: str, context: grpc.aio.ServicerContext[Any, Any]
+) -> AbstractContextManager[None]:
+    """Of the caller's trace, or of one of its own where a client asks for text."""
+    if not traces.is_on():
+        return traces.OFF
+    service, _, name = method.removeprefix("/").rpartition("/")
+    return traces.server_span(
+        f"{service}/{name}",
+        dict(context.invocation_metadata() or ()),
+        {"rpc.system.name": "grpc", "rpc.method": f"{service}/{name}"},
+        is_root=name in _BEGIN_TRACES,
+    )
+
+
 async def _abort_for(
     error: BaseException, context: grpc.aio.ServicerContext[Any, Any], record: CallRecord
 ) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    named = error if isinstance(error, ForethoughtError) else ForethoughtError("")
+    traces.note_failure(named.reason, is_ours=named.code in _FAULTS_OF_SERVERS)
     if isinstance(error, ForethoughtError) and error.code != "INTERNAL":
         detail = error.message[:_MAX_LOGGED_CHARS]
         _log.info("call_refused", reason=error.reason, detail=detail, **record.facts)

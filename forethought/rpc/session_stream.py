@@ -19,6 +19,7 @@ from forethought.errors import (
     SessionIdleError,
     VocabularyMismatchError,
 )
+from forethought.observability.traces import note_span
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, ModelInfo, SessionOpen
 from forethought.wait_limit import WaitLimit
 
@@ -73,6 +74,7 @@ async def serve_session(
         while request is not None:
             match request.WhichOneof("message"):
                 case "open" if session is None:
+                    note_span({"gen_ai.conversation.id": request.open.session_id})
                     session = open_session(request.open)
                     yield await session.opened()
                 case "round" if session is not None:

@@ -32,6 +32,7 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.generation import NoDraftReason
+from forethought.observability.traces import outgoing
 from forethought.rpc.codecs.tier_codec import (
     draft_from_proto,
     open_to_proto,
@@ -320,7 +321,7 @@ class RemoteProposer:
             return
         timeout_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
         self._replica = replica
-        self._stream = TierStream(replica.stub.Speculate(timeout=timeout_s))
+        self._stream = TierStream(replica.stub.Speculate(timeout=timeout_s, metadata=outgoing()))
         self._num_known_tokens = session.position
         self._known_states_end = 0
         self._opening = asyncio.create_task(self._open(self._stream, session))

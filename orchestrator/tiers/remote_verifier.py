@@ -37,6 +37,7 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.generation import Waiting
+from forethought.observability.traces import outgoing
 from forethought.rpc.codecs.evidence_check import check_evidence
 from forethought.rpc.codecs.tier_codec import (
     evidence_from_proto,
@@ -348,7 +349,7 @@ class RemoteVerifier:
     async def _open(self, session: Session) -> TierStream:
         replica = self._choose(session)
         timeout_s = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
-        stream = TierStream(replica.stub.Verify(timeout=timeout_s))
+        stream = TierStream(replica.stub.Verify(timeout=timeout_s, metadata=outgoing()))
         self._stream, self._replica = stream, replica
         opening = SessionOpen(
             session.session_id,

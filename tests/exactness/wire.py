@@ -24,7 +24,7 @@ class DraftWire:
     def __init__(self, proposer: Proposer) -> None:
         self._servicer = DraftServicer(proposer)
 
-    def Speculate(self, timeout: float | None = None) -> "WireCall":  # noqa: N802 - a method of gRPC
+    def Speculate(self, timeout: float | None = None, metadata: Any = ()) -> "WireCall":  # noqa: N802 - a method of gRPC
         return WireCall(
             self._servicer.Speculate,
             draft_pb2.SpeculateRequest.FromString,
@@ -38,7 +38,7 @@ class TargetWire:
     def __init__(self, servicer: TargetServicer) -> None:
         self._servicer = servicer
 
-    def Verify(self, timeout: float | None = None) -> "WireCall":  # noqa: N802 - a method of gRPC
+    def Verify(self, timeout: float | None = None, metadata: Any = ()) -> "WireCall":  # noqa: N802 - a method of gRPC
         return WireCall(
             self._servicer.Verify,
             target_pb2.VerifyRequest.FromString,

@@ -1,11 +1,18 @@
 """`python -m gateway` as a process."""
 
 import asyncio
+import os
 import signal
 import sys
 
+import grpc
 import httpx2
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from forethought.observability.catalogue import SERIES
@@ -32,12 +39,31 @@ def exported_by(scrape):
     return {sample.name for each in families for sample in each.samples if ":" in sample.name}
 
 
+class Collector(TraceServiceServicer):
+    """Where spans are sent to."""
+
+    def __init__(self):
+        self.spans = []
+
+    async def Export(self, request, context):  # noqa: N802 - a method of gRPC
+        for resource in request.resource_spans:
+            (name,) = [each for each in resource.resource.attributes if each.key == "service.name"]
+            for scope in resource.scope_spans:
+                self.spans += [(name.value.string_value, each.name) for each in scope.spans]
+        return ExportTraceServiceResponse()
+
+
 async def test_the_process_serves_and_lets_a_stream_end_before_it_does(stack):
     port, admin = free_port(), free_port()
+    collector, server = Collector(), grpc.aio.server()
+    add_TraceServiceServicer_to_server(collector, server)
+    traces = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "--orchestrator", stack.address),
         *("--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}"),
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": traces},
     )
     async with httpx2.AsyncClient(timeout=60) as http:
 
@@ -64,3 +90,5 @@ async def test_the_process_serves_and_lets_a_stream_end_before_it_does(stack):
     _, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors
+    assert ("forethought-gateway", f"POST {CHAT}") in collector.spans
+    await server.stop(None)

@@ -106,7 +106,7 @@ class ScriptedTier:
         self.calls: list[ScriptedCall] = []
         self.timeouts: list[float | None] = []
 
-    def _open(self, timeout: float | None) -> ScriptedCall:
+    def _open(self, timeout: float | None, metadata: object = ()) -> ScriptedCall:
         self.timeouts.append(timeout)
         self.calls.append(ScriptedCall(iter(next(self._scripts))))
         return self.calls[-1]
@@ -263,7 +263,7 @@ async def test_patience_does_not_bound_a_round():
     class SlowTier(ScriptedTier):
         """Computes for longer than anybody has patience to look for it."""
 
-        def _open(self, timeout: float | None) -> ScriptedCall:
+        def _open(self, timeout: float | None, metadata: object = ()) -> ScriptedCall:
             call = super()._open(timeout)
             read = call.read
 
@@ -378,7 +378,7 @@ async def test_a_late_draft_is_dropped_and_the_next_round_tells_all_that_is_new(
     class LateTier(ScriptedTier):
         """Answers its second request when it is allowed to."""
 
-        def _open(self, timeout: float | None) -> ScriptedCall:
+        def _open(self, timeout: float | None, metadata: object = ()) -> ScriptedCall:
             call = super()._open(timeout)
             read = call.read
 
@@ -504,7 +504,7 @@ async def test_an_opening_that_is_answered_a_little_later_costs_no_draft():
     class LateTier(ScriptedTier):
         """Answers its opening when it is allowed to."""
 
-        def _open(self, timeout: float | None) -> ScriptedCall:
+        def _open(self, timeout: float | None, metadata: object = ()) -> ScriptedCall:
             call = super()._open(timeout)
             read = call.read
 

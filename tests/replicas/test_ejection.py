@@ -391,7 +391,7 @@ async def test_a_write_to_a_stream_that_has_ended_ejects_no_target():
     class Ended(ScriptedTier):
         """Ends its first stream before the first round."""
 
-        def _open(self, timeout):
+        def _open(self, timeout, metadata=()):
             call = super()._open(timeout)
             write = call.write
 

@@ -322,8 +322,8 @@ async def test_a_session_that_its_owner_finishes_meanwhile_is_told_whole(
     is_opening, may_open = asyncio.Event(), asyncio.Event()
     stack = copy(deployment.stack)
 
-    def verify_late(timeout):
-        call = target.Verify(timeout=timeout)
+    def verify_late(**options):
+        call = target.Verify(**options)
         write = call.write
 
         async def write_late(message):
