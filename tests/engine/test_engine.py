@@ -337,6 +337,24 @@ async def test_a_session_longer_than_model_or_memory_is_refused():
             engine.open([1] * 33)
 
 
+class Known(Scoring):
+    """Work whose result is known before any pass."""
+
+    def begin(self) -> Rows:
+        return []
+
+
+async def test_the_books_are_not_gone_through_between_rounds_that_need_no_pass(monkeypatch):
+    async with running(LedgerModel()) as engine:
+        sequence = engine.open([1])
+        await engine.run(Scoring(sequence, 1))
+        check, checks = engine._scheduler.check, []
+        monkeypatch.setattr(engine._scheduler, "check", lambda: checks.append(check()))
+        for _ in range(20):
+            await engine.run(Known(sequence, 1))
+        assert not checks
+
+
 async def test_the_books_are_checked_when_nobody_wants_anything(monkeypatch):
     monkeypatch.setattr("forethought.engine.batching.passes._IDLE_S", 0.02)
     checked = asyncio.Event()

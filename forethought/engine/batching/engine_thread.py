@@ -81,18 +81,24 @@ class EngineThread:
 
     # In the thread.
 
-    def take_messages(self, timeout_s: float | None) -> None:
-        """Does what has been sent; waits for the first message if there is none."""
+    def take_messages(self, timeout_s: float | None) -> bool:
+        """Does what has been sent; waits for the first message if there is none.
+
+        Returns:
+            Whether there was any.
+        """
         if timeout_s != 0:
             self.heartbeat.rest()
         try:
             message = self._messages.get(timeout_s != 0, timeout_s)
-            self.heartbeat.beat()
+        except Empty:
+            return False
+        self.heartbeat.beat()
+        with suppress(Empty):
             while True:
                 message()
                 message = self._messages.get_nowait()
-        except Empty:
-            return
+        return True
 
     def call_loop(self, callback: Message) -> None:
         """Has something done in the event loop."""

@@ -87,7 +87,8 @@ class Passes(Generic[WorkT, ResultT]):
         thread, scheduler = self._thread, self._scheduler
         is_checked = True  # nothing has changed since the books were found right
         while not thread.is_closed:
-            self._take_messages(0 if scheduler.num_jobs else None if is_checked else _IDLE_S)
+            wait_s = 0 if scheduler.num_jobs else None if is_checked else _IDLE_S
+            is_idle = not self._take_messages(wait_s) and wait_s != 0
             while (linger_s := scheduler.linger_s()) and not thread.is_closed:
                 self._take_messages(linger_s)
             turns = scheduler.next_pass()
@@ -96,16 +97,17 @@ class Passes(Generic[WorkT, ResultT]):
                 is_checked = False
             elif scheduler.num_jobs:
                 self._take_messages(_BLOCKED_S)
-            elif not is_checked and not thread.num_messages:
+            elif is_idle:
                 scheduler.check()
                 is_checked = True
         self._results.tell_kept()
         self._take_messages(0)
 
-    def _take_messages(self, timeout_s: float | None) -> None:
+    def _take_messages(self, timeout_s: float | None) -> bool:
+        """Whether there were any."""
         if timeout_s != 0:
             self._results.tell_kept()
-        self._thread.take_messages(timeout_s)
+        return self._thread.take_messages(timeout_s)
 
     # What is asked for.
 
