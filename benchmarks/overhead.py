@@ -1,6 +1,6 @@
 """What a round costs besides the forward passes.
 
-    python benchmarks/overhead.py [--rounds 2000] [--json]
+    python benchmarks/overhead.py [--rounds 2000] [--context 1000] [--json]
 
 Starts draft, target and orchestrator as processes of their own, with everything real but the
 forward pass, and times the rounds where a client sees them. Two engines:
@@ -10,6 +10,8 @@ forward pass, and times the rounds where a client sees them. Two engines:
   thread, its scheduler and its books.
 - `logits`: the forward pass returns stored logits; shaping them over the whole vocabulary, drawing
   the draft tokens and measuring the evidence are real.
+
+None of it should take longer with a longer context: compare `--context 100` with 100000.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -46,6 +48,7 @@ from forethought.tier import (
     DraftToVerify,
     EngineWork,
     EvidenceRound,
+    LookaheadCounts,
     ModelInfo,
     RoundTimings,
     SpeculateRound,
@@ -120,6 +123,8 @@ class FixedProposer:
 
     info: ModelInfo
     name: str = "model"
+    lookahead: ClassVar = LookaheadCounts()
+    engines: Sequence[object] = ()
 
     def open(self, _opening: object) -> "FixedSession":
         return FixedSession(fixed_draft())
@@ -241,7 +246,9 @@ def serve_target(engine: str, listen: str) -> None:
     run_process(serve())
 
 
-async def measure(engine: str, num_rounds: int, first_port: int) -> dict[str, float]:
+async def measure(
+    engine: str, num_rounds: int, num_prompt_tokens: int, first_port: int
+) -> dict[str, float]:
     """Milliseconds between the answers of consecutive rounds, as the client sees them."""
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     tiers = [
@@ -270,7 +277,8 @@ async def measure(engine: str, num_rounds: int, first_port: int) -> dict[str, fl
             GenerationClient(orchestrator) as client,
         ):
             await deployment.wait_until_ready()
-            return await time_rounds(client, GenerationRequest([5] * 1000, params), num_rounds)
+            request = GenerationRequest([5] * num_prompt_tokens, params)
+            return await time_rounds(client, request, num_rounds)
 
 
 async def time_rounds(
@@ -299,6 +307,7 @@ async def time_rounds(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--context", type=int, default=1000, help="tokens of the prompt")
     parser.add_argument("--port", type=int, default=50150, help="first of three ports")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", nargs=3, metavar=("TIER", "ENGINE", "LISTEN"))
@@ -308,7 +317,7 @@ def main() -> None:
         {"draft": serve_draft, "target": serve_target}[tier](engine, listen)
         return
     results = {
-        engine: asyncio.run(measure(engine, arguments.rounds, arguments.port))
+        engine: asyncio.run(measure(engine, arguments.rounds, arguments.context, arguments.port))
         for engine in ("instant", "logits")
     }
     sizes = bytes_a_round()

@@ -29,6 +29,7 @@ from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.loop.committed_tokens import CommittedTokens
 from orchestrator.loop.decode_loop import DecodingStrategy, Proposer, SpeculationPolicy, decode
 from orchestrator.loop.round import Round
 from orchestrator.loop.session import Session
@@ -245,7 +246,7 @@ class Generation:
         output = (token_id for each in rounds for token_id in each.token_ids)
         return Session(
             session_id=self._beginning.session_id,
-            token_ids=(*plan.prompt_token_ids, *output),
+            token_ids=CommittedTokens.of([*plan.prompt_token_ids, *output]),
             max_len=len(plan.prompt_token_ids) + plan.max_tokens,
             sampling=plan.sampling,
             round=len(rounds),

@@ -1,11 +1,13 @@
 """The state of a generation: what is committed, and nothing that cannot be said in a few words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness
 from forethought.sampling.types import Outcome, VerificationMode
+from orchestrator.loop.committed_tokens import CommittedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,7 @@ class Session:
     """A prompt and its output so far."""
 
     session_id: str
-    token_ids: tuple[int, ...]  # committed: prompt, then output
+    token_ids: Sequence[int]  # committed: prompt, then output
     max_len: int  # length at which generation ends, tokens
     sampling: SamplingParams
     round: int = 0
@@ -45,7 +47,8 @@ class Session:
             hidden_states: of the committed tokens and the guesses, as evidence brings them. Those
                 of rejected guesses are dropped. The last token of the outcome has none yet.
         """
-        token_ids = (*self.token_ids, *(token.token_id for token in outcome.tokens))
+        new = [token.token_id for token in outcome.tokens]
+        token_ids = CommittedTokens.of(self.token_ids).followed_by(new)
         states = joined(self.hidden_states, hidden_states)
         if states is not None:
             last = len(token_ids) - 1

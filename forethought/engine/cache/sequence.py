@@ -21,6 +21,7 @@ other sequences that begin alike, and never written again: whoever cuts into it 
 and computes the rest of it anew.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 
 import torch
@@ -74,7 +75,7 @@ class CachedSequence:
         self._log: list[int] = []  # committed tokens, then speculative ones
         self._num_tokens = 0
         self._num_computed = 0
-        self._block_ids: list[int] = []
+        self._block_ids = array("i")
         self._keys: list[bytes] = []  # of the published ones, which come first
         self._seen: SeenTokens | None = None  # of the committed tokens, once asked for
         self.states: SequenceStates | None = None
@@ -186,7 +187,8 @@ class CachedSequence:
         """
         if self._salt is not None and not self._block_ids and self._num_tokens > BLOCK_LEN:
             prefix = self._log[: self._num_tokens - 1]
-            self._block_ids, self._keys = self._pool.take_prefix(prefix, self._salt)
+            block_ids, self._keys = self._pool.take_prefix(prefix, self._salt)
+            self._block_ids.extend(block_ids)
             self._num_computed = BLOCK_LEN * len(self._block_ids)
 
     def restore_block(self, fill: Callable[[int], None]) -> bool:
@@ -201,7 +203,7 @@ class CachedSequence:
         blocks = self._pool.allocate(1)
         if blocks is None:
             return False
-        self._block_ids += blocks
+        self._block_ids.extend(blocks)
         fill(blocks[0])
         self.computed(BLOCK_LEN)
         return True
@@ -220,7 +222,7 @@ class CachedSequence:
         blocks = self._pool.allocate(self.num_missing_blocks(num_tokens))
         if blocks is None:
             return None
-        self._block_ids += blocks
+        self._block_ids.extend(blocks)
         start = self._num_computed
         end = start + num_tokens
         used = self._block_ids[: num_blocks_for(end)]
@@ -238,7 +240,7 @@ class CachedSequence:
     def release(self) -> None:
         """Gives up all blocks. The committed tokens stay, to be computed again if need be."""
         self._pool.release(self._block_ids)
-        self._block_ids = []
+        self._block_ids = array("i")
         self._keys = []
         self._num_computed = 0
 

@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 BLOCK_LEN = 16
@@ -80,8 +81,6 @@ def pack(
         for position in range(part.start, part.start + len(part.token_ids)):
             positions.append(position)
             slots.append(part.block_ids[position // BLOCK_LEN] * BLOCK_LEN + position % BLOCK_LEN)
-    width = max(len(part.block_ids) for part in parts)
-    tables = [[*part.block_ids, *[0] * (width - len(part.block_ids))] for part in parts]
     rows = [
         row
         for part, end in zip(parts, bounds[1:], strict=True)
@@ -94,12 +93,20 @@ def pack(
         _tensor(positions, np.int32, device),
         _tensor(slots, np.int64, device),
         _tensor(bounds, np.int32, None),
-        _tensor(tables, np.int32, device),
+        torch.as_tensor(_tables(parts), device=device),
         _tensor(rows, np.int64, device),
         _hidden_rows(parts, bounds, device) if any(p.num_hidden_states for p in parts) else None,
         _inputs(parts),
         on_start,
     )
+
+
+def _tables(parts: Sequence[SequencePart]) -> npt.NDArray[np.int32]:
+    """[S, longest]; block ids in an array are copied at once, not one by one."""
+    tables = np.zeros((len(parts), max(len(part.block_ids) for part in parts)), dtype=np.int32)
+    for table, part in zip(tables, parts, strict=True):
+        table[: len(part.block_ids)] = part.block_ids
+    return tables
 
 
 def _hidden_rows(
