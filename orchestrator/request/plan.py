@@ -169,6 +169,8 @@ def encode_prompt(
 
 def _encode_prediction(prediction: str, deployment: Deployment) -> tuple[int, ...]:
     """The tokens that an output which says this has. Raises InvalidArgumentError."""
+    if not prediction:
+        return ()
     field = "params.prediction"
     _check_length(field, prediction, deployment)
     token_ids = deployment.tokenizer.encode(prediction, add_special_tokens=False)
