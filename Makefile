@@ -15,7 +15,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 	--constraint constraints.txt
 
 # With the draft model that comes along, so that all three tiers take part.
-DEMO = --dtype bfloat16 --proposer model
+DEMO = --dtype bfloat16 --draft-model draft:smollm2-135m-instruct
 PROMPT = Write a Python function that returns the sum of the squares of a list of numbers.
 
 ifeq ($(origin VENV),file)

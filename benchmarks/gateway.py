@@ -30,7 +30,6 @@ from forethought.cli.bench.throughput_report import ProgressView
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
 from forethought.local.defaults import DEFAULT_MODEL, HOST
-from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.plan_options import PlanOptions
 from forethought.local.ports import Ports
 
@@ -162,9 +161,7 @@ def main() -> None:
         http_port=split_address(http_address)[1],
         embedded_store=False,
     )
-    local = LocalOptions(
-        drafted_by(plan, choose_draft(options.model, None, None)), None, startup_timeout_s=300
-    )
+    local = LocalOptions(plan, None, startup_timeout_s=300)
     bursts = asyncio.run(
         measure_local(
             local,

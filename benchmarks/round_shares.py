@@ -36,8 +36,8 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from forethought.client import GenerationClient
+from forethought.extras import is_installed
 from forethought.generation import GenerationParams, GenerationRequest, Step
-from forethought.local.drafting import shipped_draft
 from forethought.local.local_deployment import LocalDeployment, Tier
 from forethought.local.probes import probe_grpc_health
 
@@ -52,25 +52,23 @@ class Setup:
     """Who drafts for whom, and how."""
 
     target_dtype: str
-    draft: tuple[str, ...]  # arguments of the draft tier
+    draft: tuple[str, ...]  # arguments of the draft tier; (): none, and ngram is looked up
     num_speculative_tokens: int
     temperature: float
 
 
-_AHEAD = ("--proposer", "model", "--model", REFERENCE, "--dtype", "int4")
+_AHEAD = ("--model", REFERENCE, "--dtype", "int4")
 _INT4_DRAFT = (*_AHEAD, "--lookahead", "0")
-_NGRAM = ("--proposer", "ngram", "--model", REFERENCE)
 SETUPS = {
     "bfloat16, int4 draft, K = 4, temperature 0": Setup("bfloat16", _INT4_DRAFT, 4, 0),
     "bfloat16, int4 draft, K = 4, temperature 1": Setup("bfloat16", _INT4_DRAFT, 4, 1),
     "bfloat16, int4 draft ahead, K = 4, temperature 0": Setup("bfloat16", _AHEAD, 4, 0),
-    "int4, ngram, K = 4, temperature 0": Setup("int4", _NGRAM, 4, 0),
-    "bfloat16, K = 0, temperature 1": Setup("bfloat16", _NGRAM, 0, 1),
-    "int4, K = 0, temperature 1": Setup("int4", _NGRAM, 0, 1),
+    "int4, ngram, K = 4, temperature 0": Setup("int4", (), 4, 0),
+    "bfloat16, K = 0, temperature 1": Setup("bfloat16", (), 0, 1),
+    "int4, K = 0, temperature 1": Setup("int4", (), 0, 1),
 }
-_FEATURES = shipped_draft(REFERENCE)
-if _FEATURES is not None:
-    _FEATURE_DRAFT = ("--proposer", "model", "--model", _FEATURES)
+if is_installed("forethought_drafts"):
+    _FEATURE_DRAFT = ("--model", "draft:smollm2-135m-instruct")
     for _dtype in ("bfloat16", "int4"):
         SETUPS[f"{_dtype}, feature draft, K = 4, temperature 0"] = Setup(
             _dtype, _FEATURE_DRAFT, 4, 0
@@ -105,7 +103,8 @@ def tiers_of(
     first_cpus, last_cpus = _divided(num_threads) if are_apart else ((), ())
     draft, target, orchestrator = (f"127.0.0.1:{first_port + offset}" for offset in range(3))
     threads = ("--num-threads", str(num_threads))
-    are_sharing = "model" in setup.draft and not are_apart
+    are_sharing = bool(setup.draft) and not are_apart
+    asked, lookup = (draft, "") if setup.draft else ("", "ngram")
     file = Path(gettempdir()) / f"round-shares-{os.getpid()}.cores"
     cores = ("--shared-cores", str(file)) if are_sharing else ()
     arguments = {
@@ -118,7 +117,7 @@ def tiers_of(
         "orchestrator": (
             "orchestrator",
             orchestrator,
-            ("--model", REFERENCE, "--draft", draft, "--target", target),
+            ("--model", REFERENCE, "--draft", asked, "--target", target, "--lookup", lookup),
         ),
     }
     return [
@@ -132,6 +131,7 @@ def tiers_of(
             probe_grpc_health,
         )
         for name, (package, address, own) in arguments.items()
+        if name != "draft" or setup.draft
     ]
 
 

@@ -58,7 +58,7 @@ holder=$("$runner" create "$(image_of weights)")
 chmod -R a+rX "$weights"
 
 run target --model "$model" --listen 127.0.0.1:50052
-run draft --model draft:smollm2-135m-instruct --proposer model --listen 127.0.0.1:50051
+run draft --model draft:smollm2-135m-instruct --listen 127.0.0.1:50051
 run orchestrator --model "$model" --listen 127.0.0.1:50050
 run gateway --listen 127.0.0.1:8000
 run autoscaler --listen 127.0.0.1:50053

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from draft_service.hybrid_proposer import HybridProposer
 from draft_service.proposer import Proposer
 from draft_service.readings import read_proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
-from forethought.lookup.counts_proposer import CountsProposer
-from forethought.lookup.proposer import LookupProposer
-from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
@@ -27,7 +23,6 @@ from forethought.observability.series import Source
 from forethought.openmp import spin_briefly
 from forethought.rpc.server import LateServices, run_process, serve_loaded
 from forethought.rpc.server_options import server_options
-from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 
@@ -38,9 +33,6 @@ _log = structlog.get_logger(__name__)
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["DraftService"].full_name
 
-LOOKUP_MAX_LEN = 2**20
-"""Longest sequence that is searched, tokens."""
-
 
 async def serve(settings: DraftSettings) -> None:
     """Loads the proposer and serves it."""
@@ -49,8 +41,6 @@ async def serve(settings: DraftSettings) -> None:
 
         await require_block_store(settings.store_url, settings.kv_store)
     spin_briefly()  # before anything imports torch
-    load = LOADERS[settings.proposer]
-
     options = server_options(
         settings, (SERVICE_NAME,), unread_timeout_s=settings.session_idle_timeout_s
     )
@@ -64,51 +54,23 @@ async def serve(settings: DraftSettings) -> None:
             add_DraftServiceServicer_to_server(servicer, services)
             services.sources.append(Source(proposer.info.name, lambda: read_proposer(proposer)))
 
-        await serve_loaded(options, lambda: load(settings), add)
+        await serve_loaded(options, lambda: load_proposer(settings), add)
 
 
 def attach(proposer: Proposer, settings: DraftSettings) -> KVArchive | None:
-    """Gives a proposer that has a model its archive, on the event loop; others need none."""
-    model = proposer
-    while isinstance(model, HybridProposer):
-        model = model.model
-    if isinstance(model, LookupProposer):
-        return None
+    """Gives a proposer its archive, on the event loop; a feature draft needs none."""
     from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
     from draft_service.model_proposer import ModelProposer  # noqa: PLC0415
     from forethought.kv_archive import attach_archive  # noqa: PLC0415
 
-    if isinstance(model, FeatureProposer):
+    if isinstance(proposer, FeatureProposer):
         return None  # its keys and values do not follow from tokens
-    assert isinstance(model, ModelProposer)
-    return attach_archive(model.engine, model.info, settings)
+    assert isinstance(proposer, ModelProposer)
+    return attach_archive(proposer.engine, proposer.info, settings)
 
 
-def load_lookup(settings: DraftSettings) -> LookupProposer:
-    """A proposer that needs no model, only a vocabulary to agree on."""
-    return looking_up(settings.proposer, settings, vocabulary_info(settings))
-
-
-def vocabulary_info(settings: DraftSettings) -> ModelInfo:
-    """Of a lookup without a model."""
-    tokenizer = load_tokenizer(resolve(settings.model, with_weights=False))
-    max_len = settings.max_model_len or LOOKUP_MAX_LEN
-    return lookup_info(settings.model, tokenizer, max_len, settings.max_num_speculative_tokens)
-
-
-def looking_up(kind: str, settings: DraftSettings, info: ModelInfo) -> LookupProposer:
-    """The lookup proposer of that name; raises as `make_lookup` does."""
-    return make_lookup(
-        kind,
-        settings,
-        info,
-        counts_file=settings.counts_file,
-        max_sessions=settings.max_sessions,
-    )
-
-
-def load_model(settings: DraftSettings) -> Proposer:
-    """A proposer with a model, and with it torch, which a lookup does without.
+def load_proposer(settings: DraftSettings) -> Proposer:
+    """A proposer with its model, and with it torch, whose import takes seconds.
 
     Raises:
         ModelReferenceError: the model cannot be loaded.
@@ -154,35 +116,6 @@ def load_features(settings: DraftSettings) -> Proposer:
     proposer = FeatureProposer(load_feature_draft_for_tier(settings), settings.max_support)
     proposer.min_prob = settings.min_prob
     return proposer
-
-
-def load_hybrid(settings: DraftSettings) -> Proposer:
-    """A model, counts or both, and a lookup that is preferred where it finds enough."""
-    fallback = load_fallback(settings)
-    # A match of two tokens is right more often than counts, one of five than most models.
-    min_match = settings.hybrid_min_match or (5 if settings.hybrid_fallback == "model" else 2)
-    shortest = {f"{settings.hybrid_lookup}_min_match": min_match}
-    preferring = settings.model_copy(update=shortest)
-    return HybridProposer(looking_up(settings.hybrid_lookup, preferring, fallback.info), fallback)
-
-
-def load_fallback(settings: DraftSettings) -> Proposer:
-    """Who drafts where the lookup of a hybrid finds nothing."""
-    if settings.hybrid_fallback == "counts":
-        return looking_up(CountsProposer.name, settings, vocabulary_info(settings))
-    model = load_model(settings)
-    if settings.hybrid_fallback == "model":
-        return model
-    return HybridProposer(looking_up(CountsProposer.name, settings, model.info), model)
-
-
-LOADERS = {
-    "model": load_model,
-    "ngram": load_lookup,
-    "suffix": load_lookup,
-    "counts": load_lookup,
-    "hybrid": load_hybrid,
-}
 
 
 if __name__ == "__main__":

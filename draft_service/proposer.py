@@ -15,9 +15,7 @@ from forethought.tier import (
 )
 
 if TYPE_CHECKING:
-    from forethought.engine.batching.engine import (
-        Engine,  # imports torch, which a lookup does without
-    )
+    from forethought.engine.batching.engine import Engine  # imports torch
 
 
 class SessionProposer(Protocol):
@@ -46,12 +44,12 @@ class Proposer(Protocol):
 
     @property
     def name(self) -> str:
-        """The kind of proposer, as in the settings."""
+        """Statistics count by it."""
         ...
 
     @property
     def info(self) -> ModelInfo:
-        """The model, or the vocabulary of a proposer without one."""
+        """The model."""
         ...
 
     @property
@@ -78,7 +76,7 @@ class Proposer(Protocol):
         ...
 
     def work(self) -> EngineWork:
-        """What its engine has done until now, and what waits; all 0 without one."""
+        """What its engine has done until now, and what waits."""
         ...
 
     async def close(self) -> None:

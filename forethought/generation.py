@@ -297,6 +297,7 @@ class DeploymentInfo:
     params: GenerationParams  # as far as the model and the deployment fix them
     special_tokens: Mapping[str, str]  # by the names of chat templates, such as eos_token
     chat_template: str  # empty: there is none
+    lookups: Sequence[str] = ()  # who looks guesses up before the draft tier is asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from forethought.addresses import DEFAULT_PORT, describe_problem, is_loopback, s
 from forethought.configuration.command_line import command_line_of
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
+from forethought.configuration.removed import removed_variables
 from forethought.configuration.store_settings import StoreSettings, shows_password
 from forethought.configuration.tls_settings import TlsSettings
 from forethought.configuration.variables import (
@@ -197,6 +198,8 @@ class ProcessSettings(TlsSettings, BaseSettings):
     def _parse(cls, arguments: list[str]) -> Self:
         prefix = env_prefix(cls.section)
         others = [env_prefix(section) for section in SECTIONS if section != cls.section]
+        if removed := list(removed_variables(cls.section, os.environ)):
+            _refuse(cls.section, removed)
         if complaints := complain_of_variables(os.environ, prefix, cls.model_fields, others):
             _refuse(cls.section, complaints)
         path = os.environ.get(CONFIG_VARIABLE)

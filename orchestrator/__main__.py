@@ -15,8 +15,6 @@ import structlog
 from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.deployment import Standing
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
-from forethought.lookup.proposer import LookupProposer
-from forethought.lookup.settings import lookup_info, make_lookup
 from forethought.models.encoding_process import IsolatedTokenizer, load_isolated_tokenizer
 from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
@@ -39,6 +37,7 @@ from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.deployment_servicer import DeploymentServicer
 from orchestrator.generator import Tiers
+from orchestrator.lookup.settings import make_lookups
 from orchestrator.readings import read_orchestrator
 from orchestrator.replicas.readiness import follow as follow_readiness
 from orchestrator.replicas.replica import DRAFT, TARGET
@@ -92,12 +91,19 @@ async def serve(settings: OrchestratorSettings) -> None:
             add_DeploymentServiceServicer_to_server(about, services)
             tokenizer = await asyncio.to_thread(load_text_tokenizer, settings.model)
             cleanup.callback(tokenizer.close)
+            lookups = await asyncio.to_thread(
+                make_lookups,
+                settings,
+                settings.model,
+                tokenizer.fingerprint,
+                has_draft_tier=bool(settings.draft),
+            )
+            _log.info("lookups", names=[each.name for each in lookups])
             model = await find_target(targets, tokenizer.fingerprint)
             defaults = await asyncio.to_thread(load_defaults, settings)
             deployment = make_deployment(settings, tokenizer, model, defaults)
             targets.require(lambda other: another_model(other, model))
             drafts.require(lambda other: unusable_draft(other, model))
-            lookups = await asyncio.to_thread(make_lookups, settings, tokenizer, model)
             limits = AdmissionLimits(
                 settings.max_requests, settings.max_duration_s, settings.unread_timeout_s
             )
@@ -154,25 +160,6 @@ def open_sessions(settings: OrchestratorSettings) -> Sessions | None:
         times,
         commit_interval_s=settings.commit_interval_s,
     )
-
-
-def make_lookups(
-    settings: OrchestratorSettings, tokenizer: TextTokenizer, target: ModelInfo
-) -> list[LookupProposer]:
-    """Who looks guesses up in this process; raises as `make_lookup` does."""
-    info = lookup_info(
-        settings.model, tokenizer, target.max_model_len, target.max_num_speculative_tokens
-    )
-    return [
-        make_lookup(
-            kind,
-            settings,
-            info,
-            counts_file=settings.counts_file,
-            max_sessions=settings.max_requests,
-        )
-        for kind in settings.lookup
-    ]
 
 
 def load_text_tokenizer(model: str) -> IsolatedTokenizer:

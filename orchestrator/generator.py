@@ -20,7 +20,6 @@ from forethought.generation import (
     SpeculationStatistics,
     Started,
 )
-from forethought.lookup.proposer import LookupProposer
 from forethought.observability import traces
 from forethought.rpc.codecs.session_codec import ToldRound, pack_round, unpack_round
 from forethought.rpc.ticking import with_ticks
@@ -29,6 +28,7 @@ from forethought.sampling.types import VerificationMode
 from forethought.store.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
+from orchestrator.lookup.lookup import Lookup
 from orchestrator.loop.committed_tokens import CommittedTokens
 from orchestrator.loop.decode_loop import DecodingStrategy, Proposer, SpeculationPolicy, decode
 from orchestrator.loop.round import Round
@@ -56,7 +56,7 @@ class Tiers:
     draft_patience: DraftPatience
     reopen: ReopenOptions
     judges: Mapping[VerificationMode, Judge] = field(default_factory=lambda: JUDGES)
-    lookups: Sequence[LookupProposer] = ()  # of this process, in the order of preference
+    lookups: Sequence[Lookup] = ()  # of this process, in the order of preference
 
 
 MAX_ROUNDS_AHEAD = 32

@@ -233,6 +233,7 @@ class GenerationServicer(GenerationServiceServicer):
             has_chat_template=self.deployment.tokenizer.has_chat_template,
             special_tokens=self.deployment.tokenizer.special_tokens,
             chat_template=self.deployment.tokenizer.chat_template,
+            lookups=[each.name for each in self._tiers.lookups],
             default_params=params_to_proto(GenerationParams(**asdict(self.deployment.defaults))),
         )
 

@@ -1,27 +1,21 @@
 """Settings of the orchestrator."""
 
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator
-from pydantic_settings import NoDecode
+from pydantic import ByteSize, Field, ValidationInfo, field_validator
 
 from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
-from forethought.configuration.texts import Texts, split_texts
+from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
-from forethought.lookup.settings import LookupSettings
 from forethought.sampling.types import VerificationMode
 from forethought.settings import AdminAddress, ProcessSettings
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS
+from orchestrator.lookup.settings import LookupSettings
 from orchestrator.request.plan import PolicyKind
 
-Lookups = Annotated[
-    tuple[Literal["suffix", "ngram", "counts"], ...], NoDecode, BeforeValidator(split_texts)
-]
 
-
-class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
+class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings, ProcessSettings):
     """Command line, `FORETHOUGHT_ORCHESTRATOR_…`, or `[orchestrator]`."""
 
     section: ClassVar[str] = "orchestrator"
@@ -53,17 +47,6 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
         ("127.0.0.1:50052",),
         min_length=1,
         description="addresses of the target tier's replicas, likewise",
-    )
-    lookup: Lookups = Field(
-        (),
-        description="who looks guesses up in this process before the draft tier is asked, in the "
-        "order of preference, comma-separated: suffix and ngram in the text itself, counts in a "
-        "file of counted texts",
-    )
-    counts_file: Path | None = Field(
-        None,
-        description="counts of the target's texts, written by `forethought count`; for counts",
-        validate_default=True,
     )
     policy: PolicyKind = Field(
         PolicyKind.ADAPTIVE,
@@ -146,11 +129,4 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings):
         for address in value:
             if problem := describe_problem(address, default_port=port):
                 raise ValueError(f"{address} {problem}" if len(value) > 1 else problem)
-        return value
-
-    @field_validator("counts_file")
-    @classmethod
-    def _refuse_counts_from_nowhere(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if "counts" in info.data.get("lookup", ()) and value is None:
-            raise ValueError("must name the file that counts are looked up in")
         return value

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from draft_service.feature_proposer import FeatureProposer
-from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
@@ -29,10 +28,6 @@ from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.loading.warm_up import FeatureTierModel, TierModel, describe
 from forethought.engine.model.causal_model import CausalModel
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
-from forethought.lookup.counts_proposer import CountsProposer
-from forethought.lookup.ngram_proposer import NgramProposer
-from forethought.lookup.proposer import LookupProposer
-from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
@@ -48,6 +43,10 @@ from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_
 from forethought.v1.scaling_pb2_grpc import add_ScalingServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import TargetServiceStub, add_TargetServiceServicer_to_server
 from orchestrator.generator import Tiers
+from orchestrator.lookup.counts import CountsLookup
+from orchestrator.lookup.lookup import Lookup
+from orchestrator.lookup.ngram import NgramLookup
+from orchestrator.lookup.suffix import SuffixLookup, SuffixOptions
 from orchestrator.replicas.replica_set import alone
 from orchestrator.request.admission import AdmissionLimits
 from orchestrator.request.plan import Deployment, PolicyKind
@@ -88,13 +87,13 @@ class LoadedModel:
         own = TierModel(copy(self.model), self.tokenizer, self.info, LIMITS)
         return TranslatedProposer(own, target, max_support)
 
-    def ngram(self, min_match: int = 1, max_sessions: int = 64) -> NgramProposer:
-        return NgramProposer(self.info, min_match, 8, max_sessions)
+    def ngram(self, min_match: int = 1) -> NgramLookup:
+        return NgramLookup(min_match, 8)
 
-    def suffix(self, min_match: int = 1, max_sessions: int = 64) -> SuffixProposer:
-        return SuffixProposer(self.info, SuffixOptions(min_match, 8), max_sessions)
+    def suffix(self, min_match: int = 1) -> SuffixLookup:
+        return SuffixLookup(SuffixOptions(min_match, 8))
 
-    def counts(self, max_sessions: int = 64) -> CountsProposer:
+    def counts(self) -> CountsLookup:
         """Always sure of its guesses, and seldom right: of a text that no model wrote."""
         text = [2 + place * place % 9 for place in range(60)]
         whole = np.array([0, len(text)])
@@ -103,15 +102,12 @@ class LoadedModel:
             self.tokenizer.vocab_size,
             BuildOptions(min_count=1),
         )
-        return CountsProposer(self.info, table, 0.0, max_sessions)
+        return CountsLookup(table, 0.0, 0.0)
 
     def feature(self, draft_folder: Path) -> "LoadedFeatureDraft":
         """A feature draft for this target."""
         files = resolve(str(draft_folder))
         return LoadedFeatureDraft(files, load_feature_draft(files, "float32"), self.tokenizer)
-
-    def hybrid(self, min_match: int = 2) -> HybridProposer:
-        return HybridProposer(self.suffix(min_match), self.proposer())
 
 
 @dataclass(frozen=True)
@@ -136,9 +132,18 @@ def loaded(folder: Path | str) -> LoadedModel:
     return LoadedModel(files, model, load_tokenizer(files))
 
 
+@dataclass(frozen=True)
+class Drafts:
+    """Who drafts."""
+
+    model: Proposer | None = None  # of the draft tier; None: there is none
+    lookups: Sequence[Lookup] = ()  # of the orchestrator
+
+
 @dataclass
 class Stack:
-    """A running deployment and handles on its insides."""
+    """A running deployment and handles on its insides; None for those of a draft tier that is not
+    there."""
 
     client: GenerationClient
     address: str
@@ -207,7 +212,7 @@ async def running_server(
 @asynccontextmanager
 async def running_stack(
     target: LoadedModel,
-    proposer: Proposer,
+    proposer: Proposer | None = None,
     *,
     judge: Judge | None = None,
     limits: EngineLimits = LIMITS,
@@ -218,8 +223,7 @@ async def running_stack(
     policy: PolicyKind = PolicyKind.FIXED,
     draft_address: str = "",
     store_url: str = "",
-    lookups: Sequence[LookupProposer] = (),
-    has_draft_tier: bool = True,
+    lookups: Sequence[Lookup] = (),
     security: "Security | None" = None,
     guard: Guard = let_all_in,
     client_guard: Guard | None = None,
@@ -228,12 +232,12 @@ async def running_stack(
     """Draft, target and orchestrator, each behind a gRPC server.
 
     Args:
+        proposer: of the draft tier; without one there is none.
         judge: replaces all real ones.
         admission: all limits of the orchestrator's requests, instead of `max_requests`.
         draft_address: of another draft tier that sessions go to, instead of the one here.
         store_url: of the store of sessions; without one there is none.
         lookups: of the orchestrator.
-        has_draft_tier: whether the orchestrator knows it.
         security: of all listeners and callers; None speaks plain text.
         guard: of all listeners.
         client_guard: of the orchestrator's instead.
@@ -247,25 +251,27 @@ async def running_stack(
     async with AsyncExitStack() as cleanup:
         target_servicer = TargetServicer(copy(target.model), target.info, limits)
         cleanup.push_async_callback(target_servicer.close)
-        cleanup.push_async_callback(proposer.close)
-        draft_servicer = DraftServicer(proposer)
-        draft_server = await cleanup.enter_async_context(
-            serve(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
-        )
+        draft_server = draft_stub = drafts = None
+        if proposer is not None:
+            cleanup.push_async_callback(proposer.close)
+            draft_servicer = DraftServicer(proposer)
+            draft_server = await cleanup.enter_async_context(
+                serve(lambda s: add_DraftServiceServicer_to_server(draft_servicer, s))
+            )
+            draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
+            draft_stub = DraftServiceStub(await cleanup.enter_async_context(connect(draft_address)))
+            drafts = alone(draft_stub)
+            # As the watch of a deployment would have found out.
+            drafts.all[0].model = proposer.info
         target_server = await cleanup.enter_async_context(
             serve(lambda s: add_TargetServiceServicer_to_server(target_servicer, s))
         )
-        draft_address = draft_address or f"127.0.0.1:{draft_server.port}"
         target_address = f"127.0.0.1:{target_server.port}"
-        draft_stub = DraftServiceStub(await cleanup.enter_async_context(connect(draft_address)))
         target_channel = await cleanup.enter_async_context(connect(target_address))
         # An attempt to connect has a fifth of a second, which a busy machine may not keep.
         await target_channel.channel_ready()
-        drafts = alone(draft_stub)
-        # As the watch of a deployment would have found out.
-        drafts.all[0].model = proposer.info
         tiers = Tiers(
-            drafts if has_draft_tier else None,
+            drafts,
             TargetServiceStub(target_channel),
             draft_patience or DraftPatience(open_s=5, round_s=20),
             reopen or ReopenOptions(),

@@ -55,6 +55,18 @@ class LazyCommand(TyperCommand):
         except typer.BadParameter as error:
             error.message = _in_our_words(error)
             raise
+        except typer.TyperException as error:
+            if flag := getattr(error, "option_name", ""):  # there is none such
+                self._explain_removed(error, flag)
+            raise
+
+    def _explain_removed(self, error: Any, flag: str) -> None:
+        """Lets the error say what replaces a removed option of those that say what to start."""
+        from forethought.configuration.removed import removed_flag  # noqa: PLC0415 - for errors
+
+        says_what_to_start = {"draft_model", "lookup"} <= {each.name for each in self.loaded.params}
+        if says_what_to_start and (removed := removed_flag("up", flag)):
+            error.message, error.possibilities = removed, None
 
 
 def _in_our_words(error: typer.BadParameter) -> str:

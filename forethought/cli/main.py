@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "count": CommandSource(
         "forethought.cli.count:count",
-        "Count what follows which tokens in the target's texts, for the proposer `counts`.",
+        "Count what follows which tokens in the target's texts, to look guesses up in.",
     ),
     "distill": CommandSource(
         "forethought.cli.distill.command:distill",

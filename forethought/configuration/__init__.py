@@ -4,4 +4,5 @@ variables     environment variables: ours, misspelt ones, and those that Kuberne
 config_file   the TOML file with a section for each process
 complaints    what pydantic finds wrong, in the words of who wrote it
 suggestions   the name that was meant
+removed       settings that were removed, and what replaces them
 """

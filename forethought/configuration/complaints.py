@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from forethought.configuration.removed import removed_flag, removed_key
 from forethought.configuration.suggestions import suggest
 from forethought.configuration.variables import CONFIG_VARIABLE
 
@@ -71,6 +72,8 @@ def complain(problem: ErrorDetails, origin: Origin) -> str:
             f"{CONFIG_VARIABLE} names"
         )
     if problem["type"] == "extra_forbidden":
+        if removed := removed_key(origin.section, name):
+            return f"{origin.file}: {removed}"
         meant = suggest(name, origin.fields)
         return f"{origin.file}: there is no setting {name} in [{origin.section}]{meant}"
     value = "" if _is_secret(origin.fields.get(name)) else _shown(problem["input"])
@@ -84,7 +87,10 @@ def complain_of_command_line(message: str, origin: Origin) -> str:
         word = unknown[1].split()[0]
         if not word.startswith("-"):
             return f"{word!r} is no flag, and there is nothing but flags; see --help"
-        meant = suggest(word.partition("=")[0], map(flag_of, origin.fields))
+        flag = word.partition("=")[0]
+        if removed := removed_flag(origin.section, flag):
+            return removed
+        meant = suggest(flag, map(flag_of, origin.fields))
         return f"there is no flag {word}{meant or '; see --help'}"
     no_value = re.match("argument (.*): expected (?:one|at least one) argument", message)
     return f"{no_value[1]} has no value" if no_value else message

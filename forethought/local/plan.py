@@ -12,7 +12,6 @@ from forethought.addresses import is_loopback, join_address, split_address
 from forethought.configuration.store_url import url_of_socket
 from forethought.local.defaults import DEFAULT_PORT, HOST, HTTP_PORT
 from forethought.local.deployment_folder import DeploymentFolder, deployment_folder
-from forethought.local.drafting import runs_draft_model
 from forethought.local.local_deployment import Tier
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
@@ -140,7 +139,7 @@ def make_plan(
         "max_num_speculative_tokens": _room_for_k(options),
     }
     tiers.append(_target_tier(options, places, engine, config))
-    if options.proposer is not None:
+    if options.draft_model is not None:
         tiers.append(_draft_tier(options, places, engine, config))
     tiers.append(_orchestrator_tier(options, places, store, config))
     if places.gateway:
@@ -169,28 +168,22 @@ def _draft_tier(
     options: PlanOptions, places: Places, engine: Mapping[str, Any], config: TierConfig
 ) -> Tier:
     said: dict[str, Any] = {
-        "proposer": options.proposer,
-        "model": options.draft_model or options.model,
+        "model": options.draft_model,
         "target_vocabulary": options.model if options.translate_draft else None,
         "min_prob": options.draft_min_prob,
         "max_sessions": options.max_sessions,
-        "lookahead": options.lookahead if runs_draft_model(options) else None,
+        "lookahead": options.lookahead,
         "dtype": options.draft_dtype or options.dtype,
         **engine,
     }
-    if options.draft_model is not None and is_shipped(options.draft_model):
+    if is_shipped(str(options.draft_model)):
         # It is small, made for a CPU, and best in its own number format.
         for name in ("device", "redis_url"):
             del said[name]
         said["dtype"] = options.draft_dtype
     defaults: dict[str, Any] = {}
-    if runs_draft_model(options) and runs_on_cpu(options.device):
+    if runs_on_cpu(options.device):
         defaults["lookahead"] = 0  # drafts that are made ahead take their time from the target
-    if options.counts is not None and options.proposer in {"counts", "hybrid"}:
-        said["counts_file"] = options.counts.resolve()
-        if options.proposer == "hybrid":
-            fallback = "counts+model" if runs_draft_model(options) else "counts"
-            defaults["hybrid_fallback"] = fallback
     return _tier("draft", places.draft, said, defaults, config)
 
 
@@ -199,7 +192,7 @@ def _orchestrator_tier(
 ) -> Tier:
     said: dict[str, Any] = {
         "model": options.model,
-        "draft": places.draft if options.proposer is not None else "",
+        "draft": places.draft if options.draft_model is not None else "",
         "target": places.target,
         "policy": options.policy,
         "num_speculative_tokens": options.num_speculative_tokens,
@@ -208,19 +201,10 @@ def _orchestrator_tier(
         "max_requests": options.max_sessions,
         "redis_url": store,
         "insecure": options.insecure or None,
+        "lookup": None if options.lookup is None else ",".join(options.lookup),
+        "counts_file": None if options.counts is None else options.counts.resolve(),
     }
-    defaults: dict[str, Any] = {}
-    if options.lookup:
-        # A match of two tokens is right more often than counts, one of five than most models.
-        # Where nobody guesses after counts, even an unlikely guess is worth its place in the pass.
-        is_last = options.proposer is None
-        said["lookup"] = ",".join(options.lookup)
-        if "suffix" in options.lookup:
-            defaults["suffix_min_match"] = 2 if is_last else 5
-        if "counts" in options.lookup and options.counts is not None:
-            said["counts_file"] = options.counts.resolve()
-            defaults["counts_first_min_prob"] = 0.1 if is_last else None
-    tier = _tier("orchestrator", places.orchestrator, said, defaults, config)
+    tier = _tier("orchestrator", places.orchestrator, said, {}, config)
     return replace(tier, address=places.address)
 
 
@@ -253,7 +237,7 @@ def runs_on_cpu(device: str | None) -> bool:
 
 def _shared_cores(options: PlanOptions, folder: DeploymentFolder | None) -> Path | None:
     """Where both tiers have passes to make on one CPU, they take turns."""
-    if folder is None or not (runs_draft_model(options) and runs_on_cpu(options.device)):
+    if folder is None or options.draft_model is None or not runs_on_cpu(options.device):
         return None
     return folder.shared_cores.resolve()
 

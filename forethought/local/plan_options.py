@@ -5,17 +5,19 @@ from pathlib import Path
 
 from forethought.local.defaults import DEFAULT_MODEL, HOST
 
+LOOKUPS = ("suffix", "ngram", "counts")
+"""What an orchestrator can look guesses up by."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
     """A deployment on this machine. None leaves the choice to the tier."""
 
     model: str = DEFAULT_MODEL
-    draft_model: str | None = None  # None: the model's
+    draft_model: str | None = None  # None: there is no draft tier
     translate_draft: bool = False  # the draft model may have a vocabulary of its own
-    proposer: str | None = "ngram"  # of the draft tier; None: there is none
-    lookup: tuple[str, ...] = ()  # of the orchestrator, before it asks the draft tier
-    counts: Path | None = None  # a file, for the proposers counts and hybrid, and to look up
+    lookup: tuple[str, ...] | None = None  # who looks guesses up before the draft tier is asked
+    counts: Path | None = None  # a file to look up in
     num_speculative_tokens: int | None = None
     policy: str | None = None  # how K is chosen where a request does not say
     verification_mode: str | None = None  # where a request does not say
@@ -36,3 +38,10 @@ class PlanOptions:
     http_port: int | None = None  # of the gateway; None: the first free one from its own on
     embedded_store: bool = True
     redis_url: str | None = None  # used instead of the embedded store
+
+    @property
+    def drafts(self) -> str:
+        """Who drafts, in words."""
+        looked_up = ("lookup",) if self.lookup is None else self.lookup
+        model = () if self.draft_model is None else (self.draft_model,)
+        return " and ".join((*looked_up, *model)) or "nobody"

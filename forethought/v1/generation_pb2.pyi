@@ -385,7 +385,7 @@ class GenerationServiceGetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerationServiceGetModelInfoResponse(_message.Message):
-    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template", "default_params", "special_tokens", "chat_template")
+    __slots__ = ("target", "default_num_speculative_tokens", "max_num_speculative_tokens", "default_verification_mode", "policy", "has_chat_template", "default_params", "special_tokens", "chat_template", "lookups")
     class SpecialTokensEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -402,6 +402,7 @@ class GenerationServiceGetModelInfoResponse(_message.Message):
     DEFAULT_PARAMS_FIELD_NUMBER: _ClassVar[int]
     SPECIAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     target: _common_pb2.ModelInfo
     default_num_speculative_tokens: int
     max_num_speculative_tokens: int
@@ -411,7 +412,8 @@ class GenerationServiceGetModelInfoResponse(_message.Message):
     default_params: GenerationParams
     special_tokens: _containers.ScalarMap[str, str]
     chat_template: str
-    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ..., default_params: _Optional[_Union[GenerationParams, _Mapping]] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., chat_template: _Optional[str] = ...) -> None: ...
+    lookups: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[_Union[_common_pb2.ModelInfo, _Mapping]] = ..., default_num_speculative_tokens: _Optional[int] = ..., max_num_speculative_tokens: _Optional[int] = ..., default_verification_mode: _Optional[_Union[_common_pb2.VerificationMode, str]] = ..., policy: _Optional[str] = ..., has_chat_template: _Optional[bool] = ..., default_params: _Optional[_Union[GenerationParams, _Mapping]] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., chat_template: _Optional[str] = ..., lookups: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "status", "num_rounds", "num_prompt_tokens", "num_tokens", "created_ms", "updated_ms")

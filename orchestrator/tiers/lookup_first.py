@@ -5,14 +5,17 @@ text is here, so it is looked up here: a guess that is found costs no trip, and 
 that is not, unless there is a draft tier to ask then.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Protocol
 
 from forethought.errors import VocabularyMismatchError
 from forethought.generation import NoDraftReason
-from forethought.lookup.proposer import LookupProposer, LookupSession
-from forethought.tier import PassCost, SessionOpen, SpeculateRound
+from forethought.sampling.types import Draft
+from forethought.tier import PassCost, RoundTimings
+from orchestrator.lookup.lookup import Lookup, LookupSession
 from orchestrator.loop.decode_loop import Proposer
 from orchestrator.loop.round import Ask, Drafted
 from orchestrator.loop.session import Session
@@ -91,10 +94,10 @@ class LookupFirst:
         draft_tier: asked where they find nothing.
     """
 
-    def __init__(self, lookups: Sequence[LookupProposer], draft_tier: DraftTier) -> None:
+    def __init__(self, lookups: Sequence[Lookup], draft_tier: DraftTier) -> None:
         self._lookups = lookups
         self._draft_tier = draft_tier
-        self._sessions: list[LookupSession] = []  # one of each, opened when first asked
+        self._sessions: list[tuple[str, LookupSession]] = []  # by name, opened when first asked
 
     async def propose(self, session: Session, ask: Ask) -> Drafted:
         """A draft of at most K tokens, or an empty one. Never raises."""
@@ -106,30 +109,22 @@ class LookupFirst:
 
     def close(self) -> None:
         """Forgets the text."""
-        for lookup in self._sessions:
+        for _, lookup in self._sessions:
             lookup.close()
 
     async def _look_up(self, session: Session, k: int) -> Drafted | None:
         """The draft of the first lookup that has one. Each reads what it has not read yet."""
-        self._sessions = self._sessions or self._open(session)
-        for lookup in self._sessions:
-            request = SpeculateRound(
-                round=session.round,
-                position=session.position,
-                committed_token_ids=session.token_ids[len(lookup.log) :],
-                num_speculative_tokens=k,
-            )
-            draft, timings = await lookup.propose(request)
-            if draft.tokens:
-                return Drafted(draft, timings)
+        self._sessions = self._sessions or [
+            (lookup.name, lookup.open(session)) for lookup in self._lookups
+        ]
+        for name, lookup in self._sessions:
+            started_ns = perf_counter_ns()
+            if lookup.is_slow(session):
+                guesses = await asyncio.to_thread(lookup.draft, session, k)
+            else:
+                guesses = lookup.draft(session, k)
+            if guesses:
+                elapsed_ns = perf_counter_ns() - started_ns
+                timings = RoundTimings(forward_ns=elapsed_ns, total_ns=elapsed_ns)
+                return Drafted(Draft(tuple(guesses), name), timings)
         return None
-
-    def _open(self, session: Session) -> list[LookupSession]:
-        opening = SessionOpen(
-            session.session_id,
-            session.token_ids,
-            session.sampling,
-            mode=session.mode,
-            tenant=session.tenant,
-        )
-        return [lookup.open(opening) for lookup in self._lookups]

@@ -83,7 +83,7 @@ async def test_a_whole_deployment_is_measured_kind_after_kind(tiny_target):
     params = GenerationParams(max_tokens=8, seed=0, ignore_eos=True)
     load = KindsLoad(kinds, (0.0, 1.0), params, 2, None, 60)
     console = Console(file=io.StringIO(), width=100)
-    async with running_stack(tiny_target, tiny_target.suffix()) as stack:
+    async with running_stack(tiny_target, lookups=[tiny_target.suffix()]) as stack:
         points = await measure_kinds(load, Connection(stack.address), console)
     assert [(point.temperature, point.kind) for point in points] == [
         (temperature, kind) for temperature in (0, 1) for kind in ("letters", "more", "all")
@@ -105,7 +105,7 @@ async def test_a_whole_deployment_is_measured_kind_after_kind(tiny_target):
         (["--prompts", "no-such-folder"], "there is no folder no-such-folder"),
         (["--prompts", "tests"], "has no files KIND.jsonl"),
         (["--address", "here:1", "--counts", "README.md"], "leave out the options"),
-        (["--model", "another", "--proposer", "counts"], "needs --counts"),
+        (["--lookup", "suffix,none"], "'none' is none of suffix, ngram, counts"),
     ],
 )
 def test_bad_options_are_refused_before_anything_starts(arguments, message, monkeypatch):

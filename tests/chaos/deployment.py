@@ -49,10 +49,10 @@ class Store(ValkeyServer):
 
 
 class ChaosDeployment:
-    """Targets, drafts that look text up, and orchestrators that know all of them.
+    """Targets, drafts, and orchestrators that know all of them and look nothing up.
 
     Args:
-        model: of the targets; the others take its tokenizer.
+        model: of targets and drafts, with the orchestrators' tokenizer.
         logs: folder for what the processes say.
         size: how many there are.
         words: further ones on the command lines, by package.
@@ -68,7 +68,6 @@ class ChaosDeployment:
         common = ["--model", str(model), "--log-format", "json", "--drain-grace-s", "2"]
         common += ["--admin-listen", ""]  # its default port may be another deployment's
         engine = ["--dtype", "float32", "--device", "cpu", "--num-threads", "1"]
-        lookup = ["--proposer", "ngram", "--ngram-min-match", "1"]
 
         def processes(package: str, number: int, flags: Sequence[str]) -> list[TierProcess]:
             return [
@@ -81,11 +80,11 @@ class ChaosDeployment:
             ]
 
         self.targets = processes("target_service", size.num_targets, engine)
-        self.drafts = processes("draft_service", size.num_drafts, lookup)
+        self.drafts = processes("draft_service", size.num_drafts, engine)
         wiring = [
             *("--target", ",".join(self.addresses(self.targets))),
             *("--draft", ",".join(self.addresses(self.drafts))),
-            *("--num-speculative-tokens", "3", "--draft-timeout-s", "1"),
+            *("--num-speculative-tokens", "3", "--draft-timeout-s", "1", "--lookup", ""),
         ]
         self.store = Store() if size.has_store else None
         if self.store is not None:

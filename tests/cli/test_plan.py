@@ -7,23 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
 from forethought.local.defaults import DEFAULT_MODEL
 from forethought.local.deployment_folder import DeploymentFolder
-from forethought.local.drafting import (
-    SHIPPED_COUNTS,
-    DraftChoice,
-    ProposerName,
-    choose_draft,
-    describe_drafting,
-)
 from forethought.local.plan import Plan, make_plan, runs_on_cpu
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
 from forethought.local.tier_config import TierConfig
+from forethought.models.shipped import shipped_counts
 from tests.ports import free_port
 from tests.store.conftest import own_server
 
@@ -39,7 +32,7 @@ def value_of(command, flag):
 
 
 def test_tiers_are_told_where_the_others_listen():
-    plan = make_plan(PlanOptions(port=free_port()))
+    plan = make_plan(PlanOptions(port=free_port(), draft_model="small"))
     orchestrator = command_of(plan, "orchestrator")
     assert value_of(orchestrator, "--listen") == plan.address
     for name in ("draft", "target"):
@@ -62,10 +55,9 @@ def test_the_orchestrator_is_told_how_to_judge_where_a_request_does_not_say():
 @pytest.mark.parametrize(
     ("options", "are_shared"),
     [
-        ({"device": "cpu", "proposer": "model"}, True),
-        ({"device": "cpu", "proposer": "ngram"}, False),
-        ({"device": "cpu", "proposer": None, "lookup": ("suffix",)}, False),
-        ({"device": "cuda", "proposer": "model"}, False),
+        ({"device": "cpu", "draft_model": "small"}, True),
+        ({"device": "cpu"}, False),
+        ({"device": "cuda", "draft_model": "small"}, False),
     ],
 )
 def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared, tmp_path):
@@ -85,7 +77,7 @@ def test_tiers_that_compute_on_the_same_cores_take_turns(options, are_shared, tm
 
 
 def test_a_large_k_makes_room_in_the_rounds_of_both_tiers():
-    plan = make_plan(PlanOptions(num_speculative_tokens=100))
+    plan = make_plan(PlanOptions(num_speculative_tokens=100, draft_model="small"))
     assert value_of(command_of(plan, "orchestrator"), "--num-speculative-tokens") == "100"
     for name in ("draft", "target"):
         assert value_of(command_of(plan, name), "--max-num-speculative-tokens") == "100"
@@ -103,7 +95,7 @@ def test_a_k_that_no_tier_takes_is_refused_by_name():
 
 
 def test_engine_flags_reach_both_models():
-    plan = make_plan(PlanOptions(dtype="float32", device="cpu", num_threads=2))
+    plan = make_plan(PlanOptions(draft_model="small", dtype="float32", device="cpu", num_threads=2))
     for name in ("draft", "target"):
         command = command_of(plan, name)
         assert value_of(command, "--dtype") == "float32"
@@ -112,7 +104,7 @@ def test_engine_flags_reach_both_models():
 
 
 def test_a_number_format_for_the_draft_leaves_the_target_its_own():
-    plan = make_plan(PlanOptions(dtype="bfloat16", draft_dtype="int4"))
+    plan = make_plan(PlanOptions(draft_model="small", dtype="bfloat16", draft_dtype="int4"))
     assert value_of(command_of(plan, "target"), "--dtype") == "bfloat16"
     assert value_of(command_of(plan, "draft"), "--dtype") == "int4"
 
@@ -124,11 +116,10 @@ def test_a_number_format_for_the_draft_leaves_the_target_its_own():
         ({"device": "cpu", "lookahead": 2}, ["--lookahead", "2"]),
         ({"device": "cuda"}, []),
         ({"device": "cuda", "lookahead": 0}, ["--lookahead", "0"]),
-        ({"device": "cpu", "proposer": "ngram"}, []),
     ],
 )
 def test_the_draft_looks_ahead_unless_it_shares_a_cpu_with_the_target(options, flags):
-    command = command_of(make_plan(PlanOptions(**{"proposer": "model", **options})), "draft")
+    command = command_of(make_plan(PlanOptions(draft_model="small", **options)), "draft")
     given = command[command.index("--lookahead") :][:2] if "--lookahead" in command else []
     assert given == flags
 
@@ -145,16 +136,17 @@ def test_without_a_driver_for_gpus_models_run_on_the_cpu(has_driver, is_cpu, mon
     assert not runs_on_cpu("cuda:1")
 
 
-def test_the_draft_takes_the_vocabulary_of_the_model_unless_it_has_its_own():
-    shared = make_plan(PlanOptions(model="big"))
-    own = make_plan(PlanOptions(model="big", draft_model="small", proposer="model"))
-    assert value_of(command_of(shared, "draft"), "--model") == "big"
-    assert value_of(command_of(own, "draft"), "--model") == "small"
-    assert value_of(command_of(own, "target"), "--model") == "big"
+def test_there_is_a_draft_tier_where_a_draft_model_is_named():
+    alone = make_plan(PlanOptions(model="big"))
+    assert [tier.name for tier in alone.tiers] == ["valkey", "target", "orchestrator"]
+    assert value_of(command_of(alone, "orchestrator"), "--draft") == ""
+    both = make_plan(PlanOptions(model="big", draft_model="small"))
+    assert value_of(command_of(both, "draft"), "--model") == "small"
+    assert value_of(command_of(both, "target"), "--model") == "big"
 
 
 def test_a_translated_draft_is_told_the_vocabulary_of_the_target():
-    own = {"model": "big", "draft_model": "small", "proposer": "model"}
+    own = {"model": "big", "draft_model": "small"}
     plain, translated = (
         make_plan(PlanOptions(**own, translate_draft=choice)) for choice in (False, True)
     )
@@ -163,33 +155,12 @@ def test_a_translated_draft_is_told_the_vocabulary_of_the_target():
     assert value_of(command_of(translated, "draft"), "--model") == "small"
 
 
-@pytest.mark.parametrize(
-    ("options", "fallback"),
-    [
-        ({"proposer": "counts"}, None),
-        ({"proposer": "hybrid"}, "counts"),
-        ({"proposer": "hybrid", "draft_model": "small"}, "counts+model"),
-    ],
-)
-def test_counts_draft_alone_behind_a_lookup_or_between_it_and_a_model(options, fallback, tmp_path):
-    plan = make_plan(PlanOptions(**options, counts=tmp_path / "x.counts", device="cpu"))
-    command = command_of(plan, "draft")
-    assert value_of(command, "--counts-file") == str(tmp_path / "x.counts")
-    assert value_of(command, "--hybrid-fallback") == fallback
-    assert ("--lookahead" in command) == ("draft_model" in options)
-
-
-def test_who_drafts_is_said_in_words(tmp_path):
-    counts = tmp_path / "x.counts"
-    assert describe_drafting(PlanOptions()) == "ngram"
-    assert describe_drafting(PlanOptions("big", "small", proposer="model")) == "small"
-    assert describe_drafting(PlanOptions("big", proposer="hybrid")) == "lookup and big"
-    assert describe_drafting(PlanOptions(proposer="hybrid", counts=counts)) == "lookup and counts"
-    here = PlanOptions(proposer=None, lookup=("suffix", "counts"), counts=counts)
-    assert describe_drafting(here) == "lookup and counts"
-    both = PlanOptions("big", "small", proposer="model", lookup=("suffix",))
-    assert describe_drafting(both) == "lookup and small"
-    assert describe_drafting(PlanOptions(lookup=("suffix",))) == "suffix and ngram"
+def test_who_drafts_is_said_in_words():
+    assert PlanOptions().drafts == "lookup"
+    assert PlanOptions("big", "small").drafts == "lookup and small"
+    assert PlanOptions("big", "small", lookup=()).drafts == "small"
+    assert PlanOptions(lookup=("suffix", "counts")).drafts == "suffix and counts"
+    assert PlanOptions(lookup=()).drafts == "nobody"
 
 
 @pytest.fixture
@@ -213,7 +184,7 @@ def test_a_taken_default_port_is_passed_over_with_a_word(taken_port, monkeypatch
 
 
 def test_ports_of_one_plan_differ():
-    plan = make_plan(PlanOptions())
+    plan = make_plan(PlanOptions(draft_model="small"))
     assert len({tier.address for tier in plan.tiers}) == len(plan.tiers) == 4
 
 
@@ -241,10 +212,11 @@ def test_there_is_no_valkey_without_a_store_or_with_one_elsewhere():
 
 
 def test_both_models_keep_their_blocks_in_the_store_that_there_is():
-    embedded = make_plan(PlanOptions())
+    models = {"draft_model": "small"}
+    embedded = make_plan(PlanOptions(**models))
     address = next(tier.address for tier in embedded.tiers if tier.name == "valkey")
-    elsewhere = make_plan(PlanOptions(redis_url="redis://example.com"))
-    without = make_plan(PlanOptions(embedded_store=False))
+    elsewhere = make_plan(PlanOptions(**models, redis_url="redis://example.com"))
+    without = make_plan(PlanOptions(**models, embedded_store=False))
     for name in ("draft", "target"):
         assert store_of(embedded, name) == address
         assert store_of(elsewhere, name) == "redis://example.com"
@@ -252,7 +224,7 @@ def test_both_models_keep_their_blocks_in_the_store_that_there_is():
 
 
 def test_the_password_of_the_store_stands_on_no_command_line():
-    plan = make_plan(PlanOptions(redis_url="redis://us:s3cret@example.com"))
+    plan = make_plan(PlanOptions(draft_model="small", redis_url="redis://us:s3cret@example.com"))
     assert plan.tiers
     for tier in plan.tiers:
         assert "s3cret" not in " ".join(tier.command)
@@ -271,11 +243,9 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--proposer", "ngram", "--draft-model", "small"], "the ngram proposer runs no model"),
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
-        (["--proposer", "suffix", "--draft-model", "small"], "the suffix proposer runs no model"),
-        (["--model", "another", "--proposer", "counts"], "the counts proposer needs --counts"),
-        (["--counts", __file__, "--proposer", "model"], "the model proposer takes no counts"),
+        (["--model", "another", "--lookup", "counts"], "name it with --counts"),
+        (["--lookup", "suffix,model"], "'model' is none of suffix, ngram, counts"),
         (["--counts", "none"], "does not exist"),
         (["--redis-url", "http://localhost"], "expected redis://HOST:PORT"),
         (["--redis-url", "unix://run/store"], "begins at the root: unix:///PATH"),
@@ -338,33 +308,17 @@ def shipped(tmp_path, monkeypatch):
     return ship
 
 
-def test_counts_that_come_along_are_the_default_for_their_target(shipped):
-    assert choose_draft(DEFAULT_MODEL, None, None) == DraftChoice("ngram", None)
-    counts = shipped() / SHIPPED_COUNTS
+def test_counts_come_along_for_their_target(shipped):
+    assert shipped_counts(DEFAULT_MODEL) is None
+    counts = shipped() / "answers.counts"
+    assert shipped_counts(DEFAULT_MODEL) is None
     counts.touch()
-    looked_up = DraftChoice(None, None, counts, ("suffix", "counts"))
-    assert choose_draft(DEFAULT_MODEL, None, None) == looked_up
-    counts_alone = choose_draft(DEFAULT_MODEL, ProposerName.COUNTS, None)
-    assert counts_alone == DraftChoice("counts", None, counts)
-    own = Path("own")
-    assert choose_draft(DEFAULT_MODEL, None, None, own) == DraftChoice("hybrid", None, own)
-    assert choose_draft(DEFAULT_MODEL, None, "small") == DraftChoice("model", "small")
-    assert choose_draft("another", None, None) == DraftChoice("ngram", None)
-
-
-def test_a_draft_that_comes_along_is_the_model_that_drafts_for_its_target(shipped):
-    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", None)
-    shipped()
-    draft = "draft:smollm2-135m-instruct"
-    assert choose_draft(DEFAULT_MODEL, ProposerName.MODEL, None) == DraftChoice("model", draft)
-    assert choose_draft(DEFAULT_MODEL, ProposerName.HYBRID, None) == DraftChoice("hybrid", draft)
-    assert choose_draft(DEFAULT_MODEL, ProposerName.SUFFIX, None) == DraftChoice("suffix", None)
+    assert shipped_counts(DEFAULT_MODEL) == counts
+    assert shipped_counts("another") is None
 
 
 def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
-    options = PlanOptions(
-        draft_model="draft:x", proposer="hybrid", dtype="bfloat16", device="cuda", num_threads=2
-    )
+    options = PlanOptions(draft_model="draft:x", dtype="bfloat16", device="cuda", num_threads=2)
     command = command_of(make_plan(options), "draft")
     assert value_of(command, "--model") == "draft:x"
     assert value_of(command, "--dtype") is value_of(command, "--device") is None
@@ -374,30 +328,20 @@ def test_a_draft_that_comes_along_runs_in_its_own_number_format_on_the_cpu():
 
 
 def test_a_draft_is_told_when_to_end_a_draft():
-    plan = make_plan(PlanOptions(proposer="model", draft_min_prob=0.4))
+    plan = make_plan(PlanOptions(draft_model="small", draft_min_prob=0.4))
     assert value_of(command_of(plan, "draft"), "--min-prob") == "0.4"
 
 
-def test_what_the_orchestrator_looks_up_needs_no_draft_tier():
+def test_what_is_looked_up_is_left_to_the_orchestrator_unless_it_is_said():
+    command = command_of(make_plan(PlanOptions()), "orchestrator")
+    assert not {"--lookup", "--counts-file"} & {*command}
     counts = Path("some.counts")
-    plan = make_plan(PlanOptions(proposer=None, lookup=("suffix", "counts"), counts=counts))
-    assert [tier.name for tier in plan.tiers] == ["valkey", "target", "orchestrator"]
-    command = command_of(plan, "orchestrator")
-    assert value_of(command, "--draft") == ""
-    assert value_of(command, "--lookup") == "suffix,counts"
-    assert value_of(command, "--suffix-min-match") == "2"
-    assert value_of(command, "--counts-first-min-prob") == "0.1"
-    assert value_of(command, "--counts-file") == str(counts.resolve())
-
-
-def test_before_a_draft_model_only_a_long_match_is_good_enough():
-    plan = make_plan(PlanOptions(proposer="model", draft_model="small", lookup=("suffix",)))
-    command = command_of(plan, "orchestrator")
-    assert value_of(command, "--lookup") == "suffix"
-    assert value_of(command, "--suffix-min-match") == "5"
-    assert value_of(command, "--counts-first-min-prob") is None
-    assert value_of(command, "--draft") == value_of(command_of(plan, "draft"), "--listen")
-    assert value_of(command_of(plan, "draft"), "--counts-file") is None
+    for draft_model in (None, "small"):
+        options = PlanOptions(draft_model=draft_model, lookup=("suffix", "counts"), counts=counts)
+        command = command_of(make_plan(options), "orchestrator")
+        assert value_of(command, "--lookup") == "suffix,counts"
+        assert value_of(command, "--counts-file") == str(counts.resolve())
+    assert value_of(command_of(make_plan(PlanOptions(lookup=())), "orchestrator"), "--lookup") == ""
 
 
 class TestOptionsThatPeopleLookFor:
@@ -407,7 +351,7 @@ class TestOptionsThatPeopleLookFor:
             kv_memory="1GiB",
             max_model_len=512,
             max_sessions=3,
-            proposer="model",
+            draft_model="small",
             generation_config="none",
         )
         plan = make_plan(options)
@@ -451,24 +395,6 @@ class TestOptionsThatPeopleLookFor:
         with pytest.raises(PlanError, match=f"^--host {host}: .*{why}"):
             make_plan(PlanOptions(host=host))
 
-    @pytest.mark.parametrize(
-        ("lookup", "proposer", "draft_model", "chosen"),
-        [
-            (("suffix",), None, None, DraftChoice(None, None, None, ("suffix",))),
-            (("ngram",), None, "small", DraftChoice("model", "small", None, ("ngram",))),
-            ((), None, None, DraftChoice("ngram", None)),
-            (("suffix", "counts"), None, None, None),
-        ],
-    )
-    def test_lookups_replace_the_draft_tier_unless_one_is_named(
-        self, lookup, proposer, draft_model, chosen
-    ):
-        if chosen is None:
-            with pytest.raises(typer.BadParameter, match="--counts"):
-                choose_draft("another", proposer, draft_model, None, lookup)
-        else:
-            assert choose_draft("another", proposer, draft_model, None, lookup) == chosen
-
 
 class TestWhatIsSaidOfTheTiersElsewhere:
     def test_stands_above_what_up_would_choose_by_default(self):
@@ -476,7 +402,7 @@ class TestWhatIsSaidOfTheTiersElsewhere:
             sections={"draft": {"lookahead": 3}, "target": {"drain_grace_s": 1}},
             environment={"FORETHOUGHT_ORCHESTRATOR_DRAIN_GRACE_S": "2"},
         )
-        options = PlanOptions(proposer="model", device="cpu")
+        options = PlanOptions(draft_model="small", device="cpu")
         plan = make_plan(options, config=config)
         assert value_of(command_of(plan, "draft"), "--lookahead") is None
         assert value_of(command_of(plan, "target"), "--drain-grace-s") is None
@@ -487,7 +413,7 @@ class TestWhatIsSaidOfTheTiersElsewhere:
 
     def test_is_found_by_the_tiers_themselves(self, tmp_path):
         file = tmp_path / "forethought.toml"
-        plan = make_plan(PlanOptions(), config=TierConfig(file))
+        plan = make_plan(PlanOptions(draft_model="small"), config=TierConfig(file))
         environments = {
             tier.name: tier.environment.get("FORETHOUGHT_CONFIG") for tier in plan.tiers
         }

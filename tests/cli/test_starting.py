@@ -158,7 +158,6 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
     [
         (["up", "--port", "99999"], "'--port': 99999 must be 65535 or less"),
         (["up", "--port", "http"], "'--port': http must be a whole number"),
-        (["up", "--proposer", "x"], "'--proposer': 'x' is not one of 'ngram', 'suffix'"),
         (["up", "--policy", "x"], "'--policy': 'x' is not one of 'adaptive', 'fixed'"),
         (["up", "--lookup", "suffix,x"], "'--lookup': 'x' is none of suffix, ngram, counts"),
         (["up", "--draft-min-prob", "2"], "'--draft-min-prob': 2 must be 1 or less"),

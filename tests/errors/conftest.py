@@ -17,7 +17,7 @@ MAX_K = 8
 
 @pytest.fixture
 async def stack(tiny_target: LoadedModel) -> AsyncIterator[Stack]:
-    async with running_stack(tiny_target, tiny_target.ngram()) as running:
+    async with running_stack(tiny_target, tiny_target.proposer()) as running:
         yield running
 
 

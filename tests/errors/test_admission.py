@@ -36,7 +36,8 @@ async def an_open_session(method, message):
 
 def full_after_one(model):
     """A stack whose tiers take one session each."""
-    return running_stack(model, model.ngram(max_sessions=1), limits=replace(LIMITS, max_sessions=1))
+    one = replace(LIMITS, max_sessions=1)
+    return running_stack(model, model.proposer(limits=one), limits=one)
 
 
 class TestFull:
@@ -50,7 +51,7 @@ class TestFull:
         assert refusal.retry_after_s == pytest.approx(1)
 
     async def test_the_orchestrator_says_when_to_try_again(self, tiny_target):
-        async with running_stack(tiny_target, tiny_target.ngram(), max_requests=1) as stack:
+        async with running_stack(tiny_target, max_requests=1) as stack:
             running = stack.client.generate(SHORT, timeout_s=20)
             await anext(running)
             message = generation_pb2.GenerateRequest(text="abc")

@@ -51,9 +51,7 @@ async def converse(messages, open_session) -> None:
             raise
 
 
-@pytest.fixture(
-    scope="module", params=["model", "translated", "feature", "suffix", "counts", "hybrid"]
-)
+@pytest.fixture(scope="module", params=["model", "translated", "feature"])
 def proposer(request, runner, tiny_target, tiny_feature_folder, tmp_path_factory):
     made = runner.run(make_proposer(request, tiny_target, tiny_feature_folder, tmp_path_factory))
     yield made
@@ -69,12 +67,10 @@ async def make_proposer(request, target: LoadedModel, feature_folder, tmp_path_f
             return proposer
         case "feature":
             return target.feature(feature_folder).proposer()
-        case "translated":
+        case _:
             folder = tmp_path_factory.mktemp("tiny") / "overlapping"
             draft = loaded(write_tiny_model(folder, tokens=OVERLAPPING_TOKENS, seed=1))
             return draft.translated(target.tokenizer)
-        case kind:
-            return getattr(target, kind)()
 
 
 @storm

@@ -157,7 +157,7 @@ class TestConversation:
 
     async def refusal_by(self, folder):
         model = loaded(folder)
-        async with running_stack(model, model.ngram()) as stack:
+        async with running_stack(model) as stack:
             stub = stack.client._stubs[0]
             refusal = await refusal_of(read_to_end(stub.Generate(self.REQUEST, timeout=20)))
             tokenizing = pb.TokenizeRequest(conversation=self.REQUEST.conversation)

@@ -5,7 +5,6 @@ from math import nan
 import pytest
 
 from forethought.engine.cache import hidden_tail
-from forethought.lookup import proposer as lookup
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from tests.errors.conftest import MAX_K, MAX_LEN, VOCAB_SIZE
 from tests.errors.refusals import converse, refusal_of
@@ -253,15 +252,3 @@ async def test_hidden_states_are_handed_over_as_far_as_a_message_goes(target, mo
     for answer, position in zip(answers, (40, 80), strict=True):
         states = answer.evidence.hidden_states
         assert (states.num_positions, states.first_position) == (8, position - 8)
-
-
-async def test_all_lookups_together_hold_no_more_tokens_than_they_may(draft, monkeypatch):
-    monkeypatch.setattr(lookup, "MAX_TOKENS", 100)
-    monkeypatch.setattr(lookup, "_MANY_TOKENS", 10)
-    refusal = await refused(draft, draft.open(token_ids=[3] * 101))
-    assert refusal.reason == "OVERLOADED"
-    long_round = draft.round(position=93, committed_token_ids=[3] * 90)
-    assert len(await converse(draft.method, [draft.open(), long_round])) == 2
-    long_round = draft.round(position=103, committed_token_ids=[3] * 100)
-    refusal = await refused(draft, draft.open(), long_round)
-    assert refusal.reason == "OVERLOADED"

@@ -16,15 +16,15 @@ from typing import Any
 
 from draft_service.model_proposer import ModelProposer
 from draft_service.proposer import Proposer
-from forethought.lookup.proposer import LookupProposer
 from forethought.sampling.judges import Judge
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
 from forethought.sampling.types import Draft, VerificationMode
+from orchestrator.lookup.lookup import Lookup
 from orchestrator.loop.decode_loop import DecodingStrategy, decode
 from orchestrator.loop.round import Ask, Round
 from orchestrator.loop.session import Session
-from orchestrator.tiers.lookup_first import LookupFirst
+from orchestrator.tiers.lookup_first import DraftTier, LookupFirst, NoDraftTier
 from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
 from orchestrator.tiers.remote_verifier import RemoteVerifier, WantedEvidence
 from tests.exactness.memoized import MemoizedModel
@@ -72,9 +72,9 @@ async def memoized_stack(
 @asynccontextmanager
 async def remembering_stack(
     target: LoadedModel,
-    proposer: Proposer,
+    proposer: Proposer | None = None,
     judge: Judge = judge,
-    lookups: Sequence[LookupProposer] = (),
+    lookups: Sequence[Lookup] = (),
 ) -> AsyncIterator[tuple[Stack, MemoizedModel]]:
     """The same with any proposer, and with lookups of the orchestrator."""
     remembering = replace(target, model=MemoizedModel(target.model))
@@ -116,7 +116,7 @@ async def sample_by_rounds(stack: Stack, sampling: Sampling, indices: range) -> 
         """On one stream a tier: every sample rewinds to the prompt and takes new rounds."""
         async with _a_session(stack, sampling) as (start, strategy):
             rounds = [replace(start, round=index * ROUNDS_PER_SAMPLE) for index in indices]
-            return [await _sample(session, strategy) for session in rounds]
+            return [await _sample(stack, session, strategy) for session in rounds]
 
     return await _side_by_side(draw, indices)
 
@@ -129,7 +129,7 @@ async def sample_by_seeds(stack: Stack, sampling: Sampling, seeds: range) -> lis
         for seed in indices:
             own = replace(sampling, params=replace(sampling.params, seed=seed))
             async with _a_session(stack, own) as (session, strategy):
-                samples.append(await _sample(session, strategy))
+                samples.append(await _sample(stack, session, strategy))
         return samples
 
     return await _side_by_side(draw, seeds)
@@ -151,17 +151,19 @@ async def _a_session(
     """A session that holds the prompt, with a stream to each tier."""
     vocabulary = stack.deployment.tokenizer.fingerprint
     patience = DraftPatience(open_s=10, round_s=60)
-    draft_stub: Any = stack.draft_stub if sampling.over_grpc else DraftWire(stack.proposer)
+    draft_tier: DraftTier = NoDraftTier()
+    needs_states = False
+    if stack.proposer is not None:
+        draft_stub: Any = stack.draft_stub if sampling.over_grpc else DraftWire(stack.proposer)
+        draft_tier = RemoteProposer(draft_stub, vocabulary, patience=patience)
+        needs_states = stack.proposer.info.hidden_states_need is not None
     target_stub: Any = stack.target_stub if sampling.over_grpc else TargetWire(stack.target)
-    draft_tier = RemoteProposer(draft_stub, vocabulary, patience=patience)
-    proposer = LookupFirst(stack.tiers.lookups, draft_tier)
-    needs_states = stack.proposer.info.hidden_states_need is not None
     verifier = RemoteVerifier(
         target_stub,
         stack.deployment.target,
         wanted=WantedEvidence(hidden_states=lambda: needs_states),
     )
-    strategy = DecodingStrategy(proposer, verifier, sampling.judge, AlwaysSpeculate())
+    strategy = DecodingStrategy(draft_tier, verifier, sampling.judge, AlwaysSpeculate())
     prompt, mode = sampling.prompt, sampling.mode
     session = Session("pairs", prompt, len(prompt) + K + 1, sampling.params, mode=mode)
     draft_tier.start(session)
@@ -174,19 +176,21 @@ async def _a_session(
     try:
         yield session, strategy
     finally:
-        proposer.close()
         draft_tier.close()
         verifier.close()
     assert draft_tier.num_failures == 0
 
 
-async def _sample(session: Session, strategy: DecodingStrategy) -> Sample:
+async def _sample(stack: Stack, session: Session, strategy: DecodingStrategy) -> Sample:
+    """Lookups, whose sessions only grow, are opened for each sample."""
     token_ids: list[int] = []
     accepted: list[int] = []
-    async with aclosing(decode(session, strategy)) as rounds:
+    proposer = LookupFirst(stack.tiers.lookups, strategy.proposer)
+    async with aclosing(decode(session, replace(strategy, proposer=proposer))) as rounds:
         async for judged in rounds:
             token_ids += [token.token_id for token in judged.outcome.tokens]
             accepted.append(judged.outcome.num_accepted_tokens)
             if len(token_ids) >= 2:
                 break
+    proposer.close()
     return Sample((token_ids[0], token_ids[1]), accepted[0])

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from draft_service.hybrid_proposer import HybridProposer
-from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.types import VerificationMode
 from orchestrator.request.plan import PolicyKind
 from tests.exactness import coupled_twins
-from tests.stack import MAX_K, Answer, LoadedModel, Stack, generate, running_stack
+from tests.stack import MAX_K, Answer, Drafts, LoadedModel, Stack, generate, running_stack
 
 PROMPT = [3, 4, 5, 3, 4]
 SEEDS = [0, 7, 2**63 + 1, 2**64 - 1]
@@ -29,17 +27,21 @@ SHAPES = {
     "temperature 0.7, top-k and top-p": replace(PLAIN, temperature=0.7, top_k=8, top_p=0.9),
     "repetition penalty and min-p": replace(PLAIN, repetition_penalty=1.3, min_p=0.02),
 }
-# Whoever adds a proposer adds it here: the text may not depend on it.
-PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel, LoadedModel], Proposer]] = {
-    "the target itself": lambda target, draft, features: target.proposer(),
-    "a bad model": lambda target, draft, features: draft.proposer(),
-    "lookup": lambda target, draft, features: target.ngram(),
-    "the most frequent continuation": lambda target, draft, features: target.suffix(),
-    "lookup before a bad model": lambda target, draft, features: draft.hybrid(),
-    "lookup before counts": lambda target, draft, features: HybridProposer(
-        target.suffix(), target.counts()
+# Whoever adds a proposer or a lookup adds it here: the text may not depend on it.
+DRAFTS: dict[str, Callable[[LoadedModel, LoadedModel, LoadedModel], Drafts]] = {
+    "the target itself": lambda target, draft, features: Drafts(target.proposer()),
+    "a bad model": lambda target, draft, features: Drafts(draft.proposer()),
+    "lookup": lambda target, draft, features: Drafts(lookups=[target.ngram()]),
+    "the most frequent continuation": lambda target, draft, features: Drafts(
+        lookups=[target.suffix()]
     ),
-    "a feature draft": lambda target, draft, features: features.proposer(),
+    "lookups before a bad model": lambda target, draft, features: Drafts(
+        draft.proposer(), [target.suffix(min_match=2), target.counts()]
+    ),
+    "lookup before counts": lambda target, draft, features: Drafts(
+        lookups=[target.suffix(), target.counts()]
+    ),
+    "a feature draft": lambda target, draft, features: Drafts(features.proposer()),
 }
 KS = range(1, MAX_K + 1)
 
@@ -54,7 +56,7 @@ async def answers(stack: Stack, shape: str, k: int) -> list[Answer]:
     return await asyncio.gather(*(answer(stack, shape, seed, k) for seed in SEEDS))
 
 
-@pytest.mark.parametrize("kind", PROPOSERS)
+@pytest.mark.parametrize("kind", DRAFTS)
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_the_text_is_the_same_with_every_draft_and_without(
     shape: str,
@@ -64,27 +66,14 @@ async def test_the_text_is_the_same_with_every_draft_and_without(
     tiny_feature_folder: Path,
 ) -> None:
     features = tiny_target.feature(tiny_feature_folder)
-    proposer = PROPOSERS[kind](tiny_target, tiny_draft, features)
-    async with running_stack(tiny_target, proposer) as stack:
+    drafts = DRAFTS[kind](tiny_target, tiny_draft, features)
+    async with running_stack(tiny_target, drafts.model, lookups=drafts.lookups) as stack:
         alone = await answers(stack, shape, 0)
         ks = KS if shape == "temperature 1" else (1, MAX_K)
         for drafted in await asyncio.gather(*(answers(stack, shape, k) for k in ks)):
             assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert [each.text for each in drafted] == [each.text for each in alone]
             assert not any(each.finished.speculation.num_draft_failures for each in drafted)
-
-
-@pytest.mark.parametrize("has_draft_tier", [False, True])
-async def test_the_text_is_the_same_with_guesses_that_the_orchestrator_looks_up(
-    has_draft_tier: bool, tiny_target: LoadedModel, tiny_draft: LoadedModel
-) -> None:
-    lookups = [tiny_target.suffix(), tiny_target.counts()]
-    async with running_stack(
-        tiny_target, tiny_draft.proposer(), lookups=lookups, has_draft_tier=has_draft_tier
-    ) as stack:
-        alone = await answers(stack, "temperature 1", 0)
-        for drafted in await asyncio.gather(*(answers(stack, "temperature 1", k) for k in KS)):
-            assert [each.token_ids for each in drafted] == [each.token_ids for each in alone]
             assert any(each.finished.speculation.num_draft_tokens for each in drafted)
 
 
@@ -116,7 +105,7 @@ async def test_a_bad_draft_is_right_now_and_then(
 
 
 async def test_texts_of_different_seeds_differ(tiny_target: LoadedModel) -> None:
-    async with running_stack(tiny_target, tiny_target.ngram()) as stack:
+    async with running_stack(tiny_target) as stack:
         texts = {each.text for each in await answers(stack, "temperature 1", 0)}
     assert len(texts) == len(SEEDS)
 

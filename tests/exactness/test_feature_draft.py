@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from draft_service.hybrid_proposer import HybridProposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.block import judge_block
 from forethought.sampling.coupled import judge_coupled
@@ -43,9 +42,8 @@ async def test_greedy_text_is_that_of_plain_decoding(
 ):
     proposer = tiny_target.feature(tiny_feature_folder).proposer()
     proposer.min_prob = 0.2
-    if kind == "behind lookups":
-        proposer = HybridProposer(tiny_target.suffix(min_match=3), proposer)
-    async with running_stack(tiny_target, proposer) as stack:
+    lookups = [tiny_target.suffix(min_match=3)] if kind == "behind lookups" else []
+    async with running_stack(tiny_target, proposer, lookups=lookups) as stack:
         for prompt in PROMPTS[2::6]:
             texts = []
             for k in (0, 1, 5):

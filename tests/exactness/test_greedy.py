@@ -12,22 +12,24 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from draft_service.hybrid_proposer import HybridProposer
-from draft_service.proposer import Proposer
 from forethought.generation import GenerationParams, GenerationRequest
-from tests.stack import LoadedModel, generate, running_stack
+from tests.stack import Drafts, LoadedModel, generate, running_stack
 
 NUM_TOKENS = 64
 PROMPTS = [[2 + (7 * i + j * j * (i + 3)) % 10 for j in range(1 + i * i // 2)] for i in range(20)]
 """1 to 181 tokens."""
 
-PROPOSERS: dict[str, Callable[[LoadedModel, LoadedModel], Proposer]] = {
-    "a model that is always right": lambda target, draft: target.proposer(),
-    "a model that is bad": lambda target, draft: draft.proposer(),
-    "lookup": lambda target, draft: target.ngram(),
-    "the most frequent continuation": lambda target, draft: target.suffix(),
-    "lookup before a bad model": lambda target, draft: draft.hybrid(),
-    "lookup before counts": lambda target, draft: HybridProposer(target.suffix(), target.counts()),
+DRAFTS: dict[str, Callable[[LoadedModel, LoadedModel], Drafts]] = {
+    "a model that is always right": lambda target, draft: Drafts(target.proposer()),
+    "a model that is bad": lambda target, draft: Drafts(draft.proposer()),
+    "lookup": lambda target, draft: Drafts(lookups=[target.ngram()]),
+    "the most frequent continuation": lambda target, draft: Drafts(lookups=[target.suffix()]),
+    "lookup before a bad model": lambda target, draft: Drafts(
+        draft.proposer(), [target.suffix(min_match=2)]
+    ),
+    "lookup before counts": lambda target, draft: Drafts(
+        lookups=[target.suffix(), target.counts()]
+    ),
 }
 
 
@@ -49,7 +51,7 @@ def greedy_outputs(tiny_target: LoadedModel) -> list[list[int]]:
     return outputs
 
 
-@pytest.mark.parametrize("kind", PROPOSERS)
+@pytest.mark.parametrize("kind", DRAFTS)
 @pytest.mark.parametrize("k", [0, 1, 3, 5])
 async def test_output_equals_greedy_generation_by_transformers(
     kind: str,
@@ -61,7 +63,8 @@ async def test_output_equals_greedy_generation_by_transformers(
     params = GenerationParams(
         max_tokens=NUM_TOKENS, temperature=0, num_speculative_tokens=k, ignore_eos=True
     )
-    async with running_stack(tiny_target, PROPOSERS[kind](tiny_target, tiny_draft)) as stack:
+    drafts = DRAFTS[kind](tiny_target, tiny_draft)
+    async with running_stack(tiny_target, drafts.model, lookups=drafts.lookups) as stack:
         # Side by side: what else is in a pass has no say either.
         answers = await asyncio.gather(
             *(generate(stack.client, GenerationRequest(prompt, params)) for prompt in PROMPTS)

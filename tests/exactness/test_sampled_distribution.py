@@ -11,16 +11,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from draft_service.hybrid_proposer import HybridProposer
-from draft_service.model_proposer import ModelProposer
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.lookup.counts_proposer import CountsProposer, CountsSession
-from forethought.lookup.suffix_proposer import SuffixOptions, SuffixProposer, SuffixSession
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
-from forethought.sampling.types import Draft, DraftedToken, as_probabilities
-from forethought.tier import SessionOpen, SpeculateRound
+from forethought.sampling.types import DraftedToken, as_probabilities
+from orchestrator.lookup.counts import CountsLookup
+from orchestrator.lookup.suffix import SuffixLookup, SuffixOptions, SuffixSession
+from orchestrator.loop.session import Session
 from tests.counts.corpora import corpus_of
 from tests.exactness.memoized import MemoizedModel
 from tests.exactness.pairs import (
@@ -63,84 +61,56 @@ async def test_pairs_of_tokens_are_distributed_as_the_target_says(
     assert p_value(pairs, expected) > ALPHA
 
 
-class CautiousLookup(SuffixProposer):
+class CautiousLookup(SuffixLookup):
     """Broken on purpose: says that its certain guesses were a matter of even chance."""
 
-    def new_session(self, opening: SessionOpen) -> SuffixSession:
-        return CautiousSession(self, opening)
+    def open(self, session: Session) -> SuffixSession:
+        return CautiousSession(self, session)
 
 
 class CautiousSession(SuffixSession):
-    def look_up(self, request: SpeculateRound) -> Draft:
-        draft = super().look_up(request)
+    def draft(self, session: Session, num_tokens: int) -> list[DraftedToken]:
         even = as_probabilities([0.5, 0.5])
-        tokens = (
+        return [
             DraftedToken(each.token_id, [each.token_id, (each.token_id + 1) % 12], even)
-            for each in draft.tokens
-        )
-        return replace(draft, tokens=tuple(tokens))
+            for each in super().draft(session, num_tokens)
+        ]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("lookup", [SuffixProposer, CautiousLookup])
+@pytest.mark.parametrize("lookup", [SuffixLookup, CautiousLookup])
 async def test_pairs_are_exact_where_lookup_and_model_draft_and_a_twin_that_lies_is_caught(
-    lookup: type[SuffixProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
+    lookup: type[SuffixLookup], tiny_target: LoadedModel, tiny_draft: LoadedModel
 ) -> None:
     """The first token is drafted by the model, the second by lookup where the first repeats one."""
     params = SHAPES["temperature 1"]
-
-    def hybrid(model: ModelProposer) -> HybridProposer:
-        options = SuffixOptions(min_match=1, max_match=8, min_prob=0)
-        return HybridProposer(lookup(model.info, options), model)
-
-    async with memoized_stack(tiny_target, tiny_draft, hybrid) as (stack, model):
-        draw = partial(sample_pairs, stack, Sampling(params, judge))
-        expected = pair_distribution(model, PROMPT, params)
-        assert await is_rejected(draw, expected, NUM_SAMPLES) == (lookup is CautiousLookup)
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("lookup", [SuffixProposer, CautiousLookup])
-async def test_pairs_are_exact_where_the_orchestrator_looks_up_and_a_twin_that_lies_is_caught(
-    lookup: type[SuffixProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
-) -> None:
-    """What it does not find, the draft tier guesses."""
-    params = SHAPES["temperature 1"]
     draft = replace(tiny_draft, model=MemoizedModel(tiny_draft.model)).proposer()
-    lookups = [lookup(tiny_target.info, SuffixOptions(min_match=1, max_match=8, min_prob=0))]
+    lookups = [lookup(SuffixOptions(min_match=1, max_match=8, min_prob=0))]
     async with remembering_stack(tiny_target, draft, lookups=lookups) as (stack, model):
         draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
         assert await is_rejected(draw, expected, NUM_SAMPLES) == (lookup is CautiousLookup)
 
 
-class StubbornCounts(CountsProposer):
+class StubbornCounts(CountsLookup):
     """Broken on purpose: always guesses the likeliest token, and says that it drew it."""
 
-    def new_session(self, opening: SessionOpen) -> CountsSession:
-        return StubbornSession(self, opening)
-
-
-class StubbornSession(CountsSession):
-    def look_up(self, request: SpeculateRound) -> Draft:
-        draft = super().look_up(request)
-        tokens = (replace(each, token_id=each.support_token_ids[0]) for each in draft.tokens)
-        return replace(draft, tokens=tuple(tokens))
+    def draft(self, session: Session, num_tokens: int) -> list[DraftedToken]:
+        drawn = super().draft(session, num_tokens)
+        return [replace(each, token_id=each.support_token_ids[0]) for each in drawn]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("counts", [CountsProposer, StubbornCounts])
+@pytest.mark.parametrize("counts", [CountsLookup, StubbornCounts])
 async def test_pairs_are_exact_where_counts_are_drawn_from_and_a_twin_that_does_not_draw_is_caught(
-    counts: type[CountsProposer], tiny_target: LoadedModel, tiny_draft: LoadedModel
+    counts: type[CountsLookup], tiny_target: LoadedModel
 ) -> None:
     params = SHAPES["temperature 1"]
     text = np.random.default_rng(0).integers(2, 12, 300).tolist()  # after any token come all others
     table = build_table(corpus_of(([], text)), 12, BuildOptions(max_context=1))
 
-    def drafts(model: ModelProposer) -> CountsProposer:
-        return counts(model.info, table, 0.0)
-
-    async with memoized_stack(tiny_target, tiny_draft, drafts) as (stack, model):
+    lookups = [counts(table, 0.0, 0.0)]
+    async with remembering_stack(tiny_target, lookups=lookups) as (stack, model):
         draw = partial(sample_pairs, stack, Sampling(params, judge))
         expected = pair_distribution(model, PROMPT, params)
         assert await is_rejected(draw, expected, NUM_SAMPLES // 3) == (counts is StubbornCounts)

@@ -78,17 +78,20 @@ async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[d
     """The orchestrator for each kind of draft."""
     folder = tmp_path_factory.mktemp("smollm2")
     drafts = {
-        NGRAM: ["--proposer", "ngram", "--model", REFERENCE],
-        MODEL: ["--proposer", "model", "--model", REFERENCE, "--dtype", "float32"],
-        BAD_MODEL: ["--proposer", "model", "--model", str(write_bad_draft(folder / "bad"))],
+        NGRAM: None,
+        MODEL: ["--model", REFERENCE, "--dtype", "float32"],
+        BAD_MODEL: ["--model", str(write_bad_draft(folder / "bad"))],
     }
     target = f"{HOST}:{free_port()}"
     tiers = [process("target", "target_service", target, "--model", REFERENCE, *FP32)]
     found = {}
     for index, (kind, arguments) in enumerate(drafts.items()):
         draft, orchestrator = f"{HOST}:{free_port()}", f"{HOST}:{free_port()}"
-        tiers.append(process(f"draft-{index}", "draft_service", draft, *arguments))
-        flags = ("--model", REFERENCE, "--draft", draft, "--target", target)
+        who = ("--draft", "", "--lookup", "ngram")
+        if arguments is not None:
+            tiers.append(process(f"draft-{index}", "draft_service", draft, *arguments))
+            who = ("--draft", draft, "--lookup", "")
+        flags = ("--model", REFERENCE, *who, "--target", target)
         patience = ("--draft-timeout-s", "60")
         tiers.append(
             process(f"orchestrator-{index}", "orchestrator", orchestrator, *flags, *patience)
@@ -149,14 +152,15 @@ async def test_real_model_says_what_transformers_says(
     kind: str, k: int, said_by_transformers: list[tuple[list[int], list[int]]], tmp_path: Path
 ) -> None:
     target = loaded(REFERENCE)
+    proposer, lookups = None, []
     match kind:
         case "a bad model":
             proposer = loaded(write_bad_draft(tmp_path)).proposer(limits=LIMITS)
         case "a good model":
             proposer = target.proposer(limits=LIMITS)
         case _:
-            proposer = target.ngram()
-    async with running_stack(target, proposer, limits=LIMITS) as stack:
+            lookups = [target.ngram()]
+    async with running_stack(target, proposer, limits=LIMITS, lookups=lookups) as stack:
         await check(stack.address, said_by_transformers, SHORT_LEN, k)
 
 

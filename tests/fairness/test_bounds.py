@@ -56,7 +56,7 @@ async def served(tiny_target):
     """A deployment's stub, and what its tokenizer was asked for."""
     watched = replace(tiny_target, tokenizer=WatchedTokenizer(tiny_target.tokenizer))
     async with (
-        running_stack(watched, watched.ngram()) as stack,
+        running_stack(watched) as stack,
         open_channel(stack.address) as channel,
     ):
         watched.tokenizer.calls.clear()

@@ -34,7 +34,7 @@ ENDLESS = asking(max_tokens=4000)
 @asynccontextmanager
 async def a_stack(target: LoadedModel, **limits: Any) -> AsyncIterator[Stack]:
     admission = AdmissionLimits(**{"unread_timeout_s": 60, "yield_after_s": 60, **limits})
-    async with running_stack(target, target.ngram(), admission=admission) as stack:
+    async with running_stack(target, admission=admission, lookups=[target.ngram()]) as stack:
         yield stack
 
 

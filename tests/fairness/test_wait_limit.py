@@ -90,7 +90,7 @@ async def test_tokens_make_no_timers(long_target, monkeypatch):
         num_timers += 1
         return call_at(*args, **kwargs)
 
-    async with running_stack(long_target, long_target.ngram()) as stack:
+    async with running_stack(long_target) as stack:
         await generate(stack.client, asking(max_tokens=4, num_speculative_tokens=0))
         monkeypatch.setattr(loop, "call_at", count)
         answer = await generate(stack.client, asking(max_tokens=200, num_speculative_tokens=0))

@@ -37,7 +37,7 @@ async def test_leaving_frees_what_the_tiers_hold(http, stack, streams):
 
 async def test_a_lost_orchestrator_is_told_within_the_stream(tiny_target):
     async with (
-        running_stack(tiny_target, tiny_target.ngram()) as stack,
+        running_stack(tiny_target, lookups=[tiny_target.ngram()]) as stack,
         running_gateway(stack.address) as url,
         httpx2.AsyncClient(base_url=url, timeout=60) as http,
         http.stream("POST", CHAT, json={**LONG, "n": 1, "stream": True}) as response,
@@ -61,7 +61,7 @@ async def test_a_gateway_without_an_orchestrator_says_so():
 
 async def test_a_full_deployment_says_when_to_come_again(tiny_target):
     async with (
-        running_stack(tiny_target, tiny_target.ngram(), max_requests=1) as stack,
+        running_stack(tiny_target, max_requests=1) as stack,
         running_gateway(stack.address) as url,
         httpx2.AsyncClient(base_url=url, timeout=60) as http,
         http.stream("POST", CHAT, json={**LONG, "n": 1, "stream": True}) as response,

@@ -34,9 +34,8 @@ def addresses(tiny_target: LoadedModel, tiny_draft: LoadedModel) -> Iterator[tup
     async def serve() -> None:
         async with AsyncExitStack() as stack:
             for has_drafts in (True, False):
-                running = running_stack(
-                    tiny_target, tiny_draft.proposer(), has_draft_tier=has_drafts
-                )
+                drafts = tiny_draft.proposer() if has_drafts else None
+                running = running_stack(tiny_target, drafts)
                 found.append((await stack.enter_async_context(running)).address)
             is_there.set()
             await is_over.wait()

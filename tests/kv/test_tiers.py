@@ -6,7 +6,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from draft_service.__main__ import attach
-from draft_service.hybrid_proposer import HybridProposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.settings import DraftSettings
 from forethought.engine.model.packed import BLOCK_LEN
@@ -116,13 +115,10 @@ async def test_a_url_that_is_none_is_refused_at_the_start(tiny_target):
         attach_archive(servicer.engine, servicer.info, settings_for("http://localhost"))
 
 
-async def test_the_model_of_a_hybrid_draft_has_the_archive_and_a_lookup_none(
-    tiny_target, shared_server, redis
-):
+async def test_a_draft_model_has_the_archive(tiny_target, shared_server, redis):
     settings = DraftSettings(model="tiny", redis_url=shared_server.url)
-    lookup, model = tiny_target.ngram(), tiny_target.proposer()
-    assert attach(lookup, settings) is None
-    archive = attach(HybridProposer(lookup, model), settings)
+    model = tiny_target.proposer()
+    archive = attach(model, settings)
     assert archive is not None
     assert model.engine.restorer is not None
     await model.close()

@@ -61,18 +61,14 @@ class TierProcess:
 
 
 class Processes:
-    """A target, a draft that looks text up, and an orchestrator."""
+    """A target, a draft with the same model, and an orchestrator that looks nothing up."""
 
     def __init__(self, model: Path, logs: Path) -> None:
         engine = ["--dtype", "float32", "--device", "cpu", "--num-threads", "1"]
         common = ["--model", str(model), "--log-format", "json"]
         self.target = TierProcess("target_service", [*common, *engine], logs / "target.log")
-        self.draft = TierProcess(
-            "draft_service",
-            [*common, "--proposer", "ngram", "--ngram-min-match", "1"],
-            logs / "draft.log",
-        )
-        wiring = ["--draft", self.draft.address, "--target", self.target.address]
+        self.draft = TierProcess("draft_service", [*common, *engine], logs / "draft.log")
+        wiring = ["--draft", self.draft.address, "--target", self.target.address, "--lookup", ""]
         self.orchestrator = TierProcess(
             "orchestrator",
             # A draft that is late on a busy machine would make other draws, and other text.

@@ -69,7 +69,7 @@ async def test_guesses_without_distributions_are_for_coupled_sessions_alone(tiny
         return draft(request, token(support=(), probs=()))
 
     params = replace(COUPLED, temperature=0, max_tokens=10, verification_mode=mode)
-    async with running_stack(tiny_target, tiny_target.ngram(), draft_patience=SOON) as stack:
+    async with running_stack(tiny_target, tiny_target.proposer(), draft_patience=SOON) as stack:
         await stop_abruptly(stack.draft_server)
         async with liar_at(stack.draft_address, answer):
             result = await generate(stack.client, asking(params))

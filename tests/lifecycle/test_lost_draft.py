@@ -200,7 +200,7 @@ async def test_a_draft_tier_that_talks_nonsense_is_done_without(tiny_target, kin
     def answer(request):
         return OPENED if request.HasField("open") else NONSENSE[kind](request)
 
-    async with running_stack(tiny_target, tiny_target.ngram(), draft_patience=SOON) as stack:
+    async with running_stack(tiny_target, tiny_target.proposer(), draft_patience=SOON) as stack:
         await stop_abruptly(stack.draft_server)
         async with liar_at(stack.draft_address, answer):
             result = await generate(stack.client, asking(params, num_speculative_tokens=3))
@@ -219,7 +219,7 @@ async def test_probabilities_that_only_do_not_sum_to_one_are_taken_for_what_they
             return OPENED
         return draft(request, token(probs=(1e-30, 3e-30)))
 
-    async with running_stack(tiny_target, tiny_target.ngram()) as stack:
+    async with running_stack(tiny_target, tiny_target.proposer()) as stack:
         await stop_abruptly(stack.draft_server)
         async with liar_at(stack.draft_address, answer):
             result = await generate(stack.client, asking(params, num_speculative_tokens=3))

@@ -108,7 +108,7 @@ async def test_a_target_that_was_never_there_is_unavailable_when_patience_ends(
 
 async def test_a_request_to_a_stream_that_has_just_ended_is_no_internal_error(long_target):
     """grpc.aio says INTERNAL of a write between the end of a stream and the news of it."""
-    async with running_stack(long_target, long_target.ngram()) as stack:
+    async with running_stack(long_target) as stack:
         for _ in range(100):
             stream = TierStream(stack.target_stub.Verify(timeout=20))
             with pytest.raises((InvalidArgumentError, TierUnavailableError)):

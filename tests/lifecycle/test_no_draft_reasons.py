@@ -36,16 +36,13 @@ async def test_a_request_for_no_drafts_gets_none(tiny_target, tiny_draft):
 
 
 async def test_a_deployment_without_a_draft_has_none(tiny_target, tiny_draft):
-    proposer = tiny_draft.proposer()
-    async with running_stack(tiny_target, proposer, has_draft_tier=False) as stack:
+    async with running_stack(tiny_target) as stack:
         found = await statistics_of(stack.client)
     assert found.no_draft_reason is NoDraftReason.NOT_CONFIGURED
 
 
 async def test_a_lookup_may_find_nothing(tiny_target, tiny_draft):
-    lookups = [tiny_target.ngram(min_match=50)]
-    proposer = tiny_draft.proposer()
-    async with running_stack(tiny_target, proposer, has_draft_tier=False, lookups=lookups) as stack:
+    async with running_stack(tiny_target, lookups=[tiny_target.ngram(min_match=50)]) as stack:
         found = await statistics_of(stack.client)
     assert found.no_draft_reason is NoDraftReason.NOTHING_FOUND
 

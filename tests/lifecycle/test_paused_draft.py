@@ -29,7 +29,7 @@ def started_process(
     long_target_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TierProcess]:
     arguments = [
-        *("--model", str(long_target_folder), "--proposer", "model", "--dtype", "float32"),
+        *("--model", str(long_target_folder), "--dtype", "float32"),
         *("--num-threads", "1", "--device", "cpu"),
     ]
     log = tmp_path_factory.mktemp("paused") / "draft.log"

@@ -42,7 +42,7 @@ def read(*arguments, kind=DraftSettings):
 
 def test_without_a_word_the_defaults_hold():
     settings = read()
-    assert (settings.max_sessions, settings.proposer) == (256, "model")
+    assert (settings.max_sessions, settings.max_support) == (256, 32)
 
 
 def test_the_file_wins_over_the_default(toml):
@@ -97,7 +97,6 @@ def refused(capsys, *arguments, kind=DraftSettings):
         ("--max-sessions", "0"),
         ("--max-sessions", "many"),
         ("--max-support", "257"),
-        ("--proposer", "oracle"),
         ("--dtype", "float8"),
         ("--device", "tpu"),
         ("--drain-grace-s", "-1"),
@@ -413,13 +412,6 @@ def test_a_verification_mode_is_given_by_its_name(mode):
     assert settings.verification_mode is mode
 
 
-def test_a_lookup_is_not_translated(capsys):
-    assert read("--target-vocabulary", "t").target_vocabulary == "t"
-    with pytest.raises(SystemExit):
-        read("--proposer", "ngram", "--target-vocabulary", "t")
-    assert "--target-vocabulary t: is for a draft model" in capsys.readouterr().err
-
-
 class TestLookupsOfTheOrchestrator:
     def test_come_in_their_order_and_need_no_draft_tier(self):
         settings = read(
@@ -430,12 +422,11 @@ class TestLookupsOfTheOrchestrator:
 
     def test_are_none_where_nothing_is_said(self):
         settings = read(kind=OrchestratorSettings)
-        assert (settings.lookup, settings.draft) == ((), ("127.0.0.1:50051",))
+        assert (settings.lookup, settings.draft) == (None, ("127.0.0.1:50051",))
 
     @pytest.mark.parametrize(
         ("arguments", "name"),
         [
-            (("--lookup", "counts"), "--counts-file: must name"),
             (("--lookup", "model"), "--lookup model: must be"),
             (("--target", ""), "--target: must not be empty"),
         ],

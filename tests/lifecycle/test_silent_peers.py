@@ -108,7 +108,7 @@ async def test_a_stream_that_never_opens_a_session_is_ended():
 
 async def test_a_client_that_never_opens_its_session_is_told_so(tiny_target, monkeypatch):
     monkeypatch.setitem(serve_session.__kwdefaults__, "opening_timeout_s", 0.1)
-    async with running_stack(tiny_target, tiny_target.ngram()) as stack:
+    async with running_stack(tiny_target) as stack:
         refusal = await refusal_of(stack.target_stub.Verify(timeout=20).read())
     assert (refusal.code, refusal.reason) == ("DEADLINE_EXCEEDED", "OPENING_TIMEOUT")
 
@@ -125,7 +125,7 @@ class TestTheOrchestratorThatLooksForItsTarget:
 
     async def test_ends_when_something_else_is_there(self, tiny_target):
         async with (
-            running_stack(tiny_target, tiny_target.ngram()) as stack,
+            running_stack(tiny_target, tiny_target.proposer()) as stack,
             watching(TARGET, (stack.draft_address,)) as targets,
         ):
             finding = orchestrator_process.find_target(targets)

@@ -125,7 +125,7 @@ def test_a_process_without_standard_streams_opens_none_in_their_place(closed, tm
 def unread_tier(tiny_target_folder):
     """A process whose standard error is a pipe that nobody reads."""
     address = f"127.0.0.1:{free_port()}"
-    words = ["-m", "draft_service", "--proposer", "ngram", "--model", str(tiny_target_folder)]
+    words = ["-m", "draft_service", "--model", str(tiny_target_folder)]
     process = subprocess.Popen(
         [sys.executable, *words, "--listen", address], stderr=subprocess.PIPE
     )

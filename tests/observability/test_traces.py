@@ -112,7 +112,7 @@ async def test_a_span_of_a_generation_says_what_was_asked_and_what_came(
 async def test_a_span_keeps_the_latest_rounds_of_a_long_answer(monkeypatch, tiny_target):
     monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "4")
     with recorded() as spans:
-        async with running_stack(tiny_target, tiny_target.ngram(), has_draft_tier=False) as stack:
+        async with running_stack(tiny_target) as stack:
             answer = await generate(stack.client, asking(max_tokens=20, num_speculative_tokens=0))
             found = await ended(spans, 2)
     events = found[f"text_completion {stack.deployment.target.name}"].events
@@ -122,7 +122,7 @@ async def test_a_span_keeps_the_latest_rounds_of_a_long_answer(monkeypatch, tiny
 
 async def test_what_fails_says_why_and_whose_fault_it_is(spans, tiny_target):
     async with (
-        running_stack(tiny_target, tiny_target.ngram(), has_draft_tier=False) as stack,
+        running_stack(tiny_target) as stack,
         running_gateway(stack.address) as url,
         httpx2.AsyncClient(base_url=url, timeout=60) as http,
     ):
@@ -147,7 +147,7 @@ async def test_what_fails_says_why_and_whose_fault_it_is(spans, tiny_target):
 
 
 async def test_a_client_that_leaves_is_told_apart(spans, tiny_target):
-    async with running_stack(tiny_target, tiny_target.ngram(), has_draft_tier=False) as stack:
+    async with running_stack(tiny_target) as stack:
         events = stack.client.generate(asking(max_tokens=200))
         await anext(events)
         await events.aclose()
@@ -158,7 +158,7 @@ async def test_a_client_that_leaves_is_told_apart(spans, tiny_target):
 
 
 async def test_what_processes_ask_each_other_begins_no_trace(spans, tiny_target):
-    async with running_stack(tiny_target, tiny_target.ngram(), has_draft_tier=False) as stack:
+    async with running_stack(tiny_target) as stack:
         await stack.client.describe()
         await stack.client.tokenize("abc")
         await generate(stack.client, asking(max_tokens=2))

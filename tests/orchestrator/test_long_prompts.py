@@ -39,7 +39,7 @@ def watched(tiny_target: LoadedModel) -> LoadedModel:
 
 
 async def test_long_text_is_worked_on_in_a_thread(watched: LoadedModel):
-    async with running_stack(watched, watched.ngram()) as stack:
+    async with running_stack(watched) as stack:
         with pytest.raises(InvalidArgumentError):
             await generate(stack.client, GenerationRequest(LONG))
         with pytest.raises(InvalidArgumentError):
@@ -51,7 +51,7 @@ async def test_long_text_is_worked_on_in_a_thread(watched: LoadedModel):
 
 
 async def test_a_request_that_finds_no_room_is_not_even_read(watched: LoadedModel):
-    async with running_stack(watched, watched.ngram(), max_requests=1) as stack:
+    async with running_stack(watched, max_requests=1) as stack:
         running = stack.client.generate(SHORT, timeout_s=20)
         await anext(running)
         with pytest.raises(OverloadedError):
@@ -81,7 +81,7 @@ async def test_logs_of_a_call_tell_whose_it_is(tiny_target: LoadedModel, monkeyp
 
     told = servicer.told
     monkeypatch.setattr(servicer, "told", remember)
-    async with running_stack(tiny_target, tiny_target.ngram()) as stack:
+    async with running_stack(tiny_target, lookups=[tiny_target.ngram()]) as stack:
         answer = await generate(stack.client, SHORT)
         await generate(stack.client, replace(SHORT, request_id=""))
     assert bound[0] == {"request_id": "mine", "session_id": answer.started.session_id}

@@ -12,7 +12,8 @@ from orchestrator.request.plan import PolicyKind
 from orchestrator.tiers.lookup_first import NoDraftTier
 from orchestrator.tiers.predicted_output import PredictedOutput, Prediction
 from tests.lifecycle.requests import GREEDY, PROMPT, SEEDED, asking
-from tests.orchestrator.test_lookup_first import SESSION, after
+from tests.lookup.sessions import after
+from tests.lookup.test_lookup_first import SESSION
 from tests.stack import MAX_K, generate, running_stack
 
 COUPLED = replace(SEEDED, verification_mode=VerificationMode.COUPLED)
@@ -108,9 +109,7 @@ async def test_no_prediction_changes_the_text_and_a_right_one_is_accepted(
 
 
 async def test_as_many_tokens_are_predicted_as_the_request_drafts(tiny_target):
-    async with running_stack(
-        tiny_target, tiny_target.ngram(), policy=PolicyKind.ADAPTIVE, has_draft_tier=False
-    ) as stack:
+    async with running_stack(tiny_target, policy=PolicyKind.ADAPTIVE) as stack:
         for k in (None, 2, 0):
             plain = await generate(stack.client, asking(num_speculative_tokens=0))
             answer = await generate(

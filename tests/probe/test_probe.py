@@ -126,8 +126,7 @@ def test_where_nothing_was_drafted_it_exits_with_2(probe, tiny_target, prompts):
     @asynccontextmanager
     async def without_drafts():
         # No run of 9 tokens occurs twice in so short a text.
-        proposer = tiny_target.ngram(min_match=8)
-        async with running_stack(tiny_target, proposer) as stack:
+        async with running_stack(tiny_target, lookups=[tiny_target.ngram(min_match=8)]) as stack:
             yield stack.address
 
     with running_in_thread(without_drafts) as address:

@@ -14,8 +14,6 @@ from forethought.cli.options.config_option import config_of_environment
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.up.view import UpView
 from forethought.errors import ForethoughtError
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
 from forethought.local.model_check import check_models
 from forethought.local.plan import Plan, planned
@@ -46,7 +44,7 @@ def refuse_local_options(plan: PlanOptions) -> None:
     defaults = PlanOptions(
         num_speculative_tokens=plan.num_speculative_tokens, embedded_store=plan.embedded_store
     )
-    if plan != drafted_by(defaults, choose_draft(DEFAULT_MODEL, None, None)):
+    if plan != defaults:
         raise typer.BadParameter(
             "with --address the models are the running deployment's: leave out the options that "
             "say what to start"

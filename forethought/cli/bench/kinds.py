@@ -40,7 +40,6 @@ from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
 from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
 
@@ -81,7 +80,7 @@ def kinds(
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     model: up_options.Model = DEFAULT_MODEL,
     draft_model: up_options.DraftModel = None,
-    proposer: up_options.Proposer = None,
+    lookup: up_options.Lookup = None,
     counts: up_options.Counts = None,
     dtype: up_options.Dtype = None,
     draft_dtype: up_options.DraftDtype = None,
@@ -103,7 +102,7 @@ def kinds(
 
     - `forethought bench kinds --dtype bfloat16 --plot kinds.svg`
 
-    - `forethought bench kinds --proposer suffix --temperature 0 --json > kinds.json`
+    - `forethought bench kinds --lookup suffix --temperature 0 --json > kinds.json`
     """
     load = KindsLoad(
         _kinds_of_option(prompts),
@@ -117,6 +116,9 @@ def kinds(
     )
     plan = PlanOptions(
         model=model,
+        draft_model=draft_model,
+        lookup=up_options.lookups_of(lookup),
+        counts=counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         draft_dtype=draft_dtype,
@@ -125,7 +127,6 @@ def kinds(
         port=port,
         embedded_store=not no_store,
     )
-    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts))
     address = None if connection is None else connection.address
     if address is not None:
         refuse_local_options(plan)
@@ -137,7 +138,7 @@ def kinds(
             require_plot(plot)
         points = asyncio.run(_run(load, connection, local, errors))
         if plot is not None:
-            title = address or f"{plan.model}, drafts by {describe_drafting(plan)}"
+            title = address or f"{plan.model}, drafts by {plan.drafts}"
             write_bar_plot(plot, kinds_plot(points, title))
     except (PlanError, PlotError) as error:
         print_failure(errors, error.message)

@@ -123,8 +123,8 @@ def policy(
     good = _good_deployment(
         PlanOptions(
             model=model,
-            draft_model=draft_model,
-            proposer="model",
+            draft_model=draft_model or model,
+            lookup=(),
             policy="adaptive",
             dtype=dtype,
             draft_dtype=draft_dtype,
@@ -172,7 +172,7 @@ def _good_deployment(plan: PlanOptions) -> PlanOptions:
     Raises:
         typer.BadParameter: none was named, and there is none to choose.
     """
-    if plan.draft_model is not None or plan.draft_dtype is not None:
+    if plan.draft_model != plan.model or plan.draft_dtype is not None:
         return plan
     if plan.model != DEFAULT_MODEL or not runs_on_cpu(plan.device):
         raise typer.BadParameter("name a good draft: --draft-model, --draft-dtype or both")

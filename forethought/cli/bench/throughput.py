@@ -34,7 +34,6 @@ from forethought.cli.options.connection import Connection, with_optional_connect
 from forethought.cli.up import options as up_options
 from forethought.generation import GenerationParams
 from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.drafting import choose_draft, describe_drafting, drafted_by
 from forethought.local.plan_error import PlanError
 from forethought.local.plan_options import PlanOptions
 
@@ -55,7 +54,7 @@ def throughput(
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     model: up_options.Model = DEFAULT_MODEL,
     draft_model: up_options.DraftModel = None,
-    proposer: up_options.Proposer = None,
+    lookup: up_options.Lookup = None,
     counts: up_options.Counts = None,
     dtype: up_options.Dtype = None,
     device: up_options.Device = None,
@@ -92,6 +91,9 @@ def throughput(
     )
     plan = PlanOptions(
         model=model,
+        draft_model=draft_model,
+        lookup=up_options.lookups_of(lookup),
+        counts=counts,
         num_speculative_tokens=num_speculative_tokens,
         dtype=dtype,
         device=device,
@@ -99,7 +101,6 @@ def throughput(
         port=port,
         embedded_store=not no_store,
     )
-    plan = drafted_by(plan, choose_draft(model, proposer, draft_model, counts))
     address = None if connection is None else connection.address
     if address is not None:
         refuse_local_options(plan)
@@ -166,4 +167,4 @@ def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, A
 def _title(address: str | None, plan: PlanOptions) -> str:
     if address is not None:
         return address
-    return f"{plan.model}, drafts by {describe_drafting(plan)}"
+    return f"{plan.model}, drafts by {plan.drafts}"

@@ -10,7 +10,12 @@ from typing import Any
 
 import typer
 
-from forethought.configuration.config_file import ConfigFileError, read_config_file
+from forethought.configuration.config_file import (
+    SECTIONS,
+    ConfigFileError,
+    read_config_file,
+)
+from forethought.configuration.removed import removed_keys, removed_variables
 from forethought.configuration.suggestions import suggest
 from forethought.configuration.variables import CONFIG_VARIABLE
 from forethought.local.tier_config import TierConfig
@@ -22,12 +27,17 @@ def read_tier_config(path: Path | None) -> TierConfig:
     """What file and environment say of the tiers.
 
     Raises:
-        typer.BadParameter: the file cannot be read.
+        typer.BadParameter: the file cannot be read, or a setting was removed.
     """
     try:
         sections = read_config_file(path) if path else {}
     except ConfigFileError as error:
         raise typer.BadParameter(str(error)) from error
+    for removed in removed_keys(sections):
+        raise typer.BadParameter(f"{path}: {removed}")
+    for section in SECTIONS:
+        for removed in removed_variables(section, os.environ):
+            raise typer.BadParameter(removed)
     return TierConfig(path, sections, dict(os.environ))
 
 
@@ -67,14 +77,9 @@ def defaults_from_file(context: typer.Context, path: Path | None) -> Path | None
 
 def _said_of_tiers(config: TierConfig) -> dict[str, str]:
     """Options of `up` that say what is said of a tier already."""
-    proposer = config.get("draft", "proposer")
-    runs_model = proposer in {None, "model", "hybrid"}
     said = {
         "model": config.get("target", "model"),
-        "draft_model": config.get("draft", "model") if runs_model else None,
-        "proposer": proposer,
-        "lookup": config.get("orchestrator", "lookup"),
-        "counts": config.get("orchestrator", "counts_file") or config.get("draft", "counts_file"),
+        "draft_model": config.get("draft", "model"),
     }
     return {name: value for name, value in said.items() if value is not None}
 

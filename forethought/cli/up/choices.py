@@ -5,7 +5,6 @@ from pathlib import Path
 from shutil import which
 
 from forethought.cli.views.served import Served
-from forethought.local.drafting import runs_draft_model
 from forethought.local.plan import Plan
 from forethought.local.plan_options import PlanOptions
 
@@ -18,7 +17,7 @@ def describe_choices(plan: Plan, served: Served | None) -> list[tuple[str, str]]
         threads = f", {options.num_threads} threads" if options.num_threads else ""
         model += f", {served.dtype} on {served.device}{threads}, up to {served.max_model_len:,}"
         model += " tokens"
-    lines = [("model", model), ("drafts", _drafts(options))]
+    lines = [("model", model), ("drafts", _drafts(options, served))]
     if served is not None and served.policy:
         k = served.num_speculative_tokens
         how = f"up to {k}, chosen round by round" if served.policy == "adaptive" else f"always {k}"
@@ -30,18 +29,16 @@ def describe_choices(plan: Plan, served: Served | None) -> list[tuple[str, str]]
     return lines
 
 
-def _drafts(options: PlanOptions) -> str:
+def _drafts(options: PlanOptions, served: Served | None) -> str:
+    lookups = (options.lookup or ()) if served is None else served.lookups
     parts = []
-    if options.lookup:
-        parts.append(f"looked up by {', '.join(options.lookup)} in the orchestrator")
-    if options.proposer is None:
+    if lookups:
+        parts.append(f"looked up by {', '.join(lookups)} in the orchestrator")
+    if options.draft_model is None:
         parts.append("no draft tier")
-    elif runs_draft_model(options):
-        dtype = options.draft_dtype or options.dtype
-        form = f", {dtype}" if dtype else ""
-        parts.append(f"{options.proposer} with {options.draft_model or options.model}{form}")
     else:
-        parts.append(f"{options.proposer} in the draft tier")
+        dtype = options.draft_dtype or options.dtype
+        parts.append(f"model {options.draft_model}{f', {dtype}' if dtype else ''}")
     if options.counts is not None:
         parts.append(f"counts of {short_path(options.counts)}")
     return "; ".join(parts)

@@ -22,7 +22,6 @@ from forethought.errors import ForethoughtError
 from forethought.extras import is_installed
 from forethought.local.defaults import DEFAULT_MODEL, HOST
 from forethought.local.draft_check import check_draft
-from forethought.local.drafting import choose_draft, drafted_by
 from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
 from forethought.local.model_check import check_models
 from forethought.local.plan import Plan, planned
@@ -34,6 +33,8 @@ from forethought.local.process import (
     stop_processes,
     wait_for_processes,
 )
+from forethought.local.tier_config import TierConfig
+from forethought.models.shipped import shipped_counts
 
 _COMMAND_GRACE_S = 5.0
 
@@ -52,9 +53,8 @@ def up(
     model: options.Model = DEFAULT_MODEL,
     draft_model: options.DraftModel = None,
     translate_draft: options.TranslateDraft = False,
-    proposer: options.Proposer = None,
-    counts: options.Counts = None,
     lookup: options.Lookup = None,
+    counts: options.Counts = None,
     policy: options.Policy = None,
     num_speculative_tokens: options.NumSpeculativeTokens = None,
     mode: options.Mode = None,
@@ -79,7 +79,7 @@ def up(
     startup_timeout: options.StartupTimeout = 300,
 ) -> None:
     """Start everything on this machine: target, draft, orchestrator, gateway and an embedded
-    Valkey, each a process of its own; no draft where looking guesses up is all that pays.
+    Valkey, each a process of its own; the draft where a --draft-model is named.
 
     Waits until all are ready and says where each listens. One Ctrl-C stops all of them, a second
     one kills what is still running. If one ends by itself, its last words are shown and the rest
@@ -91,6 +91,9 @@ def up(
         raise typer.BadParameter("--translate-draft is for a --draft-model")
     plan_options = PlanOptions(
         model=model,
+        draft_model=draft_model,
+        lookup=options.lookups_of(lookup),
+        counts=counts,
         translate_draft=translate_draft,
         draft_min_prob=draft_min_prob,
         num_speculative_tokens=num_speculative_tokens,
@@ -113,18 +116,25 @@ def up(
         embedded_store=not no_store,
         redis_url=_check_redis_url(redis_url, no_store=no_store),
     )
-    looked_up = None if lookup is None else tuple(filter(None, map(str.strip, lookup.split(","))))
-    chosen = choose_draft(model, proposer, draft_model, counts, looked_up)
-    plan_options = drafted_by(plan_options, chosen)
+    tiers = read_tier_config(config)
+    _check_counts(plan_options, tiers)
     command = command or []
     if command and shutil.which(command[0]) is None:
         raise typer.BadParameter(f"there is no program {command[0]!r}", param_hint="COMMAND")
     check_models(model, draft_model)
     # stdout belongs to the command, if there is one.
     console = Console(stderr=bool(command))
-    with planned(plan_options, log_dir, read_tier_config(config)) as plan:
+    with planned(plan_options, log_dir, tiers) as plan:
         code = asyncio.run(_run(plan, RunOptions(startup_timeout, command), console))
     raise typer.Exit(code)
+
+
+def _check_counts(options: PlanOptions, tiers: TierConfig) -> None:
+    """Says by its option what the orchestrator would say by its setting, and only later."""
+    if "counts" not in (options.lookup or ()) or options.counts is not None:
+        return
+    if tiers.get("orchestrator", "counts_file") is None and shipped_counts(options.model) is None:
+        raise typer.BadParameter("counts are looked up in a file: name it with --counts")
 
 
 def _check_redis_url(url: str | None, *, no_store: bool) -> str | None:

@@ -9,7 +9,7 @@ import typer
 from forethought.cli.options.config_option import defaults_from_file
 from forethought.configuration.variables import CONFIG_VARIABLE
 from forethought.local.defaults import DEFAULT_PORT, HOST, HTTP_PORT
-from forethought.local.drafting import LOOKUPS, ProposerName
+from forethought.local.plan_options import LOOKUPS
 from forethought.sampling.types import VerificationMode
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 
@@ -28,11 +28,20 @@ class GenerationConfigName(StrEnum):
     NONE = "none"
 
 
-def _lookups(value: str | None) -> str | None:
-    for name in (value or "").split(","):
-        if value and name.strip() not in LOOKUPS:
-            raise typer.BadParameter(f"{name.strip()!r} is none of {', '.join(LOOKUPS)}")
-    return value
+def lookups_of(text: str | None) -> tuple[str, ...] | None:
+    """The names in an option; raises typer.BadParameter for others."""
+    if text is None:
+        return None
+    names = tuple(filter(None, map(str.strip, text.split(","))))
+    for name in names:
+        if name not in LOOKUPS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(LOOKUPS)}")
+    return names
+
+
+def _checked(text: str | None) -> str | None:
+    lookups_of(text)
+    return text
 
 
 _MODELS = "Models"
@@ -61,8 +70,8 @@ DraftModel = Annotated[
     typer.Option(
         metavar="REF",
         help="Draft model: as --model, or draft:NAME for one that comes with Forethought. It must "
-        "have the target's vocabulary, or be translated. Selects --proposer model.",
-        show_default="the one that comes with Forethought for this target, if any",
+        "have the target's vocabulary, or be translated. Without one there is no draft tier.",
+        show_default=False,
         rich_help_panel=_MODELS,
     ),
 ]
@@ -75,27 +84,14 @@ TranslateDraft = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
-Proposer = Annotated[
-    ProposerName | None,
-    typer.Option(
-        help="ngram continues with what followed the last words earlier in the text, and costs "
-        "nothing; suffix with what followed them most often, as far as that is likely; counts with "
-        "what followed them in the texts of --counts; model runs the draft model (where there is "
-        "none, the target model itself); hybrid looks up as suffix does, and where that "
-        "finds nothing takes the counts, if there are any, then the model.",
-        show_default="what comes along for the target, else ngram; model with --draft-model, "
-        "hybrid with --counts",
-        rich_help_panel=_MODELS,
-    ),
-]
 Counts = Annotated[
     Path | None,
     typer.Option(
         exists=True,
         dir_okay=False,
         metavar="FILE",
-        help="Counts of the target's texts, written by `forethought count`. Selects --proposer "
-        "hybrid, which then runs a model only with --draft-model.",
+        help="Counts of the target's texts, written by `forethought count`, to look guesses up in.",
+        show_default="those that come with Forethought for this target, if any",
         rich_help_panel=_MODELS,
     ),
 ]
@@ -103,11 +99,11 @@ Lookup = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,...",
-        callback=_lookups,
-        help="What the orchestrator looks guesses up in before it asks a draft tier, in this "
-        "order: suffix and ngram in the text itself, counts in --counts. Without --proposer and "
-        "--draft-model there is then no draft tier. Empty: nothing.",
-        show_default="suffix,counts where counts come along for the target, else nothing",
+        callback=_checked,
+        help="Who looks guesses up in the orchestrator before a draft tier is asked, in this "
+        "order: suffix and ngram in the text itself, suffix for what followed the last words most "
+        "often, ngram for what followed them last, counts in --counts. Empty: nobody.",
+        show_default="suffix, then counts if there are any",
         rich_help_panel=_MODELS,
     ),
 ]

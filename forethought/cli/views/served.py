@@ -22,6 +22,7 @@ class Served:
     verification_mode: str
     sampling: Sequence[str] = ()  # how the model narrows what is sampled, in words
     has_chat_template: bool = True
+    lookups: Sequence[str] = ()  # before the draft tier is asked
 
 
 async def describe_deployment(address: str) -> Served | None:
@@ -40,6 +41,7 @@ async def describe_deployment(address: str) -> Served | None:
         verification_mode=info.verification_mode.value,
         sampling=_sampling(info.params),
         has_chat_template=info.has_chat_template,
+        lookups=info.lookups,
     )
 
 

@@ -503,4 +503,5 @@ def deployment_from_proto(message: pb.GenerationServiceGetModelInfoResponse) -> 
         params=_params_from_proto(message.default_params),
         special_tokens=dict(message.special_tokens),
         chat_template=message.chat_template,
+        lookups=tuple(message.lookups),
     )

@@ -23,10 +23,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 _ENGINE_FLAGS = ("--dtype", "--device", "--num-threads", "--shared-cores", "--redis-url")
 _FLAGS = {
     "target": _ENGINE_FLAGS,
-    "draft": (*_ENGINE_FLAGS, "--proposer"),
+    "draft": (*_ENGINE_FLAGS, "--target-vocabulary"),
     "orchestrator": (
         "--draft",
         "--target",
+        "--lookup",
         "--policy",
         "--num-speculative-tokens",
         "--redis-url",

@@ -5,51 +5,53 @@ likely to go on as it did then. No model, no training; it pays where the output 
 code edits, summaries, extraction, agents.
 """
 
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from forethought.lookup.proposer import LookupProposer, LookupSession
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from forethought.sampling.types import DraftedToken, certain_guess
+from orchestrator.loop.session import Session
 
 _LONG_TEXT = 65_536  # tokens; a shorter one is searched faster than another thread takes it over
 
 
-class NgramProposer(LookupProposer):
-    """Drafts by searching the text.
-
-    Args:
-        info: the vocabulary, and the longest text to search.
-        min_match: shortest run of tokens to look up.
-        max_match: longest run; longer ones count as this long.
-        max_sessions: most sessions open at a time.
-    """
+@dataclass(frozen=True, slots=True)
+class NgramLookup:
+    """Drafts by searching the text."""
 
     name = "ngram"
 
-    def __init__(
-        self, info: ModelInfo, min_match: int, max_match: int, max_sessions: int = 256
-    ) -> None:
-        super().__init__(info, max_sessions)
-        self.min_match = min_match
-        self.max_match = max_match
+    min_match: int = 2
+    """Shortest run of tokens to look up."""
+    max_match: int = 16
+    """Longest run; longer ones count as this long."""
 
-    def new_session(self, opening: SessionOpen) -> "NgramSession":
-        return NgramSession(self, opening)
+    def open(self, session: Session) -> "NgramSession":  # noqa: ARG002 - it reads later
+        return NgramSession(self)
 
 
-class NgramSession(LookupSession):
-    """Searches its log anew in each round."""
+class NgramSession:
+    """Searches its text anew in each round."""
 
-    def __init__(self, proposer: NgramProposer, opening: SessionOpen) -> None:
-        super().__init__(proposer, opening)
-        self._min_match = proposer.min_match
-        self._max_match = proposer.max_match
+    def __init__(self, lookup: NgramLookup) -> None:
+        self._lookup = lookup
+        self._text = array("I")
 
-    def is_slow(self, request: SpeculateRound) -> bool:  # noqa: ARG002
-        return len(self.log) > _LONG_TEXT
+    def is_slow(self, session: Session) -> bool:
+        return session.position > _LONG_TEXT
 
-    def guess(self, num_tokens: int, num_kept: int) -> list[int]:  # noqa: ARG002
+    def draft(self, session: Session, num_tokens: int) -> Sequence[DraftedToken]:
         """What followed the last time."""
-        return continuation(np.array(self.log), num_tokens, self._min_match, self._max_match)
+        self._text.extend(session.token_ids[len(self._text) :])
+        lookup = self._lookup
+        text = np.array(self._text)
+        found = continuation(text, num_tokens, lookup.min_match, lookup.max_match)
+        return [certain_guess(token_id, session.mode) for token_id in found]
+
+    def close(self) -> None:
+        """Nothing is held elsewhere."""
 
 
 def continuation(

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from threading import Lock
 
-from forethought.lookup.suffix_automaton import END_OF_TEXT, SuffixAutomaton
+from orchestrator.lookup.suffix_automaton import END_OF_TEXT, SuffixAutomaton
 
 _CHAPTERS = 8  # that all of the memory is cut into, if one tenant fills it
 _MAX_OUTPUT = 4096  # tokens of an output, its last ones; reading them takes some 10 ms

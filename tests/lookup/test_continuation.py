@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forethought.lookup.ngram_proposer import continuation
+from orchestrator.lookup.ngram import continuation
 
 # Few different tokens, so that everything repeats; or many, so that little does.
 TEXTS = st.lists(st.integers(0, 2), max_size=30) | st.lists(st.integers(0, 2**32 - 1), max_size=8)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-from forethought.lookup.transitions import NOWHERE, Transitions
+from orchestrator.lookup.transitions import NOWHERE, Transitions
 
 END_OF_TEXT = 2**32
 """A mark behind a text where several are read one after another. No token has this id."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forethought.lookup.suffix_automaton import END_OF_TEXT, SuffixAutomaton
-from tests.draft.suffix_reference import by_brute_force, longest_match
+from orchestrator.lookup.suffix_automaton import END_OF_TEXT, SuffixAutomaton
+from tests.lookup.suffix_reference import by_brute_force, longest_match
 
 # Few different tokens, so that everything repeats; or many, so that little does.
 TEXTS = st.lists(st.integers(0, 1), max_size=40) | st.lists(st.integers(0, 3), max_size=40)

@@ -1,5 +1,6 @@
 """Who is asked for a draft, and in which order."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +10,12 @@ from forethought.generation import GenerationParams, GenerationRequest, Step
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, DraftedToken, as_probabilities
 from forethought.tier import ModelInfo, RoundTimings
+from orchestrator.lookup.suffix import SuffixSession
 from orchestrator.loop.round import Ask, Drafted
 from orchestrator.loop.session import Session
 from orchestrator.request.plan import PolicyKind
 from orchestrator.tiers.lookup_first import LookupFirst, NoDraftTier
+from tests.lookup.sessions import after
 from tests.stack import LoadedModel, generate, running_stack
 
 PROMPT = (3, 4, 5, 6, 3, 4)
@@ -36,10 +39,6 @@ class ScriptedTier(NoDraftTier):
         if self.has_failed or not ask.num_speculative_tokens:
             return Drafted(has_failed=self.has_failed)
         return OF_THE_TIER
-
-
-def after(session: Session, *token_ids: int) -> Session:
-    return replace(session, token_ids=(*session.token_ids, *token_ids), round=session.round + 1)
 
 
 def ids_of(drafted: Drafted) -> list[int]:
@@ -92,9 +91,26 @@ async def test_a_closed_session_is_forgotten(tiny_target):
     lookup = tiny_target.suffix()
     proposer = LookupFirst([lookup], NoDraftTier())
     await proposer.propose(SESSION, ASK)
-    assert lookup.load().num_sessions == 1
+    assert len(lookup.sessions) == 1
     proposer.close()
-    assert lookup.load().num_sessions == 0
+    assert not lookup.sessions
+
+
+async def test_a_long_text_is_read_in_another_thread(tiny_target, monkeypatch):
+    threads = []
+    draft = SuffixSession.draft
+
+    def watched(*arguments):
+        threads.append(threading.current_thread())
+        return draft(*arguments)
+
+    monkeypatch.setattr(SuffixSession, "draft", watched)
+    proposer = LookupFirst([tiny_target.suffix()], NoDraftTier())
+    session = replace(SESSION, token_ids=(*PROMPT, *[9] * 3000, *PROMPT))
+    for each in (session, after(session, 9)):
+        assert ids_of(await proposer.propose(each, ASK))
+    assert threads[0] is not threading.main_thread()
+    assert threads[1] is threading.main_thread()
 
 
 @pytest.mark.parametrize("policy", PolicyKind)
@@ -105,9 +121,7 @@ async def test_a_deployment_without_a_draft_tier_speculates_and_says_who_guessed
     request = GenerationRequest(list(PROMPT), params, include_steps=True)
     plain = replace(request, params=replace(params, num_speculative_tokens=0))
     lookups = [tiny_target.suffix(), tiny_target.counts()]
-    unused = tiny_target.ngram()
-    stack = running_stack(tiny_target, unused, policy=policy, lookups=lookups, has_draft_tier=False)
-    async with stack as running:
+    async with running_stack(tiny_target, policy=policy, lookups=lookups) as running:
         answer = await generate(running.client, request)
         expected = await generate(running.client, plain)
         assert running.tiers.draft is None

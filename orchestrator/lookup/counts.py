@@ -18,93 +18,75 @@ The first guess may have a minimum of its own. A pass over two tokens takes hard
 over one, so where nobody else would guess, an unlikely guess is better than none.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from forethought.counts.table import CountsTable
-from forethought.lookup.proposer import LookupProposer, LookupSession
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import (
     DraftedToken,
     Probabilities,
     VerificationMode,
     as_probabilities,
+    certain_guess,
     coupled_guess,
 )
-from forethought.tier import ModelInfo, SessionOpen, SpeculateRound
+from orchestrator.loop.session import Session
 
 
-class CountsProposer(LookupProposer):
-    """Drafts from a table.
-
-    Args:
-        info: the vocabulary that the table is of, and the longest text.
-        table: what was counted.
-        min_prob: least estimated probability of a whole draft.
-        max_sessions: most sessions open at a time.
-        first_min_prob: of a draft of one token; None is the same.
-    """
+@dataclass(frozen=True, slots=True)
+class CountsLookup:
+    """Drafts from a table. It keeps nothing of a session, and is its own session with each."""
 
     name = "counts"
 
-    def __init__(
-        self,
-        info: ModelInfo,
-        table: CountsTable,
-        min_prob: float,
-        max_sessions: int = 256,
-        first_min_prob: float | None = None,
-    ) -> None:
-        super().__init__(info, max_sessions)
-        self.table = table
-        self.min_prob = min_prob
-        self.first_min_prob = min_prob if first_min_prob is None else first_min_prob
+    table: CountsTable
+    """What was counted."""
+    min_prob: float = 0.3
+    """Least estimated probability of a whole draft."""
+    first_min_prob: float = 0.3
+    """The same of a draft of one token."""
 
-    def new_session(self, opening: SessionOpen) -> "CountsSession":
-        return CountsSession(self, opening)
+    def open(self, session: Session) -> "CountsLookup":  # noqa: ARG002
+        return self
 
-
-class CountsSession(LookupSession):
-    """Looks the end of its log up."""
-
-    def __init__(self, proposer: CountsProposer, opening: SessionOpen) -> None:
-        super().__init__(proposer, opening)
-        self._table = proposer.table
-        self._min_prob = proposer.min_prob
-        self._first_min_prob = proposer.first_min_prob
-        self._sampling = opening.sampling
-
-    def is_slow(self, request: SpeculateRound) -> bool:  # noqa: ARG002
+    def is_slow(self, session: Session) -> bool:  # noqa: ARG002
         return False
 
-    def draft_tokens(self, request: SpeculateRound, num_kept: int) -> Iterable[DraftedToken]:
-        if self._sampling.temperature == 0:
-            return super().draft_tokens(request, num_kept)
-        return self._drawn(request)
+    def draft(self, session: Session, num_tokens: int) -> Sequence[DraftedToken]:
+        """A path, as far as it is likely enough: the likeliest at temperature 0, else a drawn
+        one."""
+        text = list(session.token_ids[-self.table.max_context :])
+        if session.sampling.temperature == 0:
+            guesses = self._likeliest(text, num_tokens)
+            return [certain_guess(token_id, session.mode) for token_id in guesses]
+        return list(self._drawn(session, text, num_tokens))
 
-    def guess(self, num_tokens: int, num_kept: int) -> Sequence[int]:  # noqa: ARG002
-        """The likeliest path, as far as it is likely enough."""
-        text = self._end()
-        return self._table.continuation(text, num_tokens, self._min_prob) or (
-            self._table.continuation(text, min(num_tokens, 1), self._first_min_prob)
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _likeliest(self, text: Sequence[int], num_tokens: int) -> Sequence[int]:
+        return self.table.continuation(text, num_tokens, self.min_prob) or (
+            self.table.continuation(text, 1, self.first_min_prob)
         )
 
-    def _drawn(self, request: SpeculateRound) -> Iterator[DraftedToken]:
-        """A path that is drawn token after token."""
-        randomness = KeyedRandomness(self._sampling.seed, request.round)
-        text, likelihood, least = self._end(), 1.0, self._first_min_prob
-        for position in range(request.position, request.position + request.num_speculative_tokens):
-            found = self._table.distribution(text)
+    def _drawn(self, session: Session, text: list[int], num_tokens: int) -> Iterator[DraftedToken]:
+        """Token after token; adds them to the text."""
+        randomness = session.randomness
+        likelihood, least = 1.0, self.first_min_prob
+        for position in range(session.position, session.position + num_tokens):
+            found = self.table.distribution(text)
             if found is None:
                 return
             token_ids, counted = found
             likelihood *= counted[0]
             if likelihood < least:
                 return
-            least = self._min_prob
-            probs = _shaped(counted, self._sampling.temperature)
-            if self.mode is VerificationMode.COUPLED:
+            least = self.min_prob
+            probs = _shaped(counted, session.sampling.temperature)
+            if session.mode is VerificationMode.COUPLED:
                 drawn = coupled_guess(_chosen(token_ids, probs, position, randomness))
             else:
                 uniform = randomness.uniform(Stream.DRAFT, position)
@@ -112,9 +94,6 @@ class CountsSession(LookupSession):
                 drawn = DraftedToken(token_ids[min(place, len(probs) - 1)], token_ids, probs)
             yield drawn
             text.append(drawn.token_id)
-
-    def _end(self) -> list[int]:
-        return self.log[-self._table.max_context :].tolist()
 
 
 def _shaped(counted: Sequence[float], temperature: float) -> Probabilities:
