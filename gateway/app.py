@@ -13,6 +13,7 @@ from forethought.errors import ForethoughtError
 from gateway.boundary import Boundary
 from gateway.callers import WithKey
 from gateway.openai.routes import OpenAIRoutes
+from gateway.page.files import PageFiles
 from gateway.reading import BodyReader
 from gateway.responses.routes import ResponsesRoutes
 from gateway.upstream import Upstream
@@ -53,7 +54,11 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
         return described
 
     with_key = Middleware(WithKey, needs_key=upstream.has_keys)
-    every = [*routes(operations, [with_key]), Route("/openapi.json", openapi)]
+    every = [
+        *routes(operations, [with_key]),
+        Route("/openapi.json", openapi),
+        *PageFiles().routes(),
+    ]
     handlers = {HttpError: _answer, ForethoughtError: _answer, HTTPException: _answer}
     paths: dict[object, str] = {each.endpoint: each.path for each in every}
     traced = tuple(each.path.partition("{")[0] for each in operations if each.is_for_callers)

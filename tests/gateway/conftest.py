@@ -12,6 +12,7 @@ import httpx2
 import pytest_asyncio
 
 from forethought.client import GenerationClient
+from forethought.rpc.security.tls import ServerTls
 from gateway.app import make_app
 from gateway.server import HttpServer, run_gateway
 from gateway.upstream import Upstream
@@ -30,17 +31,25 @@ async def running_gateway(
 ) -> AsyncIterator[str]:
     """A gateway on a free port, ready; its URL."""
     tls, server_tls = (security.client, security.server) if security else (None, None)
-    async with GenerationClient(addresses, tls=tls) as client:
-        upstream = Upstream(client, (MODEL, "alias"), api_key)
-        await upstream.ask()
-        app = make_app(upstream, MAX_BODY_BYTES)
-        server = HttpServer(app, "127.0.0.1:0", 5, server_tls)
-        running = asyncio.create_task(run_gateway(upstream, server, app.metrics, ""))
-        try:
-            yield f"{'http' if tls is None else 'https'}://{server.address}"
-        finally:
-            upstream.stopping.set()
-            await running
+    async with (
+        GenerationClient(addresses, tls=tls) as client,
+        serving(Upstream(client, (MODEL, "alias"), api_key), server_tls) as address,
+    ):
+        yield f"{'http' if tls is None else 'https'}://{address}"
+
+
+@asynccontextmanager
+async def serving(upstream: Upstream, tls: ServerTls | None = None) -> AsyncIterator[str]:
+    """A gateway before `upstream` on a free port, ready; where it listens."""
+    await upstream.ask()
+    app = make_app(upstream, MAX_BODY_BYTES)
+    server = HttpServer(app, "127.0.0.1:0", 5, tls)
+    running = asyncio.create_task(run_gateway(upstream, server, app.metrics, ""))
+    try:
+        yield server.address
+    finally:
+        upstream.stopping.set()
+        await running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
