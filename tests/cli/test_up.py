@@ -44,11 +44,12 @@ def test_it_says_what_listens_where_and_one_ctrl_c_stops_all(command_line):
     assert f"logs    .forethought/{command_line.port}" in shown
 
 
-def test_the_gateway_is_started_and_its_url_shown_with_a_first_question(command_line):
+def test_the_gateway_is_started_and_its_page_and_url_shown_with_a_first_question(command_line):
     http_port = free_port()
     with command_line.up("--no-store", http_port=http_port) as process:
         shown = "".join(read_until(process.stdout, "Ctrl-C"))
-        url = f"http://127.0.0.1:{http_port}/v1"
+        url = f"http://127.0.0.1:{http_port}"
+        page = httpx2.get(f"{url}/", timeout=30)
         (line,) = [each.strip() for each in shown.splitlines() if "curl" in each]
         _, asked, _, header, _, body = shlex.split(line)
         headers = dict([header.split(": ")])
@@ -56,10 +57,12 @@ def test_the_gateway_is_started_and_its_url_shown_with_a_first_question(command_
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 0
-    assert f"http    {url} is the base URL of OpenAI's API" in shown
+    assert f"page    {url}/ to chat" in shown
+    assert "<title>Forethought</title>" in page.text
+    assert f"http    {url}/v1 is the base URL of OpenAI's API" in shown
     assert f"grpc    127.0.0.1:{command_line.port}" in shown
     assert "(gateway)" in shown
-    assert asked.startswith(url)
+    assert asked.startswith(f"{url}/v1")
     (choice,) = answer["choices"]
     assert choice["message"]["content"] == recorded.TEXT
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -23,8 +23,11 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 @asynccontextmanager
-async def open_tab() -> AsyncIterator["Tab"]:
-    """Where there is none, tests are skipped, and the last lines of `make test` say why."""
+async def open_tab(**options: Any) -> AsyncIterator["Tab"]:
+    """A browser with one tab, which `options` of Playwright change.
+
+    Where there is none, tests are skipped, and the last lines of `make test` say why.
+    """
     program = _find()
     async with playwright.async_playwright() as driver:
         try:
@@ -33,7 +36,7 @@ async def open_tab() -> AsyncIterator["Tab"]:
             )
         except playwright.Error as error:
             pytest.skip(f"the page is not tried in a browser: {program} does not start: {error}")
-        tab = Tab(await browser.new_page())
+        tab = Tab(await browser.new_page(**options))
         yield tab
         await browser.close()
         assert tab.faults == []
@@ -43,7 +46,13 @@ def _find() -> str:
     for name in NAMES:
         path = shutil.which(name)
         # Elsewhere than on Debian the name may be that of a script that says how to install it.
-        if path and subprocess.call([path, "--version"], stdout=subprocess.DEVNULL) == 0:
+        if (
+            path
+            and subprocess.call(
+                [path, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        ):
             return path
     pytest.skip(
         "the page is not tried in a browser: there is no Chromium; "
@@ -63,12 +72,12 @@ class Tab:
         page.on("console", self._listen)
 
     async def open(
-        self, url: str, *, width: int = 1280, scheme: Scheme = "light"
+        self, url: str, *, width: int = 1280, height: int = 760, scheme: Scheme = "light"
     ) -> playwright.Page:
         """The page of a gateway, as for somebody who was never there."""
         await self.page.context.set_offline(False)
         await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        await self.page.set_viewport_size({"width": width, "height": 760})
+        await self.page.set_viewport_size({"width": width, "height": height})
         await self.page.goto(url)
         return self.page
 

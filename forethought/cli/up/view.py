@@ -136,7 +136,10 @@ class UpView:
         self._console.print(table)
         for name, value in describe_choices(self._plan, served):
             self._print(f"{name:<7} {value}")
-        self._print(f"http    {_http(deployment, self._plan)}")
+        url = _gateway_url(deployment)
+        if url:
+            self._print(f"page    {url}/ to chat, and to watch the three steps of each round")
+        self._print(f"http    {_http(url, self._plan)}")
         self._print(f"grpc    {self._plan.address}")
         if metrics := _metrics(deployment):
             self._print(f"metrics {metrics}")
@@ -148,10 +151,10 @@ class UpView:
         flag = "" if address == f"{HOST}:{DEFAULT_PORT}" else f"--address {address} "
         example = f'{how_called()} generate {flag}--temperature 0 "Why is the sky blue?"'
         self._console.print(Text.assemble("try     ", (example, "bold")), soft_wrap=True)
-        if url := _base_url(deployment):
+        if url:
             asks_chat = served is None or served.has_chat_template
             self._console.print(
-                Text.assemble("        ", (curl_example(url, asks_chat=asks_chat), "bold")),
+                Text.assemble("        ", (curl_example(f"{url}/v1", asks_chat=asks_chat), "bold")),
                 soft_wrap=True,
             )
         self._print("stop    Ctrl-C")
@@ -177,18 +180,18 @@ class UpView:
         self._console.print(Text(line), soft_wrap=True)
 
 
-def _base_url(deployment: LocalDeployment) -> str:
-    """Of the HTTP API; empty where there is no gateway."""
+def _gateway_url(deployment: LocalDeployment) -> str:
+    """Without a slash at its end; empty where there is no gateway."""
     found = (each.tier.address for each in deployment.running if each.tier.name == "gateway")
-    return next((f"http://{address}/v1" for address in found), "")
+    return next((f"http://{address}" for address in found), "")
 
 
-def _http(deployment: LocalDeployment, plan: Plan) -> str:
-    if url := _base_url(deployment):
-        return f"{url} is the base URL of OpenAI's API"
+def _http(url: str, plan: Plan) -> str:
+    if url:
+        return f"{url}/v1 is the base URL of OpenAI's API"
     if plan.options.http_port == 0:
         return "none (--http-port 0)"
-    return "none: pip install 'forethought[gateway]' for OpenAI's API"
+    return "none: pip install 'forethought[gateway]' for OpenAI's API and the page"
 
 
 def curl_example(url: str, *, asks_chat: bool) -> str:
