@@ -8,9 +8,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 import structlog
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from forethought.errors import ForethoughtError
+from forethought.wait_limit import WaitLimit
 from gateway.web.errors import HttpError, from_forethought
 
 _log = structlog.get_logger(__name__)
@@ -139,15 +140,18 @@ class EventStream(Response, Generic[EventT]):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        outbox = _Outbox()
+        outbox, unread = _Outbox(), WaitLimit(UNREAD_S)
         making = asyncio.ensure_future(self._make_all(outbox))
         try:
             while data := await outbox.take():
-                await _put(send, data)
+                await unread.wait(send(_body(data)))
             await making
+            await unread.wait(send(_body(b"", more_body=False)))
+        except TimeoutError:
+            raise ClientGoneError from None
         finally:
+            unread.close()
             await _cancelled(making)
-        await _put(send, b"", more=False)
 
     async def _make_all(self, outbox: _Outbox) -> None:
         writer = self._writer
@@ -163,9 +167,8 @@ class EventStream(Response, Generic[EventT]):
             outbox.close()
 
 
-async def _put(send: Send, data: bytes, *, more: bool = True) -> None:
-    async with asyncio.timeout(UNREAD_S):
-        await send({"type": "http.response.body", "body": data, "more_body": more})
+def _body(data: bytes, *, more_body: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more_body}
 
 
 async def begin_stream(
