@@ -25,6 +25,8 @@ async def test_langchain_is_answered_at_once_and_piece_by_piece(url, http):
     said = [(each["role"], each["content"]) for each in MESSAGES]
     answer = await model.ainvoke(said)
     pieces = [piece async for piece in model.astream(said)]
+    await model.root_async_client.close()
+    model.root_client.close()
     (expected,) = (await post(http, CHAT, chat(max_tokens=6, ignore_eos=True)))["choices"]
     assert answer.content == expected["message"]["content"]
     assert "".join(piece.content for piece in pieces) == answer.content
