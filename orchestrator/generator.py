@@ -21,7 +21,6 @@ from forethought.generation import (
     Started,
 )
 from forethought.observability import traces
-from forethought.rpc.codecs.session_codec import ToldRound, pack_round, unpack_round
 from forethought.rpc.ticking import with_ticks
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
@@ -41,6 +40,7 @@ from orchestrator.request.plan import Deployment
 from orchestrator.request.run_ahead import run_ahead
 from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
+from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
 from orchestrator.tiers.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
 from orchestrator.tiers.predicted_output import PredictedOutput, Prediction
 from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
@@ -312,7 +312,7 @@ class Generation:
 
     def _tell_again(self, stored: CommittedRound) -> Iterator[GenerationEvent]:
         """What a client is told of a stored round, from the token that it wants on."""
-        told = unpack_round(stored.payload, stored.token_ids)
+        told = unpack_told(stored.payload, stored.token_ids)
         self._statistics = told.statistics
         self._num_earlier_failures = told.statistics.num_draft_failures
         yield from self._wanted(told)
@@ -341,7 +341,7 @@ class Generation:
         if self._beginning.is_logged:
             token_ids = tuple(token.token_id for token in tokens)
             committed = CommittedRound(
-                judged.session.round, judged.session.position, token_ids, pack_round(told)
+                judged.session.round, judged.session.position, token_ids, pack_told(told)
             )
         if self._output.ending:
             return Progress([*events, self._finished()], committed, is_end=True)

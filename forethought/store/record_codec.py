@@ -118,7 +118,7 @@ def unpack_record(session_id: str, tenant: str, fields: Mapping[bytes, bytes]) -
         packed = fields.get(b"r%d" % number, b"")
         parts = unseal(_ROUND_KIND, _place(session_id, number, position), 2, packed)
         if parts is None:
-            raise _corrupt(f"round {number}")
+            raise _unreadable(f"round {number}", _ROUND_KIND, packed)
         rounds.append(CommittedRound(number, position, _unpack_tokens(parts[0]), parts[1]))
         position += len(rounds[-1].token_ids)
     if position != summary.num_tokens:
@@ -129,7 +129,7 @@ def unpack_record(session_id: str, tenant: str, fields: Mapping[bytes, bytes]) -
 def _unpack_head(session_id: str, packed: bytes) -> SessionHead:
     parts = unseal(_HEAD_KIND, session_id.encode(), 3, packed)
     if parts is None:
-        raise _corrupt("head")
+        raise _unreadable("head", _HEAD_KIND, packed)
     try:
         facts = _FACTS.validate_json(parts[0])
         return SessionHead(
@@ -145,6 +145,12 @@ def _unpack_head(session_id: str, packed: bytes) -> SessionHead:
     except (ValidationError, InvalidArgumentError) as error:
         # Intact, and of a version that knows more or less than this one.
         raise _corrupt("head") from error
+
+
+def _unreadable(what: str, kind: bytes, packed: bytes) -> SessionCorruptError:
+    """Why a sealed value does not open: its kind ends with the number of its layout."""
+    is_another = packed[:3] == kind[:3] and packed[:4] != kind
+    return _corrupt(f"another version of Forethought stored it ({what})" if is_another else what)
 
 
 def _corrupt(what: str) -> SessionCorruptError:

@@ -32,7 +32,6 @@ from forethought.generation import (
     SessionInfo,
     SessionStatus,
 )
-from forethought.rpc.codecs.session_codec import unpack_round
 from forethought.store import records
 from forethought.store.connection import ConnectionSettings, StoreConnection
 from forethought.store.records import (
@@ -58,6 +57,7 @@ from orchestrator.sessions.session_log import (
     StoredSession,
 )
 from orchestrator.sessions.stored_plan import check_record, head_of, is_reproducible, plan_of
+from orchestrator.sessions.stored_round import unpack_told
 
 WRITE_TIMEOUT_S = 0.3
 """For calls that bring some rounds."""
@@ -315,7 +315,7 @@ def _output_of(record: SessionRecord, deployment: Deployment) -> tuple[int, ...]
     """The tokens of a finished turn, without those that its last round put behind its end."""
     output = new_output(plan_of(record.head), deployment)
     for each in record.rounds:
-        output.push(unpack_round(each.payload, each.token_ids).tokens)
+        output.push(unpack_told(each.payload, each.token_ids).tokens)
     return record.output_token_ids[: output.num_tokens]
 
 

@@ -12,7 +12,7 @@ from orchestrator.request.plan import Deployment, GenerationPlan
 class _Rest(BaseModel):
     """What the store itself has no use for, as JSON."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     request_id: str
     stops: list[str]
@@ -59,7 +59,10 @@ def plan_of(head: SessionHead) -> GenerationPlan:
     try:
         rest = _Rest.model_validate_json(head.request)
     except ValidationError as error:
-        raise SessionCorruptError("the stored session cannot be read: request") from error
+        raise SessionCorruptError(
+            "the stored session cannot be read: its request is damaged, or another version of "
+            "Forethought stored it"
+        ) from error
     return GenerationPlan(
         request_id=rest.request_id,
         prompt_token_ids=head.prompt_token_ids,

@@ -12,7 +12,6 @@ from forethought.errors import SessionCorruptError, SessionNotFoundError
 from forethought.generation import ChatMessage, FollowUp, GenerationRequest, Resume
 from forethought.store.record_codec import pack_head, pack_round, unpack_record
 from forethought.store.records import CommittedRound, SessionHead
-from forethought.v1 import generation_pb2 as pb
 from tests.sessions.deployments import TENANT, Deployment, asking
 from tests.stack import generate
 from tests.store.junk import JUNK, replace_by
@@ -78,23 +77,27 @@ HEADS: dict[str, Callable[[SessionHead], SessionHead]] = {
 }
 
 
+TOKEN = ("token_id", "origin", "draft_prob", "target_prob", "logprob", "top_logprobs")
+
+
 def told_otherwise(**changes: object) -> Callable[[CommittedRound], CommittedRound]:
     """A round whose first token is told of otherwise."""
 
     def change(committed: CommittedRound) -> CommittedRound:
-        message = pb.GenerateResponse.FromString(committed.payload)
+        tokens, *others = json.loads(committed.payload[1:])
         for name, value in changes.items():
-            setattr(message.tokens[0], name, value)
-        token_ids = tuple(token.token_id for token in message.tokens)
-        return replace(committed, token_ids=token_ids, payload=message.SerializeToString())
+            tokens[0][TOKEN.index(name)] = value
+        token_ids = tuple(token[0] for token in tokens)
+        payload = b"\x02" + json.dumps([tokens, *others]).encode()
+        return replace(committed, token_ids=token_ids, payload=payload)
 
     return change
 
 
 ROUNDS: dict[str, Callable[[CommittedRound], CommittedRound]] = {
     "a token that the model does not have": told_otherwise(token_id=99_999),
-    "an origin that nobody knows": told_otherwise(origin=77),
-    "no origin": told_otherwise(origin=0),
+    "an origin that nobody knows": told_otherwise(origin="elsewhere"),
+    "no origin": told_otherwise(origin=None),
     "a payload of nothing": lambda committed: replace(committed, payload=b""),
 }
 

@@ -1,11 +1,4 @@
-"""Stored sessions: as clients see them, and what is kept of a round besides its tokens.
-
-A round is kept as the message that would tell of it, without texts and places: those follow from
-the tokens, and are made again when it is told again.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Stored sessions as clients see them, and the rounds of those that were stored as messages."""
 
 from google.protobuf.message import DecodeError
 
@@ -17,13 +10,10 @@ from forethought.generation import (
     SpeculationStatistics,
     Step,
     Token,
-    TopLogprob,
 )
 from forethought.rpc.codecs.generation_codec import (
     events_from_proto,
-    response_to_proto,
     statistics_from_proto,
-    statistics_to_proto,
 )
 from forethought.sampling.types import OutputToken
 from forethought.v1 import generation_pb2 as pb
@@ -36,27 +26,13 @@ _STATUS_TO_PROTO = {
 _STATUS_FROM_PROTO = {number: value for value, number in _STATUS_TO_PROTO.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class ToldRound:
-    """What a client is told of a round."""
-
-    tokens: tuple[OutputToken, ...]
-    step: Step | None  # if steps are included
-    statistics: SpeculationStatistics  # of the turn, up to this round
-
-
-def pack_round(told: ToldRound) -> bytes:
-    """The payload of a stored round. Probabilities are float32, as on the wire."""
-    message = response_to_proto([*([told.step] if told.step else []), *map(_shown, told.tokens)])
-    message.finished.speculation.CopyFrom(statistics_to_proto(told.statistics))
-    return message.SerializeToString()
-
-
-def unpack_round(payload: bytes, token_ids: Sequence[int]) -> ToldRound:
-    """The payload of a stored round.
+def events_of_message(
+    payload: bytes,
+) -> tuple[tuple[OutputToken, ...], Step | None, SpeculationStatistics]:
+    """What is told of a round by the message that sessions were stored as before.
 
     Raises:
-        SessionCorruptError: it is none, or not of these tokens.
+        SessionCorruptError: it is none.
     """
     try:
         message = pb.GenerateResponse.FromString(payload)
@@ -65,30 +41,8 @@ def unpack_round(payload: bytes, token_ids: Sequence[int]) -> ToldRound:
         events = list(events_from_proto(message))
     except (DecodeError, TierProtocolError) as error:
         raise SessionCorruptError("the stored session cannot be read: payload") from error
-    if [token.token_id for token in message.tokens] != list(token_ids):
-        raise SessionCorruptError("the stored session cannot be read: tokens")
-    step, tokens = None, []
-    for event in events:
-        if isinstance(event, Step):
-            step = event
-        elif isinstance(event, Token):
-            tokens.append(_hidden(event))
-    return ToldRound(tuple(tokens), step, statistics)
-
-
-def _shown(token: OutputToken) -> Token:
-    """The token without what the output gives it."""
-    top_logprobs = tuple(TopLogprob(token_id, "", value) for token_id, value in token.top_logprobs)
-    return Token(
-        0,
-        token.token_id,
-        "",
-        token.origin,
-        token.draft_prob,
-        token.target_prob,
-        token.logprob,
-        top_logprobs,
-    )
+    tokens = tuple(_hidden(event) for event in events if isinstance(event, Token))
+    return tokens, next((event for event in events if isinstance(event, Step)), None), statistics
 
 
 def _hidden(token: Token) -> OutputToken:
