@@ -18,8 +18,8 @@ FLAGS = [
     "-fno-tree-ter",  # GCC would put off sums of whole numbers until its registers are full
     "-Wno-psabi",
 ]
-SOURCES = ("groups", "kernels", "layers", "layouts", "rows", "steps", "threads")
-HEADERS = ("groups", "layers", "layouts", "rows", "steps", "threads", "vectors")
+SOURCES = ("attention", "groups", "kernels", "layers", "layouts", "rows", "steps", "threads")
+HEADERS = ("attention", "groups", "layers", "layouts", "rows", "steps", "threads", "vectors")
 KINDS = {"default": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx2"] = ["-march=x86-64-v3"]

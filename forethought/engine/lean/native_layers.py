@@ -2,8 +2,6 @@
 
 Called one by one from Python, the steps of a pass over one token of SmolLM2-135M in 4 bits take a
 fifth more time. In one call they also leave the interpreter to the process's other threads.
-
-A pass that computes a long chunk of a prompt is not taken: its attention goes through torch.
 """
 
 from collections.abc import Sequence
@@ -66,7 +64,7 @@ class NativeLayers:
         return cls(shape, layers, pools) if len(dtypes) == 1 else None
 
     def run(self, steps: NativeSteps, x: torch.Tensor, delta: torch.Tensor | None) -> torch.Tensor:
-        """All layers, for a pass whose sequences have few tokens each.
+        """All layers.
 
         Args:
             steps: of the pass.

@@ -1,29 +1,20 @@
-"""The steps between products in C, on a CPU; see steps.c.
-
-Attention of a few tokens reads keys and values where they lie. A long chunk of a prompt is bound by
-arithmetic instead, and goes through torch.
+"""The steps between products in C, on a CPU; see steps.c and attention.c.
 
 Shapes: T tokens, H query heads, J key-value heads, D head size.
 """
-
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 
 from forethought.engine.lean.lean_decoder import LayerStack, RMSNorm, run_step_by_step
 from forethought.engine.linear.tile_linear import DTYPES
-from forethought.engine.model.attention import AttentionKind, Context, LayerPool
+from forethought.engine.model.attention import LayerPool
 from forethought.engine.model.packed import PackedPass
 from forethought.engine.native import kernels
 from forethought.engine.native.structures import Attention, Gate, Norm, Pass, Rope, Turn
 from forethought.engine.weights.lean_config import LeanConfig
 
-_MAX_TOKENS = 32
-"""Of one sequence, for which the kernel beats a gather and torch's attention."""
 _VECTOR = 16  # numbers that the kernel takes at a time
 _MAX_HEAD_DIM = 1024
-_INT32_BYTES = 4
 
 
 def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
@@ -34,18 +25,6 @@ def is_native(shape: LeanConfig, dtype: torch.dtype) -> bool:
         and shape.head_dim % _VECTOR == shape.intermediate_size % _VECTOR == 0
         and shape.head_dim <= _MAX_HEAD_DIM
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Neighbouring sequences of a pass."""
-
-    is_short: bool  # whether the kernel takes them
-    indices: list[int]
-    first: int  # of their tokens in the pass
-    end: int
-    starts_address: int  # where their part of `PackedPass.starts` begins
-    tables_address: int
 
 
 class NativeSteps:
@@ -61,8 +40,6 @@ class NativeSteps:
         self._queries_address = self._queries.data_ptr()
         self._positions_address = packed.positions.data_ptr()
         self._slots_address = packed.slots.data_ptr()
-        self._runs = _runs_of(packed)
-        self._context = Context(packed)
         kernels.native.turn(
             Turn(
                 positions=self._positions_address,
@@ -78,7 +55,7 @@ class NativeSteps:
     def run(
         self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
     ) -> torch.Tensor | None:
-        if stack.whole is not None and all(run.is_short for run in self._runs):
+        if stack.whole is not None:
             return stack.whole.run(self, x, delta)
         return run_step_by_step(self, stack, x, delta)
 
@@ -146,26 +123,19 @@ class NativeSteps:
         )
         size = self._shape.num_heads * self._shape.head_dim
         mixed, address = self._buffer(len(qkv), size, qkv.dtype)
-        for run in self._runs:
-            if run.is_short:
-                kernels.native.attend(
-                    Attention(
-                        **common,
-                        positions=self._positions_address,
-                        window=window or 0,
-                        starts=run.starts_address,
-                        tables=run.tables_address,
-                        num_sequences=len(run.indices),
-                        width=self._packed.tables.shape[1],
-                        out=address,
-                    )
-                )
-            else:
-                kind = AttentionKind(1.0, window)  # q is scaled already
-                own = [
-                    self._context.attend(index, self._queries, pool, kind) for index in run.indices
-                ]
-                mixed[run.first : run.end] = torch.cat(own).flatten(1)
+        num_sequences, width = self._packed.tables.shape
+        kernels.native.attend(
+            Attention(
+                **common,
+                positions=self._positions_address,
+                window=window or 0,
+                starts=self._packed.starts.data_ptr(),
+                tables=self._packed.tables.data_ptr(),
+                num_sequences=num_sequences,
+                width=width,
+                out=address,
+            )
+        )
         return mixed
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
@@ -191,29 +161,3 @@ class NativeSteps:
             buffer = torch.empty(num_rows, size, dtype=dtype)
             self._buffers[key] = buffer, buffer.data_ptr()
         return self._buffers[key]
-
-
-def _runs_of(packed: PackedPass) -> list[_Run]:
-    """Runs of neighbouring sequences for which attention is computed in the same way."""
-    starts, tables, width = (
-        packed.starts.data_ptr(),
-        packed.tables.data_ptr(),
-        packed.tables.shape[1],
-    )
-    runs = []
-    for is_short, run in groupby(
-        range(len(packed.parts)), lambda index: len(packed.parts[index].token_ids) <= _MAX_TOKENS
-    ):
-        indices = list(run)
-        first, end = packed.bounds[indices[0]], packed.bounds[indices[-1] + 1]
-        runs.append(
-            _Run(
-                is_short,
-                indices,
-                first,
-                end,
-                starts + _INT32_BYTES * indices[0],
-                tables + _INT32_BYTES * width * indices[0],
-            )
-        )
-    return runs

@@ -7,6 +7,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "attention.h"
 #include "groups.h"
 #include "layers.h"
 #include "layouts.h"
@@ -50,7 +51,7 @@ static PyObject *result_of(int status) {
 SHORT(norm, Norm)
 SHORT(gate, Gate)
 SHORT(rotate, Rope)
-SHORT(attend, Attention)
+LONG(attend, Attention)
 LONG(turn, Turn)
 LONG(multiply, Product)
 LONG(run_layers, Pass)

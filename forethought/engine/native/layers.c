@@ -7,6 +7,7 @@
 
 #include "layers.h"
 
+#include "attention.h"
 #include "steps.h"
 
 static long larger_of(long a, long b) { return a > b ? a : b; }

@@ -6,6 +6,7 @@
 
 #include "layouts.h"
 
+#include "attention.h"
 #include "groups.h"
 #include "layers.h"
 #include "rows.h"

@@ -46,24 +46,9 @@ typedef struct {
     char *keys, *values;     /* a layer of the pool */
 } Rope;
 
-/* What each token makes of its context, for all sequences of a pass. */
-typedef struct {
-    long num_heads, num_kv_heads, head_dim;
-    Dtype dtype, kv_dtype;
-    const float *queries;       /* [T, H, D], scaled */
-    const char *keys, *values;  /* a layer of the pool */
-    const int32_t *positions;   /* [T] */
-    long window;                /* latest tokens seen, itself included; 0 is all */
-    const int32_t *starts;      /* [S + 1] first token of each sequence */
-    const int32_t *tables;      /* [S, width] block ids */
-    long num_sequences, width;
-    char *out;                  /* [T, H, D] in `dtype`, to fill */
-} Attention;
-
 int norm(const Norm *norm);
 int gate(const Gate *gate);
 int turn(const Turn *turn);
 int rotate(const Rope *rope);
-int attend(const Attention *attention); /* -1 without memory */
 
 #endif

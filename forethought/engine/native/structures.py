@@ -85,7 +85,7 @@ class Rope(ctypes.Structure):
 
 
 class Attention(ctypes.Structure):
-    """steps.h"""
+    """attention.h"""
 
     __slots__ = ()
     _fields_ = (
