@@ -132,7 +132,7 @@ async def test_stop_ends_the_generation_and_keeps_what_there_is(page, service):
     await expect(page.get_by_role("status")).to_have_text("Stopped.")
     await until(service.has_ended.is_set)
     await expect(page.locator(".assistant p")).to_have_text("The")
-    await expect(page.locator(".assistant .note")).to_contain_text("Stopped after 1 tokens")
+    await expect(page.locator(".assistant .note")).to_contain_text("Stopped after 1 token, seed")
     await ask(page, "again")
     await expect(page.locator(".assistant p").nth(1)).to_have_text(recorded.TEXT)
 
@@ -214,13 +214,16 @@ async def test_each_control_has_a_name(page):
 
 
 async def test_a_field_that_is_wrong_is_named_and_focused(page):
+    await ask(page, "hello")
+    await expect(page.locator("tbody")).to_have_count(3)
     await page.get_by_label("Temperature").fill("999")
     await ask(page, Say.REFUSED)
     await expect(page.get_by_role("alert")).to_contain_text("temperature: is no")
     await expect(page.get_by_label("Temperature")).to_be_focused()
     await expect(page.get_by_label("Temperature")).to_have_attribute("aria-invalid", "true")
     await expect(page.get_by_label("Message")).to_have_value(Say.REFUSED)
-    await expect(page.locator("#messages li")).to_have_count(0)
+    await expect(page.locator("#messages li")).to_have_count(2)
+    await expect(page.locator("tbody")).to_have_count(3)
     await page.get_by_label("Temperature").fill("1")
     await expect(page.get_by_label("Temperature")).not_to_have_attribute("aria-invalid", "true")
     await ask(page, "hello")
@@ -253,7 +256,7 @@ async def test_an_answer_that_breaks_off_keeps_what_came(page):
     await ask(page, Say.BROKEN_OFF)
     await expect(page.get_by_role("alert")).to_contain_text("the orchestrator is shutting down")
     await expect(page.locator(".assistant p")).to_have_text("The")
-    await expect(page.locator(".assistant .note")).to_contain_text("Broke off after 1 tokens")
+    await expect(page.locator(".assistant .note")).to_contain_text("Broke off after 1 token, seed")
 
 
 async def test_an_api_key_is_asked_for_and_stays_in_the_tab(tab):

@@ -95,6 +95,7 @@ async function send(text) {
   const takeBack = showQuestion(text);
   const answer = new Answer(request);
   const view = new AnswerView(answer, choose);
+  const earlier = shown;
   choose(answer, null);
   const before = said;
   const error = await run("Answering.", async (signal) => {
@@ -114,6 +115,7 @@ async function send(text) {
   } else if (error || !answer.metrics) {
     takeBack();
     view.remove();
+    if (shown === answer) choose(earlier, null);
     message.value ||= text;
   }
   showNumbers(shown);
@@ -172,12 +174,15 @@ function stop() {
 }
 
 function howItEnded(answer, error) {
-  const tokens = `${answer.tokens.length} tokens, seed ${answer.request.seed}`;
+  const count = counted(answer.tokens.length, "token");
+  const tokens = `${count}, seed ${answer.request.seed}`;
   if (error) return `Broke off after ${tokens}`;
   if (!answer.metrics) return `Stopped after ${tokens}`;
-  byId("status").textContent = `Answered with ${answer.tokens.length} tokens in ${answer.steps.length} rounds.`;
+  byId("status").textContent = `Answered with ${count} in ${counted(answer.steps.length, "round")}.`;
   return answer.finishReason === "length" ? `${tokens}; no more were asked for` : tokens;
 }
+
+const counted = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
 
 /** Shows the rounds and numbers of an answer, and where one is given, a round. */
 function choose(answer, step) {

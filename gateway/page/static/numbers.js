@@ -70,7 +70,7 @@ function times(answer) {
 }
 
 function fact(name, value, kind = "") {
-  return [element("dt", { class: kind }, name), element("dd", {}, value)];
+  return [element("dt", kind ? { class: kind } : {}, name), element("dd", {}, value)];
 }
 
 function bar(name, share, value, kind) {
