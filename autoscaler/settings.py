@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from autoscaler.decider import Tier
 from autoscaler.needs import Goals
 from autoscaler.steady import Limits
-from forethought.addresses import describe_problem, split_address
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import TierTlsSettings
 from forethought.settings import AdminAddress, ProcessSettings
@@ -97,16 +96,6 @@ class AutoscalerSettings(TierTlsSettings, ProcessSettings):
     request_usage: float = Field(
         0.7, gt=0, le=1, description="share of its max_requests that an orchestrator may have"
     )
-
-    @field_validator("orchestrator", "target", "draft")
-    @classmethod
-    def _refuse_unsound_addresses(cls, value: Texts, info: ValidationInfo) -> Texts:
-        default = cls.model_fields[str(info.field_name)].default
-        _, port = split_address(default[0])
-        for address in value:
-            if problem := describe_problem(address, default_port=port):
-                raise ValueError(f"{address} {problem}" if len(value) > 1 else problem)
-        return value
 
     @field_validator("target_max", "draft_max", "orchestrator_max")
     @classmethod

@@ -37,6 +37,7 @@ from forethought.configuration.complaints import Origin, complain, complain_of_c
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
 from forethought.configuration.removed import removed_variables
 from forethought.configuration.store_settings import StoreSettings, shows_password
+from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import TlsSettings
 from forethought.configuration.variables import (
     CONFIG_VARIABLE,
@@ -124,6 +125,16 @@ class ProcessSettings(TlsSettings, BaseSettings):
         port = split_address(default)[1] if isinstance(default, str) else DEFAULT_PORT
         if problem := describe_problem(value, min_port=0, default_port=port):
             raise ValueError(problem)
+        return value
+
+    @field_validator("draft", "orchestrator", "target", check_fields=False)
+    @classmethod
+    def _refuse_unsound_addresses(cls, value: Texts, info: ValidationInfo) -> Texts:
+        default = cls.model_fields[str(info.field_name)].default
+        _, port = split_address(default[0])
+        for address in value:
+            if problem := describe_problem(address, default_port=port):
+                raise ValueError(f"{address} {problem}" if len(value) > 1 else problem)
         return value
 
     @property

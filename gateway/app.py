@@ -41,8 +41,8 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
         return as_json(Version(__version__))
 
     operations = [
-        *OpenAIRoutes(upstream, reader).operations(),
-        *ResponsesRoutes(upstream, reader).operations(),
+        *OpenAIRoutes(reader).operations(),
+        *ResponsesRoutes(reader).operations(),
         Operation("GET", "/health", health, "Whether requests can be served", is_for_callers=False),
         Operation(
             "GET", "/version", version, "Of the gateway", answer=Version, is_for_callers=False

@@ -1,4 +1,4 @@
-"""Bodies of requests for a model that is served."""
+"""Requests for a model that is served."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,16 @@ class BodyReader:
         body.check()
         await self.upstream.name_of(body.model)
         return body
+
+
+class Endpoints:
+    """Routes that ask the service behind.
+
+    Args:
+        reader: of bodies for its model.
+    """
+
+    def __init__(self, reader: BodyReader) -> None:
+        self._reader = reader
+        self._upstream = reader.upstream
+        self._client = reader.upstream.client

@@ -1,33 +1,22 @@
 """Settings of the gateway."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import (
-    BeforeValidator,
     ByteSize,
     Field,
     SecretStr,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import NoDecode
 
-from forethought.addresses import DEFAULT_PORT, describe_problem
 from forethought.configuration.store_settings import read_secret
-from forethought.configuration.texts import Texts, split_texts
+from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
 from forethought.errors import InvalidArgumentError
 from forethought.rpc.authorized import check_api_key
 from forethought.settings import AdminAddress, ProcessSettings
-
-
-def _check_addresses(value: object) -> tuple[str, ...]:
-    addresses: tuple[str, ...] = split_texts(value)
-    for address in addresses:
-        if problem := describe_problem(address, default_port=DEFAULT_PORT):
-            raise ValueError(f"{address!r} {problem}")
-    return addresses
 
 
 def _checked(key: str) -> str:
@@ -35,9 +24,6 @@ def _checked(key: str) -> str:
         return check_api_key(key)
     except InvalidArgumentError as error:
         raise ValueError("has characters that no key has") from error
-
-
-Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_check_addresses)]
 
 
 class GatewaySettings(TierTlsSettings, ProcessSettings):
@@ -48,7 +34,7 @@ class GatewaySettings(TierTlsSettings, ProcessSettings):
 
     listen: str = Field("127.0.0.1:8000", description="host:port; port 0 takes a free one")
     admin_listen: AdminAddress = "127.0.0.1:9103"
-    orchestrator: Addresses = Field(
+    orchestrator: Texts = Field(
         ("127.0.0.1:50050",),
         min_length=1,
         description="addresses of the orchestrators, comma-separated or repeated; with one store "

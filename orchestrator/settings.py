@@ -2,9 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import ByteSize, Field, ValidationInfo, field_validator
+from pydantic import ByteSize, Field
 
-from forethought.addresses import describe_problem, split_address
 from forethought.configuration.store_settings import StoreSettings
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
@@ -120,13 +119,3 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings, Proce
     def is_exposed(self) -> bool:
         """Keys say who may call."""
         return self.api_keys is None and super().is_exposed
-
-    @field_validator("draft", "target")
-    @classmethod
-    def _refuse_unsound_addresses(cls, value: Texts, info: ValidationInfo) -> Texts:
-        default = cls.model_fields[str(info.field_name)].default
-        _, port = split_address(default[0])
-        for address in value:
-            if problem := describe_problem(address, default_port=port):
-                raise ValueError(f"{address} {problem}" if len(value) > 1 else problem)
-        return value

@@ -14,13 +14,12 @@ from forethought.generation import (
     Step,
     Token,
 )
-from gateway.openai.choices import Choice, answer_usage
+from gateway.openai.choices import Choice
 from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
 from gateway.openai.messages import Message
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
-from gateway.openai.stream import ChunkWriter, Head
-from gateway.openai.usage import Metrics, Usage, metrics
+from gateway.openai.stream import Answer, ChunkWriter, Head, answer
 from gateway.web.errors import invalid
 
 OBJECT = "chat.completion"
@@ -122,20 +121,6 @@ class ChatChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: list[SpeculationStep] | None = None
 
 
-class ChatCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All answers."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-    system_fingerprint: str
-    metrics: Metrics | None
-    prompt_token_ids: list[int] | None = None
-
-
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a chunk adds to an answer."""
 
@@ -163,7 +148,7 @@ def stop_reason(finished: Finished) -> str | int | None:
 
 def completion(
     head: Head, body: ChatRequest, choices: list[Choice], prompt_token_ids: list[int] | None
-) -> ChatCompletion:
+) -> Answer[ChatChoice]:
     """The answer to a request that does not stream."""
     answers = []
     for index, choice in enumerate(choices):
@@ -180,18 +165,7 @@ def completion(
                 told_steps(choice.steps) if body.include_steps else None,
             )
         )
-    last = choices[0].finished
-    return ChatCompletion(
-        head.id,
-        head.object,
-        head.created,
-        head.model,
-        answers,
-        answer_usage(choices, 1),
-        head.system_fingerprint,
-        metrics(last) if last is not None and len(choices) == 1 else None,
-        prompt_token_ids,
-    )
+    return answer(head, answers, choices, prompt_token_ids=prompt_token_ids)
 
 
 class ChatWriter(ChunkWriter[ChatChunkChoice]):

@@ -7,12 +7,11 @@ import msgspec
 from forethought.client import GenerationClient
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from gateway.openai.chat import stop_reason
-from gateway.openai.choices import Choice, answer_usage
+from gateway.openai.choices import Choice
 from gateway.openai.logprobs import CompletionLogprobs, completion_logprobs
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
-from gateway.openai.stream import ChunkWriter, Head
-from gateway.openai.usage import Metrics, Usage, metrics
+from gateway.openai.stream import Answer, ChunkWriter, Head, answer
 from gateway.web.errors import invalid
 
 OBJECT = "text_completion"
@@ -93,19 +92,6 @@ class CompletionChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: list[SpeculationStep] | None = None
 
 
-class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All completions."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage
-    system_fingerprint: str
-    metrics: Metrics | None
-
-
 class Echo(msgspec.Struct, frozen=True):
     """What of the prompts is told with the completions, prompt by prompt; may be empty."""
 
@@ -142,7 +128,7 @@ async def _tokens(
 
 def completion(
     head: Head, body: CompletionRequest, choices: list[Choice], echo: Echo
-) -> Completion:
+) -> Answer[CompletionChoice]:
     """The answer to a request that does not stream."""
     answers = []
     for index, choice in enumerate(choices):
@@ -162,17 +148,7 @@ def completion(
                 told_steps(choice.steps) if body.include_steps else None,
             )
         )
-    last = choices[0].finished
-    return Completion(
-        head.id,
-        head.object,
-        head.created,
-        head.model,
-        answers,
-        answer_usage(choices, len(body.prompts)),
-        head.system_fingerprint,
-        metrics(last) if last is not None and len(choices) == 1 else None,
-    )
+    return answer(head, answers, choices, len(body.prompts))
 
 
 class CompletionWriter(ChunkWriter[CompletionChoice]):

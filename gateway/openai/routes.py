@@ -12,9 +12,8 @@ from gateway.openai import chat, completions, tokens
 from gateway.openai.choices import Choice, ChoiceEvent, collect, generate
 from gateway.openai.models import ModelCard, ModelList, model_list
 from gateway.openai.sampling import SamplingFields
-from gateway.openai.stream import Chunk, Head
-from gateway.reading import BodyReader
-from gateway.upstream import Upstream
+from gateway.openai.stream import Answer, Chunk, Head
+from gateway.reading import Endpoints
 from gateway.web.errors import FieldName, naming
 from gateway.web.operations import Body, Operation
 from gateway.web.request_id import request_id_of
@@ -22,18 +21,8 @@ from gateway.web.responses import as_json
 from gateway.web.streaming import Writer, begin_stream, until_gone
 
 
-class OpenAIRoutes:
-    """The endpoints.
-
-    Args:
-        upstream: who generates.
-        reader: of bodies.
-    """
-
-    def __init__(self, upstream: Upstream, reader: BodyReader) -> None:
-        self._upstream = upstream
-        self._client = upstream.client
-        self._reader = reader
+class OpenAIRoutes(Endpoints):
+    """Chat, completions, models and tokens."""
 
     def operations(self) -> list[Operation]:
         """All of them, as they are routed and described."""
@@ -44,7 +33,7 @@ class OpenAIRoutes:
                 self.chat,
                 "Answer a conversation",
                 Body(chat.ChatRequest, chat.OTHERS),
-                chat.ChatCompletion,
+                Answer[chat.ChatChoice],
                 Chunk[chat.ChatChunkChoice],
             ),
             Operation(
@@ -53,7 +42,7 @@ class OpenAIRoutes:
                 self.complete,
                 "Continue texts",
                 Body(completions.CompletionRequest, completions.OTHERS),
-                completions.Completion,
+                Answer[completions.CompletionChoice],
                 Chunk[completions.CompletionChoice],
             ),
             Operation("GET", "/v1/models", self.models, "What is served", answer=ModelList),

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from forethought.generation import Finished, Started, Step, Token
-from gateway.openai.choices import ChoiceEvent
+from gateway.openai.choices import Choice, ChoiceEvent, answer_usage
 from gateway.openai.sampling import SamplingFields
 from gateway.openai.usage import Metrics, Usage, metrics, total_usage
 from gateway.web.errors import HttpError
@@ -37,6 +37,50 @@ class Chunk(msgspec.Struct, Generic[PartT], frozen=True, omit_defaults=True):
     system_fingerprint: str = ""
     metrics: Metrics | None = None
     prompt_token_ids: list[int] | None = None
+
+
+class Answer(msgspec.Struct, Generic[PartT], frozen=True, omit_defaults=True):
+    """The whole answer of a request that does not stream."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[PartT]
+    usage: Usage
+    system_fingerprint: str
+    metrics: Metrics | None
+    prompt_token_ids: list[int] | None = None
+
+
+def answer(
+    head: Head,
+    parts: list[PartT],
+    choices: Sequence[Choice],
+    num_prompts: int = 1,
+    prompt_token_ids: list[int] | None = None,
+) -> Answer[PartT]:
+    """Of choices that have ended.
+
+    Args:
+        head: of the answer.
+        parts: what is said of each choice.
+        choices: over all prompts.
+        num_prompts: that the choices belong to.
+        prompt_token_ids: if asked for.
+    """
+    last = choices[0].finished
+    return Answer(
+        head.id,
+        head.object,
+        head.created,
+        head.model,
+        parts,
+        answer_usage(choices, num_prompts),
+        head.system_fingerprint,
+        metrics(last) if last is not None and len(choices) == 1 else None,
+        prompt_token_ids,
+    )
 
 
 class ChunkWriter(Generic[PartT]):

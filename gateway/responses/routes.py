@@ -17,7 +17,7 @@ from forethought.generation import (
     SessionContent,
     SessionStatus,
 )
-from gateway.reading import BodyReader
+from gateway.reading import Endpoints
 from gateway.responses.events import ResponseWriter, TextDelta
 from gateway.responses.kept import (
     Kept,
@@ -29,7 +29,6 @@ from gateway.responses.kept import (
 )
 from gateway.responses.objects import Deleted, ResponseObject, Status, blank, told
 from gateway.responses.request import OTHERS, ResponseRequest
-from gateway.upstream import Upstream
 from gateway.web.errors import invalid, naming
 from gateway.web.operations import Body, Operation, Parameter
 from gateway.web.request_id import request_id_of
@@ -39,18 +38,8 @@ from gateway.web.streaming import begin_stream, until_gone
 _BOOLEANS = {"true": True, "false": False}
 
 
-class ResponsesRoutes:
-    """The endpoints.
-
-    Args:
-        upstream: who generates, and keeps sessions.
-        reader: of bodies.
-    """
-
-    def __init__(self, upstream: Upstream, reader: BodyReader) -> None:
-        self._upstream = upstream
-        self._client = upstream.client
-        self._reader = reader
+class ResponsesRoutes(Endpoints):
+    """Responses on stored sessions."""
 
     def operations(self) -> list[Operation]:
         """All of them, as they are routed and described."""
