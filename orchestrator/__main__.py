@@ -50,8 +50,7 @@ from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions.durable_sessions import Sessions
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.tiers.remote_proposer import DraftPatience
-from orchestrator.tiers.remote_verifier import ReopenOptions
+from orchestrator.tiers.patience import DraftPatience, ReopenOptions
 
 _log = structlog.get_logger(__name__)
 

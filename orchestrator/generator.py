@@ -42,9 +42,10 @@ from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
 from orchestrator.tiers.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
+from orchestrator.tiers.patience import DraftPatience, ReopenOptions
 from orchestrator.tiers.predicted_output import PredictedOutput, Prediction
-from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
+from orchestrator.tiers.remote_proposer import RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier, WantedEvidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,7 @@ from orchestrator.request.plan import Deployment, PolicyKind
 from orchestrator.scaling_servicer import ScalingServicer
 from orchestrator.servicer import GenerationServicer
 from orchestrator.sessions.durable_sessions import Sessions
-from orchestrator.tiers.remote_proposer import DraftPatience
-from orchestrator.tiers.remote_verifier import ReopenOptions
+from orchestrator.tiers.patience import DraftPatience, ReopenOptions
 from target_service.servicer import TargetServicer
 
 if TYPE_CHECKING:

@@ -34,8 +34,11 @@ class DraftTier(Proposer, Protocol):
 
     num_failures: int
     """Rounds that wanted a draft and got none because of the tier."""
-    mismatch: VocabularyMismatchError | None
-    """Why the tier refused the session when it began, if that was its vocabulary."""
+
+    @property
+    def mismatch(self) -> VocabularyMismatchError | None:
+        """Why the tier refused the session when it began, if that was its vocabulary."""
+        ...
 
     @property
     def absence(self) -> "Absence | None":

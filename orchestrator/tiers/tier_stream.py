@@ -7,16 +7,7 @@ from typing import Any
 
 import grpc
 
-from forethought.errors import (
-    DrainingError,
-    ForethoughtError,
-    LoadingError,
-    OpeningTimeoutError,
-    ReplicaFailedError,
-    SessionIdleError,
-    TierProtocolError,
-    TierUnavailableError,
-)
+from forethought.errors import ForethoughtError, TierProtocolError, TierUnavailableError
 from forethought.rpc.status import error_from_rpc
 
 
@@ -115,35 +106,3 @@ class TierStream:
         metadata = await self._call.trailing_metadata()
         initial = await self._call.initial_metadata()
         return error_from_rpc(grpc.aio.AioRpcError(code, initial, metadata, details))
-
-
-def is_lost(error: ForethoughtError) -> bool:
-    """Whether a stream failed in a way that opening it again can mend, at the same replica too."""
-    if isinstance(error, OpeningTimeoutError | SessionIdleError):
-        return True
-    return error.code in {"UNAVAILABLE", "CANCELLED"} and not is_own_fault(error)
-
-
-def is_broken_off(error: ForethoughtError) -> bool:
-    """Whether a replica was lost without a word. One that drains, loads, or ends a stream that
-    asked for nothing does so in order, and may have done so where nobody knows why."""
-    in_order = (
-        DrainingError | LoadingError | OpeningTimeoutError | SessionIdleError | StreamEndedError
-    )
-    return is_lost(error) and not isinstance(error, in_order)
-
-
-def is_own_fault(error: ForethoughtError) -> bool:
-    """Whether a replica failed a request that may succeed at another one.
-
-    What a request is to blame for is none: INVALID_ARGUMENT, a deadline, no room.
-    """
-    return isinstance(error, ReplicaFailedError) or error.code in _OWN_FAULTS
-
-
-def is_surely_own_fault(error: ForethoughtError) -> bool:
-    """The same, whatever was asked. Of other faults it takes a second replica to tell."""
-    return isinstance(error, ReplicaFailedError | TierProtocolError)
-
-
-_OWN_FAULTS = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"}

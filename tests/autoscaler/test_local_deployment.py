@@ -15,7 +15,7 @@ from draft_service.model_proposer import ModelProposer
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.tier import PassCost
 from orchestrator.request.plan import PolicyKind
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.stack import LIMITS, LoadedModel, Stack, generate, running_stack
 from tests.waiting import until
 

@@ -25,7 +25,8 @@ from orchestrator.loop.decode_loop import DecodingStrategy, decode
 from orchestrator.loop.round import Ask, Round
 from orchestrator.loop.session import Session
 from orchestrator.tiers.lookup_first import DraftTier, LookupFirst, NoDraftTier
-from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
+from orchestrator.tiers.patience import DraftPatience
+from orchestrator.tiers.remote_proposer import RemoteProposer
 from orchestrator.tiers.remote_verifier import RemoteVerifier, WantedEvidence
 from tests.exactness.memoized import MemoizedModel
 from tests.exactness.wire import DraftWire, TargetWire

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from forethought.sampling.types import VerificationMode
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.gates import gated
 from tests.lifecycle.requests import SEEDED, asking
 from tests.lifecycle.servers import liar_at, stop_abruptly

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.generation import GenerationParams
 from forethought.v1 import common_pb2, draft_pb2
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.gates import gated
 from tests.lifecycle.requests import Reader, asking, text_alone
 from tests.lifecycle.servers import draft_tier_at, liar_at, stop_abruptly

@@ -7,7 +7,7 @@ import pytest
 
 from forethought.errors import InvalidArgumentError, ModelMismatchError, TierUnavailableError
 from forethought.v1.target_pb2 import VerifyRequest
-from orchestrator.tiers.remote_verifier import ReopenOptions
+from orchestrator.tiers.patience import ReopenOptions
 from orchestrator.tiers.tier_stream import TierStream
 from tests.lifecycle.gates import gated
 from tests.lifecycle.requests import GREEDY, SEEDED, Reader, asking

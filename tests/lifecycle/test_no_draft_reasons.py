@@ -10,7 +10,7 @@ from forethought.deployment import Standing
 from forethought.generation import NoDraftReason
 from forethought.tier import HiddenStatesNeed
 from orchestrator.request.plan import PolicyKind
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.requests import asking
 from tests.lifecycle.servers import stop_abruptly
 from tests.replicas.test_feature_drafts import foreign_draft

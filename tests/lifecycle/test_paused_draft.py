@@ -10,7 +10,7 @@ import pytest
 from forethought.generation import GenerationParams, GenerationRequest, Step
 from forethought.local.probes import Readiness, probe_grpc_health
 from orchestrator.request.plan import PolicyKind
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.processes import PATIENCE_S, TierProcess
 from tests.lifecycle.requests import Reader
 from tests.lifecycle.throttle import throttled

@@ -17,7 +17,8 @@ from orchestrator.loop.session import Session
 from orchestrator.replicas.replica import TARGET
 from orchestrator.replicas.replica_watch import watching
 from orchestrator.tiers import remote_verifier
-from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.tiers.patience import ReopenOptions
+from orchestrator.tiers.remote_verifier import RemoteVerifier
 from tests.errors.refusals import refusal_of
 from tests.lifecycle.gates import cable_to
 from tests.lifecycle.servers import target_tier_at
@@ -80,10 +81,10 @@ async def test_a_server_does_not_mind_the_pings_of_a_client_that_thinks(long_tar
     client, server = KeepAlive(0.5, 5.0), KeepAlive(0.8, 5.0)
     a_session = a_session_on_a_cable(long_target, server=server, client=client)
     async with a_session as (verifier, cable, _):
-        stream = verifier._stream
+        stream = verifier._keeper.stream
         await until(lambda: cable.num_pings > 4)
         await verifier.verify(SESSION, Draft())
-        assert verifier._stream is stream
+        assert verifier._keeper.stream is stream
 
 
 async def test_an_opening_that_is_never_answered_ends_with_patience(long_target, monkeypatch):

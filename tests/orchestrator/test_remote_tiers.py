@@ -32,9 +32,10 @@ from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from orchestrator.loop.round import Ask
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica_set import alone
-from orchestrator.tiers import remote_verifier
-from orchestrator.tiers.remote_proposer import DraftPatience, RemoteProposer
-from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions, WantedEvidence
+from orchestrator.tiers import remote_verifier, target_search
+from orchestrator.tiers.patience import DraftPatience, ReopenOptions
+from orchestrator.tiers.remote_proposer import RemoteProposer
+from orchestrator.tiers.remote_verifier import RemoteVerifier, WantedEvidence
 from orchestrator.tiers.tier_stream import TierStream
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.simulated_time import in_simulated_time
@@ -314,11 +315,10 @@ class SimulatedTime:
 
 @pytest.fixture
 def simulated(monkeypatch) -> SimulatedTime:
-    """The time of `remote_verifier`."""
+    """The time of a search for a target."""
     simulated = SimulatedTime()
-    monkeypatch.setattr(remote_verifier, "time", simulated)
-    asyncio_there = SimpleNamespace(sleep=simulated.sleep, timeout=asyncio.timeout)
-    monkeypatch.setattr(remote_verifier, "asyncio", asyncio_there)
+    monkeypatch.setattr(target_search, "time", simulated)
+    monkeypatch.setattr(target_search, "asyncio", SimpleNamespace(sleep=simulated.sleep))
     return simulated
 
 
@@ -575,7 +575,7 @@ async def test_the_log_tells_once_that_drafts_are_late_or_lost():
     with capture_logs() as logs:
         for _ in range(5):
             await remote.propose(SESSION, Ask(1))
-        remote._lose(SESSION, TierUnavailableError("gone"))
+        remote._stream.lose(SESSION, TierUnavailableError("gone"))
         for _ in range(20):
             await remote.propose(SESSION, Ask(1))
             await asyncio.sleep(0)

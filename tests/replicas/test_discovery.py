@@ -12,7 +12,7 @@ from forethought.client import GenerationClient
 from orchestrator.__main__ import find_target
 from orchestrator.replicas.replica import TARGET
 from orchestrator.replicas.replica_watch import watching
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.requests import Reader, asking
 from tests.ports import free_port
 from tests.replicas.names import NameServer, name_server

@@ -9,7 +9,7 @@ import structlog
 
 from forethought.deployment import Standing
 from forethought.errors import VocabularyMismatchError
-from orchestrator.tiers.remote_proposer import DraftPatience
+from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.requests import Reader, asking
 from tests.replicas.tiers import EXACT, a_draft, a_fleet
 from tests.stack import generate, loaded

@@ -22,7 +22,8 @@ from forethought.tier import PassCost
 from orchestrator.replicas.ejection import Ejection, EjectionSettings
 from orchestrator.replicas.replica import SILENCE, Replica, check_model
 from orchestrator.replicas.replica_set import ReplicaSet
-from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.tiers.patience import ReopenOptions
+from orchestrator.tiers.remote_verifier import RemoteVerifier
 from tests.errors.test_error_mapping import as_rpc_error
 from tests.lifecycle.requests import asking
 from tests.orchestrator.test_remote_tiers import (

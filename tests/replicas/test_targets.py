@@ -10,7 +10,8 @@ import structlog
 from forethought.deployment import Standing
 from forethought.errors import ModelMismatchError, OverloadedError, TierUnavailableError
 from orchestrator import generator
-from orchestrator.tiers.remote_verifier import RemoteVerifier, ReopenOptions
+from orchestrator.tiers.patience import ReopenOptions
+from orchestrator.tiers.remote_verifier import RemoteVerifier
 from orchestrator.tiers.round_limit import RoundLimit
 from tests.lifecycle.requests import SEEDED, Reader, asking
 from tests.ports import free_port
@@ -77,7 +78,7 @@ async def test_a_session_that_is_opened_with_another_seed_elsewhere_says_somethi
 
     class Forgetful(RemoteVerifier):
         async def _open(self, session):
-            if self._home is not None:
+            if self._keeper.home is not None:
                 session = replace(session, sampling=replace(session.sampling, seed=1))
             return await super()._open(session)
 

@@ -25,8 +25,7 @@ from orchestrator.replicas.replica_watch import WatchOptions, watching
 from orchestrator.request.admission import AdmissionLimits
 from orchestrator.request.plan import Deployment, PolicyKind
 from orchestrator.servicer import GenerationServicer
-from orchestrator.tiers.remote_proposer import DraftPatience
-from orchestrator.tiers.remote_verifier import ReopenOptions
+from orchestrator.tiers.patience import DraftPatience, ReopenOptions
 from target_service.servicer import TargetServicer
 from tests.lifecycle.gates import Gate, gated
 from tests.lifecycle.requests import GREEDY, SEEDED
