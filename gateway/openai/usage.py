@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from forethought.generation import PREDICTION, Finished, SpeculationStatistics, Started
+from forethought.generation import (
+    PREDICTION,
+    Finished,
+    NoDraftReason,
+    SpeculationStatistics,
+    Started,
+)
 
 _MS = 1e6  # nanoseconds
 
@@ -44,6 +50,7 @@ class SpeculativeDecoding(msgspec.Struct, frozen=True):
     num_spec_tokens: int
     per_step_accepted: list[int] | None = None
     per_step_drafted: list[int] | None = None
+    no_draft_reason: NoDraftReason | None = None
 
 
 class Metrics(msgspec.Struct, frozen=True):
@@ -118,4 +125,5 @@ def _speculation(counts: SpeculationStatistics) -> SpeculativeDecoding:
         num_accepted_draft_tokens=accepted,
         num_draft_tokens=counts.num_draft_tokens,
         num_spec_tokens=len(counts.num_accepted_tokens_per_position),
+        no_draft_reason=counts.no_draft_reason,
     )

@@ -6,7 +6,14 @@ from dataclasses import replace
 from enum import StrEnum
 
 from forethought.errors import DrainingError, InvalidArgumentError
-from forethought.generation import DeploymentInfo, GenerationParams, GenerationRequest, Step
+from forethought.generation import (
+    DeploymentInfo,
+    GenerationParams,
+    GenerationRequest,
+    NoDraftReason,
+    SpeculationStatistics,
+    Step,
+)
 from forethought.sampling.types import VerificationMode
 from forethought.tier import ModelInfo
 from tests.cli import recorded
@@ -70,7 +77,8 @@ class ScriptedClient:
                 yield recorded.STARTED
                 yield replace(recorded.UNDRAFTED, final_text=text)
                 yield replace(recorded.TOKENS[0], text=text)
-                yield recorded.FINISHED
+                why = SpeculationStatistics(1, no_draft_reason=NoDraftReason.DID_NOT_PAY)
+                yield replace(recorded.FINISHED, speculation=why)
             case Say.REFUSED:
                 raise InvalidArgumentError({"params.temperature": f"is no {MARKUP}"})
             case Say.BROKEN_OFF:

@@ -46,6 +46,12 @@ async def test_an_answer_names_its_model_and_says_how_speculation_went(http):
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + 9
 
 
+async def test_an_answer_without_drafts_says_why(http):
+    answer = await post(http, CHAT, chat(max_tokens=4, num_speculative_tokens=0))
+    counts = answer["metrics"]["speculative_decoding"]
+    assert (counts["num_spec_steps"], counts["no_draft_reason"]) == (0, "not_asked")
+
+
 async def test_a_stream_begins_with_the_role_and_has_a_chunk_for_each_token(http):
     chunks = await streamed(http, CHAT, chat(max_tokens=6, ignore_eos=True))
     opening, *tokens, closing = [each["choices"][0] for each in chunks]

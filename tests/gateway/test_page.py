@@ -112,6 +112,11 @@ async def test_the_numbers_of_an_answer_are_shown(page):
     await expect(numbers).to_contain_text("7.47 ms, 14 %")
 
 
+async def test_an_answer_without_drafts_says_why(page):
+    await ask(page, Say.NO_BREAKS)
+    await expect(page.locator("#places")).to_contain_text("drafts do not pay")
+
+
 async def test_speed_without_speculation_is_measured_with_the_same_request(page, service):
     await ask(page, "hello")
     await expect(page.locator("#rates")).to_contain_text("not measured")

@@ -2,12 +2,16 @@
 
 import re
 import subprocess
+import tomllib
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 of_the_gateway = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).parents[2]
 STATIC = files("gateway.page") / "static"
 SCRIPTS = sorted(each.name for each in STATIC.iterdir() if each.name.endswith(".js"))
 NAMES = sorted(each.name for each in STATIC.iterdir())
@@ -54,6 +58,12 @@ async def test_nothing_else_is_served(http, name):
     response = await http.get(f"/page/{name}")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "not_found"
+
+
+def test_the_page_is_part_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["gateway.page"]
+    assert all(any(fnmatch(f"static/{name}", each) for each in patterns) for name in NAMES)
 
 
 def test_the_page_loads_only_what_is_there():

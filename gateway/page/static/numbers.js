@@ -9,6 +9,17 @@ const TIMES = [
   ["rest", "Rest"],
 ];
 
+const WHY_NOTHING = {
+  not_asked: "K is 0",
+  not_configured: "there is no draft",
+  did_not_pay: "drafts do not pay",
+  refused: "the draft is refused",
+  down: "the draft tier is down",
+  late: "drafts come too late",
+  nothing_found: "nobody had a guess",
+  too_short: "the answer ended before the second round",
+};
+
 /** Shows the numbers of an answer; of none where there is none. */
 export function showNumbers(answer) {
   rates(answer);
@@ -50,7 +61,9 @@ function places(answer) {
   const rows = shown.flatMap(({ drafted, accepted }, place) =>
     bar(`${place + 1}`, accepted / drafted, `${percent(accepted / drafted)}, ${accepted} of ${drafted}`, "with"),
   );
-  byId("places").replaceChildren(...(rows.length ? rows : fact("Nothing drafted yet", "")));
+  const why = WHY_NOTHING[answer?.metrics?.speculative_decoding.no_draft_reason];
+  const nothing = why ? fact("Nothing drafted", why) : fact("Nothing drafted yet", "");
+  byId("places").replaceChildren(...(rows.length ? rows : nothing));
 }
 
 function times(answer) {
