@@ -2,8 +2,11 @@
 
 import signal
 
+from forethought.extras import require
+
 if __name__ == "__main__":  # an interrupt amid the imports ends the process without a word
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    require("service")
 
 import asyncio
 import socket

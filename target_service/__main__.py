@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 
+from forethought.extras import require
+
 if __name__ == "__main__":  # an interrupt amid the imports ends the process without a word
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    require("engine")
 
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING

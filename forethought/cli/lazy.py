@@ -11,6 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from forethought.errors import ForethoughtError
+from forethought.extras import describe_missing_of
+
 
 @dataclass(frozen=True, slots=True)
 class CommandSource:
@@ -19,6 +22,14 @@ class CommandSource:
     path: str
     """`module:name` of a function with typer's annotations, or of a `typer.Typer`."""
     help: str
+    extra: str = ""
+    """Of `pip install`, without which it can do nothing."""
+
+
+class NotInstalledError(ForethoughtError):
+    """A command needs what is not installed."""
+
+    reason = "NOT_INSTALLED"
 
 
 class LazyCommand(TyperCommand):
@@ -26,11 +37,13 @@ class LazyCommand(TyperCommand):
 
     def __init__(self, name: str, source: CommandSource) -> None:
         super().__init__(name=name, help=source.help)
-        self._path = source.path
+        self._path, self._extra = source.path, source.extra
 
     @cached_property
     def loaded(self) -> TyperCommand | TyperGroup:
-        """The command, imported now."""
+        """The command, imported now. Raises NotInstalledError where its extra is missing."""
+        if self._extra and (problem := describe_missing_of(self._extra)):
+            raise NotInstalledError(problem)
         module, _, attribute = self._path.partition(":")
         found: Callable[..., Any] | typer.Typer = getattr(import_module(module), attribute)
         app = found

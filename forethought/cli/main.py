@@ -11,6 +11,7 @@ COMMANDS = {
     "up": CommandSource(
         "forethought.cli.up.command:up",
         "Start everything on this machine: target, draft, orchestrator and an embedded Valkey.",
+        extra="engine",
     ),
     "generate": CommandSource(
         "forethought.cli.generate.command:generate",
@@ -35,14 +36,17 @@ COMMANDS = {
     "keys": CommandSource(
         "forethought.cli.keys.app:app",
         "Make, list and revoke the API keys of a deployment.",
+        extra="service",
     ),
     "count": CommandSource(
         "forethought.cli.count:count",
         "Count what follows which tokens in the target's texts, to look guesses up in.",
+        extra="orchestrator",
     ),
     "distill": CommandSource(
         "forethought.cli.distill.command:distill",
         "Make a draft for a target, from nothing but the target.",
+        extra="engine",
     ),
     "bench": CommandSource(
         "forethought.cli.bench.app:app",

@@ -8,6 +8,7 @@ COMMANDS = {
     "engine": CommandSource(
         "forethought.cli.bench.engine:engine",
         "Measure one forward pass against the floor of its products with weights.",
+        extra="engine",
     ),
     "throughput": CommandSource(
         "forethought.cli.bench.throughput:throughput",
