@@ -351,9 +351,17 @@ def luminance(rgb):
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
 
-@pytest.mark.parametrize(("motion", "name"), [("reduce", "none"), ("no-preference", "appear")])
-async def test_the_steps_of_a_round_appear_in_turn_unless_motion_is_unwanted(page, motion, name):
+@pytest.mark.parametrize(
+    ("motion", "animations"),
+    [("reduce", ("none", "none")), ("no-preference", ("appear", "undecided"))],
+)
+async def test_the_steps_of_a_round_appear_in_turn_unless_motion_is_unwanted(
+    page, motion, animations
+):
     await page.emulate_media(reduced_motion=motion)
     await ask(page, "hello")
-    verdict = page.locator("tr.accepted .verdict").first
-    await expect(verdict).to_have_css("animation-name", name)
+    for where, animation in zip(
+        (".accepted .verdict", ".dropped .text *"), animations, strict=True
+    ):
+        found = page.locator(f"#rounds-table {where}").first
+        await expect(found).to_have_css("animation-name", animation)
