@@ -267,7 +267,7 @@ async def running_stack(
         )
         target_address = f"127.0.0.1:{target_server.port}"
         target_channel = await cleanup.enter_async_context(connect(target_address))
-        # An attempt to connect has a fifth of a second, which a busy machine may not keep.
+        # An attempt to connect has a second, which a busy machine may not keep.
         await target_channel.channel_ready()
         tiers = Tiers(
             drafts,

@@ -19,8 +19,10 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 MAX_CALLS = 4096
 """Under way at a server of strangers."""
 
+_CONNECT_MS = 1000
 _HANDSHAKE_MS = 3000
-"""TLS takes three ways there and back, and the time of a busy machine."""
+"""Time that an attempt to connect gets at least: until the server has said how it speaks HTTP/2, on
+a busy machine. TLS takes three more ways there and back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ def open_channel(
         *keep_alive_options(keep_alive or KeepAlive()),
         # A tier that comes back should be found soon, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        # Time that a connection gets to come about, its handshake included.
-        ("grpc.min_reconnect_backoff_ms", 200 if credentials is None else _HANDSHAKE_MS),
+        # Despite its name the time of an attempt, not between two.
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_MS if credentials is None else _HANDSHAKE_MS),
         ("grpc.max_reconnect_backoff_ms", 3000),
         # Tiers are neighbours; a proxy for the outside world has no business between them.
         ("grpc.enable_http_proxy", 0),

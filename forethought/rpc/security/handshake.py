@@ -41,7 +41,9 @@ _ENDED = (
     "it ends the connection at once, as a port for TLS does with plain text (--tls-ca), or with a "
     "caller whose certificate it does not accept (--tls-cert)"
 )
-_CLOSED = ("Socket closed", "Connection reset by peer", "Broken pipe", "End of TCP stream")
+_CLOSED = "Socket closed"
+"""How such a port ends a connection: in order, once it has read what came. One that is reset is of
+a process that ended meanwhile."""
 
 
 def describe_handshake(details: str) -> str:
@@ -53,7 +55,7 @@ def describe_handshake(details: str) -> str:
     if not details.startswith("failed to connect to all addresses"):
         return ""
     why = next((words for sign, words in _SIGNS if sign in details), "")
-    if not why and any(sign in details for sign in _CLOSED):
+    if not why and _CLOSED in details:
         why = _ENDED
     address = re.search(r"ip(?:v4|v6):(\S+): ", details)
     return f"no connection to {unquote(address[1])}: {why}" if why and address else why
