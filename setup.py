@@ -18,8 +18,18 @@ FLAGS = [
     "-fno-tree-ter",  # GCC would put off sums of whole numbers until its registers are full
     "-Wno-psabi",
 ]
-SOURCES = ("attention", "groups", "kernels", "layers", "layouts", "rows", "steps", "threads")
-HEADERS = ("attention", "groups", "layers", "layouts", "rows", "steps", "threads", "vectors")
+SOURCES = (
+    "attention",
+    "groups",
+    "kernels",
+    "layers",
+    "layouts",
+    "quants",
+    "rows",
+    "steps",
+    "threads",
+)
+HEADERS = ({*SOURCES} - {"kernels"}) | {"float16", "vectors"}
 KINDS = {"default": []}
 if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx2"] = ["-march=x86-64-v3"]
@@ -32,7 +42,7 @@ setup(
         Extension(
             f"forethought.engine.native._kernels_{kind}",
             [f"forethought/engine/native/{name}.c" for name in SOURCES],
-            depends=[f"forethought/engine/native/{name}.h" for name in HEADERS],
+            depends=[f"forethought/engine/native/{name}.h" for name in sorted(HEADERS)],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

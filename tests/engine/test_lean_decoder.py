@@ -26,8 +26,9 @@ from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.native import kernels
 from forethought.engine.native.kernels import builds_for_this_machine
+from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
-from forethought.engine.weights.gguf_llama import llama_config, llama_weights
+from forethought.engine.weights.gguf_llama import llama_weights
 from forethought.engine.weights.lean_config import LeanConfig, is_lean
 from forethought.engine.weights.stored_checkpoints import TensorCheckpoint
 from forethought.models.reference import ModelFiles, resolve

@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from forethought.engine.hf.transformers_model import TransformersModel
 from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
-from forethought.engine.weights.gguf_llama import is_llama, llama_config, llama_weights
+from forethought.engine.weights.gguf_llama import is_llama, llama_weights
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.token_pool import whole_pass

@@ -19,9 +19,10 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from forethought.engine.hf.gguf_transformers import gguf_config, gguf_weights
 from forethought.engine.hf.transformers_model import refuse_other_state
 from forethought.engine.hf.transformers_settings import read_settings
+from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_formats import gguf_dtype
-from forethought.engine.weights.gguf_llama import is_llama, llama_config, llama_weights
+from forethought.engine.weights.gguf_llama import is_llama, llama_weights
 from forethought.engine.weights.lean_tensors import (
     listed,
     refuse_misshaped,

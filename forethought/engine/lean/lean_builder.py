@@ -18,8 +18,10 @@ from forethought.engine.lean.torch_steps import TorchSteps
 from forethought.engine.linear.group_linear import GroupLinear, int4_linear
 from forethought.engine.linear.linear import Int8Linear, Linear, dense_linear
 from forethought.engine.linear.part_head import PartHead
+from forethought.engine.linear.quant_linear import QuantLinear
 from forethought.engine.native import kernels
 from forethought.engine.weights.checkpoint import Checkpoint, Embedding
+from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.engine.weights.lean_config import LeanConfig
 from forethought.engine.weights.lean_tensors import (
     EMBEDDING,
@@ -41,8 +43,10 @@ FORMATS = {
     "float16": "float16",
     "int8": "int8",
     "int4": "int4-g32",
+    "stored": "stored",
 }
-"""Number formats of the matrices in the layers, with the name that tells them apart."""
+"""Number formats of the matrices in the layers, with the name that tells them apart. "stored" is
+for quantised tensors of GGUF files of any kinds."""
 
 
 def build_lean_decoder(
@@ -55,7 +59,8 @@ def build_lean_decoder(
         checkpoint: of a model with this configuration.
         number_format: of the matrices in the layers, a key of `FORMATS`. The embedding and the
             head, which decides between neighbouring probabilities, stay in bfloat16 with int8 and
-            int4, unless the checkpoint has them in 4 bits.
+            int4, unless the checkpoint has them in 4 bits. What is quantised in a GGUF file stays
+            so with "stored", where activations are rounded to 8 bits, and with float32.
         max_model_len: longest sequence, tokens.
 
     Raises:
@@ -119,6 +124,8 @@ class Parts:
             token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
             rows = self.checkpoint.dense(weight).to(self.dtype)
             return PartHead(rows, token_ids, self.config.vocab_size)
+        if (product := self._as_stored([weight])) is not None:
+            return product
         groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None
         if groups is not None and (linear := int4_linear(groups)) is not None:
             return linear
@@ -150,6 +157,9 @@ class Parts:
         has_bias = any(part_of(name) in self.config.biased for name in names)
         bias = torch.cat([self._bias(name) for name in names]) if has_bias else None
         weights = [f"{name}.weight" for name in names]
+        if (product := self._as_stored(weights, bias)) is not None:
+            return product
+        bias = None if bias is None else bias.to(self.dtype)
         if self.number_format == "int4":
             parts = [groups for name in weights if (groups := self._int4(name)) is not None]
             whole = Int4Groups.stacked(parts) if len(parts) == len(weights) else None
@@ -164,19 +174,39 @@ class Parts:
 
     def _bias(self, name: str) -> torch.Tensor:
         if part_of(name) in self.config.biased:
-            return self._dense(f"{name}.bias")
-        num_rows = self.checkpoint.shapes()[f"{name}.weight"][0]
-        return torch.zeros(num_rows, dtype=self.dtype)
+            return self._read(f"{name}.bias").float()
+        return torch.zeros(self.checkpoint.shapes()[f"{name}.weight"][0])
+
+    def _as_stored(
+        self, names: Sequence[str], bias: torch.Tensor | None = None
+    ) -> QuantLinear | None:
+        """The product with the rows of all the named matrices, if they are quantised in the
+        checkpoint and stay so."""
+        if self.number_format not in {"stored", "float32"} or not QuantLinear.is_supported():
+            return None
+        stored = [tensor for name in names if (tensor := self._quantised(name)) is not None]
+        if len(stored) < len(names):
+            return None
+        return QuantLinear(stored, bias, keeps_floats=self.number_format == "float32")
+
+    def _quantised(self, name: str) -> GGUFTensor | None:
+        tensor = self.checkpoint.quantised(name)
+        if tensor is None:
+            return None
+        if not self._is_to_pair(name):
+            return tensor
+        halves = tensor.data.reshape(-1, 2, self.config.head_dim // 2, tensor.data.shape[-1])
+        return replace(tensor, data=halves.swapaxes(1, 2).reshape(tensor.data.shape))
 
     def _dense(self, name: str) -> torch.Tensor:
-        return self._in_pairs(name, self.checkpoint.dense(name)).to(self.dtype)
+        return self._read(name).to(self.dtype)
 
     def _int4(self, name: str) -> Int4Groups | None:
         """None if the rows do not divide into groups."""
         stored = self.checkpoint.int4(name)
         if stored is not None:
             return stored
-        rows = self._in_pairs(name, self.checkpoint.dense(name))
+        rows = self._read(name)
         return Int4Groups.rounded(rows) if rows.shape[1] % GROUP_SIZE == 0 else None
 
     def _stored_int8(self, names: Sequence[str]) -> Int8Groups | None:
@@ -196,13 +226,16 @@ class Parts:
         ]
         return RMSNorm(torch.cat(rows).float(), self.config.rms_norm_eps)  # [H + J, D]
 
-    def _in_pairs(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        """The rows of q and k with the two that rotate together side by side."""
-        part = name.split(".")[-2]
-        if part not in {"q_proj", "k_proj"} or self.checkpoint.rotates_pairs:
+    def _read(self, name: str) -> torch.Tensor:
+        """A weight with the two rows of q and k that rotate together side by side."""
+        rows = self.checkpoint.dense(name)
+        if not self._is_to_pair(name):
             return rows
         heads = rows.view(-1, self.config.head_dim, *rows.shape[1:])  # [heads, D, ...]
         return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
+
+    def _is_to_pair(self, name: str) -> bool:
+        return name.split(".")[-2] in {"q_proj", "k_proj"} and not self.checkpoint.rotates_pairs
 
 
 def _pairs(rows: torch.Tensor) -> torch.Tensor:

@@ -17,15 +17,17 @@ from forethought.engine.lean.feature_draft import (
 )
 from forethought.engine.lean.lean_builder import build_lean_decoder
 from forethought.engine.lean.lean_decoder import LeanDecoder
+from forethought.engine.linear.quant_linear import QuantLinear
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.numbers import refuse_what_is_no_number
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.model.positions import longest_sequence
 from forethought.engine.native.kernels import warn_if_missing
 from forethought.engine.weights.checkpoint import Checkpoint
-from forethought.engine.weights.gguf_file import read_gguf
+from forethought.engine.weights.gguf_families import family_of, lean_config, unknown_parts
+from forethought.engine.weights.gguf_file import GGUFFile, read_gguf
 from forethought.engine.weights.gguf_formats import gguf_dtype, packed_format
-from forethought.engine.weights.gguf_llama import is_llama, lean_config
+from forethought.engine.weights.gguf_llama import is_llama
 from forethought.engine.weights.lean_config import LeanConfig, is_lean
 from forethought.engine.weights.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
 from forethought.engine.weights.stored_checkpoints import (
@@ -59,9 +61,8 @@ class EngineOptions:
     dtype: str = "auto"
     """float32, bfloat16, float16; on a CPU also int8 (a scale for each row) and int4 (a scale and
     an offset for each 32 weights), for the matrices of the layers of models that the lean decoder
-    knows; or auto: that of the checkpoint, int4 if a GGUF file is made of Q4_0 and Q4_1, int8 if of
-    Q8_0, bfloat16 if it is quantised otherwise, and bfloat16 on a CPU for what the checkpoint has
-    in float16."""
+    knows; or auto: that of the checkpoint, a GGUF file's tensors as they are stored, and bfloat16
+    on a CPU for what the checkpoint has in float16."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto: cuda if there is one."""
     num_threads: int = 0
@@ -160,11 +161,7 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
     None for what the lean decoder does not know, or has to get through transformers.
     """
     if files.gguf is not None:
-        file = read_gguf(files.gguf)
-        if not is_llama(file):
-            return None
-        dtype_name = packed_format(file) or _name(gguf_dtype(file))
-        return lean_config(file), GGUFCheckpoint(file), dtype_name
+        return _open_gguf(read_gguf(files.gguf))
     settings = read_settings(files.folder)
     checkpoint = SafetensorsCheckpoint(files.weight_files())
     if getattr(settings, "quantization_config", None) is None:
@@ -176,6 +173,17 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
         return None
     config = with_stored_head(LeanConfig.from_transformers(settings), checkpoint)
     return config, checkpoint, _name(dtype)
+
+
+def _open_gguf(file: GGUFFile) -> tuple[LeanConfig, Checkpoint, str] | None:
+    family = family_of(file)
+    # What a Llama says is either known here or nowhere.
+    if family is None or (unknown_parts(file) and not is_llama(file)):
+        return None
+    number_format = packed_format(file)
+    if number_format is None or (number_format == "stored" and not QuantLinear.is_supported()):
+        number_format = _name(gguf_dtype(file))
+    return lean_config(file), GGUFCheckpoint(file, family), number_format
 
 
 def _load_in_transformers(

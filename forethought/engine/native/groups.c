@@ -17,6 +17,9 @@
 
 #include "groups.h"
 
+#include "float16.h"
+#include "quants.h"
+
 typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)));
 
 #define AHEAD 4096 /* bytes that are asked for before their turn */
@@ -231,18 +234,6 @@ INLINE void dot(Way way, const char *tile, long lane, const void *x, Vec (*dots)
 #endif
 }
 
-INLINE Vec widen_float16(const uint16_t *numbers) {
-#if defined(__AVX512F__)
-    return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)numbers));
-#elif defined(__AVX2__)
-    return (Vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)numbers));
-#else
-    /* Of finite numbers: the bits in their places, times what the exponents' offsets differ by. */
-    Bits bits = widen(numbers);
-    return (Vec)((Bits)((Vec)((bits & 0x7fff) << 13) * 0x1p112f) | (bits & 0x8000) << 16);
-#endif
-}
-
 INLINE void lay_out(Way way, const void *x, Dtype dtype, Tokens to, size_t first, size_t tokens, size_t k) {
     for (size_t g = 0; g < k / GROUP; g++)
         for (size_t t = 0; t < tokens; t++) {
@@ -361,6 +352,7 @@ static void multiply_panel(const GroupMatrix *matrix, const Kernel *kernel, cons
 
 int multiply(const Product *product) {
     const GroupMatrix *matrix = product->matrix;
+    if (matrix->format == QUANTISED) return multiply_quants(product);
     const Kernel *kernel = kernels[matrix->format][product->x_dtype];
     if (!kernel) return NO_KERNEL;
     long k = matrix->k, tokens = product->num_tokens, most = tokens < PANEL ? tokens : PANEL;

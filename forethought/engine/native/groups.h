@@ -27,14 +27,15 @@ typedef struct {
     uint32_t pairs[GROUP / 2][TILE_ROWS]; /* two neighbours of each row, the first in the lower half */
 } Tile16;
 
-/* How weights are stored: Tile4, Tile8 or Tile16. `WeightFormat` in structures.py has the same names. */
-typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, NUM_FORMATS } WeightFormat;
-#define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16"}
+/* How weights are stored: Tile4, Tile8, Tile16, or as quants.h says. `WeightFormat` in structures.py has the same
+ * names. */
+typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, QUANTISED, NUM_FORMATS } WeightFormat;
+#define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16", "QUANTISED"}
 
 /* N rows and K columns, a multiple of 32. */
 typedef struct {
     WeightFormat format;
-    const void *tiles; /* [N / 16, rounded up, K / 32] */
+    const void *tiles; /* [N / 16, rounded up, K / 32]; or `QuantParts` */
     float unit;        /* of scales and minimums */
     const float *bias; /* [N] or NULL */
     long n, k;

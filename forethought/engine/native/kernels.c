@@ -11,6 +11,7 @@
 #include "groups.h"
 #include "layers.h"
 #include "layouts.h"
+#include "quants.h"
 #include "rows.h"
 #include "steps.h"
 #include "threads.h"
@@ -55,6 +56,8 @@ LONG(attend, Attention)
 LONG(turn, Turn)
 LONG(multiply, Product)
 LONG(run_layers, Pass)
+SHORT(quant_block_bytes, QuantTensor)
+LONG(lay_out_quants, QuantTensor)
 LONG(shape, Shaping)
 LONG(top, Top)
 LONG(choose, Choice)
@@ -69,6 +72,8 @@ static PyMethodDef methods[] = {
     {"attend", py_attend, METH_O, "attend(Attention)"},
     {"multiply", py_multiply, METH_O, "multiply(Product)"},
     {"run_layers", py_run_layers, METH_O, "run_layers(Pass)"},
+    {"quant_block_bytes", py_quant_block_bytes, METH_O, "quant_block_bytes(QuantTensor) -> bytes of 16 rows"},
+    {"lay_out_quants", py_lay_out_quants, METH_O, "lay_out_quants(QuantTensor)"},
     {"shape", py_shape, METH_O, "shape(Shaping) -> 1 if a row has logits that are not numbers, else 0"},
     {"top", py_top, METH_O, "top(Top)"},
     {"choose", py_choose, METH_O, "choose(Choice)"},

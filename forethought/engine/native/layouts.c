@@ -9,6 +9,7 @@
 #include "attention.h"
 #include "groups.h"
 #include "layers.h"
+#include "quants.h"
 #include "rows.h"
 #include "steps.h"
 #include "threads.h"
@@ -49,6 +50,15 @@ static const Field matrix_fields[] = {
 static const Field product_fields[] = {
     HAS(matrix), HAS(x), HAS(y), HAS(x_dtype), HAS(y_dtype), HAS(num_tokens), {0},
 };
+#undef OF
+#define OF QuantTensor
+static const Field quant_tensor_fields[] = {HAS(kind), HAS(blocks), HAS(rows), HAS(k), HAS(tiles), {0}};
+#undef OF
+#define OF QuantPart
+static const Field quant_part_fields[] = {HAS(kind), HAS(tiles), HAS(rows), {0}};
+#undef OF
+#define OF QuantParts
+static const Field quant_parts_fields[] = {HAS(num_parts), HAS(keeps_floats), HAS(parts), {0}};
 #undef OF
 #define OF Layer
 static const Field layer_fields[] = {
@@ -94,7 +104,8 @@ static const Field binding_fields[] = {HAS(cpus), HAS(count), {0}};
 const Layout layouts[] = {
     LAYOUT(Norm, norm_fields), LAYOUT(Gate, gate_fields), LAYOUT(Turn, turn_fields), LAYOUT(Rope, rope_fields),
     LAYOUT(Attention, attention_fields), LAYOUT(GroupMatrix, matrix_fields), LAYOUT(Product, product_fields),
-    LAYOUT(Layer, layer_fields), LAYOUT(Stack, stack_fields), LAYOUT(Pass, pass_fields), LAYOUT(Shape, shape_fields),
+    LAYOUT(QuantTensor, quant_tensor_fields), LAYOUT(QuantPart, quant_part_fields),
+    LAYOUT(QuantParts, quant_parts_fields), LAYOUT(Layer, layer_fields), LAYOUT(Stack, stack_fields), LAYOUT(Pass, pass_fields), LAYOUT(Shape, shape_fields),
     LAYOUT(Shaping, shaping_fields), LAYOUT(Top, top_fields), LAYOUT(Choice, choice_fields),
     LAYOUT(Measuring, measuring_fields), LAYOUT(Binding, binding_fields), {0},
 };

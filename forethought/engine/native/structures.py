@@ -16,6 +16,7 @@ class WeightFormat(IntEnum):
     GROUPS_4 = 0
     GROUPS_8 = 1
     BFLOATS_16 = 2
+    QUANTISED = 3
 
 
 class Norm(ctypes.Structure):
@@ -132,6 +133,40 @@ class Product(ctypes.Structure):
         ("x_dtype", c_int),
         ("y_dtype", c_int),
         ("num_tokens", c_long),
+    )
+
+
+class QuantTensor(ctypes.Structure):
+    """quants.h"""
+
+    __slots__ = ()
+    _fields_ = (
+        ("kind", c_int),
+        ("blocks", c_void_p),
+        ("rows", c_long),
+        ("k", c_long),
+        ("tiles", c_void_p),
+    )
+
+
+class QuantPart(ctypes.Structure):
+    """quants.h"""
+
+    __slots__ = ()
+    _fields_ = (("kind", c_int), ("tiles", c_void_p), ("rows", c_long))
+
+
+MOST_QUANT_PARTS = 3
+
+
+class QuantParts(ctypes.Structure):
+    """quants.h"""
+
+    __slots__ = ()
+    _fields_ = (
+        ("num_parts", c_int),
+        ("keeps_floats", c_int),
+        ("parts", QuantPart * MOST_QUANT_PARTS),
     )
 
 

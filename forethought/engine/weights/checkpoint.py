@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 
+from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.engine.weights.weight_groups import Int4Groups, Int8Groups
 
 Embedding = Callable[[Sequence[int]], torch.Tensor]
@@ -47,6 +48,10 @@ class Checkpoint(Protocol):
 
     def int8(self, name: str) -> Int8Groups | None:
         """The matrix if it is stored in groups of 8-bit numbers."""
+        ...
+
+    def quantised(self, name: str) -> GGUFTensor | None:
+        """The matrix as a GGUF file has it, if it is quantised there."""
         ...
 
     def close(self) -> None:

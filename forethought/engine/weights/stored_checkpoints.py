@@ -12,8 +12,9 @@ import torch
 from safetensors import safe_open
 
 from forethought.engine.weights.checkpoint import Embedding
+from forethought.engine.weights.gguf_families import GGUFFamily, gguf_tensor_names
 from forethought.engine.weights.gguf_file import GGUFFile, GGUFTensor
-from forethought.engine.weights.gguf_llama import llama_tensor_names
+from forethought.engine.weights.gguf_formats import QUANTISED_KINDS
 from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
@@ -32,6 +33,9 @@ class _DenseCheckpoint:
         return None
 
     def int8(self, name: str) -> None:  # noqa: ARG002
+        return None
+
+    def quantised(self, name: str) -> None:  # noqa: ARG002
         return None
 
 
@@ -87,14 +91,13 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
 
 class GGUFCheckpoint:
-    """A GGUF file that holds an ordinary Llama."""
+    """A GGUF file of the Llama family."""
 
-    rotates_pairs = True
-
-    def __init__(self, file: GGUFFile) -> None:
+    def __init__(self, file: GGUFFile, family: GGUFFamily) -> None:
+        self.rotates_pairs = family.rotates_pairs
         self._file = file
         self._tensors = {
-            name: file.tensors[ggml_name] for ggml_name, name in llama_tensor_names(file).items()
+            name: file.tensors[ggml_name] for ggml_name, name in gguf_tensor_names(file).items()
         }
 
     def __contains__(self, name: str) -> bool:
@@ -123,6 +126,10 @@ class GGUFCheckpoint:
     def int8(self, name: str) -> Int8Groups | None:
         tensor = self._tensors[name]
         return Int8Groups.from_gguf(tensor) if tensor.kind in INT8_KINDS else None
+
+    def quantised(self, name: str) -> GGUFTensor | None:
+        tensor = self._tensors[name]
+        return tensor if tensor.kind in QUANTISED_KINDS else None
 
     def close(self) -> None:
         self._file.forget_pages()

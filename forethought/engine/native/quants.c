@@ -1,0 +1,595 @@
+/* Products with quantised tensors of GGUF files, the numbers of the file as they are.
+ *
+ * A weight is  scale * value - minimum:  the value is a whole number of a few bits, and a group of 32 or 16
+ * neighbours in a row shares the other two. Kinds differ in how these are packed; here all of them lie alike. Of 16
+ * rows, a block, there are first the values, group after group, then the factors:
+ *
+ *     values   planes of 4, 2, 1 or 8 bits a value, in words of 4 neighbours, the words of 16 rows side by side
+ *     factors  float16 for each group; or float16 for 8 groups, times a small whole number for each group
+ *
+ * x is rounded to 8 bits, in each group of 32 to a 127th of its largest number, as llama.cpp does in groups of 32 or
+ * 256. That moves a product by half a percent of its size at most, and by less where weights have as few bits. Sums
+ * within a group are exact then. Or x stays in float32, and nothing is rounded but float32 sums.
+ *
+ * What a row of the result is depends on no other row of x, and on no number of threads: every number of tokens goes
+ * through the same sums in the same order.
+ */
+
+#include "quants.h"
+
+#include "float16.h"
+
+#define WORDS (GROUP / 4) /* of 4 values */
+#define ROWS TILE_ROWS    /* of a block */
+#define SUPER 256         /* values of a block of ggml's K kinds */
+#define AHEAD 2048        /* bytes that are asked for before their turn */
+#define AT_ONCE (LANES == 16 ? 16 : LANES == 8 ? 6 : 4) /* tokens: as many as there are registers for */
+#define FEW (LANES == 16 ? 8 : AT_ONCE) /* tokens at once, where there are fewer */
+#define PANEL 128 /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
+#define ABREAST (VECTORS < 2 ? VECTORS : 2)
+
+typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
+typedef uint8_t UnsignedBytes __attribute__((vector_size(LANES), aligned(1)));
+
+/* How the values of a kind lie, and what is to be subtracted from them. */
+typedef struct {
+    int nibbles, pairs, bits, bytes; /* planes of 4, 2, 1 and 8 bits a value that there are */
+    int is_table;                    /* values stand for others */
+    int bound;                       /* no value is larger */
+    int offset;                      /* what is subtracted from each, where there are no minimums */
+    int has_minimums;
+    int parts;          /* of a group, which have factors of their own; 0 if those are float16 */
+    int block_columns;  /* values that share their float16 factors: a block of ggml */
+    size_t block_bytes; /* as it is in a file */
+} Traits;
+
+static const Traits TRAITS[NUM_QUANT_KINDS] = {
+    [Q4_0] = {.nibbles = 1, .bound = 15, .offset = 8, .block_columns = 32, .block_bytes = 18},
+    [Q4_1] = {.nibbles = 1, .bound = 15, .has_minimums = 1, .block_columns = 32, .block_bytes = 20},
+    [Q5_0] = {.nibbles = 1, .bits = 1, .bound = 31, .offset = 16, .block_columns = 32, .block_bytes = 22},
+    [Q5_1] = {.nibbles = 1, .bits = 1, .bound = 31, .has_minimums = 1, .block_columns = 32, .block_bytes = 24},
+    [Q8_0] = {.bytes = 1, .bound = 255, .offset = 128, .block_columns = 32, .block_bytes = 34},
+    [IQ4_NL] = {.nibbles = 1, .is_table = 1, .bound = 255, .offset = 128, .block_columns = 32, .block_bytes = 18},
+    [Q2_K] = {.pairs = 1, .bound = 3, .has_minimums = 1, .parts = 2, .block_columns = 256, .block_bytes = 84},
+    [Q3_K] = {.pairs = 1, .bits = 1, .bound = 7, .offset = 4, .parts = 2, .block_columns = 256, .block_bytes = 110},
+    [Q4_K] = {.nibbles = 1, .bound = 15, .has_minimums = 1, .parts = 1, .block_columns = 256, .block_bytes = 144},
+    [Q5_K] = {.nibbles = 1, .bits = 1, .bound = 31, .has_minimums = 1, .parts = 1, .block_columns = 256,
+              .block_bytes = 176},
+    [Q6_K] = {.nibbles = 1, .pairs = 1, .bound = 63, .offset = 32, .parts = 2, .block_columns = 256,
+              .block_bytes = 210},
+    [IQ4_XS] = {.nibbles = 1, .is_table = 1, .bound = 255, .offset = 128, .parts = 1, .block_columns = 256,
+                .block_bytes = 136},
+};
+
+/* What the values of IQ4_NL and IQ4_XS stand for, and 128 more, so that none is negative. */
+static const uint8_t TABLE[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
+/* Where the parts of a block are, in bytes from its start; and all of them. */
+typedef struct {
+    size_t group_bytes; /* of values */
+    size_t scales, minimums, part_scales, part_minimums, all;
+} Places;
+
+INLINE Places places_of(QuantKind kind, long k) {
+    const Traits *t = &TRAITS[kind];
+    size_t groups = (size_t)k / GROUP, blocks = (size_t)(k / t->block_columns);
+    size_t factors = blocks * ROWS * sizeof(uint16_t), own = groups * (size_t)t->parts * ROWS;
+    Places p = {.group_bytes = (size_t)(4 * t->nibbles + 2 * t->pairs + t->bits + 8 * t->bytes) * 4 * ROWS};
+    p.scales = groups * p.group_bytes;
+    p.minimums = p.scales + factors;
+    p.part_scales = p.minimums + (t->has_minimums ? factors : 0);
+    p.part_minimums = p.part_scales + own;
+    p.all = (p.part_minimums + (t->has_minimums ? own : 0) + 63) / 64 * 64;
+    return p;
+}
+
+int quant_block_bytes(const QuantTensor *tensor) {
+    return tensor->k % TRAITS[tensor->kind].block_columns ? 0 : (int)places_of(tensor->kind, tensor->k).all;
+}
+
+/* ---- From the blocks of a file ---- */
+
+/* One block of a row: its values, and its factors, the small ones of each 32 or 16 values. */
+typedef struct {
+    uint8_t values[SUPER];
+    uint16_t scale, minimum;
+    uint8_t part_scales[SUPER / 16], part_minimums[SUPER / 16];
+} Block;
+
+static uint16_t float16_at(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+
+/* Halves of bytes: the lower ones of `count` are values, then the upper ones. */
+static void take_nibbles(const uint8_t *from, int count, uint8_t *values) {
+    for (int i = 0; i < count; i++) values[i] = from[i] & 15, values[i + count] = from[i] >> 4;
+}
+
+/* The 6-bit scales and minimums of Q4_K and Q5_K: 12 bytes for 8 of each. */
+static void take_sixes(const uint8_t *from, Block *to) {
+    for (int i = 0; i < 4; i++) {
+        to->part_scales[i] = from[i] & 63;
+        to->part_minimums[i] = from[i + 4] & 63;
+        to->part_scales[i + 4] = (uint8_t)((from[i + 8] & 15) | from[i] >> 6 << 4);
+        to->part_minimums[i + 4] = (uint8_t)(from[i + 8] >> 4 | from[i + 4] >> 6 << 4);
+    }
+}
+
+static void take_block(QuantKind kind, const uint8_t *b, Block *to) {
+    to->scale = float16_at(b);
+    switch (kind) {
+    case Q4_0:
+    case IQ4_NL: take_nibbles(b + 2, 16, to->values); break;
+    case Q4_1:
+        to->minimum = float16_at(b + 2);
+        take_nibbles(b + 4, 16, to->values);
+        break;
+    case Q5_0:
+    case Q5_1: {
+        const uint8_t *high = b + (kind == Q5_1 ? 4 : 2);
+        if (kind == Q5_1) to->minimum = float16_at(b + 2);
+        take_nibbles(high + 4, 16, to->values);
+        for (int i = 0; i < GROUP; i++) to->values[i] |= (uint8_t)((high[i / 8] >> i % 8 & 1) << 4);
+        break;
+    }
+    case Q8_0:
+        for (int i = 0; i < GROUP; i++) to->values[i] = b[2 + i] ^ 0x80;
+        break;
+    case Q2_K:
+        to->scale = float16_at(b + 80), to->minimum = float16_at(b + 82);
+        for (int i = 0; i < 16; i++) to->part_scales[i] = b[i] & 15, to->part_minimums[i] = b[i] >> 4;
+        for (int i = 0; i < SUPER; i++) to->values[i] = b[16 + i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3;
+        break;
+    case Q3_K:
+        to->scale = float16_at(b + 108);
+        for (int i = 0; i < 16; i++)
+            to->part_scales[i] = (uint8_t)(((b[96 + i % 8] >> i / 8 * 4 & 15) | (b[104 + i % 4] >> i / 4 * 2 & 3) << 4) - 32);
+        for (int i = 0; i < SUPER; i++)
+            to->values[i] = (uint8_t)((b[32 + i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3) | (b[i % 32] >> i / 32 & 1) << 2);
+        break;
+    case Q4_K:
+    case Q5_K: {
+        const uint8_t *values = b + (kind == Q5_K ? 48 : 16);
+        to->minimum = float16_at(b + 2);
+        take_sixes(b + 4, to);
+        for (int i = 0; i < 4; i++) take_nibbles(values + 32 * i, 32, to->values + 64 * i);
+        if (kind == Q5_K)
+            for (int i = 0; i < SUPER; i++) to->values[i] |= (uint8_t)((b[16 + i % 32] >> i / 32 & 1) << 4);
+        break;
+    }
+    case Q6_K:
+        to->scale = float16_at(b + 208);
+        memcpy(to->part_scales, b + 192, 16);
+        for (int i = 0; i < 2; i++) take_nibbles(b + 64 * i, 64, to->values + 128 * i);
+        for (int i = 0; i < SUPER; i++)
+            to->values[i] |= (uint8_t)((b[128 + i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3) << 4);
+        break;
+    case IQ4_XS:
+        for (int i = 0; i < 8; i++)
+            to->part_scales[i] = (uint8_t)(((b[4 + i / 2] >> i % 2 * 4 & 15) | (float16_at(b + 2) >> 2 * i & 3) << 4) - 32);
+        for (int i = 0; i < 8; i++) take_nibbles(b + 8 + 16 * i, 16, to->values + 32 * i);
+        break;
+    case NUM_QUANT_KINDS: break;
+    }
+}
+
+/* A group of one row to the planes of its block. */
+static void put_values(const Traits *traits, const uint8_t *values, char *group, int row) {
+    uint32_t *plane = (uint32_t *)group + row, words[WORDS];
+    for (int w = 0; w < WORDS; w++) memcpy(&words[w], values + 4 * w, 4);
+    int lower = 0; /* bits that are in planes already */
+    if (traits->bytes)
+        for (int w = 0; w < WORDS; w++) plane[w * ROWS] = words[w];
+    if (traits->nibbles) {
+        for (int w = 0; w < 4; w++)
+            plane[w * ROWS] = (words[2 * w] & 0x0f0f0f0f) | (words[2 * w + 1] & 0x0f0f0f0f) << 4;
+        plane += 4 * ROWS, lower = 4;
+    }
+    if (traits->pairs) {
+        for (int w = 0; w < 2; w++) {
+            uint32_t pairs = 0;
+            for (int i = 0; i < 4; i++) pairs |= (words[4 * w + i] >> lower & 0x03030303) << 2 * i;
+            plane[w * ROWS] = pairs;
+        }
+        plane += 2 * ROWS, lower += 2;
+    }
+    if (traits->bits) {
+        uint32_t bits = 0;
+        for (int w = 0; w < WORDS; w++) bits |= (words[w] >> lower & 0x01010101) << w;
+        *plane = bits;
+    }
+}
+
+static void put_block(const Traits *traits, const Places *p, const Block *block, char *tile, long index, int row) {
+    long groups = traits->block_columns / GROUP;
+    size_t place = (size_t)(index * ROWS + row);
+    ((uint16_t *)(tile + p->scales))[place] = block->scale;
+    if (traits->has_minimums) ((uint16_t *)(tile + p->minimums))[place] = block->minimum;
+    for (long g = 0; g < groups; g++) put_values(traits, block->values + g * GROUP, tile + (size_t)(index * groups + g) * p->group_bytes, row);
+    for (long i = 0; i < groups * traits->parts; i++) {
+        place = (size_t)((index * groups * traits->parts + i) * ROWS + row);
+        ((uint8_t *)tile + p->part_scales)[place] = block->part_scales[i];
+        if (traits->has_minimums) ((uint8_t *)tile + p->part_minimums)[place] = block->part_minimums[i];
+    }
+}
+
+int lay_out_quants(const QuantTensor *tensor) {
+    const Traits *traits = &TRAITS[tensor->kind];
+    const Places p = places_of(tensor->kind, tensor->k);
+    long rows = tensor->rows, num_blocks = tensor->k / traits->block_columns;
+#pragma omp parallel for schedule(dynamic)
+    for (long first = 0; first < rows; first += ROWS) {
+        char *tile = tensor->tiles + p.all * (size_t)(first / ROWS);
+        if (rows - first < ROWS) memset(tile, 0, p.all);
+        for (int row = 0; row < ROWS && first + row < rows; row++)
+            for (long i = 0; i < num_blocks; i++) {
+                Block block;
+                const uint8_t *from = tensor->blocks + traits->block_bytes * (size_t)((first + row) * num_blocks + i);
+                take_block(tensor->kind, from, &block);
+                put_block(traits, &p, &block, tile, i, row);
+            }
+    }
+    return 0;
+}
+
+/* ---- Numbers of x ---- */
+
+/* Some tokens of x, as groups: those of all tokens side by side. */
+typedef struct {
+    void *numbers; /* [K / 32, tokens, 32] int8 or float32 */
+    float *units;  /* [K / 32, tokens] of the numbers */
+    float *sums;   /* [K / 32, tokens, 3]: of all numbers, of the first 16, of the others */
+} Groups;
+
+#define ROOM(keeps_floats) (GROUP * ((keeps_floats) ? sizeof(float) : 1) + 4 * sizeof(float)) /* for a group */
+
+/* Whole numbers that a group of x is, nearly, when counted in a unit, which is returned. What has no finite largest
+ * has no unit. */
+INLINE float round_group(const float *x, int8_t *to) {
+    Ints most = {0};
+    for (int i = 0; i < GROUP; i += LANES) {
+        Ints size = *(const Ints *)(x + i) & 0x7fffffff, is_more = size > most;
+        most = (size & is_more) | (most & ~is_more);
+    }
+    int32_t bits = 0;
+    for (int i = 0; i < LANES; i++) bits = most[i] > bits ? most[i] : bits;
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    if (largest < 0x1p-100f || bits >= 0x7f800000) { /* nothing to speak of, or no number */
+        memset(to, 0, GROUP);
+        return bits >= 0x7f800000 ? NAN : 0;
+    }
+    float per_number = 127 / largest;
+    const float whole = 0x1.8p23f; /* to which a number is added it becomes whole */
+    for (int i = 0; i < GROUP; i += LANES) {
+        Ints numbers = (Ints)(*(const Vec *)(x + i) * per_number + whole) - 0x4b400000;
+        *(Bytes *)(to + i) = __builtin_convertvector(numbers, Bytes);
+    }
+    return largest / 127;
+}
+
+/* Group g of token t, one of `tokens`. */
+static void take_group(const float *x, int keeps_floats, Groups to, long index) {
+    float *sums = to.sums + 3 * index;
+    if (keeps_floats) {
+        memcpy((float *)to.numbers + GROUP * index, x, GROUP * sizeof(float));
+        to.units[index] = 1;
+        sums[1] = sums[2] = 0;
+        for (int i = 0; i < GROUP; i++) sums[1 + i / 16] += x[i];
+        sums[0] = sums[1] + sums[2];
+        return;
+    }
+    int8_t *numbers = (int8_t *)to.numbers + GROUP * index;
+    float unit = round_group(x, numbers);
+    int halves[2] = {0};
+    for (int i = 0; i < 16; i++) halves[0] += numbers[i], halves[1] += numbers[16 + i];
+    to.units[index] = unit;
+    sums[0] = unit * (float)(halves[0] + halves[1]);
+    sums[1] = unit * (float)halves[0];
+    sums[2] = unit * (float)halves[1];
+}
+
+/* ---- Products ---- */
+
+#if defined(__AVX512VNNI__)
+#define IS_SIGNED(kind) 0
+#elif defined(__AVX2__)
+/* Sums of two products of bytes are 16 bits: those of 0 to 255 would not fit, those of -128 to 127 do. */
+#define IS_SIGNED(kind) (TRAITS[kind].bound == 255)
+#else
+#define IS_SIGNED(kind) 0
+#endif
+
+INLINE Ints shifted(Ints words, int left) { return left < 0 ? (Ints)((Bits)words >> -left) : words << left; }
+
+/* Values 4 w to 4 w + 3 of a group, a byte each, for each row of a vector. */
+INLINE Ints values_of(QuantKind kind, const char *group, long lane, int w) {
+    const Traits t = TRAITS[kind];
+    const uint32_t *plane = (const uint32_t *)group + lane;
+    if (t.bytes) return *(const Ints *)(plane + w * ROWS);
+    Ints values = {0};
+    int lower = 0;
+    if (t.nibbles) {
+        values = shifted(*(const Ints *)(plane + w / 2 * ROWS), -4 * (w % 2)) & 0x0f0f0f0f;
+        plane += 4 * ROWS, lower = 4;
+    }
+    if (t.pairs) {
+        values |= shifted(*(const Ints *)(plane + w / 4 * ROWS), lower - 2 * (w % 4)) & 0x03030303 << lower;
+        plane += 2 * ROWS, lower += 2;
+    }
+    if (t.bits) values |= shifted(*(const Ints *)plane, lower - w) & 0x01010101 << lower;
+    if (!t.is_table) return values;
+#if defined(__AVX512BW__)
+    return (Ints)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)TABLE)), (__m512i)values);
+#elif defined(__AVX2__)
+    return (Ints)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)TABLE)), (__m256i)values);
+#else
+    uint8_t bytes[sizeof values];
+    memcpy(bytes, &values, sizeof values);
+    for (size_t i = 0; i < sizeof values; i++) bytes[i] = TABLE[bytes[i]];
+    memcpy(&values, bytes, sizeof values);
+    return values;
+#endif
+}
+
+/* Sums of 4 products of bytes, or of 2 where those of 16 bits are gathered first. */
+#if !defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define GATHERS 1
+typedef __m512i Words;
+INLINE Words products_of(Ints values, int32_t x, int is_signed) {
+    __m512i numbers = _mm512_set1_epi32(x), bytes = (__m512i)values;
+    if (is_signed) {
+        bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+        numbers = _mm512_mask_sub_epi8(numbers, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), numbers);
+        bytes = _mm512_abs_epi8(bytes);
+    }
+    return _mm512_maddubs_epi16(bytes, numbers);
+}
+INLINE Words add_words(Words a, Words b) { return _mm512_add_epi16(a, b); }
+INLINE Ints widen_words(Words a) { return (Ints)_mm512_madd_epi16(a, _mm512_set1_epi16(1)); }
+#elif !defined(__AVX512VNNI__) && defined(__AVX2__)
+#define GATHERS 1
+typedef __m256i Words;
+INLINE Words products_of(Ints values, int32_t x, int is_signed) {
+    __m256i numbers = _mm256_set1_epi32(x), bytes = (__m256i)values;
+    if (is_signed) {
+        bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
+        numbers = _mm256_sign_epi8(numbers, bytes);
+        bytes = _mm256_abs_epi8(bytes);
+    }
+    return _mm256_maddubs_epi16(bytes, numbers);
+}
+INLINE Words add_words(Words a, Words b) { return _mm256_add_epi16(a, b); }
+INLINE Ints widen_words(Words a) { return (Ints)_mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
+#else
+#define GATHERS 0
+#endif
+
+INLINE int32_t word_at(const int8_t *bytes) {
+    int32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+/* [tokens, ABREAST] sums over words `first` to `end` of a group. */
+INLINE void dot_rounded(QuantKind kind, const char *group, long lane, const int8_t *x, int first, int end,
+                        Ints (*dots)[ABREAST], int tokens) {
+#if GATHERS
+    const int bound = TRAITS[kind].bound;
+    const int most = bound <= 15 ? 8 : bound <= 31 ? 4 : bound <= 63 ? 2 : 1; /* whose sums fit 16 bits */
+    const int step = most < end - first ? most : end - first;
+#pragma GCC unroll 8
+    for (int from = first; from < end; from += step) {
+        Words sums[AT_ONCE][ABREAST];
+#pragma GCC unroll 8
+        for (int w = from; w < from + step; w++)
+#pragma GCC unroll 2
+            for (int v = 0; v < ABREAST; v++) {
+                Ints values = values_of(kind, group, lane + v * LANES, w);
+#pragma GCC unroll 16
+                for (int t = 0; t < tokens; t++) {
+                    Words products = products_of(values, word_at(x + t * GROUP + 4 * w), IS_SIGNED(kind));
+                    sums[t][v] = w == from ? products : add_words(sums[t][v], products);
+                }
+            }
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+            for (int v = 0; v < ABREAST; v++)
+                dots[t][v] = from == first ? widen_words(sums[t][v]) : dots[t][v] + widen_words(sums[t][v]);
+    }
+#else
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) dots[t][v] = (Ints){0};
+#pragma GCC unroll 8
+    for (int w = first; w < end; w++)
+#pragma GCC unroll 2
+        for (int v = 0; v < ABREAST; v++) {
+            Ints values = values_of(kind, group, lane + v * LANES, w);
+#pragma GCC unroll 16
+            for (int t = 0; t < tokens; t++) {
+                const int8_t *numbers = x + t * GROUP + 4 * w;
+#if defined(__AVX512VNNI__)
+                dots[t][v] = (Ints)_mm512_dpbusd_epi32((__m512i)dots[t][v], (__m512i)values,
+                                                       _mm512_set1_epi32(word_at(numbers)));
+#else
+                for (int i = 0; i < 4; i++) dots[t][v] += (values >> 8 * i & 255) * numbers[i];
+#endif
+            }
+        }
+#endif
+}
+
+INLINE void dot_floats(QuantKind kind, const char *group, long lane, const float *x, int first, int end,
+                       Vec (*dots)[ABREAST], int tokens) {
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) dots[t][v] = (Vec){0};
+    for (int w = first; w < end; w++)
+        for (int v = 0; v < ABREAST; v++) {
+            Ints words = values_of(kind, group, lane + v * LANES, w);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                Vec values = __builtin_convertvector((words >> 8 * i & 255) - TRAITS[kind].offset, Vec);
+#pragma GCC unroll 16
+                for (int t = 0; t < tokens; t++) dots[t][v] += values * x[t * GROUP + 4 * w + i];
+            }
+        }
+}
+
+INLINE Vec signed_bytes(const char *bytes) { return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)bytes, Ints), Vec); }
+INLINE Vec unsigned_bytes(const char *bytes) { return __builtin_convertvector(__builtin_convertvector(*(const UnsignedBytes *)bytes, Ints), Vec); }
+
+/* ABREAST vectors of a block's rows, from row `lane` on, against some tokens. */
+INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, long k, long lane, Groups x,
+                          float (*sums)[ROWS], int tokens) {
+    const Traits traits = TRAITS[kind];
+    const Places p = places_of(kind, k);
+    const int parts = traits.parts > 1 ? traits.parts : 1, words = WORDS / parts, shared = traits.block_columns / GROUP;
+    const int is_offset = !traits.has_minimums && !keeps_floats && !IS_SIGNED(kind);
+    Vec totals[AT_ONCE][ABREAST] = {{{0}}};
+    for (long g = 0; g < k / GROUP; g++) {
+        const char *group = block + (size_t)g * p.group_bytes;
+        for (size_t line = 0; line < p.group_bytes; line += 64) __builtin_prefetch(group + AHEAD + line);
+#pragma GCC unroll 2
+        for (int part = 0; part < parts; part++) {
+            Vec scales[ABREAST], minimums[ABREAST], dots[AT_ONCE][ABREAST];
+            for (int v = 0; v < ABREAST; v++) {
+                long row = lane + v * LANES;
+                size_t own = (size_t)((g * parts + part) * ROWS + row);
+                size_t place = sizeof(uint16_t) * (size_t)(g / shared * ROWS + row);
+                scales[v] = widen_float16((const uint16_t *)(block + p.scales + place));
+                if (traits.has_minimums) minimums[v] = widen_float16((const uint16_t *)(block + p.minimums + place));
+                if (traits.parts) {
+                    scales[v] *= signed_bytes(block + p.part_scales + own);
+                    if (traits.has_minimums) minimums[v] *= unsigned_bytes(block + p.part_minimums + own);
+                } else if (traits.has_minimums)
+                    minimums[v] = -minimums[v]; /* which are added in a file */
+                if (is_offset) minimums[v] = scales[v] * (float)traits.offset;
+            }
+            if (keeps_floats)
+                dot_floats(kind, group, lane, (const float *)x.numbers + g * tokens * GROUP, part * words, (part + 1) * words, dots, tokens);
+            else {
+                Ints wholes[AT_ONCE][ABREAST];
+                dot_rounded(kind, group, lane, (const int8_t *)x.numbers + g * tokens * GROUP, part * words,
+                            (part + 1) * words, wholes, tokens);
+#pragma GCC unroll 16
+                for (int t = 0; t < tokens; t++)
+                    for (int v = 0; v < ABREAST; v++) dots[t][v] = __builtin_convertvector(wholes[t][v], Vec);
+            }
+#pragma GCC unroll 16
+            for (int t = 0; t < tokens; t++)
+                for (int v = 0; v < ABREAST; v++) {
+                    totals[t][v] += scales[v] * x.units[g * tokens + t] * dots[t][v];
+                    if (traits.has_minimums || is_offset)
+                        totals[t][v] -= minimums[v] * x.sums[(g * tokens + t) * 3 + (parts == 1 ? 0 : 1 + part)];
+                }
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) *(Vec *)(sums[t] + lane + v * LANES) = totals[t][v];
+}
+
+/* A kind as a function, with a loop for each number of tokens, so that their sums stay in registers. */
+typedef void (*QuantKernel)(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens);
+
+#define LOOP(kind, count) \
+    case count: multiply_rows(kind, 0, block, k, lane, x, sums, count); break
+#define FOUR_LOOPS(kind) LOOP(kind, 1); LOOP(kind, 2); LOOP(kind, 3); LOOP(kind, 4)
+#if LANES == 16
+#define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6); LOOP(kind, 7); LOOP(kind, 8); LOOP(kind, 16)
+#elif LANES == 8
+#define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6)
+#else
+#define LOOPS FOUR_LOOPS
+#endif
+#define KERNELS(kind)                                                                                       \
+    static void rounded_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {     \
+        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) { LOOPS(kind); }          \
+    }                                                                                                       \
+    static void floats_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {      \
+        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES)                                           \
+            multiply_rows(kind, 1, block, k, lane, x, sums, (int)tokens);                                   \
+    }
+
+KERNELS(Q4_0)
+KERNELS(Q4_1)
+KERNELS(Q5_0)
+KERNELS(Q5_1)
+KERNELS(Q8_0)
+KERNELS(IQ4_NL)
+KERNELS(Q2_K)
+KERNELS(Q3_K)
+KERNELS(Q4_K)
+KERNELS(Q5_K)
+KERNELS(Q6_K)
+KERNELS(IQ4_XS)
+
+#define PAIR(kind) [kind] = {rounded_##kind, floats_##kind}
+static const QuantKernel KERNEL_OF[NUM_QUANT_KINDS][2] = {
+    PAIR(Q4_0), PAIR(Q4_1), PAIR(Q5_0), PAIR(Q5_1), PAIR(Q8_0), PAIR(IQ4_NL),
+    PAIR(Q2_K), PAIR(Q3_K), PAIR(Q4_K), PAIR(Q5_K), PAIR(Q6_K), PAIR(IQ4_XS),
+};
+
+static long blocks_of(const QuantPart *part) { return (part->rows + ROWS - 1) / ROWS; }
+
+/* Some tokens of one block of 16 rows, of any part: sums, and the bias, to their places in y. */
+static void multiply_block(const GroupMatrix *matrix, long index, const Groups *x, long tokens, float *y) {
+    const QuantParts *parts = matrix->tiles;
+    const QuantPart *part = parts->parts;
+    long start = 0; /* row of the matrix where the part begins */
+    while (index >= blocks_of(part)) index -= blocks_of(part), start += part->rows, part++;
+    long first = index * ROWS, rows = part->rows - first < ROWS ? part->rows - first : ROWS;
+    const char *block = part->tiles + places_of(part->kind, matrix->k).all * (size_t)index;
+    float sums[AT_ONCE][ROWS];
+    KERNEL_OF[part->kind][parts->keeps_floats](block, matrix->k, *x, sums, tokens);
+    for (long t = 0; t < tokens; t++) {
+        float *to = y + t * matrix->n + start + first;
+        for (long row = 0; row < rows; row++)
+            to[row] = sums[t][row] + (matrix->bias ? matrix->bias[start + first + row] : 0);
+    }
+}
+
+static long at_once(long tokens) { return tokens >= AT_ONCE ? AT_ONCE : tokens > FEW ? FEW : tokens; }
+
+/* At most PANEL tokens; `room` holds what becomes of x. */
+static void multiply_panel(const GroupMatrix *matrix, const float *x, float *y, long tokens, char *room) {
+    const QuantParts *parts = matrix->tiles;
+    long k = matrix->k, groups = k / GROUP, num_blocks = 0, starts[PANEL + 1], num_runs = 0;
+    for (int i = 0; i < parts->num_parts; i++) num_blocks += blocks_of(&parts->parts[i]);
+    for (long start = 0; start < tokens; start += at_once(tokens - start)) starts[num_runs++] = start;
+    starts[num_runs] = tokens;
+    size_t number_bytes = GROUP * (parts->keeps_floats ? sizeof(float) : 1);
+    float *units = (float *)(room + number_bytes * (size_t)(tokens * groups)), *sums = units + tokens * groups;
+#define RUN(r)                                               \
+    long start = starts[r], count = starts[(r) + 1] - start; \
+    Groups run = {room + number_bytes * (size_t)(start * groups), units + start * groups, sums + 3 * start * groups}
+#pragma omp parallel if (num_blocks * ROWS * k > PARALLEL_FROM)
+    {
+        for (long r = 0; r < num_runs; r++) {
+            RUN(r);
+#pragma omp for schedule(static) nowait
+            for (long g = 0; g < groups; g++)
+                for (long t = 0; t < count; t++)
+                    take_group(x + (start + t) * k + g * GROUP, parts->keeps_floats, run, g * count + t);
+        }
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (long block = 0; block < num_blocks; block++)
+            for (long r = 0; r < num_runs; r++) {
+                RUN(r);
+                multiply_block(matrix, block, &run, count, y + start * matrix->n);
+            }
+    }
+#undef RUN
+}
+
+int multiply_quants(const Product *product) {
+    const GroupMatrix *matrix = product->matrix;
+    if (product->x_dtype != FLOAT32 || product->y_dtype != FLOAT32) return NO_KERNEL;
+    long k = matrix->k, tokens = product->num_tokens, most = tokens < PANEL ? tokens : PANEL;
+    char *room = malloc(ROOM(((const QuantParts *)matrix->tiles)->keeps_floats) * (size_t)(most * k / GROUP));
+    if (!room) return -1;
+    for (long start = 0; start < tokens; start += PANEL)
+        multiply_panel(matrix, (const float *)product->x + start * k, (float *)product->y + start * matrix->n,
+                       tokens - start < PANEL ? tokens - start : PANEL, room);
+    free(room);
+    return 0;
+}
