@@ -42,7 +42,7 @@ setup(
         Extension(
             f"forethought.engine.native._kernels_{kind}",
             [f"forethought/engine/native/{name}.c" for name in SOURCES],
-            depends=[f"forethought/engine/native/{name}.h" for name in sorted(HEADERS)],
+            depends=[f"forethought/engine/native/{name}.h" for name in HEADERS],
             define_macros=[("MODULE", f"_kernels_{kind}")],
             extra_compile_args=FLAGS + flags,
             extra_link_args=["-fopenmp"],

@@ -1,6 +1,6 @@
 """GGUF files that say more than sizes: it is computed as transformers does, or refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.errors import ModelReferenceError
 from forethought.models.reference import ModelFiles
 from tests.engine.conftest import reference_of
@@ -78,8 +79,10 @@ def write_gguf(
     architecture: str,
     settings: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Any] | None = None,
+    quantise: Callable[[str, Sequence[int]], GGUFTensor] | None = None,
 ) -> ModelFiles:
-    """The model of a folder as llama.cpp's converter writes it; `settings` are said besides."""
+    """The model of a folder as llama.cpp's converter writes it; `settings` are said besides, and
+    `quantise` gives its matrices by their names and shapes."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     config = model.config
     path = folder / "model.gguf"
@@ -107,7 +110,12 @@ def write_gguf(
     for name, weight in model.state_dict().items():
         if not (config.tie_word_embeddings and name == "lm_head.weight"):
             for tensor, values in _stored(name, weight, architecture, config):
-                writer.add_tensor(tensor, values.contiguous().numpy())
+                if quantise and values.ndim > 1:
+                    own = quantise(tensor, values.shape)
+                    kind = gguf.GGMLQuantizationType[own.kind]
+                    writer.add_tensor(tensor, own.data, raw_dtype=kind)
+                else:
+                    writer.add_tensor(tensor, values.contiguous().numpy())
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, np.array(values, dtype=np.float32))
     writer.write_header_to_file()

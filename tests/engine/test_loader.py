@@ -124,10 +124,11 @@ def test_a_float32_gguf_says_what_the_model_it_was_made_from_says(llama):
     torch.testing.assert_close(logits_of(write_gguf(llama, F32)), logits_of(llama))
 
 
-def test_a_gguf_of_another_family_is_left_to_transformers_and_is_dense(tmp_path):
+def test_a_float32_gguf_of_qwen_is_read_without_transformers_and_says_the_same(tmp_path):
     folder = write_tiny_model(tmp_path, architecture="qwen2", vocab_size=40)
     path = write_gguf(folder, F32, architecture="qwen2")
     assert not is_llama(read_gguf(path))
+    assert load_model(files_of(path), EngineOptions(device="cpu")).engine_name.startswith("lean")
     torch.testing.assert_close(logits_of(path), logits_of(folder))
 
 

@@ -7,6 +7,7 @@ blocks and how to dequantise them, from the `gguf` package.
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _read_part(path: Path) -> GGUFFile:
 
 
 def _map_tensor(data: npt.NDArray[np.uint8], row: GgufTableRow) -> GGUFTensor:
-    kind = GGMLQuantizationType(row.kind)
+    kind = _kind_of(row)
     block_len, block_bytes = GGML_QUANT_SIZES[kind]  # elements, bytes
     num_blocks, rest = divmod(row.shape[-1], block_len)
     if rest:
@@ -121,3 +122,23 @@ def _map_tensor(data: npt.NDArray[np.uint8], row: GgufTableRow) -> GGUFTensor:
             f"it is cut short: tensor {row.name!r} ends at byte {end}, the file at {data.size}"
         )
     return GGUFTensor(kind.name, row.shape, data[row.offset : end].reshape(stored_shape))
+
+
+def _kind_of(row: GgufTableRow) -> GGMLQuantizationType:
+    try:
+        kind = GGMLQuantizationType(row.kind)
+    except ValueError as error:
+        raise ValueError(f"tensor {row.name!r} is of an unknown kind, {row.kind}") from error
+    if not _is_readable(kind):
+        raise ValueError(f"tensor {row.name!r} is of a kind that is not read here, {kind.name}")
+    return kind
+
+
+@cache
+def _is_readable(kind: GGMLQuantizationType) -> bool:
+    _, block_bytes = GGML_QUANT_SIZES[kind]
+    try:
+        dequantize(np.zeros((1, block_bytes), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
