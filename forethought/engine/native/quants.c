@@ -25,6 +25,7 @@
 #define AHEAD 2048        /* bytes that are asked for before their turn */
 #define AT_ONCE (LANES == 16 ? 16 : LANES == 8 ? 6 : 4) /* tokens: as many as there are registers for */
 #define FEW (LANES == 16 ? 8 : AT_ONCE) /* tokens at once, where there are fewer */
+#define FLOATS_AT_ONCE 4
 #define PANEL 128 /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
 #define ABREAST (VECTORS < 2 ? VECTORS : 2)
 
@@ -113,7 +114,7 @@ static void take_sixes(const uint8_t *from, Block *to) {
     }
 }
 
-static void take_block(QuantKind kind, const uint8_t *b, Block *to) {
+INLINE void take_block(QuantKind kind, const uint8_t *b, Block *to) {
     to->scale = float16_at(b);
     switch (kind) {
     case Q4_0:
@@ -172,7 +173,8 @@ static void take_block(QuantKind kind, const uint8_t *b, Block *to) {
 }
 
 /* A group of one row to the planes of its block. */
-static void put_values(const Traits *traits, const uint8_t *values, char *group, int row) {
+INLINE void put_values(QuantKind kind, const uint8_t *values, char *group, int row) {
+    const Traits *traits = &TRAITS[kind];
     uint32_t *plane = (uint32_t *)group + row, words[WORDS];
     for (int w = 0; w < WORDS; w++) memcpy(&words[w], values + 4 * w, 4);
     int lower = 0; /* bits that are in planes already */
@@ -198,12 +200,14 @@ static void put_values(const Traits *traits, const uint8_t *values, char *group,
     }
 }
 
-static void put_block(const Traits *traits, const Places *p, const Block *block, char *tile, long index, int row) {
+INLINE void put_block(QuantKind kind, const Places *p, const Block *block, char *tile, long index, int row) {
+    const Traits *traits = &TRAITS[kind];
     long groups = traits->block_columns / GROUP;
     size_t place = (size_t)(index * ROWS + row);
     ((uint16_t *)(tile + p->scales))[place] = block->scale;
     if (traits->has_minimums) ((uint16_t *)(tile + p->minimums))[place] = block->minimum;
-    for (long g = 0; g < groups; g++) put_values(traits, block->values + g * GROUP, tile + (size_t)(index * groups + g) * p->group_bytes, row);
+    for (long g = 0; g < groups; g++)
+        put_values(kind, block->values + g * GROUP, tile + (size_t)(index * groups + g) * p->group_bytes, row);
     for (long i = 0; i < groups * traits->parts; i++) {
         place = (size_t)((index * groups * traits->parts + i) * ROWS + row);
         ((uint8_t *)tile + p->part_scales)[place] = block->part_scales[i];
@@ -211,21 +215,40 @@ static void put_block(const Traits *traits, const Places *p, const Block *block,
     }
 }
 
+/* 16 rows of a tensor, or those that there are. */
+INLINE void lay_out_block(QuantKind kind, const QuantTensor *tensor, long first) {
+    const Places p = places_of(kind, tensor->k);
+    const size_t block_bytes = TRAITS[kind].block_bytes;
+    long num_blocks = tensor->k / TRAITS[kind].block_columns;
+    char *tile = tensor->tiles + p.all * (size_t)(first / ROWS);
+    if (tensor->rows - first < ROWS) memset(tile, 0, p.all);
+    for (long i = 0; i < num_blocks; i++)
+        for (int row = 0; row < ROWS && first + row < tensor->rows; row++) {
+            Block block;
+            take_block(kind, tensor->blocks + block_bytes * (size_t)((first + row) * num_blocks + i), &block);
+            put_block(kind, &p, &block, tile, i, row);
+        }
+}
+
+#define LAY_OUT(kind) \
+    case kind: lay_out_block(kind, tensor, first); break
+
 int lay_out_quants(const QuantTensor *tensor) {
-    const Traits *traits = &TRAITS[tensor->kind];
-    const Places p = places_of(tensor->kind, tensor->k);
-    long rows = tensor->rows, num_blocks = tensor->k / traits->block_columns;
 #pragma omp parallel for schedule(dynamic)
-    for (long first = 0; first < rows; first += ROWS) {
-        char *tile = tensor->tiles + p.all * (size_t)(first / ROWS);
-        if (rows - first < ROWS) memset(tile, 0, p.all);
-        for (int row = 0; row < ROWS && first + row < rows; row++)
-            for (long i = 0; i < num_blocks; i++) {
-                Block block;
-                const uint8_t *from = tensor->blocks + traits->block_bytes * (size_t)((first + row) * num_blocks + i);
-                take_block(tensor->kind, from, &block);
-                put_block(traits, &p, &block, tile, i, row);
-            }
+    for (long first = 0; first < tensor->rows; first += ROWS) switch (tensor->kind) {
+        LAY_OUT(Q4_0);
+        LAY_OUT(Q4_1);
+        LAY_OUT(Q5_0);
+        LAY_OUT(Q5_1);
+        LAY_OUT(Q8_0);
+        LAY_OUT(IQ4_NL);
+        LAY_OUT(Q2_K);
+        LAY_OUT(Q3_K);
+        LAY_OUT(Q4_K);
+        LAY_OUT(Q5_K);
+        LAY_OUT(Q6_K);
+        LAY_OUT(IQ4_XS);
+        case NUM_QUANT_KINDS: break;
     }
     return 0;
 }
@@ -492,6 +515,8 @@ typedef void (*QuantKernel)(const char *block, long k, Groups x, float (*sums)[R
 
 #define LOOP(kind, count) \
     case count: multiply_rows(kind, 0, block, k, lane, x, sums, count); break
+#define FLOATS(kind, count) \
+    case count: multiply_rows(kind, 1, block, k, lane, x, sums, count); break
 #define FOUR_LOOPS(kind) LOOP(kind, 1); LOOP(kind, 2); LOOP(kind, 3); LOOP(kind, 4)
 #if LANES == 16
 #define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6); LOOP(kind, 7); LOOP(kind, 8); LOOP(kind, 16)
@@ -505,8 +530,9 @@ typedef void (*QuantKernel)(const char *block, long k, Groups x, float (*sums)[R
         for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) { LOOPS(kind); }          \
     }                                                                                                       \
     static void floats_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {      \
-        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES)                                           \
-            multiply_rows(kind, 1, block, k, lane, x, sums, (int)tokens);                                   \
+        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) {                         \
+            FLOATS(kind, 1); FLOATS(kind, 2); FLOATS(kind, 4);                                              \
+        }                                                                                                   \
     }
 
 KERNELS(Q4_0)
@@ -547,14 +573,18 @@ static void multiply_block(const GroupMatrix *matrix, long index, const Groups *
     }
 }
 
-static long at_once(long tokens) { return tokens >= AT_ONCE ? AT_ONCE : tokens > FEW ? FEW : tokens; }
+/* Of those that are left. */
+static long at_once(long tokens, int keeps_floats) {
+    if (keeps_floats) return tokens >= FLOATS_AT_ONCE ? FLOATS_AT_ONCE : tokens > 1 ? 2 : 1;
+    return tokens >= AT_ONCE ? AT_ONCE : tokens > FEW ? FEW : tokens;
+}
 
 /* At most PANEL tokens; `room` holds what becomes of x. */
 static void multiply_panel(const GroupMatrix *matrix, const float *x, float *y, long tokens, char *room) {
     const QuantParts *parts = matrix->tiles;
     long k = matrix->k, groups = k / GROUP, num_blocks = 0, starts[PANEL + 1], num_runs = 0;
     for (int i = 0; i < parts->num_parts; i++) num_blocks += blocks_of(&parts->parts[i]);
-    for (long start = 0; start < tokens; start += at_once(tokens - start)) starts[num_runs++] = start;
+    for (long start = 0; start < tokens; start += at_once(tokens - start, parts->keeps_floats)) starts[num_runs++] = start;
     starts[num_runs] = tokens;
     size_t number_bytes = GROUP * (parts->keeps_floats ? sizeof(float) : 1);
     float *units = (float *)(room + number_bytes * (size_t)(tokens * groups)), *sums = units + tokens * groups;
