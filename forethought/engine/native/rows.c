@@ -265,14 +265,42 @@ static int cut(float *probs, long n, const Shape *shape) {
     return 0;
 }
 
-static int shape_row(const float *logits, float *probs, long n, const Shape *shape) {
-    if (shape->temperature == 0) {
-        float largest = most_of_logits(logits, n);
-        if (!isfinite(largest)) return 1;
-        memset(probs, 0, sizeof(float) * (size_t)n);
-        probs[first_equal(logits, n, largest)] = 1;
-        return 0;
+/* All on the first of the largest logits, in one pass over the row; 1 as `soften`. */
+static int choose_largest(const float *logits, float *probs, long n) {
+    Vec most = all(-INFINITY);
+    Ints is_none = {0}, where = {0}; /* span in which each lane has its largest */
+    float spare[SPAN];
+    for (long s = 0; s < count_spans(n); s++) {
+        const float *span = span_of(logits, n, s * SPAN, -INFINITY, spare);
+        Vec own = *(const Vec *)span;
+        is_none |= own != own;
+        for (int v = LANES; v < SPAN; v += LANES) {
+            Vec x = *(const Vec *)(span + v);
+            is_none |= x != x;
+            own = larger(own, x);
+        }
+        Ints is_more = own > most;
+        most = (Vec)(((Ints)own & is_more) | ((Ints)most & ~is_more));
+        where = (((Ints){0} + (int32_t)s) & is_more) | (where & ~is_more);
+        memset(probs + s * SPAN, 0, sizeof(float) * (size_t)(n - s * SPAN < SPAN ? n - s * SPAN : SPAN));
     }
+    float largest = most[0];
+    for (int i = 0; i < LANES; i++) {
+        if (is_none[i]) return 1;
+        largest = most[i] > largest ? most[i] : largest;
+    }
+    if (!isfinite(largest)) return 1;
+    long first = count_spans(n);
+    for (int i = 0; i < LANES; i++)
+        if (most[i] == largest && where[i] < first) first = where[i];
+    first *= SPAN;
+    while (logits[first] != largest) first++;
+    probs[first] = 1;
+    return 0;
+}
+
+static int shape_row(const float *logits, float *probs, long n, const Shape *shape) {
+    if (shape->temperature == 0) return choose_largest(logits, probs, n);
     /* Below 1e-37 one-hot all the same, but the reciprocal would no longer be a number. */
     double temperature = shape->temperature > 1e-37 ? shape->temperature : 1e-37;
     if (soften(logits, probs, n, (float)(1 / temperature))) return 1;
@@ -433,8 +461,8 @@ static void measure_row(const float *probs, const Measuring *m, long r, long n) 
     float spare[SPAN], most = -1;
     for (long s = 0; s < num_spans; s++) {
         const float *span = span_of(probs, n, s * SPAN, 0, spare);
-        sums[s] = sum_of_span(span);
         float own = most_of_span(span);
+        sums[s] = own == 0 ? 0 : sum_of_span(span); /* most spans, where a filter has cut */
         if (own > most) most = own, greedy = s;
     }
     for (long i = 0; i < size; i++) {
