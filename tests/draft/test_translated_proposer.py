@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from draft_service.__main__ import load_model
+from draft_service.__main__ import load_proposer
 from draft_service.model_proposer import ModelProposer
 from draft_service.settings import DraftSettings
 from draft_service.translated_proposer import TranslatedProposer, TranslatedSession
@@ -268,7 +268,7 @@ async def test_the_tier_translates_when_asked_to_and_where_vocabularies_differ(
         (tiny_draft_folder, tiny_target_folder): ModelProposer,
     }
     for (model, target), kind in kinds.items():
-        proposer = load_model(settings(model, target))
+        proposer = load_proposer(settings(model, target))
         assert type(proposer) is kind
         await proposer.close()
 
@@ -279,4 +279,4 @@ def test_a_vocabulary_with_too_little_in_common_is_refused_at_start(
     tokens = [chr(0x4E00 + index) for index in range(300)]
     folder = write_tiny_model(tmp_path, tokens=[UNK, EOS, *tokens])
     with pytest.raises(VocabularyMismatchError, match="2 of the 302 tokens"):
-        load_model(settings(tiny_target_folder, folder))
+        load_proposer(settings(tiny_target_folder, folder))
