@@ -9,6 +9,7 @@ itself.
 import time
 
 from forethought.errors import ForethoughtError, SessionIdleError, VocabularyMismatchError
+from forethought.observability.traces import outgoing
 from forethought.rpc.codecs.draft_check import check_draft
 from forethought.rpc.codecs.tier_codec import draft_from_proto, speculate_to_proto
 from forethought.sampling.hidden_states import HiddenStates
@@ -47,7 +48,7 @@ class RemoteProposer:
         self._patience = patience or DraftPatience()
         self._keeper = StreamKeeper(
             as_replicas(drafts),
-            lambda stub, timeout_s: stub.Speculate(timeout=timeout_s),
+            lambda stub, timeout_s: stub.Speculate(timeout=timeout_s, metadata=outgoing()),
             deadline_s,
         )
         self._stream = DraftStream(self._keeper, vocabulary_fingerprint, target, self._patience)

@@ -14,6 +14,7 @@ import structlog
 
 from forethought.errors import TierProtocolError, TierUnavailableError
 from forethought.generation import Waiting
+from forethought.observability.traces import outgoing
 from forethought.rpc.codecs.evidence_check import check_evidence
 from forethought.rpc.codecs.tier_codec import (
     evidence_from_proto,
@@ -79,7 +80,7 @@ class RemoteVerifier:
         self._reopen = reopen or ReopenOptions()
         self._keeper = StreamKeeper(
             as_replicas(targets),
-            lambda stub, timeout_s: stub.Verify(timeout=timeout_s),
+            lambda stub, timeout_s: stub.Verify(timeout=timeout_s, metadata=outgoing()),
             deadline_s,
         )
         self._search = TargetSearch(self._keeper, self._reopen)
