@@ -1,5 +1,6 @@
 """From a configuration and a checkpoint to a lean decoder."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,7 +47,7 @@ FORMATS = {
     "stored": "stored",
 }
 """Number formats of the matrices in the layers, with the name that tells them apart. "stored" is
-for quantised tensors of GGUF files of any kinds."""
+for quantised tensors of GGUF files of any kinds, which the name lists."""
 
 
 def build_lean_decoder(
@@ -75,7 +76,7 @@ def build_lean_decoder(
         parts.norm("model.norm"),
         parts.head(),
     )
-    return LeanDecoder(shape, weights, FORMATS[number_format], choose_backend(shape, parts.dtype))
+    return LeanDecoder(shape, weights, parts.name(), choose_backend(shape, parts.dtype))
 
 
 def choose_backend(shape: LeanConfig, dtype: torch.dtype) -> LeanBackend:
@@ -136,7 +137,19 @@ class Parts:
                 return GroupLinear(stored, dtype=dtype, result_dtype=torch.float32)
         return dense_linear(self.checkpoint.dense(weight).to(self.dtype), is_head=True)
 
+    def name(self) -> str:
+        """Of the number format, by which it is told from others."""
+        name = FORMATS[self.number_format]
+        if self.number_format != "stored":
+            return name
+        num_bytes: Counter[str] = Counter()
+        for each in self.checkpoint.shapes():
+            if (tensor := self.checkpoint.quantised(each)) is not None:
+                num_bytes[tensor.kind] += tensor.data.nbytes
+        return f"{name} {'+'.join(kind for kind, _ in num_bytes.most_common())}"
+
     def layer(self, name: str) -> LeanLayer:
+        self.checkpoint.forget()
         attention, mlp = f"{name}.self_attn", f"{name}.mlp"
         return LeanLayer(
             attention_norm=self.norm(f"{name}.input_layernorm"),

@@ -54,6 +54,10 @@ class Checkpoint(Protocol):
         """The matrix as a GGUF file has it, if it is quantised there."""
         ...
 
+    def forget(self) -> None:
+        """What has been read so far is not read again soon, and may leave memory."""
+        ...
+
     def close(self) -> None:
         """All is read; what embeddings still read later stays readable."""
         ...

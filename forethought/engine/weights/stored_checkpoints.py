@@ -38,6 +38,9 @@ class _DenseCheckpoint:
     def quantised(self, name: str) -> None:  # noqa: ARG002
         return None
 
+    def forget(self) -> None:
+        """Nothing is read twice here."""
+
 
 class TensorCheckpoint(_DenseCheckpoint):
     """Tensors in memory."""
@@ -131,5 +134,8 @@ class GGUFCheckpoint:
         tensor = self._tensors[name]
         return tensor if tensor.kind in QUANTISED_KINDS else None
 
-    def close(self) -> None:
+    def forget(self) -> None:
         self._file.forget_pages()
+
+    def close(self) -> None:
+        self.forget()
