@@ -272,9 +272,9 @@ class Generation:
 
     def _policy(self, session: Session) -> SpeculationPolicy:
         if self._plan.is_adaptive:
-            costs = self._experience.economy.costs
-            costs.know_draft(self._draft_tier.pass_costs)
-            costs.num_targets = self._verifier.num_replicas
+            times = self._experience.governor.times
+            times.know_draft(self._draft_tier.pass_costs)
+            times.num_targets = self._verifier.num_replicas
             return AdaptivePolicy(self._experience, session)
         return FixedPolicy(self._plan.num_speculative_tokens)
 
@@ -323,7 +323,7 @@ class Generation:
         if traces.is_on():
             traces.note_event("round", facts_of_round(judged))
         if judged.ask.num_speculative_tokens:
-            self._experience.economy.costs.know_draft(self._draft_tier.pass_costs)
+            self._experience.governor.times.know_draft(self._draft_tier.pass_costs)
         fixed_k = None if self._plan.is_adaptive else self._plan.num_speculative_tokens
         self._experience.demand.observe(judged, fixed_k)
         absence = self._draft_tier.absence if judged.drafted.has_failed else None

@@ -96,7 +96,7 @@ def read_policy(deployment: Deployment, experience: Experience) -> Iterator[Read
     yield Reading(catalogue.DRAFT_WANTED, demand.wanted_ns / 1e9)
     yield Reading(catalogue.DRAFT_UNSERVED, demand.unserved_ns / 1e9)
     is_adaptive = deployment.policy is PolicyKind.ADAPTIVE
-    k = experience.economy.k if is_adaptive else deployment.default_num_speculative_tokens
+    k = experience.governor.k if is_adaptive else deployment.default_num_speculative_tokens
     yield Reading(catalogue.SPECULATIVE_K, k)
 
 

@@ -36,7 +36,7 @@ from orchestrator.generator import Call, Generation, Tiers, told
 from orchestrator.metrics.requests import RequestCounts, RequestTimer
 from orchestrator.metrics.spans import facts_of_events, facts_of_plan, operation_of
 from orchestrator.policy.choice import Experience
-from orchestrator.policy.economy import Economy
+from orchestrator.policy.governor import Governor
 from orchestrator.request.admission import Admission, AdmissionLimits, Place
 from orchestrator.request.bounds import RequestBounds, work_bytes
 from orchestrator.request.call_facts import facts_of, num_tokens_of
@@ -87,7 +87,7 @@ class GenerationServicer(GenerationServiceServicer):
         self.texts = TextPool()
         """Works on texts."""
         self.experience = Experience(
-            Economy(
+            Governor(
                 deployment.default_num_speculative_tokens,
                 deployment.target.pass_costs,
                 drafts_are_free=tiers.draft is None,

@@ -1,43 +1,43 @@
-"""How likely drafted tokens are to be accepted, learned round by round.
+"""How many tokens a draft brings, learned round by round.
 
-A guess counts only if all before it were accepted, so each place of a draft has a rate of its own:
-of the rounds that came so far, how many took one more. Old rounds fade, since texts change. Where
-little has been seen, the rate is that of a *prior*: for a session what the deployment saw, for the
-deployment optimism, since a draft that is never tried is never found to be good.
+A guess counts only if all before it are accepted, so each place of a draft has a rate of its own:
+of the rounds that reach it, the share that accepts it. Old rounds fade, since texts change. A place
+that has hardly been reached has the rate of its *prior*: for a session that of the deployment, for
+the deployment optimism, since a draft that is never tried is never found to be good.
 
-A proposer that looks texts up often has nothing to offer. That is learned separately: a token that
-was not drafted costs no verification, and says nothing of those that will be.
+A proposer that looks texts up often has nothing to offer. The share of rounds that it drafts in is
+learned apart: a token that is not drafted costs no verification.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-_DEPLOYMENT_MEMORY, _SESSION_MEMORY = 150.0, 24.0
-"""Rounds after which an observation weighs 1/e."""
-_OPTIMISM = 0.8
-"""Rate of a place of which nobody knows anything."""
+DEPLOYMENT_MEMORY, MEMORY = 100.0, 24.0
+"""Rounds after which an observation weighs 1/e: of a deployment's texts, and of everything else."""
+OPTIMISM = 0.8
+"""Rate of a place that nobody has reached."""
+PRIOR_WEIGHT = 6.0
+"""Rounds in which a session's own rate comes to weigh as much as its prior."""
 
 
 class DecayingRates:
-    """A probability of success for each place, given success at all before; what was seen fades.
+    """The share of rounds that get past each place, of those that reach it; old rounds fade.
 
     Args:
-        prior: what to believe of the first n places while nothing has been seen.
-        prior_weight: observations that it takes to be believed as much as the prior.
+        prior: what to believe while nothing has been seen: other rates, or one rate for all.
         memory: rounds after which an observation weighs 1/e.
+        are_alike: a place says something of the next one too.
     """
 
-    def __init__(
-        self, prior: Callable[[int], Sequence[float]], prior_weight: float, memory: float
-    ) -> None:
+    def __init__(self, prior: "DecayingRates | float", memory: float, *, are_alike: bool) -> None:
         self._prior = prior
-        self._prior_weight = prior_weight
+        self._are_alike = are_alike
         self._fading = 1 - 1 / memory
         self._hits: list[float] = []
         self._trials: list[float] = []
 
     def observe(self, num_trials: int, num_hits: int) -> None:
-        """Places 0 to `num_trials` - 1 were tried, and all below `num_hits` succeeded."""
+        """A round reaches places 0 to `num_trials` - 1, and gets past all below `num_hits`."""
         missing = [0.0] * (num_trials - len(self._trials))
         self._hits += missing
         self._trials += missing
@@ -45,24 +45,23 @@ class DecayingRates:
             self._hits[place] = self._hits[place] * self._fading + (place < num_hits)
             self._trials[place] = self._trials[place] * self._fading + 1
 
-    def fade(self, num_rounds: int) -> None:
-        """Lets rounds pass in which nothing was tried; they make old a quarter as fast."""
-        fading = self._fading ** (0.25 * num_rounds)
-        self._hits = [hits * fading for hits in self._hits]
-        self._trials = [trials * fading for trials in self._trials]
-
     def rates(self, num_places: int) -> list[float]:
-        """[num_places] the probabilities."""
+        """[num_places] the rates."""
         rates: list[float] = []
-        weight = self._prior_weight
-        for place, prior in enumerate(self._prior(num_places)):
-            hits, trials = 0.0, 0.0
-            if place < len(self._trials):
-                hits, trials = self._hits[place], self._trials[place]
-            # Places are alike: what the one before has taught says something of this one too.
-            believed = (prior + rates[-1]) / 2 if rates else prior
-            rates.append((hits + weight * believed) / (trials + weight))
+        is_first = isinstance(self._prior, float)  # nobody knows more than that
+        for place, prior in enumerate(self._priors(num_places)):
+            is_seen = place < len(self._trials)
+            hits, trials = (self._hits[place], self._trials[place]) if is_seen else (0.0, 0.0)
+            believed = prior
+            if self._are_alike and rates:
+                believed = rates[-1] if is_first else (prior + rates[-1]) / 2
+            rates.append((hits + PRIOR_WEIGHT * believed) / (trials + PRIOR_WEIGHT))
         return rates
+
+    def _priors(self, num_places: int) -> list[float]:
+        if isinstance(self._prior, DecayingRates):
+            return self._prior.rates(num_places)
+        return [self._prior] * num_places
 
 
 class Acceptance:
@@ -73,26 +72,19 @@ class Acceptance:
     """
 
     def __init__(self, prior: "Acceptance | None" = None) -> None:
-        if prior is None:
-            memory = _DEPLOYMENT_MEMORY
-            self.accepted = DecayingRates(lambda n: [_OPTIMISM] * n, 2, memory)
-            self.drafted = DecayingRates(lambda n: [1.0] * n, 2, memory)
-        else:
-            self.accepted = DecayingRates(prior.accepted.rates, 6, _SESSION_MEMORY)
-            self.drafted = DecayingRates(prior.drafted.rates, 3, _SESSION_MEMORY)
+        memory = MEMORY if prior else DEPLOYMENT_MEMORY
+        accepted: DecayingRates | float = prior.accepted if prior else OPTIMISM
+        drafted: DecayingRates | float = prior.drafted if prior else 1.0
+        self.accepted: DecayingRates = DecayingRates(accepted, memory, are_alike=True)
+        self.drafted: DecayingRates = DecayingRates(drafted, memory, are_alike=False)
 
     def observe(self, num_asked: int, num_drafted: int, num_accepted: int) -> None:
-        """A round asked for so many tokens, got a draft, and kept a part of it."""
+        """A round asks for so many tokens, gets a draft, and keeps a part of it."""
         self.drafted.observe(min(num_drafted + 1, num_asked), num_drafted)
         self.accepted.observe(min(num_accepted + 1, num_drafted), num_accepted)
 
-    def fade(self, num_rounds: int) -> None:
-        """So many rounds asked for nothing: what was seen before counts less."""
-        self.drafted.fade(num_rounds)
-        self.accepted.fade(num_rounds)
-
     def expect(self, max_k: int) -> "Expectation":
-        """What to expect of drafts of up to so many tokens."""
+        """What drafts of up to so many tokens bring."""
         lengths, tokens = [0.0], [1.0]
         drafted = accepted = 1.0
         for offer, acceptance in zip(
@@ -111,3 +103,11 @@ class Expectation:
 
     lengths: Sequence[float]  # [max_k + 1] tokens drafted
     tokens: Sequence[float]  # [max_k + 1] tokens committed, the recovered or bonus one included
+
+    @classmethod
+    def mean(cls, expectations: "Sequence[Expectation]") -> "Expectation":
+        """Of some sessions."""
+        num = len(expectations)
+        lengths = zip(*(each.lengths for each in expectations), strict=True)
+        tokens = zip(*(each.tokens for each in expectations), strict=True)
+        return cls([sum(each) / num for each in lengths], [sum(each) / num for each in tokens])

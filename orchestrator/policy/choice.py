@@ -3,11 +3,11 @@
 Speculation trades time for tokens: a longer draft takes longer to make and to verify, and brings
 more tokens if it is accepted. The adaptive policy picks the K that promises most tokens a second:
 
-    E(K) / (draft(K) + verify(K) + overhead)
+    E(K) / (draft(K) + verify(K))
 
-E comes from `acceptance.py`, the times from `costs.py`; `economy.py` weighs them for all sessions
-of a deployment. K = 0 is plain decoding, one candidate of several: under load, where each further
-token in a pass costs, and with a draft that guesses badly, it wins.
+E comes from `acceptance.py`, the times from `round_times.py`; `governor.py` weighs them for all
+sessions of a deployment. K = 0 is plain decoding, one candidate of several: under load, where each
+further token in a pass costs, and with a draft that guesses badly, it wins.
 """
 
 from collections.abc import Collection
@@ -19,12 +19,9 @@ from orchestrator.loop.session import Session
 from orchestrator.metrics.rounds import RoundCounts
 from orchestrator.policy.acceptance import Acceptance, Expectation
 from orchestrator.policy.demand import DemandMeter
-from orchestrator.policy.economy import Economy
+from orchestrator.policy.governor import Governor
+from orchestrator.policy.ledger import ROUNDS_TO_HOLD
 
-_ROUNDS_TO_EXPECT = 4
-"""Without drafts, until what is expected of them is computed anew."""
-_ROUNDS_TO_PREPARE = 3
-"""Between the wish for a draft and the first request for one, where a model makes it."""
 _PLAIN = Ask(0, next_is_plain=True)
 
 
@@ -57,13 +54,13 @@ class Experience:
     """What the sessions of a deployment have learned together.
 
     Args:
-        economy: by which they choose.
+        governor: by which they choose.
         lookups: names of the proposers of this process.
     """
 
-    def __init__(self, economy: Economy, lookups: Collection[str] = ()) -> None:
-        self.economy = economy
-        self.demand = DemandMeter(economy, lookups)
+    def __init__(self, governor: Governor, lookups: Collection[str] = ()) -> None:
+        self.governor = governor
+        self.demand = DemandMeter(governor, lookups)
         self.rounds = RoundCounts()
         """What became of all rounds."""
         self._acceptance: dict[tuple[VerificationMode, bool], Acceptance] = {}
@@ -83,53 +80,47 @@ class AdaptivePolicy:
     """
 
     def __init__(self, experience: Experience, session: Session) -> None:
-        self._economy = experience.economy
+        self._governor = experience.governor
         self._shared = experience.acceptance(session)
         self._acceptance = Acceptance(self._shared)
-        self.expects_speculation = self._economy.max_k > 0 and self._economy.join(
-            self, self._acceptance.expect(self._economy.max_k)
+        self._expected: Expectation | None = None  # until a draft is judged
+        self.expects_speculation = self._governor.max_k > 0 and self._governor.join(
+            self, self._expect()
         )
-        self._expected: Expectation | None = None  # for some rounds, or until a draft is judged
-        self._num_plain = 0  # rounds without a draft since then
-        self._is_overlooked = False  # the round under way
+        self._is_skipped = False  # the round under way
         self._has_asked = False  # for a draft
         # Rounds that the draft tier still gets to compute the prompt.
-        self._num_to_prepare = 0 if self.expects_speculation else _ROUNDS_TO_PREPARE
+        self._num_to_prepare = 0 if self.expects_speculation else ROUNDS_TO_HOLD - 1
 
     def ask(self, session: Session) -> Ask:
         # The first round computes the prompt, as with `FixedPolicy`.
-        if not session.round or not self._economy.max_k:
+        if not session.round or not self._governor.max_k:
             return Ask(0, next_is_plain=not self.expects_speculation)
-        self._is_overlooked = self._economy.overlooks(self)
-        if self._is_overlooked:
+        self._is_skipped = self._governor.skips(self)
+        if self._is_skipped:
             return _PLAIN
         expected = self._expect()
-        k = self._economy.choose(self, expected)
+        k = self._governor.choose(self, expected)
         if not k:
             return _PLAIN
-        if self._economy.costs.drafts_are_computed and self._num_to_prepare:
+        if self._governor.times.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
             self._num_to_prepare -= 1
             return Ask(0, prepares=True)
-        return Ask(k, self._economy.timeout_s(expected, k))
+        return Ask(k, self._governor.timeout_s(expected, k))
 
     def _expect(self) -> Expectation:
-        """What drafts are worth. Without any that changes slowly, and is not computed each time."""
-        if self._expected is None or self._num_plain >= _ROUNDS_TO_EXPECT:
-            if self._num_plain:
-                self._acceptance.fade(self._num_plain)
-                self._num_plain = 0
-            self._expected = self._acceptance.expect(self._economy.max_k)
+        if self._expected is None:
+            self._expected = self._acceptance.expect(self._governor.max_k)
         return self._expected
 
     def learn(self, judged: Round) -> None:
-        num_asked = judged.ask.num_speculative_tokens
-        self._num_plain += not num_asked
-        if self._is_overlooked:
+        if self._is_skipped:
             return
+        num_asked = judged.ask.num_speculative_tokens
         is_first = num_asked > 0 and not self._has_asked
         self._has_asked = self._has_asked or num_asked > 0
-        self._economy.learn(self, judged, is_first_draft=is_first, is_preparing=judged.ask.prepares)
+        self._governor.learn(self, judged, is_first_draft=is_first)
         if not num_asked:
             return
         if not judged.drafted.has_failed or (judged.was_late and not is_first):
@@ -140,4 +131,4 @@ class AdaptivePolicy:
                 acceptance.observe(num_asked, num_drafted, num_accepted)
 
     def close(self) -> None:
-        self._economy.leave(self)
+        self._governor.leave(self)

@@ -8,9 +8,8 @@ that has nothing else to do, which each tier measures when it starts.
 Demand is engine time. A session that would draft K tokens a round has a use for the part of the
 round that the engine works for it; of n sessions each for an n-th, since drafts share passes.
 
-Whether drafts pay at that speed is judged as the policy judges it: by what costs promise, and by
-the part of it that clocks have seen, except where many drafts come too late: then that part says
-how slow the tier is.
+Whether drafts pay at that speed is judged as the policy judges it, but for the time that drafts
+take: there the tier's profile counts, and not the clock.
 
 *What nobody has seen is tried.* Without a replica there is nothing to judge. What was learned
 stays for an hour. Then, and where nothing was ever learned, the demand is a small one, for which
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from forethought.tier import DraftDemand
 from orchestrator.loop.round import Round
 from orchestrator.policy.acceptance import Acceptance
-from orchestrator.policy.economy import WORTH_GOING_ON, WORTH_SPECULATING, Economy
+from orchestrator.policy.governor import CLEARLY, Governor
 
 _REFRESH_S = 0.5
 """Until it is computed anew what sessions wish for."""
@@ -35,9 +34,6 @@ _LEAST_SHARE = 0.001
 """Of an engine that a session has a use for, where drafts take no time."""
 _AS_GOOD = 0.97
 """A shorter draft that brings so much of the speed of the best one leaves nothing to wish for."""
-_OFTEN_LATE = 0.2
-"""Of the drafts asked for: then clocks say how slow the tier is, and not what speculation does."""
-_SMOOTHING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ class DemandMeter:
     """Adds up what sessions have a use for, and what they get of it.
 
     Args:
-        economy: of the sessions; it knows costs and acceptance.
+        governor: of the sessions; it knows what rounds take.
         lookups: names of the proposers of this process. What they draft is asked of nobody.
         clock: seconds.
         remembered_s: without a draft, until what was learned of drafts is forgotten.
@@ -64,12 +60,12 @@ class DemandMeter:
 
     def __init__(
         self,
-        economy: Economy,
+        governor: Governor,
         lookups: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
         remembered_s: float = _REMEMBERED_S,
     ) -> None:
-        self._economy = economy
+        self._governor = governor
         self._lookups = frozenset(lookups)
         self._clock = clock
         self._remembered_s = remembered_s
@@ -79,8 +75,7 @@ class DemandMeter:
         self._wished_s = -_REFRESH_S
         self._drafted_s: float | None = None  # when the tier's last draft came
         self._acceptance = Acceptance()  # of drafts that came; to the policy a late one is none
-        self._expected = self._acceptance.expect(economy.max_k)
-        self._lateness = 0.0  # of the drafts asked for, the share that did not come in time
+        self._expected = self._acceptance.expect(governor.max_k)
         self._wanted_ns = self._unserved_ns = 0.0
         self.num_rounds = 0
         """Since the beginning, those of prompts left out."""
@@ -116,7 +111,7 @@ class DemandMeter:
             return  # it had the prompt to compute
         self.num_rounds += 1
         self.num_draft_tokens += len(judged.draft)
-        if self._economy.costs.drafts_are_free or self._was_looked_up(judged):
+        if self._governor.drafts_are_free or self._was_looked_up(judged):
             return
         self._learn(judged)
         wish = self._adaptive_wish() if fixed_k is None else self._wish_for(fixed_k)
@@ -138,7 +133,6 @@ class DemandMeter:
         num_asked = judged.ask.num_speculative_tokens
         if not num_asked:
             return
-        self._lateness += _SMOOTHING * (judged.drafted.has_failed - self._lateness)
         if not judged.drafted.has_failed:
             self._drafted_s = self._clock()
             num_accepted = judged.outcome.num_accepted_tokens
@@ -150,7 +144,7 @@ class DemandMeter:
             return self._wish.k
         if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
             return 0.0
-        return max(judged.ask.num_speculative_tokens, self._economy.k)
+        return max(judged.ask.num_speculative_tokens, self._governor.k)
 
     def _adaptive_wish(self) -> Wish:
         now_s = self._clock()
@@ -160,16 +154,15 @@ class DemandMeter:
         return self._wish
 
     def _choose(self, now_s: float) -> Wish:
-        economy = self._economy
-        if not economy.max_k:
+        governor = self._governor
+        if not governor.max_k:
             return _NOTHING
         if self._drafted_s is None or now_s - self._drafted_s > self._remembered_s:
             return Wish(1, 1, _TRIAL / max(self._num_sessions, 1))
-        self._expected = self._acceptance.expect(economy.max_k)
-        rates = [self._rate(k) for k in range(economy.max_k + 1)]
+        self._expected = self._acceptance.expect(governor.max_k)
+        rates = [self._rate(k) for k in range(governor.max_k + 1)]
         best = max(rates[1:])
-        promise = best / rates[0] * (1.0 if self._lateness > _OFTEN_LATE else economy.kept)
-        if promise <= (WORTH_GOING_ON if self._wish.k else WORTH_SPECULATING):
+        if best <= rates[0] * (1 / CLEARLY if self._wish.k else CLEARLY):
             return _NOTHING
         k = rates.index(best, 1)
         least_k = next(each for each in range(1, k + 1) if rates[each] >= _AS_GOOD * best)
@@ -180,17 +173,17 @@ class DemandMeter:
 
     def _rate(self, k: int) -> float:
         """Tokens a second of a session, with drafts as an idle tier makes them."""
-        costs, expected = self._economy.costs, self._expected
         num_sessions = max(self._num_sessions, 1)
-        if not k:
-            return costs.rate(0, expected, num_sessions)
-        return expected.tokens[k] / costs.idle_round_s(k, expected, num_sessions)
+        return self._expected.tokens[k] / self._governor.idle_round_s(
+            k, self._expected, num_sessions
+        )
 
     def _share(self, k: int) -> float:
         """Of an engine, for each session."""
-        costs, num_sessions = self._economy.costs, max(self._num_sessions, 1)
-        k = min(k, self._economy.max_k)
+        num_sessions = max(self._num_sessions, 1)
+        k = min(k, self._governor.max_k)
         if not k:
             return _LEAST_SHARE
-        round_s = costs.idle_round_s(k, self._expected, num_sessions)
-        return max(costs.engine_s(k, num_sessions) / num_sessions / round_s, _LEAST_SHARE)
+        round_s = self._governor.idle_round_s(k, self._expected, num_sessions)
+        engine_s = self._governor.times.engine_s(k, num_sessions)
+        return max(engine_s / num_sessions / round_s, _LEAST_SHARE)

@@ -20,7 +20,7 @@ from orchestrator.loop.round import Round
 from orchestrator.loop.session import Session
 from orchestrator.policy.choice import AdaptivePolicy, Experience
 from orchestrator.policy.demand import DemandMeter
-from orchestrator.policy.economy import Economy
+from orchestrator.policy.governor import Governor
 from tests.orchestrator.simulator import (
     MAX_K,
     Run,
@@ -127,9 +127,9 @@ class Simulation:
         self._dice = random.Random(7)
         self._world = World(scenario.pass_s, self._loaded_step_s, acceptance=0.0)
         costs = measured(scenario.pass_s), measured(scenario.draft_step_s)
-        self._experience = Experience(Economy(MAX_K, *costs))
+        self._experience = Experience(Governor(MAX_K, *costs))
         self._experience.demand = DemandMeter(
-            self._experience.economy,
+            self._experience.governor,
             clock=lambda: self._now_s,
             remembered_s=scenario.remembered_s,
         )
@@ -237,7 +237,7 @@ class Simulation:
             gone = self._targets.pop()
             self._waiting.extendleft(gone.seats)
             self._num_tokens_before += gone.run.num_tokens
-        self._experience.economy.costs.num_targets = len(self._targets)
+        self._experience.governor.times.num_targets = len(self._targets)
 
     def _answers(self) -> Answers:
         scenario = self._scenario

@@ -20,7 +20,7 @@ from orchestrator.loop.decode_loop import SpeculationPolicy
 from orchestrator.loop.round import Ask, Drafted, Round
 from orchestrator.loop.session import Session
 from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
-from orchestrator.policy.economy import Economy
+from orchestrator.policy.governor import Governor
 
 MAX_K = 8
 REQUEST_LEN, PROMPT_LEN = 48, 40
@@ -34,6 +34,7 @@ class World:
     pass_s: Callable[[int], float]  # of the target, by tokens
     draft_step_s: Callable[[int], float]  # for a token of each session, by sessions
     acceptance: float  # of each drafted token
+    acceptances: Sequence[float] = ()  # the same where sessions differ; they take turns
     offered: float = 1.0  # how often there is a draft
     noise: float = 0.1  # standard deviation of the logarithm of times
     overhead_s: float = 0.001
@@ -48,9 +49,15 @@ class World:
     def draft_len(self, k: int) -> int:
         return k if self.dice.random() < self.offered else 0
 
-    def num_accepted(self, num_drafted: int) -> int:
+    def acceptance_of(self, session: Session) -> float:
+        if not self.acceptances:
+            return self.acceptance
+        return self.acceptances[int(session.session_id[1:]) % len(self.acceptances)]
+
+    def num_accepted(self, num_drafted: int, session: Session) -> int:
+        acceptance = self.acceptance_of(session)
         for place in range(num_drafted):
-            if self.dice.random() >= self.acceptance:
+            if self.dice.random() >= acceptance:
                 return place
         return num_drafted
 
@@ -78,9 +85,20 @@ def measured(pass_s: Callable[[int], float]) -> tuple[PassCost, ...]:
     return tuple(PassCost(size, round(pass_s(size) * 1e9)) for size in sizes)
 
 
-def experience_of(world: World) -> Experience:
-    """Of a deployment that has just started."""
-    return Experience(Economy(MAX_K, measured(world.pass_s), measured(world.draft_step_s)))
+def experience_of(
+    world: World,
+    target_costs: Sequence[PassCost] | None = None,
+    draft_costs: tuple[PassCost, ...] | None = None,
+    *,
+    drafts_are_free: bool = False,
+) -> Experience:
+    """Of a deployment that has just started; it has measured the truth unless told otherwise."""
+    if target_costs is None:
+        target_costs = measured(world.pass_s)
+    if draft_costs is None:
+        draft_costs = () if drafts_are_free else measured(world.draft_step_s)
+    governor = Governor(MAX_K, target_costs, draft_costs, drafts_are_free=drafts_are_free)
+    return Experience(governor)
 
 
 @dataclass
@@ -155,7 +173,7 @@ def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     run.ks += [ask.num_speculative_tokens for ask in asks]
     for index, seat in enumerate(seats):
         drafted = Drafted(guesses(lengths[index]), has_failed=are_late[index])
-        outcome = Outcome((TOKEN,) * (world.num_accepted(lengths[index]) + 1))
+        outcome = Outcome((TOKEN,) * (world.num_accepted(lengths[index], seat.session) + 1))
         waited_s = draft_s + 0.0004 if wanted[index] else 0.0004
         seat.policy.learn(
             Round(

@@ -10,7 +10,7 @@ from orchestrator.loop.round import Ask, Drafted, Round
 from orchestrator.loop.session import Session
 from orchestrator.policy.choice import AdaptivePolicy, Experience
 from orchestrator.policy.demand import DemandMeter
-from orchestrator.policy.economy import Economy
+from orchestrator.policy.governor import Governor
 from tests.orchestrator.simulator import (
     MAX_K,
     Run,
@@ -42,9 +42,9 @@ class Trial:
 
     def __post_init__(self) -> None:
         costs = measured(target_pass_s), measured(draft_step_s)
-        self.experience = Experience(Economy(MAX_K, *costs))
+        self.experience = Experience(Governor(MAX_K, *costs))
         self.meter = DemandMeter(
-            self.experience.economy, clock=lambda: self.run.seconds + self.rest_s
+            self.experience.governor, clock=lambda: self.run.seconds + self.rest_s
         )
         self.seats = [
             Seat(_Metered(self.experience, new_session(index), self.meter), new_session(index))
@@ -154,8 +154,8 @@ def test_who_asks_for_drafts_gets_a_tier_whether_they_pay_or_not():
 
 
 def test_what_this_process_looks_up_is_asked_of_nobody():
-    economy = Economy(MAX_K, measured(target_pass_s), drafts_are_free=True)
-    meter = DemandMeter(economy)
+    governor = Governor(MAX_K, measured(target_pass_s), drafts_are_free=True)
+    meter = DemandMeter(governor)
     meter.observe(plain_round(new_session()))
     assert meter.demand.wanted_ns == 0
     assert meter.num_rounds == 1

@@ -3,8 +3,8 @@
 import pytest
 
 from orchestrator.policy.choice import AdaptivePolicy
+from tests.orchestrator.policy_scenarios import MACHINES, Machine
 from tests.orchestrator.simulator import Run, World, adaptive, experience_of, fixed, play
-from tests.orchestrator.test_policy import MACHINES, Machine
 
 NUM_SESSIONS = 2
 NUM_ROUNDS = 200

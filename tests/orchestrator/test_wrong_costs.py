@@ -5,10 +5,15 @@ from random import Random
 import pytest
 
 from forethought.tier import PassCost
-from orchestrator.policy.choice import Experience
-from orchestrator.policy.costs import Correction
-from orchestrator.policy.economy import Economy
-from tests.orchestrator.simulator import MAX_K, World, adaptive, fixed, measured, play
+from tests.orchestrator.simulator import (
+    MAX_K,
+    World,
+    adaptive,
+    experience_of,
+    fixed,
+    measured,
+    play,
+)
 
 # Tokens verified without a further cost, and a draft that costs a seventh of a pass.
 WORLD = {"pass_s": lambda n: max(0.02, 0.0002 * n), "draft_step_s": lambda _: 0.003}
@@ -30,7 +35,7 @@ def deployment(world: World, *, plain: float = 1, verifying: float = 1, drafting
     """One that has measured its passes so many times too long."""
     target = scaled(measured(world.pass_s), plain, verifying)
     draft = scaled(measured(world.draft_step_s), drafting, drafting)
-    return Experience(Economy(MAX_K, target, draft))
+    return experience_of(world, target, draft)
 
 
 WRONG = {
@@ -75,43 +80,6 @@ def test_a_draft_that_is_as_slow_as_it_says_is_tried_once_and_not_waited_for():
     assert play(world, policies, 400).rate >= 0.96 * plain.rate
 
 
-def test_two_gross_observations_that_agree_are_believed_at_once():
-    correction = Correction()
-    correction.observe(1, 1.0, 100.0)
-    assert correction.factor(1) < 3
-    correction.observe(1, 1.0, 110.0)
-    assert correction.factor(1) == pytest.approx(110)
-    assert correction.factor(9) == pytest.approx(110)
-
-
-def test_one_pass_that_many_sessions_report_is_one_observation():
-    correction = Correction()
-    for _ in range(8):
-        correction.observe(1, 1.0, 100.0, 1 / 8)
-    assert correction.factor(1) < 8
-
-
-def test_a_gross_observation_by_itself_is_noise():
-    correction = Correction()
-    for _ in range(20):
-        correction.observe(1, 1.0, 1.0)
-    correction.observe(1, 1.0, 100.0)
-    correction.observe(1, 1.0, 1.0)
-    correction.observe(1, 1.0, 100.0)
-    assert correction.factor(1) < 1.5
-
-
-def test_what_was_fast_is_not_forgotten_and_what_was_slow_is():
-    correction = Correction()
-    for size, actual in ((1, 0.01), (2, 100.0)):
-        correction.observe(size, 1.0, actual)
-        correction.observe(size, 1.0, actual)
-    for _ in range(1000):
-        correction.forget(0.01)
-    assert correction.factor(1) == pytest.approx(0.01)
-    assert correction.factor(2) == pytest.approx(1, abs=0.01)
-
-
 @pytest.mark.parametrize("num_sessions", [1, 4])
 def test_a_draft_that_stopped_for_a_while_is_used_again_soon(num_sessions):
     """What was waited for it says nothing of its cost, which is next to nothing."""
@@ -122,10 +90,3 @@ def test_a_draft_that_stopped_for_a_while_is_used_again_soon(num_sessions):
     play(world, policies, 24)
     world.draft_step_s = step_s
     assert play(world, policies, 200).rate >= 0.9 * before.rate
-
-
-def test_what_was_not_waited_for_is_never_believed_at_once():
-    correction = Correction()
-    for _ in range(3):
-        correction.observe(1, 1.0, 100.0, is_measured=False)
-    assert correction.factor(1) < 10

@@ -3,7 +3,7 @@
 A pass that is measured while another tier loads its weights on the same cores takes ten times as
 long as it will take. One after the other takes no more time in all, where the processor is the
 limit. Other deployments of the machine are not waited for: what was measured beside their work is
-corrected by what passes take (`orchestrator/policy/costs.py`).
+corrected by what passes take (`orchestrator/policy/clocks.py`).
 """
 
 from collections.abc import Iterator

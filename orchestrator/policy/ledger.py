@@ -1,0 +1,62 @@
+"""What trying has cost, and when it is paid for.
+
+What an attempt to speculate loses against plain decoding is owed, and a hundredth of the time of
+plain decoding pays it back. A draft that promises to pay is tried when nothing is owed, another one
+when the loss that it promises is saved too. So a draft that does not pay costs a hundredth, and one
+that has become good is found.
+
+An attempt that has lost more than some plain rounds take is over, whatever is promised.
+"""
+
+EXPLORATION_SHARE = 0.01
+"""Of the time of plain decoding, for drafts that lose."""
+ROUNDS_TO_HOLD = 4
+"""Rounds of each session until K is chosen anew, so that all get to go by it; and plain rounds that
+an attempt may lose."""
+
+
+class Ledger:
+    """Time that drafts may lose, seconds."""
+
+    def __init__(self) -> None:
+        self._saved_s = 0.0  # below 0 it is owed
+        self._lost_s = 0.0  # by the attempt under way, of late; below 0 it has gained
+        self._distrusted: set[int] = set()  # loads whose last attempt lost more than was promised
+
+    def earn(self, seconds: float) -> None:
+        """Plain decoding takes so long."""
+        self._saved_s += EXPLORATION_SHARE * seconds
+
+    def lose(self, seconds: float, plain_s: float) -> None:
+        """A round with a draft takes so much longer than plain decoding, whose rounds take
+        `plain_s`, for as many tokens."""
+        # A gain makes good what was lost. Little of it is there to be lost again.
+        self._lost_s = max(self._lost_s + seconds, -2 * ROUNDS_TO_HOLD * plain_s)
+
+    def is_overdrawn(self, plain_s: float) -> bool:
+        """Whether an attempt has lost more than may be."""
+        return self._lost_s > ROUNDS_TO_HOLD * plain_s
+
+    def give_up(self, load: int, plain_s: float) -> None:
+        """The attempt at a load is over."""
+        if self.is_overdrawn(plain_s):
+            self._distrusted.add(load)
+        self.settle()
+
+    def pause(self, load: int) -> None:
+        """The attempt at a load pays, and will go on."""
+        self._distrusted.discard(load)
+        self._saved_s = 0.0
+
+    def settle(self) -> None:
+        """The attempt is over, or goes on at another load: what it lost is owed."""
+        self._saved_s = min(self._saved_s, 0.0) - max(self._lost_s, 0.0)
+        self._lost_s = 0.0
+
+    def trusts(self, load: int) -> bool:
+        """Whether the last attempt at a load kept what was promised."""
+        return load not in self._distrusted
+
+    def affords(self, lost_s: float) -> bool:
+        """Whether an attempt may begin whose rounds promise to lose so much each."""
+        return self._saved_s >= max(ROUNDS_TO_HOLD * lost_s, 0.0)
