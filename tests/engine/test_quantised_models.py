@@ -25,6 +25,7 @@ FAMILIES = {
     "qwen2": {"tie_word_embeddings": False},
     "qwen3": {"head_dim": 64, "tie_word_embeddings": False},
 }
+SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4}
 KINDS = {
     "attn_v": "Q6_K",
     "ffn_down": "Q6_K",
@@ -47,8 +48,7 @@ def quantised(name: str, shape: Sequence[int]) -> GGUFTensor:
 @pytest.fixture(scope="module", params=FAMILIES)
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     folder = tmp_path_factory.mktemp(request.param)
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4}
-    folder = tiny(folder, request.param, **sizes, **FAMILIES[request.param])
+    folder = tiny(folder, request.param, **SIZES, **FAMILIES[request.param])
     return write_gguf(folder, request.param, quantise=quantised)
 
 
@@ -74,6 +74,21 @@ def test_a_file_is_computed_as_it_is_stored_unless_told_otherwise(files):
     exact = whole_pass(loaded(files, "float32"), TOKENS)
     assert (whole_pass(model, TOKENS) - exact).norm() <= 0.05 * exact.norm()
     assert loaded(files, "int4").dtype_name == "int4-g32"
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_of_one_kind_is_the_same_model_in_groups(tmp_path, family, kind):
+    folder = tiny(tmp_path, family, **SIZES, **FAMILIES[family])
+
+    def in_one_kind(name: str, shape: Sequence[int]) -> GGUFTensor:
+        return random_tensor(kind, *shape, seed=sum(name.encode()))
+
+    files = write_gguf(folder, family, quantise=in_one_kind)
+    model = loaded(files)
+    assert model.dtype_name.startswith("int")
+    exact = whole_pass(loaded(files, "float32"), TOKENS)
+    assert (whole_pass(model, TOKENS) - exact).norm() <= 0.05 * exact.norm()
 
 
 def test_without_kernels_a_file_is_dequantised(files):

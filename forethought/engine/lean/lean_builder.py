@@ -22,7 +22,6 @@ from forethought.engine.linear.part_head import PartHead
 from forethought.engine.linear.quant_linear import QuantLinear
 from forethought.engine.native import kernels
 from forethought.engine.weights.checkpoint import Checkpoint, Embedding
-from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.engine.weights.lean_config import LeanConfig
 from forethought.engine.weights.lean_tensors import (
     EMBEDDING,
@@ -197,19 +196,11 @@ class Parts:
         checkpoint and stay so."""
         if self.number_format not in {"stored", "float32"} or not QuantLinear.is_supported():
             return None
-        stored = [tensor for name in names if (tensor := self._quantised(name)) is not None]
+        found = [self.checkpoint.quantised(name) for name in names]
+        stored = [tensor for tensor in found if tensor is not None]
         if len(stored) < len(names):
             return None
         return QuantLinear(stored, bias, keeps_floats=self.number_format == "float32")
-
-    def _quantised(self, name: str) -> GGUFTensor | None:
-        tensor = self.checkpoint.quantised(name)
-        if tensor is None:
-            return None
-        if not self._is_to_pair(name):
-            return tensor
-        halves = tensor.data.reshape(-1, 2, self.config.head_dim // 2, tensor.data.shape[-1])
-        return replace(tensor, data=halves.swapaxes(1, 2).reshape(tensor.data.shape))
 
     def _dense(self, name: str) -> torch.Tensor:
         return self._read(name).to(self.dtype)
@@ -242,13 +233,10 @@ class Parts:
     def _read(self, name: str) -> torch.Tensor:
         """A weight with the two rows of q and k that rotate together side by side."""
         rows = self.checkpoint.dense(name)
-        if not self._is_to_pair(name):
+        if self.checkpoint.rotates_pairs or name.split(".")[-2] not in {"q_proj", "k_proj"}:
             return rows
         heads = rows.view(-1, self.config.head_dim, *rows.shape[1:])  # [heads, D, ...]
         return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
-
-    def _is_to_pair(self, name: str) -> bool:
-        return name.split(".")[-2] in {"q_proj", "k_proj"} and not self.checkpoint.rotates_pairs
 
 
 def _pairs(rows: torch.Tensor) -> torch.Tensor:

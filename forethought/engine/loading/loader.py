@@ -183,7 +183,8 @@ def _open_gguf(file: GGUFFile) -> tuple[LeanConfig, Checkpoint, str] | None:
     number_format = packed_format(file)
     if number_format is None or (number_format == "stored" and not QuantLinear.is_supported()):
         number_format = _name(gguf_dtype(file))
-    return lean_config(file), GGUFCheckpoint(file, family), number_format
+    config = lean_config(file)
+    return config, GGUFCheckpoint(file, family, config.head_dim), number_format
 
 
 def _load_in_transformers(

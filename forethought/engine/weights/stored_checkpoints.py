@@ -5,6 +5,7 @@ of other kinds, transformers has made a model whose weights are taken over.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,11 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 class GGUFCheckpoint:
     """A GGUF file of the Llama family."""
 
-    def __init__(self, file: GGUFFile, family: GGUFFamily) -> None:
-        self.rotates_pairs = family.rotates_pairs
+    rotates_pairs = True
+
+    def __init__(self, file: GGUFFile, family: GGUFFamily, head_dim: int) -> None:
         self._file = file
+        self._head_dim = None if family.rotates_pairs else head_dim
         self._tensors = {
             name: file.tensors[ggml_name] for ggml_name, name in gguf_tensor_names(file).items()
         }
@@ -110,10 +113,10 @@ class GGUFCheckpoint:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def dense(self, name: str) -> torch.Tensor:
-        return torch.from_numpy(self._tensors[name].dequantized())
+        return torch.from_numpy(self._tensor(name).dequantized())
 
     def embedding(self, name: str) -> Embedding:
-        table = self._tensors[name]
+        table = self._tensor(name)
 
         def read(token_ids: Sequence[int]) -> torch.Tensor:
             shape = (len(token_ids), table.shape[-1])
@@ -123,16 +126,26 @@ class GGUFCheckpoint:
         return read
 
     def int4(self, name: str) -> Int4Groups | None:
-        tensor = self._tensors[name]
+        tensor = self._tensor(name)
         return Int4Groups.from_gguf(tensor) if tensor.kind in INT4_KINDS else None
 
     def int8(self, name: str) -> Int8Groups | None:
-        tensor = self._tensors[name]
+        tensor = self._tensor(name)
         return Int8Groups.from_gguf(tensor) if tensor.kind in INT8_KINDS else None
 
     def quantised(self, name: str) -> GGUFTensor | None:
-        tensor = self._tensors[name]
+        tensor = self._tensor(name)
         return tensor if tensor.kind in QUANTISED_KINDS else None
+
+    def _tensor(self, name: str) -> GGUFTensor:
+        """With the two rows of q and k that rotate together side by side."""
+        tensor = self._tensors[name]
+        if self._head_dim is None or name.split(".")[-2] not in {"q_proj", "k_proj"}:
+            return tensor
+        halves = tensor.data.reshape(
+            tensor.shape[0] // self._head_dim, 2, self._head_dim // 2, -1
+        )  # [heads, 2, D / 2, bytes of a row]
+        return replace(tensor, data=halves.swapaxes(1, 2).reshape(tensor.data.shape))
 
     def forget(self) -> None:
         self._file.forget_pages()
