@@ -118,8 +118,8 @@ def main(arguments: Sequence[str]) -> int:
 
     with requests.request() as timer:
         for name, work in (
-            ("a round with 4 guesses, orchestrator", lambda: rounds.add(drafted, None)),
-            ("a plain round, orchestrator", lambda: rounds.add(plain, None)),
+            ("a round with 4 guesses, orchestrator", lambda: rounds.add(drafted)),
+            ("a plain round, orchestrator", lambda: rounds.add(plain)),
             ("a message with 3 tokens, orchestrator", lambda: timer.take(tokens)),
         ):
             print(f"{microseconds(work, repeats):8.2f} us  {name}")

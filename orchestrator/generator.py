@@ -30,7 +30,7 @@ from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.lookup.lookup import Lookup
 from orchestrator.loop.committed_tokens import CommittedTokens
 from orchestrator.loop.decode_loop import DecodingStrategy, Proposer, SpeculationPolicy, decode
-from orchestrator.loop.round import Round
+from orchestrator.loop.round import Absence, Round
 from orchestrator.loop.session import Session
 from orchestrator.loop.statistics import add_round, as_step
 from orchestrator.metrics.spans import facts_of_round
@@ -41,7 +41,7 @@ from orchestrator.request.run_ahead import run_ahead
 from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
-from orchestrator.tiers.lookup_first import Absence, DraftTier, LookupFirst, NoDraftTier
+from orchestrator.tiers.lookup_first import DraftTier, LookupFirst, NoDraftTier
 from orchestrator.tiers.patience import DraftPatience, ReopenOptions
 from orchestrator.tiers.predicted_output import PredictedOutput, Prediction
 from orchestrator.tiers.remote_proposer import RemoteProposer
@@ -167,7 +167,6 @@ class Generation:
         self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
         self._has_asked = False  # for a draft
-        self._num_earlier_failures = 0  # of drafts, before the turn was broken off
 
     def progress(self) -> AsyncGenerator[Progress]:
         """The start, the rounds, the end, as they become known; and, where that is wanted, what is
@@ -315,7 +314,6 @@ class Generation:
         """What a client is told of a stored round, from the token that it wants on."""
         told = unpack_told(stored.payload, stored.token_ids)
         self._statistics = told.statistics
-        self._num_earlier_failures = told.statistics.num_draft_failures
         yield from self._wanted(told)
 
     def _take(self, judged: Round) -> Progress:
@@ -326,10 +324,8 @@ class Generation:
             self._experience.governor.times.know_draft(self._draft_tier.pass_costs)
         fixed_k = None if self._plan.is_adaptive else self._plan.num_speculative_tokens
         self._experience.demand.observe(judged, fixed_k)
-        absence = self._draft_tier.absence if judged.drafted.has_failed else None
-        self._experience.rounds.add(judged, absence.reason if absence else None)
-        num_failures = self._num_earlier_failures + self._draft_tier.num_failures
-        self._statistics = add_round(self._statistics, judged, num_failures)
+        self._experience.rounds.add(judged)
+        self._statistics = add_round(self._statistics, judged)
         tokens = judged.outcome.tokens
         step = as_step(judged, self._deployment.tokenizer) if self._plan.include_steps else None
         told = ToldRound(tokens, step, self._statistics)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from forethought.generation import NoDraftReason
 from forethought.sampling.types import Draft, Evidence, Outcome
 from forethought.tier import EvidenceRound, RoundTimings
 from orchestrator.loop.session import Session
@@ -31,6 +32,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """Why there was no draft."""
+
+    reason: NoDraftReason
+    detail: str = ""  # for the client
+
+
+@dataclass(frozen=True, slots=True)
 class Drafted:
     """What speculation has come to."""
 
@@ -39,6 +48,8 @@ class Drafted:
     """By the clock of who drafted; all 0 where nobody did."""
     has_failed: bool = False
     """Whether a draft was wanted, and the draft tier had none to give in time."""
+    absence: Absence | None = None
+    """Why it had none, where it failed, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,8 @@ from forethought.tier import LookaheadCounts
 from orchestrator.loop.round import Round
 
 
-def add_round(
-    statistics: SpeculationStatistics, judged: Round, num_draft_failures: int
-) -> SpeculationStatistics:
-    """The statistics with one more round; `num_draft_failures` is the sum so far."""
+def add_round(statistics: SpeculationStatistics, judged: Round) -> SpeculationStatistics:
+    """The statistics with one more round."""
     num_accepted = judged.outcome.num_accepted_tokens
     return SpeculationStatistics(
         num_rounds=statistics.num_rounds + 1,
@@ -32,7 +30,7 @@ def add_round(
                 fillvalue=0,
             )
         ),
-        num_draft_failures=num_draft_failures,
+        num_draft_failures=statistics.num_draft_failures + judged.drafted.has_failed,
         proposers=_add_to_proposer(statistics, judged),
         lookahead=_add_to_lookahead(statistics.lookahead, judged.draft),
         speculation_ns=statistics.speculation_ns + judged.speculation_ns,

@@ -44,13 +44,8 @@ class RoundCounts:
     verification: Histogram = field(default_factory=lambda: Histogram(STEP_S))
     rejection: Histogram = field(default_factory=lambda: Histogram(STEP_S))
 
-    def add(self, judged: Round, absence: NoDraftReason | None) -> None:
-        """One more round.
-
-        Args:
-            judged: the round.
-            absence: why the draft tier had no draft, if it failed.
-        """
+    def add(self, judged: Round) -> None:
+        """One more round."""
         outcome = _PLAIN
         self.verification.observe(judged.verification_ns / 1e9)
         self.rejection.observe(judged.rejection_ns / 1e9)
@@ -59,7 +54,8 @@ class RoundCounts:
             outcome = _NO_DRAFT
             drafted = judged.drafted
             if drafted.has_failed:
-                self.num_failures[absence or NoDraftReason.DOWN] += 1
+                absence = drafted.absence
+                self.num_failures[absence.reason if absence else NoDraftReason.DOWN] += 1
             if drafted.draft.tokens:
                 outcome = self._add_draft(drafted.draft, len(judged.outcome.tokens) - 1)
         self.outcomes[judged.session.mode][outcome] += 1

@@ -28,11 +28,11 @@ from forethought.rpc.codecs.tier_codec import open_to_proto, opened_from_proto
 from forethought.tier import ModelInfo, PassCost, SessionOpen
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
+from orchestrator.loop.round import Absence
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica import check_model
 from orchestrator.tiers.backoff import Backoff
 from orchestrator.tiers.faults import Fault
-from orchestrator.tiers.lookup_first import Absence
 from orchestrator.tiers.patience import DraftPatience
 from orchestrator.tiers.stream_keeper import NobodyThereError, StreamKeeper
 from orchestrator.tiers.tier_stream import TierStream

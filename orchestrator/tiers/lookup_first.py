@@ -7,33 +7,20 @@ that is not, unless there is a draft tier to ask then.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Protocol
 
 from forethought.errors import VocabularyMismatchError
-from forethought.generation import NoDraftReason
 from forethought.sampling.types import Draft
 from forethought.tier import PassCost, RoundTimings
 from orchestrator.lookup.lookup import Lookup, LookupSession
 from orchestrator.loop.decode_loop import Proposer
-from orchestrator.loop.round import Ask, Drafted
+from orchestrator.loop.round import Absence, Ask, Drafted
 from orchestrator.loop.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """Why there was no draft."""
-
-    reason: NoDraftReason
-    detail: str = ""  # for the client
 
 
 class DraftTier(Proposer, Protocol):
     """The draft tier, as a generation sees it."""
-
-    num_failures: int
-    """Rounds that wanted a draft and got none because of the tier."""
 
     @property
     def mismatch(self) -> VocabularyMismatchError | None:
@@ -41,7 +28,7 @@ class DraftTier(Proposer, Protocol):
         ...
 
     @property
-    def absence(self) -> "Absence | None":
+    def absence(self) -> Absence | None:
         """Why no draft is to be had of the tier, as far as is known by now."""
         ...
 
@@ -71,7 +58,6 @@ class NoDraftTier:
         absence: what that means to a client; None where guesses are looked up.
     """
 
-    num_failures = 0
     wants_hidden_states = False
     pass_costs: tuple[PassCost, ...] = ()
     mismatch: VocabularyMismatchError | None = None

@@ -16,11 +16,10 @@ from forethought.sampling.hidden_states import HiddenStates
 from forethought.tier import ModelInfo, PassCost, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
-from orchestrator.loop.round import Ask, Drafted
+from orchestrator.loop.round import Absence, Ask, Drafted
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica_set import ReplicaSet, as_replicas
 from orchestrator.tiers.draft_stream import DraftStream
-from orchestrator.tiers.lookup_first import Absence
 from orchestrator.tiers.patience import DraftPatience
 from orchestrator.tiers.stream_keeper import StreamKeeper
 from orchestrator.tiers.tier_stream import TierStream
@@ -52,8 +51,6 @@ class RemoteProposer:
             deadline_s,
         )
         self._stream = DraftStream(self._keeper, vocabulary_fingerprint, target, self._patience)
-        self.num_failures = 0
-        """Rounds that wanted a draft and got none because of the tier."""
 
     @property
     def absence(self) -> Absence | None:
@@ -105,8 +102,7 @@ class RemoteProposer:
             self._stream.is_late(session)
         except ForethoughtError as error:
             self._stream.lose(session, error)
-        self.num_failures += 1
-        return Drafted(has_failed=True)
+        return Drafted(has_failed=True, absence=self.absence)
 
     def close(self) -> None:
         """Ends the stream."""

@@ -17,7 +17,7 @@ from forethought.sampling.types import (
     VerificationMode,
 )
 from forethought.tier import EvidenceRound, RoundTimings
-from orchestrator.loop.round import Ask, Drafted, Round
+from orchestrator.loop.round import Absence, Ask, Drafted, Round
 from orchestrator.loop.session import Session
 from orchestrator.metrics.rounds import MAX_PROPOSERS, OUTCOMES, RoundCounts
 
@@ -50,7 +50,7 @@ def a_round(num_asked, num_drafted=0, num_accepted=0, proposer="model"):
 )
 def test_a_round_has_one_outcome(judged, outcome):
     counts = RoundCounts()
-    counts.add(judged, None)
+    counts.add(judged)
     assert counts.outcomes[VerificationMode.BLOCK][OUTCOMES.index(outcome)] == 1
     assert sum(map(sum, counts.outcomes.values())) == 1
     assert sum(counts.verification.counts) == sum(counts.rejection.counts) == 1
@@ -60,7 +60,7 @@ def test_a_round_has_one_outcome(judged, outcome):
 def test_each_drafted_token_has_one_verdict():
     counts = RoundCounts()
     for judged in (a_round(4, 4, 4), a_round(4, 4, 1), a_round(4, 3, 0)):
-        counts.add(judged, None)
+        counts.add(judged)
     model = counts.proposers["model"]
     assert (model.num_accepted, model.num_rejected, model.num_dropped) == (5, 2, 4)
     assert (counts.num_drafts, counts.num_draft_tokens, counts.num_accepted_tokens) == (3, 11, 5)
@@ -69,17 +69,18 @@ def test_each_drafted_token_has_one_verdict():
 
 def test_a_draft_that_did_not_come_is_counted_by_why():
     counts = RoundCounts()
-    counts.add(a_round(4), NoDraftReason.LATE)
-    counts.add(a_round(4), None)
+    is_late = Drafted(has_failed=True, absence=Absence(NoDraftReason.LATE))
+    counts.add(replace(a_round(4), drafted=is_late))
+    counts.add(a_round(4))
     found_nothing = a_round(4)
     found_nothing = replace(found_nothing, drafted=Drafted())
-    counts.add(found_nothing, None)
+    counts.add(found_nothing)
     assert counts.num_failures == {NoDraftReason.LATE: 1, NoDraftReason.DOWN: 1}
 
 
 def test_a_draft_tier_that_calls_its_proposers_anything_makes_no_more_labels():
     counts = RoundCounts()
     for number in range(1000):
-        counts.add(a_round(1, 1, 1, f"proposer {number}"), None)
+        counts.add(a_round(1, 1, 1, f"proposer {number}"))
     assert len(counts.proposers) == MAX_PROPOSERS + 1
     assert counts.proposers["other"].num_accepted == 1000 - MAX_PROPOSERS

@@ -29,7 +29,7 @@ from forethought.sampling.types import (
 )
 from forethought.tier import ModelInfo, PassCost
 from forethought.v1 import common_pb2, draft_pb2, target_pb2
-from orchestrator.loop.round import Ask
+from orchestrator.loop.round import Ask, Drafted
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica_set import alone
 from orchestrator.tiers import remote_verifier, target_search
@@ -155,9 +155,21 @@ def verifier(tier: ScriptedTier, model: ModelInfo = TARGET, **options: Any) -> R
     return RemoteVerifier(tier, model, reopen=ReopenOptions(5.0, 0.001), **options)
 
 
-def proposer(tier: ScriptedTier, **options: Any) -> RemoteProposer:
+class CountingProposer(RemoteProposer):
+    """Counts the rounds that wanted a draft and got none because of the tier."""
+
+    num_failures = 0
+
+    async def propose(self, session: Session, ask: Ask) -> Drafted:
+        drafted = await super().propose(session, ask)
+        self.num_failures += drafted.has_failed
+        assert bool(drafted.absence) == drafted.has_failed
+        return drafted
+
+
+def proposer(tier: ScriptedTier, **options: Any) -> CountingProposer:
     patience = DraftPatience(open_s=0.05, round_s=0.05, first_backoff_s=0)
-    return RemoteProposer(tier, "v", patience=patience, **options)
+    return CountingProposer(tier, "v", patience=patience, **options)
 
 
 def verify_round(number: int, position: int, committed: list[int], **more: Any) -> Any:
