@@ -126,7 +126,9 @@ async def test_a_deployment_without_a_draft_tier_speculates_and_says_who_guessed
         expected = await generate(running.client, plain)
         assert running.tiers.draft is None
     assert answer.token_ids == expected.token_ids
-    assert proposers_of(answer.steps) == {"suffix", "counts"}
+    # How long the adaptive policy goes on with guesses that are wrong is its own matter.
+    least = {"suffix", "counts"} if policy is PolicyKind.FIXED else {"suffix"}
+    assert least <= proposers_of(answer.steps) <= {"suffix", "counts"}
     assert answer.finished.speculation.num_draft_failures == 0
 
 
