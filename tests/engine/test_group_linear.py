@@ -88,6 +88,7 @@ LINEARS = {
     "Q4_1": lambda: GroupLinear(groups_of(stored("Q4_1", 40, K)), normal(40, seed=2)),
     "Q8_0": lambda: GroupLinear(groups_of(stored("Q8_0", 40, K))),
     "bfloat16": lambda: DenseTileLinear(normal(40, K).bfloat16(), normal(40, seed=2)),
+    "float32": lambda: DenseTileLinear(normal(40, K), normal(40, seed=2)),
     "Q8_0 in float32": lambda: GroupLinear(groups_of(stored("Q8_0", 40, K)), dtype=torch.float32),
 }
 
@@ -130,6 +131,17 @@ class TestOurs:
             y = linear(x)
             assert (y.shape, y.dtype) == ((num_tokens, shape[0]), torch.bfloat16)
             assert are_rounded_once(y, x, weight)
+
+    @pytest.mark.parametrize("shape", [(N, K), (1, 32), (17, 32), (40, 320), (129, 64)], ids=str)
+    def test_a_product_with_float32_is_one_of_float32_sums(self, shape):
+        weight = normal(*shape)
+        linear = DenseTileLinear(weight)
+        for num_tokens in (*range(1, 18), 31, 32, 33, MANY):
+            x = normal(num_tokens, shape[1], seed=1)
+            y = linear(x)
+            assert (y.shape, y.dtype) == ((num_tokens, shape[0]), torch.float32)
+            sums = x.double().abs() @ weight.double().abs().T
+            assert ((y.double() - x.double() @ weight.double().T).abs() <= sums * 2**-21).all()
 
     def test_a_product_with_pairs_exchanged_is_caught(self):
         weight = normal(N, K).bfloat16()

@@ -84,19 +84,20 @@ def test_the_order_of_weights_in_memory_changes_no_product(dtype, num_tokens):
         torch.testing.assert_close(PackedLinear(weight, bias)(x), expected)
 
 
-def test_bfloat16_is_multiplied_in_c_and_other_formats_by_onednn(monkeypatch):
-    weight = normal(N, K)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whole_groups_are_multiplied_in_c_and_all_else_by_onednn(monkeypatch, dtype):
+    weight = normal(N, K).to(dtype)
     # Without AVX-512 oneDNN has no bfloat16.
-    other = PackedLinear if PackedLinear.supports(torch.bfloat16) else DenseLinear
-    assert isinstance(dense_linear(weight), PackedLinear)
-    assert isinstance(dense_linear(weight.bfloat16()), DenseTileLinear)
-    assert isinstance(dense_linear(weight[:, :80].bfloat16()), other)
+    other = PackedLinear if PackedLinear.supports(dtype) else DenseLinear
+    assert isinstance(dense_linear(weight), DenseTileLinear)
+    assert isinstance(dense_linear(weight[:, :80]), other)
     monkeypatch.setattr(kernels, "are_built", False)
-    assert isinstance(dense_linear(weight.bfloat16()), other)
+    assert isinstance(dense_linear(weight), other)
 
 
 def test_without_a_kernel_dense_weights_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(PackedLinear, "supports", lambda dtype: False)
+    monkeypatch.setattr(kernels, "are_built", False)
     assert isinstance(dense_linear(normal(N, K)), DenseLinear)
 
 

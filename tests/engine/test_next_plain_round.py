@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from copy import copy
 
+import numpy as np
 import pytest
 
 from forethought.engine.batching.limits import EngineLimits
@@ -145,7 +146,8 @@ async def test_any_other_round_may_follow(target, is_computed, states):
         if ours.hidden_states is not None and theirs.hidden_states is not None:
             assert ours.hidden_states.end == theirs.hidden_states.end
             own = ours.hidden_states.rows[-len(theirs.hidden_states.rows) :]
-            assert (own == theirs.hidden_states.rows).all()
+            # The tiny model's attention is torch's, which rounds by the pass.
+            np.testing.assert_allclose(own, theirs.hidden_states.rows, rtol=2e-3, atol=1e-4)
         for talk in hinted, plain:
             talk.commit(9)
 

@@ -33,7 +33,7 @@ from forethought.engine.weights.lean_tensors import (
 )
 from forethought.engine.weights.weight_groups import GROUP_SIZE, Int4Groups, Int8Groups
 
-_NUMBERS = 6
+_NUMBERS = 7
 """Raised whenever the same weights give other numbers than before, so that tiers of different
 versions do not share keys and values."""
 

@@ -3,9 +3,9 @@
 With few tokens in a pass, a product takes as long as its weights take to arrive from memory, so
 fewer bits are more speed. What the kernels are made for decides the rest:
 
-- dense matrices in bfloat16 are multiplied in C, see tile_linear.py. Others, and all where there is
-  no C, are laid out once as oneDNN wants them: a product straight from row-major bfloat16 takes
-  twice the time, and returns the same numbers.
+- dense matrices in bfloat16 and float32 are multiplied in C, see tile_linear.py. Others, and all
+  where there is no C, are laid out once as oneDNN wants them: a product straight from row-major
+  bfloat16 takes twice the time, and returns the same numbers.
 - 4 and 8 bits in groups, as GGUF files have them, are multiplied in C; see group_linear.py.
 - 8 bits with one scale a row use `int8pack`. With more than one token a pass the dense product is
   faster; what remains is half of the memory.

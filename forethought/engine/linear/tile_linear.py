@@ -2,7 +2,8 @@
 
 A token gets the same numbers, to the last bit, whatever else is in the pass. Dense matrices in
 bfloat16 take 0.7 to 0.8 of oneDNN's time for up to 32 tokens, and as long for more; on machines
-without bfloat16 instructions a third of it, from four tokens on.
+without bfloat16 instructions a third of it, from four tokens on. Those in float32 take 0.6 to 0.9
+of it for up to 8 tokens, and 1.1 for more.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ from forethought.engine.weights.weight_groups import GROUP_SIZE
 _TILE_ROWS = 16
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 """What the kernels call them."""
+_DENSE_FORMATS = {
+    torch.bfloat16: WeightFormat.BFLOATS_16,
+    torch.float32: WeightFormat.FLOATS_32,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +96,12 @@ class TileLinear:
 
 
 class DenseTileLinear(TileLinear):
-    """bfloat16 weights as they are.
+    """Weights as they are, bfloat16 or float32.
 
     Args:
         weight: [N, K].
         bias: [N].
-        result_dtype: of what comes out, if it is not bfloat16.
+        result_dtype: of what comes out, if it is not the weights'.
     """
 
     __slots__ = ()
@@ -108,19 +113,18 @@ class DenseTileLinear(TileLinear):
         result_dtype: torch.dtype | None = None,
     ) -> None:
         num_rows, num_columns = weight.shape
-        pairs = weight.contiguous().view(torch.int32)  # [N, K / 2]
-        memory = lay_out([pairs.view(num_rows, -1, GROUP_SIZE // 2)])
+        words = weight.contiguous().view(torch.int32)  # [N, K / 2] of bfloat16, [N, K] of float32
+        memory = lay_out([words.view(num_rows, num_columns // GROUP_SIZE, -1)])
+        own_format = _DENSE_FORMATS[weight.dtype]
         super().__init__(
-            Tiles(memory, WeightFormat.BFLOATS_16, num_rows, num_columns),
-            bias,
-            result_dtype=result_dtype,
+            Tiles(memory, own_format, num_rows, num_columns), bias, weight.dtype, result_dtype
         )
 
     @staticmethod
     def takes(weight: torch.Tensor) -> bool:
         """Whether it is of the right format and shape, and the kernels are there."""
         is_whole = weight.shape[1] % GROUP_SIZE == 0
-        return kernels.are_built and weight.dtype is torch.bfloat16 and is_whole
+        return kernels.are_built and weight.dtype in _DENSE_FORMATS and is_whole
 
 
 def lay_out(parts: Sequence[torch.Tensor]) -> torch.Tensor:

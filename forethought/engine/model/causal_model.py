@@ -31,7 +31,7 @@ class CausalModel(Protocol):
 
     @property
     def engine_name(self) -> str:
-        """Whose code computes it, such as "lean-5" or "transformers": each rounds differently."""
+        """Whose code computes it, such as "lean-7" or "transformers": each rounds differently."""
         ...
 
     @property

@@ -36,7 +36,7 @@ class KVLayout:
 
     @property
     def name(self) -> str:
-        """For example "lean-5 1: 30 x 3.64.64": engine, version, and layers with J and sizes of key
+        """For example "lean-7 1: 30 x 3.64.64": engine, version, and layers with J and sizes of key
         and value."""
         runs = [
             f"{len(list(group))} x {shape.num_kv_heads}.{shape.key_dim}.{shape.value_dim}"

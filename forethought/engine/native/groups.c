@@ -1,10 +1,10 @@
-/* Products with matrices of small whole numbers in groups that share their factors, or of bfloat16, on a CPU.
+/* Products with matrices of small whole numbers in groups that share their factors, or of floats as they are, on a CPU.
  *
  * A group's part of a product is  scale * sum(value * x) + minimum * sum(x).  The values are small whole
  * numbers, and the factors are float16, as ggml stores them. The numbers of x in a group become whole numbers
  * too, of 16 bits, counted in a power of two: a bfloat16 loses nothing by that unless it is less than a
  * 128th of the group's largest, and then at most a 32,768th of that one. So sums within a group are exact, and
- * nothing else is rounded but float32 sums and the result. Weights in bfloat16 have no factors, and x stays
+ * nothing else is rounded but float32 sums and the result. Weights in bfloat16 and float32 have no factors, and x stays
  * as it is.
  *
  * A vector holds one number of each of some rows. What is taken out of a tile is used for as many tokens at
@@ -28,13 +28,17 @@ typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)))
 
 /* How the products of a group are computed: in whole numbers, in float32, or in pairs of bfloat16 whose products
  * a vector instruction adds up in float32, where there is one. */
-typedef enum { WHOLES_4, WHOLES_8, FLOATS_8, FLOATS_16, PAIRS_16 } Way;
+typedef enum { WHOLES_4, WHOLES_8, FLOATS_8, FLOATS_16, PAIRS_16, WIDE_32 } Way;
 
 #define IS_WHOLE(way) ((way) == WHOLES_4 || (way) == WHOLES_8)
-#define NUMBER_SIZE(way) ((way) == FLOATS_8 || (way) == FLOATS_16 ? sizeof(float) : sizeof(uint16_t))
+#define NUMBER_SIZE(way) (IS_WHOLE(way) || (way) == PAIRS_16 ? sizeof(uint16_t) : sizeof(float))
 #define HAS_MINIMUMS(way) ((way) == WHOLES_4)
-#define HAS_SCALES(way) ((way) != FLOATS_16 && (way) != PAIRS_16)
-#define TILE_SIZE(way) (HAS_MINIMUMS(way) ? sizeof(Tile4) : HAS_SCALES(way) ? sizeof(Tile8) : sizeof(Tile16))
+#define HAS_SCALES(way) (IS_WHOLE(way) || (way) == FLOATS_8)
+#define TILE_SIZE(way)                  \
+    (HAS_MINIMUMS(way)  ? sizeof(Tile4)  \
+     : HAS_SCALES(way)  ? sizeof(Tile8)  \
+     : (way) == WIDE_32 ? sizeof(Tile32) \
+                        : sizeof(Tile16))
 
 /* `dot` adds up for each token the products of a group's values with its numbers of x; of those
  * `order` made the order in which the values come out of a tile. Values are ABREAST vectors, of the rows from
@@ -144,6 +148,15 @@ INLINE void dot_floats_16(const Tile16 *tile, long lane, const float *x, Vec (*d
     }
 }
 
+INLINE void dot_wide_32(const Tile32 *tile, long lane, const float *x, Vec (*dots)[ABREAST], int tokens) {
+#pragma GCC unroll 32
+    for (int n = 0; n < GROUP; n++) {
+        Vec numbers[ABREAST];
+        for (int v = 0; v < ABREAST; v++) numbers[v] = *(const Vec *)(tile->numbers[n] + lane + v * LANES);
+        add_floats(numbers, x, n, dots, tokens);
+    }
+}
+
 INLINE int32_t largest_of(Ints numbers) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_epi32((__m512i)numbers);
@@ -229,6 +242,7 @@ INLINE void dot(Way way, const char *tile, long lane, const void *x, Vec (*dots)
         for (int v = 0; v < ABREAST; v++) dots[t][v] = (Vec){0};
     if (way == FLOATS_8) dot_floats_8((const Tile8 *)tile, lane, x, dots, tokens);
     if (way == FLOATS_16) dot_floats_16((const Tile16 *)tile, lane, x, dots, tokens);
+    if (way == WIDE_32) dot_wide_32((const Tile32 *)tile, lane, x, dots, tokens);
 #if defined(__AVX512BF16__)
     if (way == PAIRS_16) dot_pairs_16((const Tile16 *)tile, x, dots, tokens);
 #endif
@@ -310,6 +324,7 @@ static void finish(const GroupMatrix *matrix, long first, float (*sums)[TILE_ROW
 KERNEL(WHOLES_4, wholes_4);
 KERNEL(WHOLES_8, wholes_8);
 KERNEL(FLOATS_8, floats_8);
+KERNEL(WIDE_32, wide_32);
 #if defined(__AVX512BF16__)
 KERNEL(PAIRS_16, dense_16);
 #else
@@ -321,6 +336,7 @@ static const Kernel *const kernels[NUM_FORMATS][NUM_DTYPES] = {
     [GROUPS_4] = {[BFLOAT16] = &wholes_4},
     [GROUPS_8] = {[BFLOAT16] = &wholes_8, [FLOAT32] = &floats_8},
     [BFLOATS_16] = {[BFLOAT16] = &dense_16},
+    [FLOATS_32] = {[FLOAT32] = &wide_32},
 };
 
 /* Some tokens, of which `room` holds all that is laid out. */

@@ -27,10 +27,15 @@ typedef struct {
     uint32_t pairs[GROUP / 2][TILE_ROWS]; /* two neighbours of each row, the first in the lower half */
 } Tile16;
 
-/* How weights are stored: Tile4, Tile8, Tile16, or as quants.h says. `WeightFormat` in structures.py has the same
- * names. */
-typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, QUANTISED, NUM_FORMATS } WeightFormat;
-#define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16", "QUANTISED"}
+/* The same of weights in float32. */
+typedef struct {
+    float numbers[GROUP][TILE_ROWS];
+} Tile32;
+
+/* How weights are stored: Tile4, Tile8, Tile16, Tile32, or as quants.h says. `WeightFormat` in structures.py has the
+ * same names. */
+typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, FLOATS_32, QUANTISED, NUM_FORMATS } WeightFormat;
+#define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16", "FLOATS_32", "QUANTISED"}
 
 /* N rows and K columns, a multiple of 32. */
 typedef struct {

@@ -16,7 +16,8 @@ class WeightFormat(IntEnum):
     GROUPS_4 = 0
     GROUPS_8 = 1
     BFLOATS_16 = 2
-    QUANTISED = 3
+    FLOATS_32 = 3
+    QUANTISED = 4
 
 
 class Norm(ctypes.Structure):
