@@ -1,12 +1,14 @@
 """The options that make a request's parameters, the same for every command that sends requests."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from forethought.cli.options.option_group import with_options
 from forethought.generation import GenerationParams
+from forethought.input_files import read_input
 from forethought.sampling.types import VerificationMode
 
 _UINT32_MAX = 2**32 - 1
@@ -153,6 +155,18 @@ Logprobs = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Prediction = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="Text that the answer will mostly repeat, such as a file to be edited: drafts are "
+        "looked up in it. The text's distribution does not depend on it.",
+        show_default="none",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 
 _OPTIONS: dict[str, tuple[str, Any]] = {
     "max_tokens": ("max_tokens", MaxTokens),
@@ -168,6 +182,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "num_speculative_tokens": ("num_speculative_tokens", NumSpeculativeTokens),
     "mode": ("verification_mode", Mode),
     "logprobs": ("logprobs", Logprobs),
+    "prediction": ("prediction", Prediction),
 }
 """By name: the field of GenerationParams, and the option."""
 
@@ -183,4 +198,15 @@ def _make_params(**given: Any) -> GenerationParams:
     values = {field: given[name] for name, (field, _) in _OPTIONS.items()}
     # What may be given several times and was not is None to typer.
     lists = {field: values[field] or () for field in ("stop", "stop_token_ids")}
-    return GenerationParams(**{**values, **lists})
+    return GenerationParams(**{**values, **lists, "prediction": _read(values["prediction"])})
+
+
+def _read(path: Path | None) -> str:
+    """The text of a file; empty without one."""
+    try:
+        return "" if path is None else read_input(path).decode()
+    except OSError as error:
+        problem = f"{path}: {error.strerror}"
+    except UnicodeDecodeError as error:
+        problem = f"{path} is not UTF-8 from byte {error.start} on"
+    raise typer.BadParameter(problem, param_hint="--prediction")
