@@ -1,6 +1,8 @@
 """Errors as one line a person can act on, with a hint where we know one."""
 
 import re
+import shlex
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -61,6 +63,11 @@ def print_failure(console: Console, message: str, hint: str = "") -> None:
     if hint:
         line.append(f" ({hint})")
     console.print(line, soft_wrap=True, highlight=False)
+
+
+def print_resume(console: Console, command: Sequence[str]) -> None:
+    """How to come by the rest of an answer that was broken off and is stored."""
+    console.print(Text(f"resume with: {shlex.join(command)}"), soft_wrap=True)
 
 
 def in_words(error: ForethoughtError, address: str, *, began: bool = False) -> ForethoughtError:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from forethought.errors import ModelReferenceError
+from forethought.input_files import read_input
 from forethought.models.reference import ModelFiles
 
 MODEL_TYPE = "forethought_feature_draft"
@@ -42,7 +43,7 @@ class FeatureDraftConfig:
             ModelReferenceError: something is missing, or not what it should be.
         """
         try:
-            config = json.loads((files.folder / "config.json").read_text())
+            config = json.loads(read_input(files.folder / "config.json"))
             target = config["target"]
             return cls(
                 hidden_size=int(config["hidden_size"]),
@@ -61,7 +62,7 @@ class FeatureDraftConfig:
                 target_fingerprint=str(target["model_fingerprint"]),
                 vocabulary_fingerprint=str(target["vocabulary_fingerprint"]),
             )
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ModelReferenceError(
                 f"{files.reference} is no feature draft: config.json: {error!r}"
             ) from error
@@ -70,8 +71,8 @@ class FeatureDraftConfig:
 def is_feature_draft(files: ModelFiles) -> bool:
     """Whether these are the files of a feature draft, as far as their configuration says."""
     try:
-        config: Any = json.loads((files.folder / "config.json").read_text())
-    except (OSError, ValueError):
+        config: Any = json.loads(read_input(files.folder / "config.json"))
+    except (OSError, ValueError, RecursionError):
         return False
     return (
         files.gguf is None and isinstance(config, dict) and config.get("model_type") == MODEL_TYPE

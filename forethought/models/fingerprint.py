@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
+from forethought.input_files import read_input
 from forethought.models.reference import ModelFiles
 
 _DIGEST_BYTES = 16
@@ -33,7 +34,7 @@ def model_fingerprint(files: ModelFiles, salt: str = "") -> str:
             f"Cannot fingerprint model {files.reference!r}: {files.folder} has no weight files."
         )
     try:
-        parts = [b"" if files.gguf is not None else config.read_bytes()]
+        parts = [b"" if files.gguf is not None else read_input(config)]
         # Sorted by digest: neither names nor their order are part of the model.
         parts += sorted(_digest(_samples(path)) for path in weights)
     except OSError as error:

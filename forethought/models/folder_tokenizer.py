@@ -17,6 +17,7 @@ _log = structlog.get_logger(__name__)
 
 _OTHER_FORMATS = ("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "tiktoken.model",
                   "tekken.json", "vocab.txt")  # fmt: skip
+_MAX_TOKENIZER_BYTES = 2**28  # eight times the largest
 _MAX_VOCAB_SIZE = 1 << 24  # of a folder whose config.json does not say: sixty times the largest
 
 
@@ -65,6 +66,12 @@ def _read_backend(path: Path) -> Tokenizer:
             f"{path.parent} has no tokenizer.json{instead}. Make one where transformers is "
             "installed: transformers.AutoTokenizer.from_pretrained(MODEL)"
             f".save_pretrained({str(path.parent)!r})"
+        )
+    num_bytes = path.stat().st_size
+    if num_bytes > _MAX_TOKENIZER_BYTES:
+        raise ModelReferenceError(
+            f"Cannot read {path}: it holds {num_bytes:,} bytes, more than the "
+            f"{_MAX_TOKENIZER_BYTES:,} of any tokenizer"
         )
     try:
         backend = Tokenizer.from_file(str(path))

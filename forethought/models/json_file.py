@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.errors import ModelReferenceError
+from forethought.input_files import read_input
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -16,16 +17,20 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelReferenceError: it holds something else.
     """
     try:
-        content = path.read_bytes()
-        value = json.loads(content)
+        value = json.loads(read_input(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        cause = lfs_pointer(path) or str(error)
+        cause = lfs_pointer(path) or describe(error)
         raise ModelReferenceError(f"Cannot read {path}: {cause}") from error
     if not isinstance(value, dict):
         raise ModelReferenceError(f"Cannot read {path}: it does not hold a JSON object")
     return value
+
+
+def describe(error: Exception) -> str:
+    """Why a file cannot be read, without its name and the system's number."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def lfs_pointer(path: Path) -> str:

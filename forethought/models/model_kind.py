@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from forethought.errors import ModelReferenceError
+from forethought.input_files import read_input
+from forethought.models.json_file import describe
 from forethought.models.weight_files import what_is_wrong
 
 _CONTINUES_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForImageTextToText")
@@ -30,11 +32,12 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_input(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        wrong = what_is_wrong(path) or f"{path} is not JSON: {error}"
+    except (OSError, ValueError, RecursionError) as error:
+        why = "cannot be read" if isinstance(error, OSError) else "is not JSON"
+        wrong = what_is_wrong(path) or f"{path} {why}: {describe(error)}"
         raise ModelReferenceError(wrong) from error
     if not isinstance(config, dict):
         raise ModelReferenceError(f"{path} is not a JSON object")
@@ -44,8 +47,8 @@ def read_config(folder: Path) -> Mapping[str, Any]:
 def adapter_base(folder: Path) -> str | None:
     """The model that this is only an adapter of, as its adapter_config.json names it."""
     try:
-        adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        adapter = json.loads(read_input(folder / "adapter_config.json"))
+    except (OSError, ValueError, RecursionError):
         return None
     return str(adapter.get("base_model_name_or_path") or "a model that it does not name")
 

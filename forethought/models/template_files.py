@@ -7,7 +7,8 @@ from typing import Any
 import structlog
 
 from forethought.errors import ModelReferenceError
-from forethought.models.json_file import read_json
+from forethought.input_files import read_input
+from forethought.models.json_file import describe, read_json
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +33,9 @@ def _template_files(folder: Path) -> dict[str, str]:
     sources = {}
     for name, path in paths.items():
         try:
-            sources[name] = path.read_text(encoding="utf-8")
+            sources[name] = read_input(path).decode()
         except (OSError, ValueError) as error:
-            raise ModelReferenceError(f"Cannot read {path}: {error}") from error
+            raise ModelReferenceError(f"Cannot read {path}: {describe(error)}") from error
     return sources
 
 

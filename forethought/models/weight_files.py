@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
+from forethought.input_files import read_input
 
 _PART = re.compile(
     r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)", re.IGNORECASE
@@ -19,6 +20,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _OTHERS = ("consolidated", "adapter_")
 _LFS = b"version https://git-lfs.github.com/spec"
 _GGUF_MAGIC = b"GGUF"
+_MAX_HEADER_BYTES = 100_000_000  # that the library reads; what is cut there is no JSON
 
 
 def safetensors_of(folder: Path) -> tuple[Path, ...]:
@@ -32,9 +34,9 @@ def safetensors_of(folder: Path) -> tuple[Path, ...]:
     index = folder / INDEX
     if index.exists():
         try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            names = set(json.loads(read_input(index))["weight_map"].values())
             return tuple(folder / name for name in sorted(names))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             wrong = what_is_wrong(index) or f"{index} does not say which tensors are in which file"
             raise ModelReferenceError(wrong) from error
     found = [path for path in folder.glob("*.safetensors") if not path.name.startswith(_OTHERS)]
@@ -98,9 +100,9 @@ def what_is_wrong(path: Path) -> str | None:
     try:
         with path.open("rb") as stream:
             stream.seek(8)
-            header = json.loads(stream.read(header_len))
+            header = json.loads(stream.read(min(header_len, _MAX_HEADER_BYTES)))
         ends = [it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _foreign(path)
     end = 8 + header_len + max(ends, default=0)
     return _cut(path, size, end) if end > size else None

@@ -28,6 +28,7 @@ class Prompt(StrEnum):
     REFUSED = "refuse this"
     FULL = "have no room"
     BROKEN_OFF = "fail in the middle"
+    STORED = "fail in the middle of what is stored"
     UNTEMPLATED = "have no chat template"
     LOADING = "be ready at the second time only"
     ODD_NUMBERS = "answer with numbers that JSON does not have"
@@ -73,9 +74,13 @@ class FakeGeneration(generation_pb2_grpc.GenerationServiceServicer):
             case Prompt.LATE:
                 while context.is_active():
                     time.sleep(0.02)
-            case Prompt.BROKEN_OFF:
-                yield response_to_proto([recorded.STARTED, *recorded.TOKENS[:3]])
-                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            case Prompt.BROKEN_OFF | Prompt.STORED:
+                is_stored = text == Prompt.STORED
+                started = replace(recorded.STARTED, is_stored=is_stored)
+                yield response_to_proto([started, *recorded.TOKENS[:3]])
+                # What is stored would be resumed after the other one.
+                code = grpc.StatusCode.INTERNAL if is_stored else grpc.StatusCode.UNAVAILABLE
+                context.abort(code, "Socket closed")
             case Prompt.LOADING if self.requests.count(request) == 1:
                 _abort(context, LoadingError("the model is loading"))
             case Prompt.ODD_NUMBERS:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from forethought.cli.chat.commands import COMMANDS, ChatState, LeaveError, run_command
 from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.settable import SettingError, set_param
+from forethought.cli.main import app
 from forethought.errors import InvalidArgumentError, SessionNotFoundError
 from forethought.generation import (
     ChatMessage,
@@ -221,6 +223,15 @@ def address():
     server.start()
     yield f"127.0.0.1:{port}"
     server.stop(None).wait()
+
+
+def test_an_answer_that_was_broken_off_names_the_command_that_goes_on_with_it(address):
+    arguments = ["chat", "--address", address, "--tenant", "me"]
+    result = CliRunner().invoke(app, arguments, input=f"{Prompt.STORED}\n")
+    assert result.exit_code == 1
+    session = f"--session={recorded.STARTED.session_id}"
+    resume = f"forethought chat --address {address} --tenant me {session}"
+    assert result.stderr.splitlines()[-1] == f"resume with: {resume}"
 
 
 class Terminal:

@@ -296,6 +296,31 @@ def test_a_mistake_on_the_command_line_exits_with_2_and_calls_nobody(generate, s
     assert len(service.requests) == before
 
 
+def test_what_an_answer_will_repeat_comes_from_a_file(generate, service, tmp_path):
+    file = tmp_path / "before.py"
+    file.write_text("x = 1  # é\n", encoding="utf-8")
+    assert generate("Change it.", "--prediction", str(file)).exit_code == 0
+    assert service.requests[-1].params.prediction == "x = 1  # é\n"
+    file.write_bytes(b"caf\xe9")
+    refused = generate("Change it.", "--prediction", str(file))
+    assert refused.exit_code == 2
+    assert "is not UTF-8 from byte 3 on" in " ".join(refused.stderr.replace("│", " ").split())
+
+
+def test_an_answer_that_was_broken_off_names_the_command_that_goes_on_with_it(generate, service):
+    result = generate(Prompt.STORED, "--tenant", "me")
+    assert result.exit_code == 1
+    resume = f"forethought sessions resume --tenant me -- {recorded.STARTED.session_id}"
+    assert result.stderr.splitlines()[-1] == f"resume with: {resume}"
+    elsewhere = generate(
+        Prompt.STORED, "--address", service.address.replace("127.0.0.1", "localhost")
+    )
+    assert f"resume --address localhost:{service.address[10:]} -- " in elsewhere.stderr
+    assert "resume with" not in generate(Prompt.BROKEN_OFF).stderr
+    assert "resume with" not in generate(Prompt.STORED, "--json").output
+    assert "resume with" not in generate("Hello").stderr
+
+
 def test_ctrl_c_cancels_the_call_and_still_counts(service, command_line):
     with command_line.start("generate", "--address", service.address, Prompt.ENDLESS) as process:
         assert process.stdout.read(3) == "The"

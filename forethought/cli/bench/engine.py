@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 
 _MAX_CONTEXT = 2**20
+"""Of all sequences of a pass together, tokens."""
+_MAX_TOKENS = 2**13
+"""Computed in a pass: each has a row of logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,14 @@ def engine(
     - `forethought bench engine --dtype bfloat16,int4 --tokens 1,4,8 --plot engine.svg`
     """
     errors = Console(stderr=True)
+    num_tokens = options.parse_counts(tokens, "--tokens")
+    batch_sizes = options.parse_counts(batch, "--batch")
+    _check_largest(max(num_tokens), max(batch_sizes), context)
     settings = Settings(
         model,
         dtypes.split(","),
-        options.parse_counts(tokens, "--tokens"),
-        options.parse_counts(batch, "--batch"),
+        num_tokens,
+        batch_sizes,
         context,
         repeats,
         device or "auto",
@@ -121,6 +127,20 @@ def engine(
         )
     else:
         print_table(_table(rows))
+
+
+def _check_largest(num_tokens: int, batch_size: int, context: int) -> None:
+    """Raises typer.BadParameter for a pass that no engine is asked for."""
+    for num, most, what in (
+        (num_tokens, _MAX_TOKENS, "--tokens"),
+        (context + num_tokens, _MAX_CONTEXT, "--context and --tokens"),
+    ):
+        if batch_size * num > most:
+            raise typer.BadParameter(
+                f"{batch_size:,} sequences of {num:,} tokens are more than the {most:,} tokens of "
+                "the largest pass",
+                param_hint=f"{what}, times --batch",
+            )
 
 
 def _measure(settings: Settings, console: Console) -> list[Row]:

@@ -11,10 +11,10 @@ from forethought.cli.chat import chat_options
 from forethought.cli.chat.commands import ChatState, LeaveError, run_command
 from forethought.cli.chat.dialogue import Dialogue
 from forethought.cli.chat.lines import LineReader
-from forethought.cli.failure import print_failed_call
+from forethought.cli.failure import print_failed_call, print_resume
 from forethought.cli.generate.prompt_input import check_unicode
 from forethought.cli.options import generate_options as options
-from forethought.cli.options.connection import Connection, with_connection_options
+from forethought.cli.options.connection import Connection, again_at, with_connection_options
 from forethought.cli.options.params import with_params_options
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.views.answering import PATIENT, Answering, View, show_answer
@@ -167,10 +167,21 @@ class _Chat:
         if failure is not None:
             address = ",".join(self.client.addresses)
             print_failed_call(self._errors, failure, address, began=tally.num_tokens > 0)
-            if not self._reader.is_interactive:
-                raise typer.Exit(_FAILED)
+        self._tell_how_to_resume(tally.broken_off)
+        if failure is not None and not self._reader.is_interactive:
+            raise typer.Exit(_FAILED)
         if number is not None and not (number == signal.SIGINT and self._reader.is_interactive):
             raise typer.Exit(128 + number)
+
+    def _tell_how_to_resume(self, session_id: str) -> None:
+        """Where the rest of an answer is that did not come to its end; here it is /resume."""
+        if not session_id:
+            return
+        if self._reader.is_interactive:
+            self._say("/resume goes on with this answer, here; or later, elsewhere:")
+        where = again_at(",".join(self.client.addresses), self._dialogue.tenant)
+        session = f"--session={session_id}"
+        print_resume(self._errors, ["forethought", "chat", *where, session])
 
     async def _show(
         self, request: GenerationRequest, answering: Answering

@@ -8,10 +8,10 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from forethought.cli.failure import in_words, print_failed_call
+from forethought.cli.failure import in_words, print_failed_call, print_resume
 from forethought.cli.generate.prompt_input import read_prompt
 from forethought.cli.options import generate_options as options
-from forethought.cli.options.connection import Connection, with_connection_options
+from forethought.cli.options.connection import Connection, again_at, with_connection_options
 from forethought.cli.options.params import with_params_options
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.views.answering import PATIENT, Answering, View, show_answer
@@ -109,6 +109,9 @@ def run_request(
         info.print(tally.line(), style="bold", highlight=False, soft_wrap=not info.is_terminal)
     if failure is not None:
         print_failed_call(errors, failure, connection.address, began=tally.num_tokens > 0)
+    if tally.broken_off:
+        where = again_at(connection.address, request.tenant)
+        print_resume(errors, ["forethought", "sessions", "resume", *where, "--", tally.broken_off])
     raise typer.Exit(code)
 
 

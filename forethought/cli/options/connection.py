@@ -1,5 +1,6 @@
 """How a command reaches a deployment: the options, and what is made of them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,13 @@ ApiKey = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+
+
+def again_at(address: str, tenant: str = "") -> list[str]:
+    """The flags with which another command reaches the same sessions."""
+    default = os.environ.get("FORETHOUGHT_ADDRESS") or f"{HOST}:{DEFAULT_PORT}"
+    flags = [] if address == default else ["--address", address]
+    return [*flags, *(["--tenant", tenant] if tenant else [])]
 
 
 def with_connection_options(command: Callable[..., None]) -> Callable[..., None]:

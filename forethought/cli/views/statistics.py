@@ -8,6 +8,7 @@ from forethought.generation import (
     GenerationEvent,
     NoDraftReason,
     SpeculationStatistics,
+    Started,
     Token,
 )
 from forethought.sampling.types import TokenOrigin
@@ -26,7 +27,13 @@ class Tally:
         self._last_token_s = 0.0
         self._num_rounds = 0
         self._finished: Finished | None = None
+        self._session_id = ""  # of a session that is stored
         self.num_tokens = 0
+
+    @property
+    def broken_off(self) -> str:
+        """The session that the rest of the answer can be had from; empty where there is none."""
+        return "" if self.is_complete else self._session_id
 
     @property
     def is_complete(self) -> bool:
@@ -35,7 +42,9 @@ class Tally:
 
     def add(self, event: GenerationEvent) -> None:
         """Takes note of an event."""
-        if isinstance(event, Finished):
+        if isinstance(event, Started):
+            self._session_id = event.session_id if event.is_stored else ""
+        elif isinstance(event, Finished):
             self._finished = event
         elif isinstance(event, Token):
             self._last_token_s = perf_counter() - self._started_at

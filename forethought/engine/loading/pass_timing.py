@@ -14,10 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from forethought.engine.cache.available_memory import available_memory
+from forethought.engine.cache.kv_memory import in_words
 from forethought.engine.hf.transformers_model import TransformersModel
 from forethought.engine.lean.lean_decoder import LeanDecoder
 from forethought.engine.model.causal_model import CausalModel, device_of
 from forethought.engine.model.packed import BLOCK_LEN, PackedPass, SequencePart, pack
+from forethought.errors import NotEnoughMemoryError
+
+_BYTES_OF_A_LOGIT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ def time_passes(
         shapes: what to time.
         num_repeats: turns of each, at least 2.
         on_turn: called after each turn, for progress.
+
+    Raises:
+        NotEnoughMemoryError: a pass needs more than there is.
     """
     return [_time(model, shape, num_repeats, on_turn) for shape in shapes]
 
@@ -96,8 +104,9 @@ def _time(
 def _fill(model: CausalModel, shape: PassShape) -> PackedPass:
     """A cache that holds the context of each sequence, and the pass after it."""
     blocks_each = -(-(shape.context + shape.num_tokens) // BLOCK_LEN)
-    model.allocate(blocks_each * shape.batch_size)
     device = device_of(model)
+    _check_memory(model, shape, blocks_each * shape.batch_size * model.kv_bytes_per_block)
+    model.allocate(blocks_each * shape.batch_size)
     parts = []
     for index in range(shape.batch_size):
         blocks = range(index * blocks_each, (index + 1) * blocks_each)
@@ -107,6 +116,18 @@ def _fill(model: CausalModel, shape: PassShape) -> PackedPass:
         own = [(index + place) % model.vocab_size for place in range(shape.num_tokens)]
         parts.append(SequencePart(own, shape.context, blocks, shape.num_tokens))
     return pack(parts, device)
+
+
+def _check_memory(model: CausalModel, shape: PassShape, num_kv_bytes: int) -> None:
+    num_rows = shape.batch_size * shape.num_tokens
+    asked = num_kv_bytes + num_rows * model.vocab_size * _BYTES_OF_A_LOGIT
+    available = available_memory(device_of(model))
+    if asked > available:
+        raise NotEnoughMemoryError(
+            f"{shape.batch_size:,} sequences of {shape.context + shape.num_tokens:,} tokens take "
+            f"{in_words(asked)}, and {in_words(available)} of memory are available; lower --batch, "
+            "--tokens or --context"
+        )
 
 
 def _floor(model: CausalModel, num_rows: int) -> Callable[[], None]:
