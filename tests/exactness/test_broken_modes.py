@@ -18,10 +18,10 @@ from tests.exactness.pairs import (
     sample_pairs,
 )
 from tests.exactness.sampling_check import ALPHA, is_rejected, p_value, pair_distribution
+from tests.exactness.test_sampled_modes import BLOCK_SAMPLES
 from tests.exactness.twins import Judge
 from tests.stack import LoadedModel
 
-NUM_SAMPLES = 3_000
 PARAMS = SamplingParams(temperature=1)
 
 BLOCK_TWINS = {
@@ -42,7 +42,7 @@ async def test_a_broken_judge_of_blocks_is_rejected_by_the_same_check(
     async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
         draw = partial(sample_pairs, stack, sampling)
         expected = pair_distribution(model, prompt, PARAMS)
-        assert await is_rejected(draw, expected, NUM_SAMPLES)
+        assert await is_rejected(draw, expected, BLOCK_SAMPLES)
 
 
 class TestCoupled:

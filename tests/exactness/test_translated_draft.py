@@ -28,7 +28,7 @@ from tests.exactness.sampling_check import ALPHA, is_rejected, p_value, pair_dis
 from tests.stack import LoadedModel, Stack, generate, loaded, running_stack
 from tests.tiny import OVERLAPPING_TOKENS, write_permuted_copy, write_tiny_model
 
-NUM_SAMPLES, MANY_SAMPLES = 4_000, 20_000
+NUM_SAMPLES, MANY_SAMPLES = 2_000, 20_000
 PROMPTS = [[2 + (7 * i + j * j * (i + 3)) % 10 for j in range(1 + i * i // 2)] for i in range(20)]
 """1 to 181 tokens."""
 SHAPES = {
