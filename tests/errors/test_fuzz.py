@@ -67,7 +67,7 @@ class Victim:
     async def _call(self, method: str, messages: Sequence[bytes]) -> grpc.StatusCode:
         channel = self._channels[method.split("/")[1]]
         # On the wire every kind of call is a stream.
-        call = channel.stream_stream(method)(timeout=20)
+        call = channel.stream_stream(method)(timeout=60)
         try:
             for message in messages:
                 await call.write(message)
