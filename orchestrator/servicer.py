@@ -29,6 +29,7 @@ from forethought.rpc.codecs.generation_codec import (
 from forethought.rpc.codecs.session_codec import content_to_proto, session_to_proto
 from forethought.rpc.codecs.tier_codec import model_to_proto
 from forethought.rpc.key_guard import spend_tokens
+from forethought.rpc.status import send_headers
 from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceServicer
@@ -142,6 +143,7 @@ class GenerationServicer(GenerationServiceServicer):
             Call(context.time_remaining(), wants_progress=request.include_progress),
         )
         interval_s = self._sessions.commit_interval_s if self._sessions is not None else 0.0
+        await send_headers(context)
         try:
             async with aclosing(told(generation.progress(), log, interval_s)) as groups:
                 async for events in groups:

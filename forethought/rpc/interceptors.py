@@ -19,7 +19,7 @@ from forethought.errors import ForethoughtError, InvalidArgumentError, SessionId
 from forethought.observability import traces
 from forethought.rpc.call_log import CallRecord, recorded_call
 from forethought.rpc.security.guards import Admit, Guard, let_all_in
-from forethought.rpc.status import abort
+from forethought.rpc.status import abort, send_headers
 from forethought.supervision import NOBODYS_TO_ANSWER
 from forethought.wait_limit import WaitLimit
 
@@ -222,7 +222,11 @@ async def _write_all(
 ) -> None:
     limit = WaitLimit(unread_timeout_s)
     try:
+        has_begun = False
         async for response in responses:
+            if not has_begun:
+                await send_headers(context)
+                has_begun = True
             try:
                 await limit.wait(context.write(response))
             except TimeoutError:

@@ -67,6 +67,20 @@ def code_of(error: ForethoughtError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
 
+async def send_headers(context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Sends what goes before the first message, to its end even if the call is cancelled.
+
+    The first write would do it, too. But of a write that is cancelled grpc.aio forgets that the
+    headers went, sends them again with the status, and fails: the client would wait for ever.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait((sending,))
+        raise
+
+
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ForethoughtError) -> None:
     """Ends the call with the status of `error`. Never returns.
 

@@ -1,0 +1,34 @@
+"""A call whose first write is cut off still ends with its status."""
+
+import asyncio
+import gc
+
+import grpc
+
+from forethought.errors import SessionIdleError
+from forethought.rpc.channels import open_channel
+from tests.errors.refusals import read_to_end, refusal_of
+from tests.stack import running_server
+
+
+async def test_a_stream_whose_first_response_is_not_taken_in_time_ends_with_that_reason():
+    async def answer(raw, context):
+        yield raw
+
+    def add(services):
+        handlers = {"Answer": grpc.unary_stream_rpc_method_handler(answer, bytes, bytes)}
+        services.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("a.Service", handlers),)
+        )
+
+    gc.disable()  # collecting a call that was left ends it, too
+    try:
+        async with (
+            running_server(add, unread_timeout_s=0) as server,
+            open_channel(f"127.0.0.1:{server.port}") as channel,
+        ):
+            call = channel.unary_stream("/a.Service/Answer")(b"")
+            refusal = await refusal_of(asyncio.wait_for(read_to_end(call), 20))
+        assert refusal.reason == SessionIdleError.reason
+    finally:
+        gc.enable()
