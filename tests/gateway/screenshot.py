@@ -1,6 +1,6 @@
 """The picture of the page in README.md.
 
-    forethought up --dtype bfloat16 --proposer model &
+    forethought up --dtype bfloat16 --draft-model draft:smollm2-135m-instruct &
     python -m tests.gateway.screenshot docs/page.png
 
 The numbers in it are those of the machine.
