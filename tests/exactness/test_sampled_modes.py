@@ -41,6 +41,8 @@ EVERY_SHAPE = {**SHAPES, "all at once": ALL_AT_ONCE}
 SAID_BRIEFLY = ["temperature 1", "all at once"]
 BLOCK_SAMPLES = 3_000
 """Twice as many as the subtlest broken judge of blocks is caught with."""
+ROUND_SAMPLES = 4_000
+"""Enough for what blocks accept more to be five of its standard errors."""
 
 
 def block(params: SamplingParams) -> Sampling:
@@ -121,7 +123,7 @@ async def test_blocks_accept_more_than_rejection_sampling_and_both_as_computed_b
         accepted = []
         for how in (judge, judge_block):
             sampling = Sampling(params, how, prompt=BLOCK_PROMPT)
-            samples = await sample_by_rounds(stack, sampling, range(NUM_SAMPLES))
+            samples = await sample_by_rounds(stack, sampling, range(ROUND_SAMPLES))
             accepted.append(np.array([sample.num_accepted_tokens for sample in samples]))
     for sampled, computed in zip(accepted, expected, strict=True):
         assert abs(sampled.mean() - computed) < 4 * standard_error(sampled)
