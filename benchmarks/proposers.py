@@ -41,6 +41,7 @@ from forethought.local.probes import probe_grpc_health
 from forethought.sampling.params import SamplingParams
 from orchestrator.lookup.ngram import NgramLookup
 from orchestrator.lookup.suffix import SuffixLookup, SuffixOptions
+from orchestrator.loop.committed_tokens import CommittedTokens
 from orchestrator.loop.session import Session
 
 LOOKUPS = {"ngram": "ngram", "suffix": "suffix", "suffix, then model": "suffix", "model": ""}
@@ -63,7 +64,8 @@ def tiers(arguments: argparse.Namespace) -> tuple[list[Tier], dict[str, str]]:
 
     def tier(name: str, package: str, *flags: str) -> Tier:
         address = next(addresses)
-        command = [sys.executable, "-m", package, "--listen", address, *flags]
+        listen = ("--listen", address, "--admin-listen", "127.0.0.1:0")
+        command = [sys.executable, "-m", package, *listen, *flags]
         return Tier(name, command, address, probe_grpc_health)
 
     target = tier("target", "target_service", "--model", arguments.model, *threads)
@@ -141,17 +143,19 @@ def natural_text(length: int) -> list[int]:
 
 def time_lookups(length: int, k: int, num_rounds: int) -> dict[str, dict[str, float]]:
     """Microseconds a round, and what reading the prompt takes, by proposer."""
-    text = tuple(natural_text(length + num_rounds))
-    session = Session("lookup", text[:length], 2**20, SamplingParams())
+    text = natural_text(length + num_rounds)
+    token_ids = CommittedTokens.of(text[:length])  # as the loop has them, never copied whole
+    session = Session("lookup", token_ids, 2**20, SamplingParams())
     lookups = (NgramLookup(), SuffixLookup(SuffixOptions()))
     times: dict[str, list[float]] = {each.name: [] for each in lookups}
     opened = {each.name: each.open(session) for each in lookups}
     for number in range(num_rounds + 1):
-        session = replace(session, token_ids=text[: length + number], round=number)
         for name, lookup in opened.items():
             started = time.perf_counter()
             lookup.draft(session, k)
             times[name].append((time.perf_counter() - started) * 1e6)
+        token_ids = token_ids.followed_by(text[length + number :][:1])
+        session = replace(session, token_ids=token_ids, round=number + 1)
     return {
         name: {"first_us": first, "p50_us": statistics.median(others)}
         for name, (first, *others) in times.items()
