@@ -11,8 +11,9 @@ import structlog
 from autoscaler.answers import Answers, TierAnswer
 from forethought.errors import ForethoughtError
 from forethought.rpc.channels import open_channel
-from forethought.rpc.codecs.scaling_codec import orchestrator_load_from_proto
-from forethought.rpc.codecs.tier_codec import load_from_proto, model_from_proto, work_from_proto
+from forethought.rpc.codecs.load import load_from_proto, work_from_proto
+from forethought.rpc.codecs.model_info import model_from_proto
+from forethought.rpc.codecs.scaling import orchestrator_load_from_proto
 from forethought.rpc.name_resolution import NameResolver, server_name
 from forethought.rpc.security.tls import ChannelCredentials
 from forethought.rpc.status import error_from_rpc

@@ -36,12 +36,8 @@ from forethought.local.local_deployment import LocalDeployment, Tier
 from forethought.local.probes import probe_grpc_health
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
-from forethought.rpc.codecs.tier_codec import (
-    draft_to_proto,
-    evidence_to_proto,
-    speculate_to_proto,
-    verify_to_proto,
-)
+from forethought.rpc.codecs.tier.draft import draft_to_proto, speculate_to_proto
+from forethought.rpc.codecs.tier.evidence import evidence_to_proto, verify_to_proto
 from forethought.sampling.types import Draft, DraftedToken, Evidence, PositionEvidence
 from forethought.tier import (
     DraftRound,

@@ -6,16 +6,11 @@ from typing import Any
 import grpc
 
 from draft_service.proposer import Proposer, SessionProposer
-from forethought.rpc.codecs.tier_codec import (
-    draft_to_proto,
-    load_to_proto,
-    lookahead_to_proto,
-    model_to_proto,
-    open_from_proto,
-    opened_to_proto,
-    speculate_from_proto,
-    work_to_proto,
-)
+from forethought.rpc.codecs.generation.statistics import lookahead_to_proto
+from forethought.rpc.codecs.load import load_to_proto, work_to_proto
+from forethought.rpc.codecs.model_info import model_to_proto
+from forethought.rpc.codecs.tier.draft import draft_to_proto, speculate_from_proto
+from forethought.rpc.codecs.tier.opening import open_from_proto, opened_to_proto
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, DraftRound, ModelInfo, SessionOpened
 from forethought.v1 import common_pb2, draft_pb2

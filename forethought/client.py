@@ -42,14 +42,14 @@ from forethought.resuming import (
 )
 from forethought.rpc.authorized import authorized, calling_with_key, check_api_key
 from forethought.rpc.channels import open_channel
-from forethought.rpc.codecs.generation_codec import (
+from forethought.rpc.codecs.generation.deployment_info import deployment_from_proto
+from forethought.rpc.codecs.generation.events import events_from_proto
+from forethought.rpc.codecs.generation.misfits import refusing_misfits
+from forethought.rpc.codecs.generation.request import (
     conversation_to_proto,
-    deployment_from_proto,
-    events_from_proto,
-    refusing_misfits,
     request_to_proto,
 )
-from forethought.rpc.codecs.session_codec import content_from_proto, session_from_proto
+from forethought.rpc.codecs.generation.sessions import content_from_proto, session_from_proto
 from forethought.rpc.security.tls import ClientTls, Identity, channel_credentials
 from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb

@@ -16,7 +16,7 @@ from forethought.deployment import (
     StoreState,
     TierState,
 )
-from forethought.rpc.codecs.deployment_codec import deployment_state_to_proto
+from forethought.rpc.codecs.deployment import deployment_state_to_proto
 from forethought.rpc.security.seen_certificate import see_certificate
 from forethought.rpc.security.tls import ClientTls
 from forethought.store.breaker import BreakerState

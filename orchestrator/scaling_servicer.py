@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from forethought.rpc.codecs.scaling_codec import orchestrator_load_to_proto
+from forethought.rpc.codecs.scaling import orchestrator_load_to_proto
 from forethought.tier import OrchestratorLoad
 from forethought.v1 import scaling_pb2 as pb
 from forethought.v1.scaling_pb2_grpc import ScalingServiceServicer

@@ -20,14 +20,11 @@ from forethought.generation import (
 from forethought.observability import traces
 from forethought.rpc.call_log import note_call
 from forethought.rpc.codecs.enums import MODE_TO_PROTO
-from forethought.rpc.codecs.generation_codec import (
-    conversation_from_proto,
-    params_to_proto,
-    request_from_proto,
-    response_to_proto,
-)
-from forethought.rpc.codecs.session_codec import content_to_proto, session_to_proto
-from forethought.rpc.codecs.tier_codec import model_to_proto
+from forethought.rpc.codecs.generation.events import response_to_proto
+from forethought.rpc.codecs.generation.params import params_to_proto
+from forethought.rpc.codecs.generation.request import conversation_from_proto, request_from_proto
+from forethought.rpc.codecs.generation.sessions import content_to_proto, session_to_proto
+from forethought.rpc.codecs.model_info import model_to_proto
 from forethought.rpc.key_guard import spend_tokens
 from forethought.rpc.status import send_headers
 from forethought.tier import OrchestratorLoad

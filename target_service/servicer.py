@@ -14,16 +14,14 @@ from forethought.engine.cache.hidden_tail import HiddenTail
 from forethought.engine.cache.sequence import CachedSequence
 from forethought.engine.model.causal_model import CausalModel
 from forethought.observability.series import Reading
-from forethought.rpc.codecs.tier_codec import (
+from forethought.rpc.codecs.load import load_to_proto, work_to_proto
+from forethought.rpc.codecs.model_info import model_to_proto
+from forethought.rpc.codecs.tier.evidence import (
     evidence_to_proto,
-    load_to_proto,
-    model_to_proto,
-    open_from_proto,
-    opened_to_proto,
     progress_to_proto,
     verify_from_proto,
-    work_to_proto,
 )
+from forethought.rpc.codecs.tier.opening import open_from_proto, opened_to_proto
 from forethought.rpc.session_stream import check_models, serve_session
 from forethought.rpc.ticking import with_ticks
 from forethought.sampling.types import Evidence

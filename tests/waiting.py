@@ -6,7 +6,7 @@ from inspect import isawaitable
 from time import monotonic
 from typing import TypeVar
 
-from forethought.rpc.codecs.tier_codec import load_from_proto
+from forethought.rpc.codecs.load import load_from_proto
 from forethought.tier import TierLoad
 from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub

@@ -25,7 +25,7 @@ from forethought.generation import (
     Step,
     Verdict,
 )
-from forethought.rpc.codecs.session_codec import events_of_message
+from forethought.rpc.codecs.generation.sessions import events_of_message
 from forethought.sampling.types import LookaheadOutcome, OutputToken, TokenOrigin
 from forethought.tier import LookaheadCounts, RoundTimings
 

@@ -24,7 +24,7 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.generation import NoDraftReason
-from forethought.rpc.codecs.tier_codec import open_to_proto, opened_from_proto
+from forethought.rpc.codecs.tier.opening import open_to_proto, opened_from_proto
 from forethought.tier import ModelInfo, PassCost, SessionOpen
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse
 from forethought.v1.draft_pb2_grpc import DraftServiceStub

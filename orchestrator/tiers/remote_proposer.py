@@ -10,8 +10,8 @@ import time
 
 from forethought.errors import ForethoughtError, SessionIdleError, VocabularyMismatchError
 from forethought.observability.traces import outgoing
-from forethought.rpc.codecs.draft_check import check_draft
-from forethought.rpc.codecs.tier_codec import draft_from_proto, speculate_to_proto
+from forethought.rpc.codecs.tier.draft import draft_from_proto, speculate_to_proto
+from forethought.rpc.codecs.tier.draft_check import check_draft
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.tier import ModelInfo, PassCost, SpeculateRound
 from forethought.v1.draft_pb2 import SpeculateRequest, SpeculateResponse

@@ -15,12 +15,9 @@ import structlog
 from forethought.errors import TierProtocolError, TierUnavailableError
 from forethought.generation import Waiting
 from forethought.observability.traces import outgoing
-from forethought.rpc.codecs.evidence_check import check_evidence
-from forethought.rpc.codecs.tier_codec import (
-    evidence_from_proto,
-    open_to_proto,
-    verify_to_proto,
-)
+from forethought.rpc.codecs.tier.evidence import evidence_from_proto, verify_to_proto
+from forethought.rpc.codecs.tier.evidence_check import check_evidence
+from forethought.rpc.codecs.tier.opening import open_to_proto
 from forethought.sampling.types import Draft
 from forethought.tier import (
     DraftToVerify,

@@ -9,7 +9,7 @@ channel's *keep-alive* says so.
 import time
 
 from forethought.errors import TierUnavailableError
-from forethought.rpc.codecs.tier_codec import progress_from_proto
+from forethought.rpc.codecs.tier.evidence import progress_from_proto
 from forethought.tier import ModelInfo, PrefillProgress
 from forethought.v1.target_pb2 import VerifyResponse
 from forethought.v1.target_pb2_grpc import TargetServiceStub

@@ -14,7 +14,8 @@ from forethought.errors import (
     OverloadedError,
 )
 from forethought.generation import Step
-from forethought.rpc.codecs.generation_codec import request_from_proto, response_to_proto
+from forethought.rpc.codecs.generation.events import response_to_proto
+from forethought.rpc.codecs.generation.request import request_from_proto
 from forethought.rpc.status import code_of, status_from_error
 from forethought.v1 import generation_pb2, generation_pb2_grpc
 from tests.cli import recorded

@@ -16,7 +16,8 @@ from forethought.engine.cache.hidden_tail import HiddenTail
 from forethought.engine.hf.transformers_model import TransformersModel
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.packed import SequencePart, pack
-from forethought.rpc.codecs.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
+from forethought.rpc.codecs.tier.evidence import evidence_from_proto, verify_to_proto
+from forethought.rpc.codecs.tier.opening import open_to_proto
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.tier import DraftToVerify, SessionOpen, VerifyRound

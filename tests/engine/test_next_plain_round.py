@@ -9,7 +9,8 @@ import pytest
 
 from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.model.packed import PackedPass
-from forethought.rpc.codecs.tier_codec import evidence_from_proto, open_to_proto, verify_to_proto
+from forethought.rpc.codecs.tier.evidence import evidence_from_proto, verify_to_proto
+from forethought.rpc.codecs.tier.opening import open_to_proto
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Evidence, VerificationMode
 from forethought.tier import DraftToVerify, SessionOpen, VerifyRound

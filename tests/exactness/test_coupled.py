@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from forethought.engine.rows.coupling import draw_coupled, measure_coupled
-from forethought.rpc.codecs.tier_codec import evidence_from_proto, evidence_to_proto
+from forethought.rpc.codecs.tier.evidence import evidence_from_proto, evidence_to_proto
 from forethought.sampling.coupled import judge_coupled
 from forethought.sampling.randomness import KeyedRandomness, coupling_key
 from forethought.sampling.types import (

@@ -17,7 +17,7 @@ from forethought.errors import (
     UnreadStreamError,
 )
 from forethought.rpc import status
-from forethought.rpc.codecs.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation.request import request_to_proto
 from forethought.rpc.status import error_from_rpc
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from orchestrator.request.admission import Admission, AdmissionLimits

@@ -12,7 +12,7 @@ from forethought.generation import (
     Started,
     Token,
 )
-from forethought.rpc.codecs.generation_codec import response_to_proto
+from forethought.rpc.codecs.generation.events import response_to_proto
 from forethought.sampling.types import TokenOrigin
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (

@@ -11,7 +11,7 @@ from draft_service.settings import DraftSettings
 from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import InvalidArgumentError
 from forethought.kv_archive import attach_archive
-from forethought.rpc.codecs.tier_codec import open_to_proto
+from forethought.rpc.codecs.tier.opening import open_to_proto
 from forethought.sampling.params import SamplingParams
 from forethought.tier import SessionOpen, VerifyRound
 from target_service.servicer import TargetServicer

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import RemoteError
 from forethought.rpc.channels import open_channel
-from forethought.rpc.codecs.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation.request import request_to_proto
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from orchestrator.generator import MAX_ROUNDS_AHEAD
 from orchestrator.request import run_ahead

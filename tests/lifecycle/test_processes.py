@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from forethought.client import GenerationClient
 from forethought.openmp import NUM_SPINS
 from forethought.rpc.channels import open_channel
-from forethought.rpc.codecs.generation_codec import request_to_proto
+from forethought.rpc.codecs.generation.request import request_to_proto
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub

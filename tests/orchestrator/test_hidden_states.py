@@ -16,8 +16,8 @@ from draft_service.feature_proposer import FeatureSession
 from forethought.compatibility import foreign_hidden_states
 from forethought.errors import TierProtocolError
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.rpc.codecs.hidden_states_codec import hidden_states_to_proto
-from forethought.rpc.codecs.tier_codec import model_to_proto
+from forethought.rpc.codecs.model_info import model_to_proto
+from forethought.rpc.codecs.tier.hidden_states import hidden_states_to_proto
 from forethought.sampling.hidden_states import HiddenStates, joined
 from forethought.sampling.types import Draft, Outcome, OutputToken, TokenOrigin
 from forethought.tier import HiddenStatesNeed, ModelInfo

@@ -12,7 +12,39 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from forethought.rpc.codecs import generation_codec, scaling_codec, session_codec, tier_codec
+from forethought.rpc.codecs import scaling as scaling_codec
+from forethought.rpc.codecs.generation import sessions as session_codec
+from forethought.rpc.codecs.generation.events import events_from_proto, response_to_proto
+from forethought.rpc.codecs.generation.request import request_from_proto, request_to_proto
+from forethought.rpc.codecs.generation.statistics import lookahead_from_proto, lookahead_to_proto
+from forethought.rpc.codecs.load import (
+    load_from_proto,
+    load_to_proto,
+    work_from_proto,
+    work_to_proto,
+)
+from forethought.rpc.codecs.model_info import model_from_proto, model_to_proto
+from forethought.rpc.codecs.sampling import sampling_from_proto, sampling_to_proto
+from forethought.rpc.codecs.tier.draft import (
+    draft_from_proto,
+    draft_to_proto,
+    speculate_from_proto,
+    speculate_to_proto,
+)
+from forethought.rpc.codecs.tier.evidence import (
+    evidence_from_proto,
+    evidence_to_proto,
+    progress_from_proto,
+    progress_to_proto,
+    verify_from_proto,
+    verify_to_proto,
+)
+from forethought.rpc.codecs.tier.opening import (
+    open_from_proto,
+    open_to_proto,
+    opened_from_proto,
+    opened_to_proto,
+)
 from forethought.v1 import common_pb2, draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from tests.wire import examples
 from tests.wire.plain import as_plain
@@ -30,42 +62,42 @@ class Case:
 def event(value: Any) -> Case:
     return Case(
         value,
-        lambda event: generation_codec.response_to_proto([event]),
-        lambda message: next(generation_codec.events_from_proto(message)),
+        lambda event: response_to_proto([event]),
+        lambda message: next(events_from_proto(message)),
     )
 
 
 def request(value: Any) -> Case:
-    return Case(value, generation_codec.request_to_proto, generation_codec.request_from_proto)
+    return Case(value, request_to_proto, request_from_proto)
 
 
 MODEL = examples.MODEL
 CASES = [
-    Case(examples.SAMPLING, tier_codec.sampling_to_proto, tier_codec.sampling_from_proto),
-    Case(MODEL, tier_codec.model_to_proto, tier_codec.model_from_proto),
-    Case(examples.LOOKAHEAD, tier_codec.lookahead_to_proto, tier_codec.lookahead_from_proto),
-    Case(examples.LOAD, tier_codec.load_to_proto, tier_codec.load_from_proto),
-    Case(examples.WORK, tier_codec.work_to_proto, tier_codec.work_from_proto),
+    Case(examples.SAMPLING, sampling_to_proto, sampling_from_proto),
+    Case(MODEL, model_to_proto, model_from_proto),
+    Case(examples.LOOKAHEAD, lookahead_to_proto, lookahead_from_proto),
+    Case(examples.LOAD, load_to_proto, load_from_proto),
+    Case(examples.WORK, work_to_proto, work_from_proto),
     Case(
         examples.ORCHESTRATOR_LOAD,
         scaling_codec.orchestrator_load_to_proto,
         scaling_codec.orchestrator_load_from_proto,
     ),
-    Case(examples.OPEN, tier_codec.open_to_proto, lambda m: tier_codec.open_from_proto(m, MODEL)),
-    Case(examples.PREFILL, tier_codec.progress_to_proto, tier_codec.progress_from_proto),
-    Case(examples.OPENED, tier_codec.opened_to_proto, tier_codec.opened_from_proto),
+    Case(examples.OPEN, open_to_proto, lambda m: open_from_proto(m, MODEL)),
+    Case(examples.PREFILL, progress_to_proto, progress_from_proto),
+    Case(examples.OPENED, opened_to_proto, opened_from_proto),
     Case(
         examples.SPECULATE,
-        tier_codec.speculate_to_proto,
-        lambda m: tier_codec.speculate_from_proto(m, MODEL),
+        speculate_to_proto,
+        lambda m: speculate_from_proto(m, MODEL),
     ),
-    Case(examples.DRAFT, tier_codec.draft_to_proto, tier_codec.draft_from_proto),
+    Case(examples.DRAFT, draft_to_proto, draft_from_proto),
     Case(
         examples.VERIFY,
-        tier_codec.verify_to_proto,
-        lambda m: tier_codec.verify_from_proto(m, MODEL),
+        verify_to_proto,
+        lambda m: verify_from_proto(m, MODEL),
     ),
-    Case(examples.EVIDENCE, tier_codec.evidence_to_proto, tier_codec.evidence_from_proto),
+    Case(examples.EVIDENCE, evidence_to_proto, evidence_from_proto),
     *(
         Case(content, session_codec.content_to_proto, session_codec.content_from_proto)
         for content in examples.SESSIONS
@@ -171,9 +203,9 @@ def test_every_exception_is_a_message_that_exists():
 
 def test_the_twin_that_forgets_a_field_is_caught():
     def forgetful(message: Any) -> Any:
-        return replace(tier_codec.model_from_proto(message), dtype="")
+        return replace(model_from_proto(message), dtype="")
 
-    message = tier_codec.model_to_proto(MODEL)
+    message = model_to_proto(MODEL)
     assert as_plain(forgetful(message)) != as_plain(MODEL)
     del_one = replace(MODEL, device="")
-    assert "ModelInfo.device" not in dict(said(tier_codec.model_to_proto(del_one)))
+    assert "ModelInfo.device" not in dict(said(model_to_proto(del_one)))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forethought.errors import TierProtocolError
-from forethought.rpc.codecs.evidence_check import check_evidence
-from forethought.rpc.codecs.tier_codec import evidence_from_proto
+from forethought.rpc.codecs.tier.evidence import evidence_from_proto
+from forethought.rpc.codecs.tier.evidence_check import check_evidence
 from forethought.sampling.judges import JUDGES
 from forethought.sampling.randomness import KeyedRandomness
 from forethought.sampling.types import (

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from forethought.errors import InvalidArgumentError, TierProtocolError
-from forethought.rpc.codecs.hidden_states_codec import (
+from forethought.rpc.codecs.tier.evidence import verify_from_proto
+from forethought.rpc.codecs.tier.hidden_states import (
     hidden_states_of_evidence,
     hidden_states_of_round,
     hidden_states_to_proto,
 )
-from forethought.rpc.codecs.tier_codec import open_from_proto, open_to_proto, verify_from_proto
+from forethought.rpc.codecs.tier.opening import open_from_proto, open_to_proto
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.tier import HiddenStatesNeed
 from forethought.v1 import common_pb2, target_pb2

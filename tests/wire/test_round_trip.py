@@ -24,8 +24,29 @@ from forethought.generation import (
     TopLogprob,
     Verdict,
 )
-from forethought.rpc.codecs import generation_codec as generation
-from forethought.rpc.codecs import tier_codec as tier
+from forethought.rpc.codecs.generation.events import events_from_proto, response_to_proto
+from forethought.rpc.codecs.generation.request import request_from_proto, request_to_proto
+from forethought.rpc.codecs.load import load_from_proto, load_to_proto
+from forethought.rpc.codecs.model_info import model_from_proto, model_to_proto
+from forethought.rpc.codecs.sampling import sampling_from_proto, sampling_to_proto
+from forethought.rpc.codecs.tier.draft import (
+    draft_from_proto,
+    draft_to_proto,
+    speculate_from_proto,
+    speculate_to_proto,
+)
+from forethought.rpc.codecs.tier.evidence import (
+    evidence_from_proto,
+    evidence_to_proto,
+    verify_from_proto,
+    verify_to_proto,
+)
+from forethought.rpc.codecs.tier.opening import (
+    open_from_proto,
+    open_to_proto,
+    opened_from_proto,
+    opened_to_proto,
+)
 from forethought.sampling.params import (
     MAX_REPETITION_PENALTY,
     MAX_SUPPORT,
@@ -211,38 +232,38 @@ def assert_same(value: Any, message: Any, from_proto: Any) -> None:
 
 @given(value=sampling)
 def test_sampling_parameters(value):
-    assert_same(value, tier.sampling_to_proto(value), tier.sampling_from_proto)
+    assert_same(value, sampling_to_proto(value), sampling_from_proto)
 
 
 @given(value=model)
 def test_models(value):
-    assert_same(value, tier.model_to_proto(value), tier.model_from_proto)
+    assert_same(value, model_to_proto(value), model_from_proto)
 
 
 @given(value=st.builds(TierLoad, u32, u64, u32))
 def test_loads(value):
-    assert_same(value, tier.load_to_proto(value), tier.load_from_proto)
+    assert_same(value, load_to_proto(value), load_from_proto)
 
 
 @given(value=opening)
 def test_openings(value):
-    assert_same(value, tier.open_to_proto(value), lambda m: tier.open_from_proto(m, LIMITS))
+    assert_same(value, open_to_proto(value), lambda m: open_from_proto(m, LIMITS))
 
 
 @given(value=st.builds(SessionOpened, model, u32))
 def test_answers_to_openings(value):
-    assert_same(value, tier.opened_to_proto(value), tier.opened_from_proto)
+    assert_same(value, opened_to_proto(value), opened_from_proto)
 
 
 @given(value=rounds(SpeculateRound, num_speculative_tokens=st.integers(0, 8)))
 def test_rounds_of_speculation(value):
-    message = tier.speculate_to_proto(value)
-    assert_same(value, message, lambda m: tier.speculate_from_proto(m, LIMITS))
+    message = speculate_to_proto(value)
+    assert_same(value, message, lambda m: speculate_from_proto(m, LIMITS))
 
 
 @given(value=draft_round)
 def test_drafts(value):
-    assert_same(value, tier.draft_to_proto(value), tier.draft_from_proto)
+    assert_same(value, draft_to_proto(value), draft_from_proto)
 
 
 @given(
@@ -253,19 +274,19 @@ def test_drafts(value):
     )
 )
 def test_rounds_of_verification(value):
-    message = tier.verify_to_proto(value)
-    assert_same(value, message, lambda m: tier.verify_from_proto(m, LIMITS))
+    message = verify_to_proto(value)
+    assert_same(value, message, lambda m: verify_from_proto(m, LIMITS))
 
 
 @settings(max_examples=50)
 @given(value=evidence_round)
 def test_evidence(value):
-    assert_same(value, tier.evidence_to_proto(value), tier.evidence_from_proto)
+    assert_same(value, evidence_to_proto(value), evidence_from_proto)
 
 
 @given(value=request)
 def test_requests(value):
-    assert_same(value, generation.request_to_proto(value), generation.request_from_proto)
+    assert_same(value, request_to_proto(value), request_from_proto)
 
 
 @settings(max_examples=40)
@@ -282,16 +303,16 @@ def test_events_in_the_order_in_which_they_happened(started, a_step, tokens, the
         *tokens,
         *filter(None, [the_end]),
     ]
-    message = generation.response_to_proto(events)
-    assert_same(events, message, lambda m: list(generation.events_from_proto(m)))
+    message = response_to_proto(events)
+    assert_same(events, message, lambda m: list(events_from_proto(m)))
 
 
 @given(value=st.floats(0, 1))
 def test_what_is_no_float32_is_rounded_to_the_nearest(value):
     rounded = struct.unpack("f", struct.pack("f", value))[0]
     sent = Token(0, 0, "", TokenOrigin.ACCEPTED, value, value, -value)
-    message = over_the_wire(generation.response_to_proto([sent]))
-    (received,) = generation.events_from_proto(message)
+    message = over_the_wire(response_to_proto([sent]))
+    (received,) = events_from_proto(message)
     assert (received.draft_prob, received.target_prob, received.logprob) == (
         rounded,
         rounded,
@@ -309,7 +330,7 @@ def test_a_draft_distribution_is_the_numbers_received_over_their_sum(weights):
             )
         ]
     )
-    (received,) = tier.draft_from_proto(over_the_wire(message)).draft.tokens
+    (received,) = draft_from_proto(over_the_wire(message)).draft.tokens
     np.testing.assert_array_equal(received.draft_probs, np.array(weights) / np.sum(weights))
     assert received.draft_probs.sum() == pytest.approx(1, abs=1e-15)
 
@@ -331,10 +352,10 @@ def test_a_draft_distribution_is_the_numbers_received_over_their_sum(weights):
 )
 def test_a_guess_without_a_distribution_is_refused(changes):
     good = {"token_id": 4, "support_token_ids": [4, 5], "draft_probs": [0.5, 0.5]}
-    tier.draft_from_proto(draft_pb2.DraftRound(tokens=[draft_pb2.DraftedToken(**good)]))
+    draft_from_proto(draft_pb2.DraftRound(tokens=[draft_pb2.DraftedToken(**good)]))
     broken = draft_pb2.DraftedToken(**good | changes)
     with pytest.raises(TierProtocolError):
-        tier.draft_from_proto(draft_pb2.DraftRound(tokens=[broken]))
+        draft_from_proto(draft_pb2.DraftRound(tokens=[broken]))
 
 
 @pytest.mark.parametrize(
@@ -351,12 +372,10 @@ def test_a_guess_without_a_distribution_is_refused(changes):
 )
 def test_evidence_that_is_no_distribution_is_refused(changes):
     good = {"target_probs": [0.25, 0.25], "tail_mass": 0.5}
-    tier.evidence_from_proto(
-        target_pb2.EvidenceRound(positions=[target_pb2.PositionEvidence(**good)])
-    )
+    evidence_from_proto(target_pb2.EvidenceRound(positions=[target_pb2.PositionEvidence(**good)]))
     broken = target_pb2.PositionEvidence(**good | changes)
     with pytest.raises(TierProtocolError):
-        tier.evidence_from_proto(target_pb2.EvidenceRound(positions=[broken]))
+        evidence_from_proto(target_pb2.EvidenceRound(positions=[broken]))
 
 
 @pytest.mark.parametrize(
@@ -378,14 +397,14 @@ def test_evidence_that_is_no_distribution_is_refused(changes):
 )
 def test_what_fits_no_message_is_refused_by_name_before_it_is_sent(changes, field):
     with pytest.raises(InvalidArgumentError) as refused:
-        generation.request_to_proto(GenerationRequest("x", GenerationParams(**changes)))
+        request_to_proto(GenerationRequest("x", GenerationParams(**changes)))
     assert set(refused.value.violations) == {field}
 
 
 @pytest.mark.parametrize("prompt", [[-1], [2**32], "\ud800"])
 def test_a_prompt_that_fits_no_message_is_refused(prompt):
     with pytest.raises(InvalidArgumentError) as refused:
-        generation.request_to_proto(GenerationRequest(prompt))
+        request_to_proto(GenerationRequest(prompt))
     assert set(refused.value.violations) == {"prompt"}
 
 
@@ -402,13 +421,13 @@ def test_a_prompt_that_fits_no_message_is_refused(prompt):
 )
 def test_a_prompt_of_something_else_is_refused_and_not_cut(prompt, field):
     with pytest.raises(InvalidArgumentError) as refused:
-        generation.request_to_proto(GenerationRequest(prompt))
+        request_to_proto(GenerationRequest(prompt))
     assert set(refused.value.violations) == {field}
 
 
 def test_token_ids_may_be_whole_numbers_of_any_type():
     for prompt in (np.array([3, 4]), [np.int64(3), 4], (np.uint8(3), np.int32(4))):
-        message = generation.request_to_proto(GenerationRequest(prompt))
+        message = request_to_proto(GenerationRequest(prompt))
         assert list(message.token_ids.token_ids) == [3, 4]
 
 
@@ -427,17 +446,17 @@ def test_token_ids_may_be_whole_numbers_of_any_type():
 )
 def test_a_name_that_only_newer_servers_know_is_an_error_that_says_so(changes):
     with pytest.raises(TierProtocolError, match="9, which this client does not know"):
-        list(generation.events_from_proto(generation_pb2.GenerateResponse(**changes)))
+        list(events_from_proto(generation_pb2.GenerateResponse(**changes)))
 
 
 def test_a_request_without_a_prompt_is_refused():
     with pytest.raises(InvalidArgumentError):
-        generation.request_from_proto(generation_pb2.GenerateRequest())
+        request_from_proto(generation_pb2.GenerateRequest())
 
 
 def test_parameters_that_are_not_set_have_the_defaults_of_the_protos_comments():
     message = generation_pb2.GenerateRequest(text="x")
-    assert generation.request_from_proto(message) == GenerationRequest("x", GenerationParams())
+    assert request_from_proto(message) == GenerationRequest("x", GenerationParams())
 
 
 def test_a_zero_is_told_from_a_value_that_is_not_set():
@@ -445,4 +464,4 @@ def test_a_zero_is_told_from_a_value_that_is_not_set():
         max_tokens=0, temperature=0, top_p=0, repetition_penalty=0, seed=0, logprobs=0
     )
     value = GenerationRequest("x", zero)
-    assert_same(value, generation.request_to_proto(value), generation.request_from_proto)
+    assert_same(value, request_to_proto(value), request_from_proto)

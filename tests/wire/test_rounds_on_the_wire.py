@@ -6,7 +6,12 @@ import torch
 
 from forethought.engine.rows.draws import draw_drafts, measure
 from forethought.engine.rows.filters import shape_logits
-from forethought.rpc.codecs import tier_codec as tier
+from forethought.rpc.codecs.tier.draft import draft_from_proto, draft_to_proto, speculate_to_proto
+from forethought.rpc.codecs.tier.evidence import (
+    evidence_from_proto,
+    evidence_to_proto,
+    verify_to_proto,
+)
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft, Evidence
 from forethought.tier import (
@@ -50,13 +55,13 @@ def test_the_four_messages_of_a_round_take_less_than_4_kb(record_property):
     evidence = make_evidence(draft)
 
     messages = [
-        draft_pb2.SpeculateRequest(round=tier.speculate_to_proto(speculate)),
+        draft_pb2.SpeculateRequest(round=speculate_to_proto(speculate)),
         draft_pb2.SpeculateResponse(
-            draft=tier.draft_to_proto(DraftRound(ROUND, POSITION, draft, TIMINGS))
+            draft=draft_to_proto(DraftRound(ROUND, POSITION, draft, TIMINGS))
         ),
-        target_pb2.VerifyRequest(round=tier.verify_to_proto(verify)),
+        target_pb2.VerifyRequest(round=verify_to_proto(verify)),
         target_pb2.VerifyResponse(
-            evidence=tier.evidence_to_proto(EvidenceRound(ROUND, POSITION, evidence, TIMINGS))
+            evidence=evidence_to_proto(EvidenceRound(ROUND, POSITION, evidence, TIMINGS))
         ),
     ]
     sizes = [message.ByteSize() for message in messages]
@@ -73,10 +78,8 @@ def test_the_four_messages_of_a_round_take_less_than_4_kb(record_property):
 def test_the_orchestrator_judges_with_the_very_q_that_was_drawn_from(shape):
     for seed in range(5):
         draft = make_draft(seed, **shape)
-        message = tier.draft_to_proto(DraftRound(ROUND, POSITION, draft, TIMINGS))
-        received = tier.draft_from_proto(
-            draft_pb2.DraftRound.FromString(message.SerializeToString())
-        )
+        message = draft_to_proto(DraftRound(ROUND, POSITION, draft, TIMINGS))
+        received = draft_from_proto(draft_pb2.DraftRound.FromString(message.SerializeToString()))
         for sent, got in zip(draft.tokens, received.draft.tokens, strict=True):
             assert got.token_id == sent.token_id
             assert got.support_token_ids == sent.support_token_ids
@@ -94,10 +97,8 @@ def test_the_twin_that_sends_q_as_the_softmax_made_it_does_not_survive_bit_for_b
 
 def test_target_probabilities_arrive_as_float32_and_still_sum_to_one():
     evidence = make_evidence(make_draft())
-    message = tier.evidence_to_proto(EvidenceRound(ROUND, POSITION, evidence, TIMINGS))
-    received = tier.evidence_from_proto(
-        target_pb2.EvidenceRound.FromString(message.SerializeToString())
-    )
+    message = evidence_to_proto(EvidenceRound(ROUND, POSITION, evidence, TIMINGS))
+    received = evidence_from_proto(target_pb2.EvidenceRound.FromString(message.SerializeToString()))
     for sent, got in zip(evidence.positions, received.evidence.positions, strict=True):
         np.testing.assert_array_equal(got.target_probs, np.float32(sent.target_probs))
         assert got.target_probs.sum() + got.tail_mass == pytest.approx(1, abs=1e-6)

@@ -11,7 +11,7 @@ from forethought.deployment import Certificate, DeploymentState
 from forethought.errors import ForethoughtError
 from forethought.rpc.authorized import authorized
 from forethought.rpc.channels import open_channel
-from forethought.rpc.codecs.deployment_codec import deployment_state_from_proto
+from forethought.rpc.codecs.deployment import deployment_state_from_proto
 from forethought.rpc.security.seen_certificate import see_certificate
 from forethought.rpc.security.tls import ChannelCredentials, channel_credentials
 from forethought.rpc.status import error_from_rpc

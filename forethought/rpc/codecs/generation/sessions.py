@@ -11,10 +11,8 @@ from forethought.generation import (
     Step,
     Token,
 )
-from forethought.rpc.codecs.generation_codec import (
-    events_from_proto,
-    statistics_from_proto,
-)
+from forethought.rpc.codecs.generation.events import events_from_proto
+from forethought.rpc.codecs.generation.statistics import statistics_from_proto
 from forethought.sampling.types import OutputToken
 from forethought.v1 import generation_pb2 as pb
 

@@ -10,7 +10,7 @@ from forethought.deployment import (
     StoreState,
     TierState,
 )
-from forethought.rpc.codecs.tier_codec import model_from_proto, model_to_proto
+from forethought.rpc.codecs.model_info import model_from_proto, model_to_proto
 from forethought.v1 import deployment_pb2 as pb
 
 _STANDING_TO_PROTO = {

@@ -1,0 +1,1 @@
+"""Messages of GenerationService, to values and back."""

@@ -1,0 +1,1 @@
+"""Messages between the orchestrator and a tier, to values and back."""
