@@ -28,9 +28,9 @@ from autoscaler.servicer import KedaServicer
 from autoscaler.settings import AutoscalerSettings
 from forethought.observability.series import Reading, Source
 from forethought.rpc.security.tls import channel_credentials, client_tls
-from forethought.rpc.server import LateServices, run_process, run_server
-from forethought.rpc.server_options import server_options
-from forethought.supervision import keep_running
+from forethought.rpc.serving.server import LateServices, run_process, run_server
+from forethought.rpc.serving.server_options import server_options
+from forethought.runtime.supervision import keep_running
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["ExternalScaler"].full_name
 

@@ -10,11 +10,11 @@ import structlog
 
 from autoscaler.answers import Answers, TierAnswer
 from forethought.errors import ForethoughtError
-from forethought.rpc.channels import open_channel
 from forethought.rpc.codecs.load import load_from_proto, work_from_proto
 from forethought.rpc.codecs.model_info import model_from_proto
 from forethought.rpc.codecs.scaling import orchestrator_load_from_proto
-from forethought.rpc.name_resolution import NameResolver, server_name
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.connections.name_resolution import NameResolver, server_name
 from forethought.rpc.security.tls import ChannelCredentials
 from forethought.rpc.status import error_from_rpc
 from forethought.tier import OrchestratorLoad

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from forethought.supervision import keep_running
+from forethought.runtime.supervision import keep_running
 
 _log = structlog.get_logger(__name__)
 

@@ -25,9 +25,9 @@ import psutil
 
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, Finished, GenerationParams, GenerationRequest, Token
-from forethought.local.local_deployment import LocalDeployment, Tier
-from forethought.local.plan import Plan, planned, store_variable
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.plan import Plan, planned, store_variable
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.processes.local_deployment import LocalDeployment, Tier
 
 _PORT = 51850
 

@@ -29,9 +29,9 @@ from forethought.cli.bench.throughput_options import parse_counts
 from forethought.cli.bench.throughput_report import ProgressView
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
-from forethought.local.defaults import DEFAULT_MODEL, HOST
-from forethought.local.plan_options import PlanOptions
-from forethought.local.ports import Ports
+from forethought.local.plan.defaults import DEFAULT_MODEL, HOST
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.plan.ports import Ports
 
 GRPC, HTTP = "gRPC", "HTTP"
 FIRST_PORT = 18_000

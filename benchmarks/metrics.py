@@ -19,7 +19,7 @@ from forethought.engine.batching.counts import EngineCounts, PassFloors, PassRec
 from forethought.generation import GenerationEvent, Token
 from forethought.observability.collector import make_registry
 from forethought.observability.series import Source
-from forethought.rpc.traffic import Traffic, counted
+from forethought.rpc.connections.traffic import Traffic, counted
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import (
     Draft,

@@ -32,8 +32,8 @@ import numpy as np
 
 from forethought.client import GenerationClient
 from forethought.generation import Finished, GenerationParams, GenerationRequest, Token
-from forethought.local.local_deployment import LocalDeployment, Tier
-from forethought.local.probes import probe_grpc_health
+from forethought.local.processes.local_deployment import LocalDeployment, Tier
+from forethought.local.processes.probes import probe_grpc_health
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.rpc.codecs.tier.draft import draft_to_proto, speculate_to_proto
@@ -181,7 +181,7 @@ def info() -> ModelInfo:
 def serve_draft(engine: str, listen: str) -> None:
     from draft_service.__main__ import SERVICE_NAME  # noqa: PLC0415
     from draft_service.servicer import DraftServicer  # noqa: PLC0415
-    from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
+    from forethought.rpc.serving.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.draft_pb2_grpc import (  # noqa: PLC0415
         add_DraftServiceServicer_to_server,
     )
@@ -209,7 +209,7 @@ def make_proposer(engine: str) -> "Proposer":
 
 def serve_target(engine: str, listen: str) -> None:
     from forethought.engine.batching.limits import EngineLimits  # noqa: PLC0415
-    from forethought.rpc.server import ServerOptions, run_process, run_server  # noqa: PLC0415
+    from forethought.rpc.serving.server import ServerOptions, run_process, run_server  # noqa: PLC0415
     from forethought.v1.target_pb2_grpc import (  # noqa: PLC0415
         add_TargetServiceServicer_to_server,
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 from forethought.bench.closed_loop import Sample
 from forethought.errors import ForethoughtError
-from forethought.local.process import stop_processes
+from forethought.local.processes.process import stop_processes
 
 MODES = ("plain", "lookup", "assisted")
 _GRACE_S = 5.0

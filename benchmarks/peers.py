@@ -41,8 +41,8 @@ from forethought.cli.signals import cancel_on_stop_signals
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.defaults import DEFAULT_MODEL
+from forethought.local.plan.plan_options import PlanOptions
 
 PLAIN, SPECULATIVE = "forethought plain", "forethought speculative"
 OURS = (PLAIN, SPECULATIVE)

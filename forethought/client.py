@@ -40,8 +40,7 @@ from forethought.resuming import (
     is_lost,
     resuming,
 )
-from forethought.rpc.authorized import authorized, calling_with_key, check_api_key
-from forethought.rpc.channels import open_channel
+from forethought.rpc.calls.authorized import authorized, calling_with_key, check_api_key
 from forethought.rpc.codecs.generation.deployment_info import deployment_from_proto
 from forethought.rpc.codecs.generation.events import events_from_proto
 from forethought.rpc.codecs.generation.misfits import refusing_misfits
@@ -50,6 +49,7 @@ from forethought.rpc.codecs.generation.request import (
     request_to_proto,
 )
 from forethought.rpc.codecs.generation.sessions import content_from_proto, session_from_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.tls import ClientTls, Identity, channel_credentials
 from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb

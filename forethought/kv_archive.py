@@ -16,10 +16,10 @@ from forethought.engine.cache.block_archive import ComputeRate
 from forethought.engine.cache.block_pool import BlockName
 from forethought.engine.model.kv_layout import KVLayout, Numbers
 from forethought.settings import EngineSettings
-from forethought.store.block_codec import BlockFormat, BlockId
-from forethought.store.block_store import BlockMode, BlockStore, BlockStoreSettings
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.blocks.block_codec import BlockFormat, BlockId
+from forethought.store.blocks.block_store import BlockMode, BlockStore, BlockStoreSettings
+from forethought.store.blocks.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
 from forethought.tier import ModelInfo
 
 _log = structlog.get_logger(__name__)

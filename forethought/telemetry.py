@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import structlog
 
-from forethought.log_output import standard_error
+from forethought.runtime.log_output import standard_error
 
 _log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ if __name__ == "__main__":  # an interrupt amid the imports ends the process wit
 
 from forethought.client import GenerationClient
 from forethought.rpc.security.tls import client_tls
-from forethought.rpc.server import run_process
-from forethought.rpc.server_options import server_tls
+from forethought.rpc.serving.server import run_process
+from forethought.rpc.serving.server_options import server_tls
 from gateway.app import make_app
 from gateway.server import HttpServer, run_gateway, stop_on_signals
 from gateway.settings import GatewaySettings

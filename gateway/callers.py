@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from forethought.client import calling_with_key
 from forethought.errors import InvalidArgumentError, UnauthenticatedError
-from forethought.rpc.authorized import check_api_key
+from forethought.rpc.calls.authorized import check_api_key
 
 _SCHEME = "bearer"
 _MAX_CHARS = 512  # more than any key has, and less than gRPC refuses to carry

@@ -16,9 +16,9 @@ from forethought.observability.admin import AdminServer, Probes
 from forethought.observability.collector import make_registry
 from forethought.observability.loop_lag import LoopLag
 from forethought.observability.series import Source
-from forethought.rpc.listening import check_listening
 from forethought.rpc.security.tls import ServerTls, http_context
-from forethought.supervision import keep_running
+from forethought.rpc.serving.listening import check_listening
+from forethought.runtime.supervision import keep_running
 from gateway.metrics import HttpMetrics
 from gateway.upstream import Upstream
 

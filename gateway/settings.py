@@ -15,7 +15,7 @@ from forethought.configuration.store_settings import read_secret
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
 from forethought.errors import InvalidArgumentError
-from forethought.rpc.authorized import check_api_key
+from forethought.rpc.calls.authorized import check_api_key
 from forethought.settings import AdminAddress, ProcessSettings
 
 

@@ -23,13 +23,13 @@ from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer
 from forethought.observability.series import Source
-from forethought.rpc.channels import MAX_CALLS, CallerLimits
+from forethought.rpc.connections.channels import MAX_CALLS, CallerLimits
 from forethought.rpc.security.tls import channel_credentials, client_tls
-from forethought.rpc.server import LateServices, run_process, run_server
-from forethought.rpc.server_options import server_options
-from forethought.store.session_store import SessionStoreSettings
+from forethought.rpc.serving.server import LateServices, run_process, run_server
+from forethought.rpc.serving.server_options import server_options
+from forethought.runtime.supervision import keep_running
+from forethought.store.sessions.session_store import SessionStoreSettings
 from forethought.store.start_check import require_store, sessions_are_kept
-from forethought.supervision import keep_running
 from forethought.tier import ModelInfo
 from forethought.v1.deployment_pb2 import DESCRIPTOR as DEPLOYMENT
 from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server

@@ -19,7 +19,7 @@ from forethought.deployment import (
 from forethought.rpc.codecs.deployment import deployment_state_to_proto
 from forethought.rpc.security.seen_certificate import see_certificate
 from forethought.rpc.security.tls import ClientTls
-from forethought.store.breaker import BreakerState
+from forethought.store.server.breaker import BreakerState
 from forethought.v1 import deployment_pb2 as pb
 from forethought.v1.deployment_pb2_grpc import DeploymentServiceServicer
 from orchestrator.replicas.replica import Replica

@@ -24,7 +24,7 @@ from forethought.observability import traces
 from forethought.rpc.ticking import with_ticks
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
-from forethought.store.records import CommittedRound
+from forethought.store.sessions.records import CommittedRound
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from orchestrator.lookup.lookup import Lookup

@@ -8,7 +8,7 @@ from forethought.deployment import Standing
 from forethought.generation import FinishReason, NoDraftReason, Verdict
 from forethought.observability import catalogue
 from forethought.observability.series import Reading
-from forethought.store.breaker import BreakerState
+from forethought.store.server.breaker import BreakerState
 from forethought.tier import DraftDemand
 from orchestrator.metrics.requests import RequestCounts
 from orchestrator.metrics.rounds import OUTCOMES, RoundCounts

@@ -18,14 +18,14 @@ from forethought.generation import (
     Resume,
 )
 from forethought.observability import traces
-from forethought.rpc.call_log import note_call
+from forethought.rpc.calls.call_log import note_call
+from forethought.rpc.calls.key_guard import spend_tokens
 from forethought.rpc.codecs.enums import MODE_TO_PROTO
 from forethought.rpc.codecs.generation.events import response_to_proto
 from forethought.rpc.codecs.generation.params import params_to_proto
 from forethought.rpc.codecs.generation.request import conversation_from_proto, request_from_proto
 from forethought.rpc.codecs.generation.sessions import content_to_proto, session_to_proto
 from forethought.rpc.codecs.model_info import model_to_proto
-from forethought.rpc.key_guard import spend_tokens
 from forethought.rpc.status import send_headers
 from forethought.tier import OrchestratorLoad
 from forethought.v1 import generation_pb2 as pb

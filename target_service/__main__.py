@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from forethought.observability.series import Source
-from forethought.openmp import spin_briefly
-from forethought.rpc.server import LateServices, run_process, serve_loaded
-from forethought.rpc.server_options import server_options
+from forethought.rpc.serving.server import LateServices, run_process, serve_loaded
+from forethought.rpc.serving.server_options import server_options
+from forethought.runtime.openmp import spin_briefly
 from forethought.v1.target_pb2 import DESCRIPTOR
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from target_service.settings import TargetSettings

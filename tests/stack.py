@@ -31,10 +31,10 @@ from forethought.generation import Finished, GenerationRequest, Started, Step, T
 from forethought.models.feature_draft import FeatureDraftConfig
 from forethought.models.reference import ModelFiles, resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.guards import Guard, let_all_in
 from forethought.rpc.security.tls import channel_credentials
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.serving.server import Server, ServerOptions
 from forethought.sampling.judges import JUDGES, Judge
 from forethought.sampling.types import VerificationMode
 from forethought.tier import HiddenStatesNeed, ModelInfo

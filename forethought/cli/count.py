@@ -15,7 +15,7 @@ from forethought.counts.file import Counts, write_counts
 from forethought.counts.replay import replay
 from forethought.counts.table import MAX_CONTEXT
 from forethought.errors import ForethoughtError
-from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.plan.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import TextTokenizer, load_tokenizer
 

@@ -9,21 +9,21 @@ from typing import Any
 
 import torch
 
-from forethought.distill.batches import Batches
-from forethought.distill.card import Facts, write_card
-from forethought.distill.corpus import Corpus
-from forethought.distill.data import make_data
-from forethought.distill.evaluation import Evaluation, evaluate
-from forethought.distill.feature_draft import FeatureDraft, make_feature_draft
-from forethought.distill.fitting import fit_outputs
-from forethought.distill.folder import Source, write_folder
-from forethought.distill.generator import DataOptions
-from forethought.distill.llama_draft import LlamaDraft
-from forethought.distill.prompts import Prompts
-from forethought.distill.shards import ShardFolder
-from forethought.distill.target_weights import TargetWeights
-from forethought.distill.training import Trainer, TrainOptions
-from forethought.distill.vocabulary import DraftVocabulary, expected_counts, most_frequent
+from forethought.distill.data.generator import DataOptions
+from forethought.distill.data.make_data import make_data
+from forethought.distill.data.prompts import Prompts
+from forethought.distill.data.shards import ShardFolder
+from forethought.distill.drafts.feature_draft import FeatureDraft, make_feature_draft
+from forethought.distill.drafts.fitting import fit_outputs
+from forethought.distill.drafts.llama_draft import LlamaDraft
+from forethought.distill.drafts.target_weights import TargetWeights
+from forethought.distill.export.card import Facts, write_card
+from forethought.distill.export.folder import Source, write_folder
+from forethought.distill.samples.batches import Batches
+from forethought.distill.samples.corpus import Corpus
+from forethought.distill.samples.vocabulary import DraftVocabulary, expected_counts, most_frequent
+from forethought.distill.training.evaluation import Evaluation, evaluate
+from forethought.distill.training.trainer import Trainer, TrainOptions
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import InvalidArgumentError
 from forethought.models.reference import ModelFiles

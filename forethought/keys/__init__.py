@@ -3,5 +3,5 @@
     key_file   the file that holds them, hashed
     limits     requests and tokens a minute, and calls at a time
 
-What checks them on a call is `forethought.rpc.key_guard`.
+What checks them on a call is `forethought.rpc.calls.key_guard`.
 """

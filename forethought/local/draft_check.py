@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 
 from forethought.compatibility import another_vocabulary, unusable_draft
-from forethought.local.local_deployment import Tier
-from forethought.local.plan_error import PlanError
-from forethought.rpc.channels import open_channel
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.processes.local_deployment import Tier
 from forethought.rpc.codecs.model_info import model_from_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.tier import ModelInfo
 from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub

@@ -11,8 +11,8 @@ from array import array
 
 from tokenizers import Tokenizer
 
-from forethought.memory import give_back_memory
 from forethought.models.encoding_frames import REQUEST, RESPONSE
+from forethought.runtime.memory import give_back_memory
 
 NICENESS = 5
 """A tokenizer beside a busy event loop gets about a quarter of what they both want."""

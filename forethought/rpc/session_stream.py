@@ -20,8 +20,8 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.observability.traces import note_span
+from forethought.runtime.wait_limit import WaitLimit
 from forethought.tier import SESSION_IDLE_TIMEOUT_S, ModelInfo, SessionOpen
-from forethought.wait_limit import WaitLimit
 
 OPENING_TIMEOUT_S = 30.0
 """Time that a stream gets to send its first message."""

@@ -16,12 +16,17 @@ from redis.asyncio import Redis
 from forethought.errors import StoreRefusedError, StoreUnavailableError
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
-from forethought.store.block_store import BlockMode
-from forethought.store.breaker import BreakerSettings
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.records import CommittedRound, SessionHead, new_owner, new_session_id
-from forethought.store.refusals import is_lasting
-from forethought.store.session_store import SessionStore, SessionStoreSettings
+from forethought.store.blocks.block_store import BlockMode
+from forethought.store.server.breaker import BreakerSettings
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.server.refusals import is_lasting
+from forethought.store.sessions.records import (
+    CommittedRound,
+    SessionHead,
+    new_owner,
+    new_session_id,
+)
+from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from forethought.errors import ForethoughtError
-from forethought.wait_limit import WaitLimit
+from forethought.runtime.wait_limit import WaitLimit
 from gateway.web.errors import HttpError, from_forethought
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from forethought.errors import ForethoughtError
 from forethought.generation import Finished, GenerationEvent, Started, Token
 from forethought.observability.buckets import FIRST_TOKEN_S, REQUEST_S, TOKEN_S, text_lengths
 from forethought.observability.histogram import Histogram
-from forethought.supervision import NOBODYS_TO_ANSWER
+from forethought.runtime.supervision import NOBODYS_TO_ANSWER
 
 
 class RequestCounts:

@@ -12,7 +12,7 @@ from forethought.deployment import Standing
 from forethought.errors import TierProtocolError
 from forethought.rpc.codecs.load import load_from_proto
 from forethought.rpc.codecs.model_info import model_from_proto
-from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
+from forethought.store.server.breaker import Breaker, BreakerSettings, BreakerState
 from forethought.tier import LARGEST_MAX_SPECULATIVE_TOKENS, ModelInfo, TierLoad
 from forethought.v1.draft_pb2 import DraftServiceGetModelInfoRequest
 from forethought.v1.draft_pb2_grpc import DraftServiceStub

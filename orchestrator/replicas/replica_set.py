@@ -21,8 +21,8 @@ from typing import Generic
 import structlog
 
 from forethought.deployment import Standing
-from forethought.rpc.traffic import Traffic
-from forethought.store.breaker import Breaker, BreakerState
+from forethought.rpc.connections.traffic import Traffic
+from forethought.store.server.breaker import Breaker, BreakerState
 from forethought.tier import ModelInfo, TierLoad
 from orchestrator.replicas.ejection import NO_EJECTION, Ejection
 from orchestrator.replicas.placement import place, ranking

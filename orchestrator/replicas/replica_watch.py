@@ -22,13 +22,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from forethought.deployment import Standing
 from forethought.errors import ForethoughtError
-from forethought.rpc.channels import KeepAlive, open_channel
-from forethought.rpc.name_resolution import NameResolver, server_name
+from forethought.rpc.connections.channels import KeepAlive, open_channel
+from forethought.rpc.connections.name_resolution import NameResolver, server_name
+from forethought.rpc.connections.traffic import counted
 from forethought.rpc.security.tls import ChannelCredentials
 from forethought.rpc.status import error_from_rpc
-from forethought.rpc.traffic import counted
-from forethought.store.breaker import Breaker, BreakerState
-from forethought.supervision import keep_running, start
+from forethought.runtime.supervision import keep_running, start
+from forethought.store.server.breaker import Breaker, BreakerState
 from orchestrator.replicas.replica import SILENCE, Replica, StubT, TierKind
 from orchestrator.replicas.replica_set import Refusal, ReplicaSet, anything
 

@@ -20,8 +20,8 @@ from forethought.errors import (
     OverloadedError,
     UnreadStreamError,
 )
+from forethought.runtime.wait_limit import WaitLimit
 from forethought.shares import Shares
-from forethought.wait_limit import WaitLimit
 
 
 @dataclass(frozen=True, slots=True)

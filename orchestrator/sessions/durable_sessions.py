@@ -32,9 +32,9 @@ from forethought.generation import (
     SessionInfo,
     SessionStatus,
 )
-from forethought.store import records
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.records import (
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions import records
+from forethought.store.sessions.records import (
     CommittedRound,
     Lease,
     SessionRecord,
@@ -42,7 +42,7 @@ from forethought.store.records import (
     new_owner,
     new_session_id,
 )
-from forethought.store.session_store import SessionStore, SessionStoreSettings
+from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 from orchestrator.request.bounds import MESSAGE_BYTES
 from orchestrator.request.conversation import next_turn
 from orchestrator.request.output import Output

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from forethought import supervision
 from forethought.errors import (
     ForethoughtError,
     RoundMismatchError,
@@ -24,9 +23,10 @@ from forethought.errors import (
 )
 from forethought.observability.buckets import STEP_S
 from forethought.observability.histogram import Histogram
-from forethought.store.appending import Tail
-from forethought.store.records import CommittedRound, Lease, SessionHead
-from forethought.store.session_store import SessionStore
+from forethought.runtime import supervision
+from forethought.store.sessions.appending import Tail
+from forethought.store.sessions.records import CommittedRound, Lease, SessionHead
+from forethought.store.sessions.session_store import SessionStore
 
 _log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from forethought.errors import SessionCorruptError
 from forethought.sampling.params import MAX_TOP_LOGPROBS
 from forethought.sampling.types import VerificationMode
-from forethought.store.records import SessionHead, SessionRecord
+from forethought.store.sessions.records import SessionHead, SessionRecord
 from orchestrator.request.plan import Deployment, GenerationPlan
 
 

@@ -15,10 +15,10 @@ from autoscaler.keda.externalscaler_pb2_grpc import (
 )
 from autoscaler.needs import Need
 from autoscaler.servicer import KedaServicer
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.tls import channel_credentials
-from forethought.rpc.server import Server
-from forethought.rpc.server_options import ServerOptions
+from forethought.rpc.serving.server import Server
+from forethought.rpc.serving.server_options import ServerOptions
 from tests.certificates import Authority, mutual
 
 pytestmark = pytest.mark.parametrize("tier", ["target", "draft"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.local.deployment_folder import deployment_folder
-from forethought.local.plan_error import PlanError
+from forethought.local.plan.deployment_folder import deployment_folder
+from forethought.local.plan.plan_error import PlanError
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forethought.local.local_deployment import (
+from forethought.local.processes.local_deployment import (
     LocalDeployment,
     StartupTimeoutError,
     Tier,
     TierExitedError,
     TierState,
 )
-from forethought.local.probes import Readiness, probe_grpc_health, probe_redis
+from forethought.local.processes.probes import Readiness, probe_grpc_health, probe_redis
 from tests.ports import free_port
 
 _FAKE_TIER = Path(__file__).with_name("fakes") / "fake_tier.py"

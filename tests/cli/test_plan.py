@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli.main import app
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.deployment_folder import DeploymentFolder
-from forethought.local.plan import Plan, make_plan, runs_on_cpu
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
-from forethought.local.tier_config import TierConfig
+from forethought.local.plan.defaults import DEFAULT_MODEL
+from forethought.local.plan.deployment_folder import DeploymentFolder
+from forethought.local.plan.plan import Plan, make_plan, runs_on_cpu
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.plan.tier_config import TierConfig
 from forethought.models.shipped import shipped_counts
 from tests.ports import free_port
 from tests.store.conftest import own_server
@@ -130,7 +130,7 @@ def test_without_a_driver_for_gpus_models_run_on_the_cpu(has_driver, is_cpu, mon
         if not has_driver:
             raise OSError(name)
 
-    monkeypatch.setattr("forethought.local.plan.ctypes.CDLL", load)
+    monkeypatch.setattr("forethought.local.plan.plan.ctypes.CDLL", load)
     assert runs_on_cpu(None) == runs_on_cpu("auto") == is_cpu
     assert runs_on_cpu("cpu")
     assert not runs_on_cpu("cuda:1")
@@ -177,7 +177,7 @@ def test_a_taken_port_that_was_asked_for_is_an_error(taken_port):
 
 
 def test_a_taken_default_port_is_passed_over_with_a_word(taken_port, monkeypatch):
-    monkeypatch.setattr("forethought.local.plan.DEFAULT_PORT", taken_port)
+    monkeypatch.setattr("forethought.local.plan.plan.DEFAULT_PORT", taken_port)
     plan = make_plan(PlanOptions())
     assert plan.address != f"127.0.0.1:{taken_port}"
     assert plan.notes[0].startswith(f"port {taken_port} is not free, so orchestrator listens")

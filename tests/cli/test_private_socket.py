@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from forethought.configuration.store_url import socket_of_url, url_of_socket
-from forethought.local.plan import planned
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
-from forethought.local.private_socket import private_socket
-from forethought.local.probes import Readiness, probe_redis
-from forethought.local.process import spawn_background, stop_processes
-from forethought.store.connection import ConnectionSettings, StoreConnection
+from forethought.local.plan.plan import planned
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.plan.private_socket import private_socket
+from forethought.local.processes.probes import Readiness, probe_redis
+from forethought.local.processes.process import spawn_background, stop_processes
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
 from forethought.store.start_check import require_store, sessions_are_kept
 from tests.ports import free_port
 

@@ -15,7 +15,7 @@ from forethought.cli.failure import in_flags
 from forethought.cli.generate import prompt_input
 from forethought.cli.main import app
 from forethought.configuration.store_settings import read_secret
-from forethought.distill.prompts import read_text
+from forethought.distill.data.prompts import read_text
 from forethought.errors import InvalidArgumentError, LoadingError
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from forethought.distill.batches import BatchOptions
-from forethought.distill.conversation import Lengths
-from forethought.distill.generator import DataOptions
+from forethought.distill.data.conversation import Lengths
+from forethought.distill.data.generator import DataOptions
 from forethought.distill.pipeline import Architecture, DraftOptions, Options, Run
-from forethought.distill.training import TrainOptions
+from forethought.distill.samples.batches import BatchOptions
+from forethought.distill.training.trainer import TrainOptions
 from forethought.engine.loading.loader import EngineOptions
 from forethought.models.reference import resolve
 from tests.tiny import write_tiny_model

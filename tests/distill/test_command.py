@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from forethought.cli.distill.command import parse_layers
 from forethought.cli.main import app
-from forethought.distill.card import named_rows
-from forethought.distill.evaluation import Acceptance, Evaluation
-from forethought.distill.speedup import PassCosts, predict
+from forethought.distill.export.card import named_rows
+from forethought.distill.export.speedup import PassCosts, predict
+from forethought.distill.training.evaluation import Acceptance, Evaluation
 from forethought.errors import InvalidArgumentError
 
 SMALL = {

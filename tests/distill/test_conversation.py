@@ -1,6 +1,6 @@
-from forethought.distill.conversation import Conversation, Lengths, loop_period
-from forethought.distill.prompts import Prompt
-from forethought.distill.turns import Turns
+from forethought.distill.data.conversation import Conversation, Lengths, loop_period
+from forethought.distill.data.prompts import Prompt
+from forethought.distill.data.turns import Turns
 
 TURNS = Turns(header=[7], footer=[1, 8], end_token_ids=frozenset({1}))
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from forethought.distill.data.prompts import Prompts
+from forethought.distill.data.shards import Samples, ShardFolder
 from forethought.distill.pipeline import Run
-from forethought.distill.prompts import Prompts
-from forethought.distill.shards import Samples, ShardFolder
-from forethought.distill.vocabulary import answer_mask, expected_counts, most_frequent
+from forethought.distill.samples.vocabulary import answer_mask, expected_counts, most_frequent
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import InvalidArgumentError
 from forethought.models.reference import resolve

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from forethought.distill.batches import make_batch, windows
-from forethought.distill.corpus import Corpus
 from forethought.distill.pipeline import Architecture, Run
-from forethought.distill.training import scored_by_step
+from forethought.distill.samples.batches import make_batch, windows
+from forethought.distill.samples.corpus import Corpus
+from forethought.distill.training.trainer import scored_by_step
 from forethought.models.reference import resolve
 from tests.distill.conftest import options
 

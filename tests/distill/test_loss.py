@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from forethought.distill.loss import TopEntries, match, mean_loss
+from forethought.distill.samples.corpus import TopEntries
+from forethought.distill.training.loss import match, mean_loss
 
 R, K, N, H = 11, 4, 6, 8
 

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from forethought.distill.batches import make_batch, windows
-from forethought.distill.evaluation import Evaluation, evaluate
-from forethought.distill.feature_draft import FeatureDraft
-from forethought.distill.fitting import fit_outputs
+from forethought.distill.drafts.feature_draft import FeatureDraft
+from forethought.distill.drafts.fitting import fit_outputs
 from forethought.distill.pipeline import Architecture, Run
-from forethought.distill.training import Point, Trainer, TrainOptions
+from forethought.distill.samples.batches import make_batch, windows
+from forethought.distill.training.evaluation import Evaluation, evaluate
+from forethought.distill.training.trainer import Point, Trainer, TrainOptions
 from forethought.engine.lean.feature_draft import load_feature_draft
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.packed import SequencePart, pack

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from forethought.distill.rows import draw_tokens, top_entries
+from forethought.distill.data.rows import draw_tokens, top_entries
 
 
 @pytest.mark.parametrize("vocab_size", [16, 37, 1000])

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from draft_service.settings import DraftSettings
 from forethought.cli.main import app
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.v1 import generation_pb2 as pb
 from gateway.settings import GatewaySettings
 from orchestrator.settings import OrchestratorSettings

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from forethought.cli.main import app
 from forethought.deployment import Standing
 from forethought.rpc.security.tls import ServerTls, channel_credentials
-from forethought.rpc.server import LateServices, Server, ServerOptions
+from forethought.rpc.serving.server import LateServices, Server, ServerOptions
 from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server
 from orchestrator.deployment_servicer import DeploymentServicer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from tests.stack import LoadedModel, Stack, loaded, running_stack
 from tests.tiny import write_tiny_model

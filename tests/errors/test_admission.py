@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import OverloadedError, VocabularyMismatchError
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.serving.server import Server, ServerOptions
 from forethought.v1 import draft_pb2, generation_pb2, target_pb2
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from tests.errors.refusals import converse, read_to_end, refusal_of

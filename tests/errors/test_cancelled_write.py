@@ -6,7 +6,7 @@ import gc
 import grpc
 
 from forethought.errors import SessionIdleError
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from tests.errors.refusals import read_to_end, refusal_of
 from tests.stack import running_server
 

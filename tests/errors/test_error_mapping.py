@@ -7,7 +7,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from forethought import errors
 from forethought.errors import ForethoughtError, InvalidArgumentError, OverloadedError, RemoteError
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.status import code_of, error_from_rpc, status_from_error
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (

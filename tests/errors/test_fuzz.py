@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.v1 import common_pb2, draft_pb2, generation_pb2, target_pb2
 from tests.errors import hostile
 from tests.stack import LoadedModel, Stack, generate, running_stack

@@ -22,9 +22,9 @@ from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_llama import llama_weights
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.local.defaults import HOST
-from forethought.local.local_deployment import LocalDeployment, Tier
-from forethought.local.probes import probe_grpc_health
+from forethought.local.plan.defaults import HOST
+from forethought.local.processes.local_deployment import LocalDeployment, Tier
+from forethought.local.processes.probes import probe_grpc_health
 from forethought.models.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.reference import resolve
 from forethought.models.tokenizer import load_tokenizer

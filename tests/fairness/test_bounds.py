@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from orchestrator.request.bounds import MAX_BYTES_PER_TOKEN, MAX_DETOKENIZED, MAX_MESSAGES

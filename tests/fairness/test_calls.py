@@ -14,12 +14,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from forethought.errors import OverloadedError
-from forethought.rpc import health
-from forethought.rpc.call_shares import CallShares
-from forethought.rpc.channels import CallerLimits, open_channel
-from forethought.rpc.open_files import KEPT, allow_open_files
-from forethought.rpc.server import Server
-from forethought.rpc.server_options import ServerOptions
+from forethought.rpc.calls.call_shares import CallShares
+from forethought.rpc.connections.channels import CallerLimits, open_channel
+from forethought.rpc.connections.open_files import KEPT, allow_open_files
+from forethought.rpc.serving import health
+from forethought.rpc.serving.server import Server
+from forethought.rpc.serving.server_options import ServerOptions
 from tests.errors.refusals import refusal_of
 from tests.waiting import until
 

@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from forethought.errors import InvalidArgumentError
-from forethought.rpc import interceptors
-from forethought.rpc.channels import CallerLimits, open_channel
-from forethought.rpc.server import LateServices, Server, ServerOptions
+from forethought.rpc.calls import interceptors
+from forethought.rpc.connections.channels import CallerLimits, open_channel
+from forethought.rpc.serving.server import LateServices, Server, ServerOptions
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (
     GenerationServiceServicer,

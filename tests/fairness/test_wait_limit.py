@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from forethought.wait_limit import WaitLimit
+from forethought.runtime.wait_limit import WaitLimit
 from orchestrator.tiers.tier_stream import TierStream
 from tests.lifecycle.requests import asking
 from tests.simulated_time import in_simulated_time

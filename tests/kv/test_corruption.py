@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from forethought.engine.model.packed import BLOCK_LEN
-from forethought.store import block_store
-from forethought.store.block_codec import _CHECKSUM_BYTES as CHECKSUM_BYTES
-from forethought.store.block_codec import Numbers, decode_block, encode_block
+from forethought.store.blocks import block_store
+from forethought.store.blocks.block_codec import _CHECKSUM_BYTES as CHECKSUM_BYTES
+from forethought.store.blocks.block_codec import Numbers, decode_block, encode_block
 from tests.kv.test_restore import ids_of
 from tests.kv.tiers import a_prompt, archive_at, format_of, running, say, with_blocks
 from tests.store.mutation import mutated

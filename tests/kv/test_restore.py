@@ -7,8 +7,8 @@ import pytest
 
 from forethought.engine.cache.block_pool import block_names
 from forethought.engine.model.packed import BLOCK_LEN
-from forethought.store.block_codec import BlockId
-from forethought.store.block_store import BlockMode, BlockStoreSettings
+from forethought.store.blocks.block_codec import BlockId
+from forethought.store.blocks.block_store import BlockMode, BlockStoreSettings
 from tests.kv.tiers import (
     FAST,
     a_prompt,

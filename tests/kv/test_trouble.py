@@ -13,7 +13,7 @@ from forethought.engine.cache.block_pool import BlockName
 from forethought.engine.model.kv_layout import Numbers
 from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import DrainingError
-from forethought.store.write_behind import WriteBehindSettings
+from forethought.store.blocks.write_behind import WriteBehindSettings
 from tests.engine.scoring import Scoring, rows_of
 from tests.kv.tiers import (
     LIMITS,

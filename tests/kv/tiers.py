@@ -13,10 +13,10 @@ from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.cache.block_archive import BlockArchive, ComputeRate
 from forethought.engine.model.causal_model import CausalModel
 from forethought.kv_archive import KVArchive
-from forethought.store.block_codec import BlockFormat
-from forethought.store.block_store import BlockStoreSettings
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.write_behind import WriteBehindSettings
+from forethought.store.blocks.block_codec import BlockFormat
+from forethought.store.blocks.block_store import BlockStoreSettings
+from forethought.store.blocks.write_behind import WriteBehindSettings
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
 from tests.engine.conftest import Reference
 from tests.engine.scoring import Rows, Scoring, rows_of
 

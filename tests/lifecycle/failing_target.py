@@ -9,7 +9,7 @@ from typing import Any
 
 from forethought.engine.batching.model_runner import ModelRunner
 from forethought.engine.batching.scheduler import Scheduler
-from forethought.rpc.server import run_process
+from forethought.rpc.serving.server import run_process
 from target_service.__main__ import serve
 from target_service.settings import TargetSettings
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from forethought.local import die_with_parent
+from forethought.local.processes import die_with_parent
 from tests.ports import free_port
 
 PATIENCE_S = 120

@@ -10,8 +10,8 @@ import grpc
 from draft_service.proposer import Proposer
 from draft_service.servicer import DraftServicer
 from forethought.errors import ListenError
-from forethought.rpc.channels import KeepAlive
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.connections.channels import KeepAlive
+from forethought.rpc.serving.server import Server, ServerOptions
 from forethought.v1.draft_pb2 import SpeculateRequest
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 from forethought.v1.target_pb2_grpc import add_TargetServiceServicer_to_server

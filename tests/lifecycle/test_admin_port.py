@@ -8,8 +8,8 @@ import pytest
 
 from forethought.addresses import split_address
 from forethought.errors import ListenError
-from forethought.rpc.server import Server, ServerOptions
-from forethought.supervision import Failure
+from forethought.rpc.serving.server import Server, ServerOptions
+from forethought.runtime.supervision import Failure
 
 OPTIONS = ServerOptions("127.0.0.1:0", ("a.Service",), 1.0, admin_listen="127.0.0.1:0")
 
@@ -59,7 +59,7 @@ async def test_a_draining_process_lives_and_is_not_ready():
 
 
 async def test_a_failed_part_and_a_stuck_event_loop_are_no_life(monkeypatch):
-    monkeypatch.setattr("forethought.rpc.server._LOOP_S", 0.05)
+    monkeypatch.setattr("forethought.rpc.serving.server._LOOP_S", 0.05)
     failure = Failure("engine")
 
     async def load(services):

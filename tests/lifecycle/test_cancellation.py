@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from forethought.errors import RemoteError
-from forethought.rpc.channels import open_channel
 from forethought.rpc.codecs.generation.request import request_to_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from orchestrator.generator import MAX_ROUNDS_AHEAD
 from orchestrator.request import run_ahead

@@ -9,8 +9,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from forethought.rpc.channels import open_channel
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.serving.server import Server, ServerOptions
 from tests.waiting import until
 
 GRACE_S = 60.0

@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from forethought.errors import ForethoughtError, ReplicaFailedError
-from forethought.rpc.channels import open_channel
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.serving.server import Server, ServerOptions
 from forethought.rpc.status import error_from_rpc
-from forethought.supervision import Failure, keep_running, start
+from forethought.runtime.supervision import Failure, keep_running, start
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1.target_pb2_grpc import TargetServiceStub
 from tests.lifecycle.processes import PATIENCE_S, TierProcess
@@ -113,7 +113,7 @@ async def test_a_part_that_failed_while_it_was_loaded_counts_too():
 
 
 async def test_a_task_that_fails_begins_again(monkeypatch):
-    monkeypatch.setattr("forethought.supervision.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("forethought.runtime.supervision.FIRST_PAUSE_S", 0.001)
     errors = [ValueError(), asyncio.CancelledError(), MemoryError(), BaseException("a panic")]
 
     async def work():

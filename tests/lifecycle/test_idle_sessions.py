@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from forethought.errors import SessionIdleError
-from forethought.rpc.channels import open_channel
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.serving.server import Server, ServerOptions
 from forethought.rpc.session_stream import serve_session
 from forethought.rpc.status import error_from_rpc
 from forethought.sampling.params import SamplingParams

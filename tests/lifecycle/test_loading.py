@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from forethought.rpc.server import load_in_thread
+from forethought.rpc.serving.server import load_in_thread
 from tests.waiting import until
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.generation import GenerationParams, GenerationRequest, Step
-from forethought.local.probes import Readiness, probe_grpc_health
+from forethought.local.processes.probes import Readiness, probe_grpc_health
 from orchestrator.request.plan import PolicyKind
 from orchestrator.tiers.patience import DraftPatience
 from tests.lifecycle.processes import PATIENCE_S, TierProcess

@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from forethought.client import GenerationClient
-from forethought.openmp import NUM_SPINS
-from forethought.rpc.channels import open_channel
 from forethought.rpc.codecs.generation.request import request_to_proto
+from forethought.rpc.connections.channels import open_channel
+from forethought.runtime.openmp import NUM_SPINS
 from forethought.v1.draft_pb2_grpc import DraftServiceStub
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
 from forethought.v1.target_pb2_grpc import TargetServiceStub
@@ -239,7 +239,7 @@ async def seeded_answers(processes):
 
 BLOCKED_LOAD = """
 import asyncio, threading
-from forethought.rpc.server import ServerOptions, run_process, run_server
+from forethought.rpc.serving.server import ServerOptions, run_process, run_server
 from forethought.telemetry import LogFormat, configure_logging
 
 async def serve():

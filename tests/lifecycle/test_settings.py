@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from draft_service.settings import DraftSettings
 from forethought.configuration.complaints import Origin, complain
 from forethought.errors import ListenError
-from forethought.rpc.listening import check_listening
+from forethought.rpc.serving.listening import check_listening
 from forethought.sampling.types import VerificationMode
 from forethought.telemetry import LogFormat
 from orchestrator.settings import OrchestratorSettings

@@ -8,7 +8,7 @@ import structlog
 
 import orchestrator.__main__ as orchestrator_process
 from forethought.errors import OpeningTimeoutError, TierProtocolError, TierUnavailableError
-from forethought.rpc.channels import KeepAlive, open_channel
+from forethought.rpc.connections.channels import KeepAlive, open_channel
 from forethought.rpc.session_stream import serve_session
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import Draft

@@ -12,8 +12,8 @@ from contextlib import suppress
 import grpc
 import pytest
 
-from forethought.log_output import MAX_QUEUED, DroppingOutput
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
+from forethought.runtime.log_output import MAX_QUEUED, DroppingOutput
 from tests.lifecycle.processes import PATIENCE_S
 from tests.lifecycle.test_processes import health_of
 from tests.ports import free_port

@@ -7,7 +7,7 @@ import pytest
 from forethought.counts.builder import BuildOptions, build_table
 from forethought.counts.file import Counts, write_counts
 from forethought.errors import InvalidArgumentError, ModelReferenceError, VocabularyMismatchError
-from forethought.local.plan_options import LOOKUPS
+from forethought.local.plan.plan_options import LOOKUPS
 from orchestrator.lookup.lookup import Lookup
 from orchestrator.lookup.settings import make_lookups
 from orchestrator.settings import OrchestratorSettings

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from forethought.engine.batching.engine import Engine
-from forethought.heartbeat import Heartbeat
-from forethought.rpc.server import Server, ServerOptions
+from forethought.rpc.serving.server import Server, ServerOptions
+from forethought.runtime.heartbeat import Heartbeat
 from forethought.tier import PassCost
 from orchestrator.request.text_pool import MAX_SHORT_BYTES, TextPool
 from tests.engine.scoring import Scoring, rows_of

@@ -7,9 +7,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from forethought.deployment import Standing
-from forethought.rpc.channels import open_channel
-from forethought.store.breaker import Breaker
-from forethought.supervision import keep_running
+from forethought.rpc.connections.channels import open_channel
+from forethought.runtime.supervision import keep_running
+from forethought.store.server.breaker import Breaker
 from orchestrator.replicas.ejection import Ejection, EjectionSettings
 from orchestrator.replicas.readiness import follow
 from orchestrator.replicas.replica import SILENCE, Replica

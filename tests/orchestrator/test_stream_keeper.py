@@ -24,7 +24,7 @@ from forethought.errors import (
     VocabularyMismatchError,
 )
 from forethought.sampling.params import SamplingParams
-from forethought.store.breaker import Breaker
+from forethought.store.server.breaker import Breaker
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica import NEVER, Replica
 from orchestrator.replicas.replica_set import ReplicaSet

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forethought.generation import Finished, SpeculationStatistics
-from forethought.store.records import CommittedRound
+from forethought.store.sessions.records import CommittedRound
 from orchestrator.generator import Progress, told
 from tests.simulated_time import in_simulated_time
 

@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from forethought.rpc.name_resolution import NameResolver, is_name
+from forethought.rpc.connections.name_resolution import NameResolver, is_name
 from orchestrator.settings import OrchestratorSettings
 from tests.replicas.names import name_server
 

@@ -17,7 +17,7 @@ from forethought.errors import (
     TierProtocolError,
 )
 from forethought.sampling.types import Draft
-from forethought.store.breaker import Breaker
+from forethought.store.server.breaker import Breaker
 from forethought.tier import PassCost
 from orchestrator.replicas.ejection import Ejection, EjectionSettings
 from orchestrator.replicas.replica import SILENCE, Replica, check_model

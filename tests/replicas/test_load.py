@@ -2,7 +2,7 @@
 
 import pytest
 
-from forethought.store.breaker import Breaker
+from forethought.store.server.breaker import Breaker
 from orchestrator.replicas.replica import NEVER, Replica
 
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from forethought.deployment import Standing
-from forethought.rpc.name_resolution import NameResolver
-from forethought.store.breaker import BreakerState
+from forethought.rpc.connections.name_resolution import NameResolver
+from forethought.store.server.breaker import BreakerState
 from orchestrator.replicas.replica import TARGET
 from orchestrator.replicas.replica_watch import WatchOptions, watching
 from tests.lifecycle.gates import cable_to

@@ -10,7 +10,7 @@ from draft_service.servicer import DraftServicer
 from forethought.client import GenerationClient
 from forethought.deployment import Standing
 from forethought.errors import DrainingError
-from forethought.rpc.server import Server
+from forethought.rpc.serving.server import Server
 from forethought.sampling.types import VerificationMode
 from forethought.v1.deployment_pb2_grpc import add_DeploymentServiceServicer_to_server
 from forethought.v1.draft_pb2_grpc import DraftServiceStub, add_DraftServiceServicer_to_server

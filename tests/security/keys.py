@@ -4,7 +4,7 @@ from pathlib import Path
 
 from forethought.keys.key_file import KeyRing, make_key, read_keys, write_keys
 from forethought.reloading import Reloading
-from forethought.rpc.key_guard import only_with_keys
+from forethought.rpc.calls.key_guard import only_with_keys
 from forethought.rpc.security.guards import Guard
 
 

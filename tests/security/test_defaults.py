@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 from autoscaler.settings import AutoscalerSettings
 from draft_service.settings import DraftSettings
 from forethought.addresses import is_loopback
-from forethought.rpc.channels import open_channel
-from forethought.rpc.server_options import server_options
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.serving.server_options import server_options
 from gateway.settings import GatewaySettings
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings

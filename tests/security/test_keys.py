@@ -19,9 +19,9 @@ from forethought.errors import (
 from forethought.generation import GenerationRequest
 from forethought.keys.key_file import make_key, read_keys
 from forethought.keys.limits import KeyLimits
-from forethought.rpc.authorized import authorized
-from forethought.rpc.channels import open_channel
-from forethought.rpc.server_options import server_options
+from forethought.rpc.calls.authorized import authorized
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.serving.server_options import server_options
 from forethought.rpc.status import error_from_rpc
 from forethought.v1.deployment_pb2 import GetDeploymentRequest
 from forethought.v1.deployment_pb2_grpc import (

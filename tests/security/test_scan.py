@@ -21,7 +21,7 @@ from forethought.errors import (
     UnauthenticatedError,
 )
 from forethought.generation import ChatMessage, FollowUp, GenerationRequest, Resume
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.guards import only_named
 from forethought.rpc.security.tls import ClientTls, Identity
 from forethought.rpc.status import error_from_rpc

@@ -20,8 +20,8 @@ from forethought.errors import (
     HandshakeError,
     PermissionDeniedError,
 )
-from forethought.rpc.channels import open_channel
-from forethought.rpc.name_resolution import NameResolver
+from forethought.rpc.connections.channels import open_channel
+from forethought.rpc.connections.name_resolution import NameResolver
 from forethought.rpc.security import tls as tls_module
 from forethought.rpc.security.guards import only_named
 from forethought.rpc.security.tls import ClientTls, Identity, ServerTls, channel_credentials

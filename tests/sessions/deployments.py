@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams, GenerationRequest, Token
-from forethought.rpc.server import Server
+from forethought.rpc.serving.server import Server
 from forethought.sampling.types import VerificationMode
 from forethought.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 from orchestrator.request.admission import AdmissionLimits

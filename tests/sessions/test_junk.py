@@ -10,8 +10,8 @@ from redis import Redis
 from forethought.client import GenerationClient
 from forethought.errors import SessionCorruptError, SessionNotFoundError
 from forethought.generation import ChatMessage, FollowUp, GenerationRequest, Resume
-from forethought.store.record_codec import pack_head, pack_round, unpack_record
-from forethought.store.records import CommittedRound, SessionHead
+from forethought.store.sessions.record_codec import pack_head, pack_round, unpack_record
+from forethought.store.sessions.records import CommittedRound, SessionHead
 from tests.sessions.deployments import TENANT, Deployment, asking
 from tests.stack import generate
 from tests.store.junk import JUNK, replace_by

@@ -27,8 +27,8 @@ from forethought.generation import (
     Resume,
     SessionStatus,
 )
-from forethought.rpc.channels import open_channel
 from forethought.rpc.codecs.generation.request import request_to_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (

@@ -16,8 +16,8 @@ from forethought.generation import (
 )
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import LookaheadOutcome, OutputToken, TokenOrigin, VerificationMode
-from forethought.store.record_codec import pack_head, pack_round, unpack_record
-from forethought.store.records import CommittedRound
+from forethought.store.sessions.record_codec import pack_head, pack_round, unpack_record
+from forethought.store.sessions.records import CommittedRound
 from forethought.tier import LookaheadCounts, RoundTimings
 from orchestrator.request.plan import GenerationPlan
 from orchestrator.sessions.stored_plan import head_of, plan_of

@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from forethought.store.block_codec import BlockFormat, BlockId, Numbers
+from forethought.store.blocks.block_codec import BlockFormat, BlockId, Numbers
 
 FORMAT = BlockFormat("model-fingerprint", "lean", "bfloat16", (4, 2, 3, 16, 8))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from forethought.store.breaker import BreakerSettings
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.session_store import SessionStore
+from forethought.store.server.breaker import BreakerSettings
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions.session_store import SessionStore
 from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 

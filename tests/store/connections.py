@@ -1,8 +1,8 @@
 """When a connection works again."""
 
 from forethought.errors import StoreUnavailableError
-from forethought.store.breaker import BreakerState
-from forethought.store.connection import StoreConnection
+from forethought.store.server.breaker import BreakerState
+from forethought.store.server.connection import StoreConnection
 from tests.waiting import until
 
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from redis import Redis
 from redis.exceptions import RedisError
 
-from forethought.local import die_with_parent
-from forethought.local.valkey import valkey_binary
+from forethought.local.plan.valkey import valkey_binary
+from forethought.local.processes import die_with_parent
 from tests.ports import free_port
 
 PATIENCE_S = 60

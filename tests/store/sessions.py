@@ -2,7 +2,7 @@
 
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import VerificationMode
-from forethought.store.records import CommittedRound, SessionHead, new_session_id
+from forethought.store.sessions.records import CommittedRound, SessionHead, new_session_id
 
 TENANT = "a tenant"
 

@@ -15,12 +15,12 @@ from forethought.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
-from forethought.store import appending
-from forethought.store.appending import Place, Tail, append_after
-from forethought.store.breaker import BreakerState
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.records import CommittedRound, Lease, SessionRecord
-from forethought.store.session_store import SessionStore, SessionStoreSettings
+from forethought.store.server.breaker import BreakerState
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions import appending
+from forethought.store.sessions.appending import Place, Tail, append_after
+from forethought.store.sessions.records import CommittedRound, Lease, SessionRecord
+from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 from tests.store.connections import until_back, until_open
 from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from forethought.errors import InvalidArgumentError
-from forethought.store.block_codec import (
+from forethought.store.blocks.block_codec import (
     BlockFormat,
     BlockId,
     decode_block,

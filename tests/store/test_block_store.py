@@ -10,10 +10,10 @@ import pytest
 from redis import Redis
 
 from forethought.errors import InvalidArgumentError
-from forethought.store.block_codec import BlockFormat, BlockId, encode_block, encoded_len
-from forethought.store.block_store import BlockMode, BlockStore, BlockStoreSettings
-from forethought.store.connection import StoreConnection
-from forethought.store.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.blocks.block_codec import BlockFormat, BlockId, encode_block, encoded_len
+from forethought.store.blocks.block_store import BlockMode, BlockStore, BlockStoreSettings
+from forethought.store.blocks.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.server.connection import StoreConnection
 from tests.store.blocks import FORMAT, a_chain, numbers_of
 
 BLOCK_BYTES = encoded_len(FORMAT, 16)

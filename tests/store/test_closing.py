@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from forethought.store.connection import ConnectionSettings, StoreConnection
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
 
 
 async def call_and_close(url: str, num_steps: int, *, is_cancelled: bool) -> None:

@@ -9,10 +9,10 @@ from redis.crc import key_slot
 from redis.exceptions import MovedError
 
 from forethought.errors import SessionNotFoundError, StoreUnavailableError
-from forethought.store.block_store import BlockStore
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.records import CommittedRound
-from forethought.store.session_store import SessionStore
+from forethought.store.blocks.block_store import BlockStore
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions.records import CommittedRound
+from forethought.store.sessions.session_store import SessionStore
 from forethought.store.start_check import blocks_are_kept, require_store, sessions_are_kept
 from tests.store.blocks import FORMAT, a_chain
 from tests.store.clusters import ValkeyCluster

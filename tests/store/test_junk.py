@@ -9,11 +9,11 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from forethought.errors import SessionCorruptError, SessionNotFoundError
-from forethought.store.block_store import BlockStore
-from forethought.store.connection import StoreConnection
-from forethought.store.records import Lease
-from forethought.store.sealed import seal, unseal
-from forethought.store.session_store import SessionStore
+from forethought.store.blocks.block_store import BlockStore
+from forethought.store.server.connection import StoreConnection
+from forethought.store.sessions.records import Lease
+from forethought.store.sessions.sealed import seal, unseal
+from forethought.store.sessions.session_store import SessionStore
 from tests.store.blocks import FORMAT, a_chain
 from tests.store.junk import JUNK, replace_by
 from tests.store.sessions import TENANT, a_head, some_rounds

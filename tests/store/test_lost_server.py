@@ -14,12 +14,12 @@ from forethought.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
-from forethought.store.block_codec import BlockId
-from forethought.store.block_store import BlockStore
-from forethought.store.breaker import BreakerSettings, BreakerState
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.session_store import SessionStore
-from forethought.store.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.blocks.block_codec import BlockId
+from forethought.store.blocks.block_store import BlockStore
+from forethought.store.blocks.write_behind import WriteBehind, WriteBehindSettings
+from forethought.store.server.breaker import BreakerSettings, BreakerState
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions.session_store import SessionStore
 from tests.ports import free_port
 from tests.store.blocks import FORMAT, a_chain, numbers_of
 from tests.store.connections import until_back

@@ -13,10 +13,10 @@ from forethought.errors import (
     RoundMismatchError,
     SessionInUseError,
 )
-from forethought.store import session_script
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.records import CommittedRound, new_owner
-from forethought.store.session_store import SessionStore, SessionStoreSettings
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions import session_script
+from forethought.store.sessions.records import CommittedRound, new_owner
+from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 from tests.store.servers import ValkeyServer
 from tests.store.sessions import TENANT, a_head, some_rounds
 from tests.waiting import until

@@ -2,9 +2,9 @@
 
 import pytest
 
-from forethought.store.breaker import Breaker, BreakerSettings, BreakerState
-from forethought.store.known_blocks import KnownBlocks
-from forethought.store.transfer_rate import TransferRate
+from forethought.store.blocks.known_blocks import KnownBlocks
+from forethought.store.blocks.transfer_rate import TransferRate
+from forethought.store.server.breaker import Breaker, BreakerSettings, BreakerState
 
 
 class Clock:

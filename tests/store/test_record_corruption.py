@@ -6,8 +6,8 @@ import pytest
 from redis import Redis
 
 from forethought.errors import SessionCorruptError, SessionNotFoundError
-from forethought.store.record_codec import unpack_record
-from forethought.store.session_store import SessionStore
+from forethought.store.sessions.record_codec import unpack_record
+from forethought.store.sessions.session_store import SessionStore
 from tests.store.mutation import mutated
 from tests.store.sessions import TENANT, a_head, some_rounds
 

@@ -12,8 +12,13 @@ from forethought.errors import (
     RoundMismatchError,
     SessionNotFoundError,
 )
-from forethought.store.records import SessionStatus, is_session_id, new_owner, new_session_id
-from forethought.store.session_store import SessionStore, SessionStoreSettings
+from forethought.store.sessions.records import (
+    SessionStatus,
+    is_session_id,
+    new_owner,
+    new_session_id,
+)
+from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 from tests.store.sessions import TENANT, a_head, some_rounds
 from tests.waiting import until
 

@@ -3,9 +3,9 @@
 from contextlib import aclosing
 from dataclasses import replace
 
-from forethought.store.block_store import BlockStore
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.write_behind import WriteBehind
+from forethought.store.blocks.block_store import BlockStore
+from forethought.store.blocks.write_behind import WriteBehind
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
 from tests.store.blocks import FORMAT, a_chain, numbers_of
 from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from forethought.errors import StoreUnavailableError
-from forethought.store.connection import ConnectionSettings, StoreConnection
-from forethought.store.session_store import SessionStore
+from forethought.store.server.connection import ConnectionSettings, StoreConnection
+from forethought.store.sessions.session_store import SessionStore
 from tests.store.connections import until_open
 from tests.store.sessions import TENANT, a_head
 

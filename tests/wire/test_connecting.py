@@ -6,8 +6,8 @@ import time
 import grpc
 import pytest
 
-from forethought.rpc import channels
-from forethought.rpc.channels import open_channel
+from forethought.rpc.connections import channels
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.handshake import describe_handshake
 
 FAILED = "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:80: "

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
-from forethought.rpc.channels import open_channel
 from forethought.rpc.codecs.load import load_from_proto, work_from_proto
 from forethought.rpc.codecs.model_info import model_from_proto
 from forethought.rpc.codecs.scaling import orchestrator_load_from_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.tier import TierLoad
 from forethought.v1 import draft_pb2, generation_pb2, scaling_pb2, target_pb2
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub

@@ -14,11 +14,15 @@ from forethought.cli.options.config_option import config_of_environment
 from forethought.cli.signals import cancel_on_stop_signals
 from forethought.cli.up.view import UpView
 from forethought.errors import ForethoughtError
-from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.local.model_check import check_models
-from forethought.local.plan import Plan, planned
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.model_check import check_models
+from forethought.local.plan.plan import Plan, planned
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.processes.local_deployment import (
+    LocalDeployment,
+    StartupTimeoutError,
+    TierExitedError,
+)
 
 T = TypeVar("T")
 Measure = Callable[[str], Awaitable[T]]

@@ -25,7 +25,7 @@ from forethought.cli.bench import throughput_options as options
 from forethought.cli.failure import print_failure
 from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError
-from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.plan.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
 
 if TYPE_CHECKING:

@@ -39,9 +39,9 @@ from forethought.cli.options.connection import Connection, with_optional_connect
 from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
 from forethought.generation import ChatMessage, GenerationParams
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.defaults import DEFAULT_MODEL
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
 
 Kinds = Mapping[str, Sequence[list[ChatMessage]]]
 

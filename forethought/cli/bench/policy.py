@@ -51,11 +51,11 @@ from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
 from forethought.errors import ModelReferenceError
 from forethought.generation import GenerationParams
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.model_check import check_models
-from forethought.local.plan import runs_on_cpu
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.defaults import DEFAULT_MODEL
+from forethought.local.plan.model_check import check_models
+from forethought.local.plan.plan import runs_on_cpu
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
 
 _PORTS_APART = 10
 """From the first deployment to the second, where a port is asked for."""

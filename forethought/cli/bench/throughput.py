@@ -33,9 +33,9 @@ from forethought.cli.failure import print_failure
 from forethought.cli.options.connection import Connection, with_optional_connection
 from forethought.cli.up import options as up_options
 from forethought.generation import GenerationParams
-from forethought.local.defaults import DEFAULT_MODEL
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.defaults import DEFAULT_MODEL
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
 
 
 @with_optional_connection(options.Address)

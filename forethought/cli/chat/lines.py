@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from forethought.errors import InvalidArgumentError
-from forethought.rpc.channels import MAX_MESSAGE_BYTES
+from forethought.rpc.connections.channels import MAX_MESSAGE_BYTES
 
 PROMPT = "> "
 _CONTINUED = "… "

@@ -13,9 +13,9 @@ from forethought.cli.distill import options
 from forethought.cli.failure import in_flags, print_failure
 from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError, InvalidArgumentError
-from forethought.local.defaults import DEFAULT_MODEL
+from forethought.local.plan.defaults import DEFAULT_MODEL
 from forethought.models.reference import resolve
-from forethought.openmp import spin_briefly
+from forethought.runtime.openmp import spin_briefly
 
 if TYPE_CHECKING:
     from forethought.distill.pipeline import Options
@@ -65,10 +65,10 @@ def distill(
         # torch takes seconds to import; a wrong option should not.
         from forethought.cli.distill.stages import run_stages  # noqa: PLC0415
         from forethought.distill import pipeline  # noqa: PLC0415
-        from forethought.distill.batches import BatchOptions  # noqa: PLC0415
-        from forethought.distill.conversation import Lengths  # noqa: PLC0415
-        from forethought.distill.generator import DataOptions  # noqa: PLC0415
-        from forethought.distill.training import TrainOptions  # noqa: PLC0415
+        from forethought.distill.data.conversation import Lengths  # noqa: PLC0415
+        from forethought.distill.data.generator import DataOptions  # noqa: PLC0415
+        from forethought.distill.samples.batches import BatchOptions  # noqa: PLC0415
+        from forethought.distill.training.trainer import TrainOptions  # noqa: PLC0415
         from forethought.engine.loading.loader import EngineOptions  # noqa: PLC0415
 
         settings: Options = pipeline.Options(

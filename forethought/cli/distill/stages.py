@@ -19,11 +19,11 @@ from rich.table import Table
 
 from forethought.bench.plot import Line, Panel, Plot, write_plot
 from forethought.bench.report import Column, build_table, number, percent, print_table, times
-from forethought.distill.card import named_rows
-from forethought.distill.evaluation import Acceptance, Evaluation
+from forethought.distill.export.card import named_rows
+from forethought.distill.export.speedup import PassCosts, Prediction, measure_costs, predict
 from forethought.distill.pipeline import Draft, Run
-from forethought.distill.speedup import PassCosts, Prediction, measure_costs, predict
-from forethought.distill.training import Point, Trainer
+from forethought.distill.training.evaluation import Acceptance, Evaluation
+from forethought.distill.training.trainer import Point, Trainer
 from forethought.engine.loading.loader import load_model
 
 _SMOOTHING = 0.05

@@ -9,9 +9,9 @@ from forethought.cli.failure import in_words
 from forethought.cli.options.connection import Connection
 from forethought.deployment import Certificate, DeploymentState
 from forethought.errors import ForethoughtError
-from forethought.rpc.authorized import authorized
-from forethought.rpc.channels import open_channel
+from forethought.rpc.calls.authorized import authorized
 from forethought.rpc.codecs.deployment import deployment_state_from_proto
+from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.seen_certificate import see_certificate
 from forethought.rpc.security.tls import ChannelCredentials, channel_credentials
 from forethought.rpc.status import error_from_rpc

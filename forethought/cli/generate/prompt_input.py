@@ -5,7 +5,7 @@ import sys
 import typer
 
 from forethought.input_files import read_at_most
-from forethought.rpc.channels import MAX_MESSAGE_BYTES
+from forethought.rpc.connections.channels import MAX_MESSAGE_BYTES
 
 _HINT = "PROMPT"
 

@@ -18,7 +18,7 @@ from forethought.configuration.config_file import (
 from forethought.configuration.removed import removed_keys, removed_variables
 from forethought.configuration.suggestions import suggest
 from forethought.configuration.variables import CONFIG_VARIABLE
-from forethought.local.tier_config import TierConfig
+from forethought.local.plan.tier_config import TierConfig
 
 _NO_OPTIONS = {"command", "config"}
 

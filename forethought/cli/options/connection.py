@@ -14,8 +14,8 @@ from forethought.cli.options.generate_options import Address
 from forethought.cli.options.option_group import with_options
 from forethought.client import GenerationClient, RetryOptions
 from forethought.errors import CertificateError, InvalidArgumentError
-from forethought.local.defaults import DEFAULT_PORT, HOST
-from forethought.rpc.authorized import check_api_key
+from forethought.local.plan.defaults import DEFAULT_PORT, HOST
+from forethought.rpc.calls.authorized import check_api_key
 from forethought.rpc.security.tls import ClientTls, client_tls
 
 VARIABLES = (

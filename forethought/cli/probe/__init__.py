@@ -5,5 +5,5 @@
     view       progress, the table, the verdict in words
 
 How it samples and compares is in `forethought.probe`. The checks of health in
-`forethought.local.probes` are something else.
+`forethought.local.processes.probes` are something else.
 """

@@ -5,8 +5,8 @@ from pathlib import Path
 from shutil import which
 
 from forethought.cli.views.served import Served
-from forethought.local.plan import Plan
-from forethought.local.plan_options import PlanOptions
+from forethought.local.plan.plan import Plan
+from forethought.local.plan.plan_options import PlanOptions
 
 
 def describe_choices(plan: Plan, served: Served | None) -> list[tuple[str, str]]:

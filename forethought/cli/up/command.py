@@ -20,20 +20,24 @@ from forethought.cli.views.served import describe_deployment
 from forethought.configuration.store_url import describe_url_problem
 from forethought.errors import ForethoughtError
 from forethought.extras import is_installed
-from forethought.local.defaults import DEFAULT_MODEL, HOST
 from forethought.local.draft_check import check_draft
-from forethought.local.local_deployment import LocalDeployment, StartupTimeoutError, TierExitedError
-from forethought.local.model_check import check_models
-from forethought.local.plan import Plan, planned
-from forethought.local.plan_error import PlanError
-from forethought.local.plan_options import PlanOptions
-from forethought.local.process import (
+from forethought.local.plan.defaults import DEFAULT_MODEL, HOST
+from forethought.local.plan.model_check import check_models
+from forethought.local.plan.plan import Plan, planned
+from forethought.local.plan.plan_error import PlanError
+from forethought.local.plan.plan_options import PlanOptions
+from forethought.local.plan.tier_config import TierConfig
+from forethought.local.processes.local_deployment import (
+    LocalDeployment,
+    StartupTimeoutError,
+    TierExitedError,
+)
+from forethought.local.processes.process import (
     shell_exit_code,
     spawn_foreground,
     stop_processes,
     wait_for_processes,
 )
-from forethought.local.tier_config import TierConfig
 from forethought.models.shipped import shipped_counts
 
 _COMMAND_GRACE_S = 5.0

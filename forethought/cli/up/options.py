@@ -8,8 +8,8 @@ import typer
 
 from forethought.cli.options.config_option import defaults_from_file
 from forethought.configuration.variables import CONFIG_VARIABLE
-from forethought.local.defaults import DEFAULT_PORT, HOST, HTTP_PORT
-from forethought.local.plan_options import LOOKUPS
+from forethought.local.plan.defaults import DEFAULT_PORT, HOST, HTTP_PORT
+from forethought.local.plan.plan_options import LOOKUPS
 from forethought.sampling.types import VerificationMode
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS, LARGEST_MAX_SPECULATIVE_TOKENS
 

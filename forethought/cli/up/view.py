@@ -20,9 +20,14 @@ from forethought.cli.up.choices import describe_choices, how_called, short_path
 from forethought.cli.views.served import Served
 from forethought.configuration.store_url import socket_of_url
 from forethought.errors import ForethoughtError
-from forethought.local.defaults import DEFAULT_PORT, HOST
-from forethought.local.last_words import describe_progress, find_admin_address, read_last_lines
-from forethought.local.local_deployment import (
+from forethought.local.plan.defaults import DEFAULT_PORT, HOST
+from forethought.local.plan.plan import Plan
+from forethought.local.processes.last_words import (
+    describe_progress,
+    find_admin_address,
+    read_last_lines,
+)
+from forethought.local.processes.local_deployment import (
     LocalDeployment,
     RunningTier,
     StartupTimeoutError,
@@ -30,7 +35,6 @@ from forethought.local.local_deployment import (
     TierExitedError,
     TierState,
 )
-from forethought.local.plan import Plan
 
 _STYLES = {
     TierState.STARTING: "dim",

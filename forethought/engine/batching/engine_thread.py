@@ -14,8 +14,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from forethought.heartbeat import Heartbeat
-from forethought.supervision import Failure
+from forethought.runtime.heartbeat import Heartbeat
+from forethought.runtime.supervision import Failure
 
 Message = Callable[[], None]
 """Something to do on the other side."""

@@ -25,7 +25,7 @@ from forethought.engine.cache.block_archive import BlockArchive, ComputeRate
 from forethought.engine.cache.block_pool import BlockName
 from forethought.engine.model.kv_layout import Numbers
 from forethought.engine.model.packed import BLOCK_LEN
-from forethought.supervision import start
+from forethought.runtime.supervision import start
 
 _log = structlog.get_logger(__name__)
 

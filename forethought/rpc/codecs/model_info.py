@@ -1,7 +1,6 @@
 """What a tier says of its model, to messages and back."""
 
-from forethought.rpc.codecs.tier.hidden_states import need_from_proto, need_to_proto
-from forethought.tier import ModelInfo, PassCost
+from forethought.tier import HiddenStatesNeed, ModelInfo, PassCost
 from forethought.v1 import common_pb2
 
 
@@ -44,3 +43,15 @@ def model_from_proto(message: common_pb2.ModelInfo) -> ModelInfo:
         else None,
         version=message.version,
     )
+
+
+def need_to_proto(need: HiddenStatesNeed | None) -> common_pb2.HiddenStatesNeed | None:
+    if need is None:
+        return None
+    return common_pb2.HiddenStatesNeed(
+        target_fingerprint=need.target_fingerprint, hidden_size=need.hidden_size
+    )
+
+
+def need_from_proto(message: common_pb2.HiddenStatesNeed) -> HiddenStatesNeed:
+    return HiddenStatesNeed(message.target_fingerprint, message.hidden_size)

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeAlias
 import grpc
 
 from forethought.rpc.security.tls import ChannelCredentials
-from forethought.supervision import start
+from forethought.runtime.supervision import start
 
 Open: TypeAlias = Callable[[grpc.ChannelCredentials], grpc.aio.Channel]
 

@@ -10,18 +10,6 @@ from forethought.v1 import common_pb2
 _FLOAT16 = np.dtype("<f2")
 
 
-def need_to_proto(need: HiddenStatesNeed | None) -> common_pb2.HiddenStatesNeed | None:
-    if need is None:
-        return None
-    return common_pb2.HiddenStatesNeed(
-        target_fingerprint=need.target_fingerprint, hidden_size=need.hidden_size
-    )
-
-
-def need_from_proto(message: common_pb2.HiddenStatesNeed) -> HiddenStatesNeed:
-    return HiddenStatesNeed(message.target_fingerprint, message.hidden_size)
-
-
 def hidden_states_to_proto(states: HiddenStates | None) -> common_pb2.HiddenStates | None:
     if states is None:
         return None

@@ -1,0 +1,1 @@
+"""Stage (d): a folder that the draft service loads, and its README."""

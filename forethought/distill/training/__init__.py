@@ -1,0 +1,1 @@
+"""Stages (b) and (c): training a draft, and what it is worth."""

@@ -1,0 +1,1 @@
+"""From options to a plan: processes, ports, folders, and what cannot be planned."""

@@ -1,0 +1,1 @@
+"""Processes of a deployment: started, watched and stopped together."""

@@ -1,0 +1,1 @@
+"""Connections to other processes: channels, and the replicas behind a name."""

@@ -1,0 +1,1 @@
+"""The life of a process that serves: listen, load, serve, drain."""

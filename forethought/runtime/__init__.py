@@ -1,0 +1,1 @@
+"""What a process needs to run: threads and tasks that are watched, memory, standard error."""

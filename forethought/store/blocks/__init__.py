@@ -1,0 +1,1 @@
+"""Keys and values in blocks: found, fetched, and written behind the back of who computes."""

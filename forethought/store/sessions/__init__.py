@@ -1,0 +1,1 @@
+"""Session records: their fields, and the scripts that add to them in one step."""
