@@ -161,7 +161,8 @@ class GenerationClient:
             on_retry: told of each loss after which the call is made again.
 
         Yields:
-            One Started, then Tokens (and Steps, if asked for), then one Finished.
+            One Started, then Tokens (and each PromptToken before them and Steps among them, if
+            asked for), then one Finished.
 
         Raises:
             ForethoughtError: the leaf that matches the server's reason; `RemoteError` otherwise.

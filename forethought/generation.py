@@ -64,6 +64,7 @@ class GenerationParams:
     num_speculative_tokens: int | None = None  # K of every round; 0 turns speculation off
     verification_mode: VerificationMode | None = None  # how drafts are judged
     prediction: str = ""  # what the output is expected to repeat; drafts are looked up in it
+    prompt_logprobs: int | None = None  # also send each `PromptToken`, with so many at its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,22 @@ class TopLogprob:
     token_id: int
     text: str
     logprob: float
+
+
+MAX_PROMPT_LOGPROBS = 2**17
+"""Log-probabilities of prompts that one request may ask for: tokens, times one more than there are
+most likely ones at each place."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToken:
+    """One token of the prompt. The first one has no log-probabilities."""
+
+    index: int
+    token_id: int
+    text: str  # what it adds to the text
+    logprob: float | None = None
+    top_logprobs: tuple[TopLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +265,10 @@ class Waiting:
     is_target_lost: bool = False  # no target takes the session; one is looked for
 
 
-GenerationEvent = Started | Token | Step | Waiting | Finished
-"""What a generation yields: one Started, then Tokens (and a Step after each round, if asked),
-then one Finished. Waiting, if asked for, may come at any time before that."""
+GenerationEvent = Started | PromptToken | Token | Step | Waiting | Finished
+"""What a generation yields: one Started, then each PromptToken, if asked for, then Tokens (and a
+Step after each round, if asked), then one Finished. Waiting, if asked for, may come at any time
+before that."""
 
 
 class SessionStatus(Enum):

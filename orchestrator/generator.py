@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.request.plan import Deployment
 from orchestrator.request.run_ahead import run_ahead
+from orchestrator.scored_prompt import scored_prompt
 from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
@@ -153,17 +155,25 @@ class Generation:
         self._experience = experience
         self._draft_tier = _draft_tier(tiers, deployment, call.deadline_s)
         self._proposer = LookupFirst(tiers.lookups, self._draft_tier)
-        self._verifier = RemoteVerifier(
+        verifier = partial(
+            RemoteVerifier,
             tiers.target,
             deployment.target,
+            deadline_s=call.deadline_s,
+            reopen=tiers.reopen,
+        )
+        self._verifier = verifier(
             wanted=WantedEvidence(
                 plan.num_logprobs,
                 hidden_states=lambda: self._draft_tier.wants_hidden_states,
                 progress=call.wants_progress,
-            ),
-            deadline_s=call.deadline_s,
-            reopen=tiers.reopen,
+            )
         )
+        self._prompt_verifier = None
+        if plan.num_prompt_logprobs is not None:
+            # Where the session goes, so that it finds there what the prompt leaves behind.
+            self._prompt_verifier = verifier(wanted=WantedEvidence(plan.num_prompt_logprobs))
+            self._prompt_verifier.place_with(self._session(()))
         self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
         self._has_asked = False  # for a draft
@@ -175,10 +185,30 @@ class Generation:
         Raises:
             ForethoughtError: as `_events`.
         """
-        return self._with_waiting() if self._wants_progress else self._events()
-
-    async def _with_waiting(self) -> AsyncGenerator[Progress]:
         events = self._events()
+        if self._prompt_verifier is not None:
+            events = self._with_prompt(events, self._prompt_verifier)
+        return self._with_waiting(events) if self._wants_progress else events
+
+    async def _with_prompt(
+        self, events: AsyncGenerator[Progress], verifier: RemoteVerifier
+    ) -> AsyncGenerator[Progress]:
+        """The tokens of the prompt behind the start. They are scored before all else."""
+        async with aclosing(events):
+            scored = await scored_prompt(
+                self._beginning.session_id, self._plan, self._deployment, verifier
+            )
+            if self._output.ending:  # nothing is to be generated
+                self._statistics = self._explained()
+            await anext(events)
+            # What the target has of the prompt by now was computed for this request.
+            yield Progress([replace(self._started(), num_cached_tokens=0)])
+            for tokens in scored:
+                yield Progress(tokens)
+            async for each in events:
+                yield each
+
+    async def _with_waiting(self, events: AsyncGenerator[Progress]) -> AsyncGenerator[Progress]:
         async with aclosing(events), aclosing(with_ticks(events, self._waiting)) as told:
             async for each in told:
                 yield each

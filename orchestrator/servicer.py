@@ -250,9 +250,14 @@ class GenerationServicer(GenerationServiceServicer):
             if isinstance(request.prompt, Resume):
                 return await sessions.resume(request.tenant, request.prompt, self.deployment)
             if isinstance(request.prompt, FollowUp):
+                if request.params.prompt_logprobs is not None:
+                    raise InvalidArgumentError(
+                        {"params.prompt_logprobs": "is not for a turn that follows another"}
+                    )
                 return await sessions.follow_up(request, request.prompt, self.deployment, texts)
         plan = await texts.run(work_bytes(message), lambda: self._plan(message))
-        if self._sessions is None:
+        # A prompt that is told has no place in a stored round.
+        if self._sessions is None or plan.num_prompt_logprobs is not None:
             return unstored(plan)
         return self._sessions.begin(plan, self.deployment)
 

@@ -15,7 +15,7 @@ from forethought.generation import (
     Token,
 )
 from gateway.openai.choices import Choice
-from gateway.openai.logprobs import ChatLogprobs, chat_logprobs
+from gateway.openai.logprobs import ChatLogprobs, chat_logprobs, prompt_logprobs
 from gateway.openai.messages import Message
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
@@ -97,6 +97,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
             choice=choice,
             max_tokens=self.max_tokens if given is None else given,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            prompt_logprobs=None if choice else self.prompt_logprobs,  # the same for each
         )
 
 
@@ -165,7 +166,11 @@ def completion(
                 told_steps(choice.steps) if body.include_steps else None,
             )
         )
-    return answer(head, answers, choices, prompt_token_ids=prompt_token_ids)
+    told = answer(head, answers, choices, prompt_token_ids=prompt_token_ids)
+    if body.prompt_logprobs is None:
+        return told
+    scored = prompt_logprobs(choices[0].prompt, body.prompt_logprobs)
+    return msgspec.structs.replace(told, prompt_logprobs=scored)
 
 
 class ChatWriter(ChunkWriter[ChatChunkChoice]):

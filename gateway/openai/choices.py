@@ -10,6 +10,7 @@ from forethought.generation import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    PromptToken,
     Started,
     Step,
     Token,
@@ -33,6 +34,7 @@ class Choice:
     """What one generation has brought."""
 
     started: Started | None = None
+    prompt: list[PromptToken] = field(default_factory=list)  # if asked for
     tokens: list[Token] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)  # if asked for
     finished: Finished | None = None
@@ -44,6 +46,8 @@ class Choice:
                 self.tokens.append(event)
             case Step():
                 self.steps.append(event)
+            case PromptToken():
+                self.prompt.append(event)
             case Started():
                 self.started = event
             case Finished():

@@ -1,14 +1,29 @@
 """`/v1/completions`."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
 from forethought.client import GenerationClient
-from forethought.generation import Finished, GenerationRequest, Started, Step, Token
+from forethought.generation import (
+    MAX_PROMPT_LOGPROBS,
+    Finished,
+    GenerationRequest,
+    PromptToken,
+    Started,
+    Step,
+    Token,
+)
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice
-from gateway.openai.logprobs import CompletionLogprobs, completion_logprobs
+from gateway.openai.logprobs import (
+    CompletionLogprobs,
+    PromptLogprobs,
+    completion_logprobs,
+    placed,
+    prompt_logprobs,
+)
 from gateway.openai.sampling import SamplingFields, check_counts, other_fields
 from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
 from gateway.openai.stream import Answer, ChunkWriter, Head, answer
@@ -40,8 +55,6 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             if isinstance(prompt, list) and any(not 0 <= each < 2**32 for each in prompt):
                 raise invalid("prompt", "must hold token ids that exist")
         check_counts(logprobs=self.logprobs)
-        if self.echo and self.logprobs is not None:
-            raise invalid("echo", "is not supported with logprobs: prompts have none here")
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -52,6 +65,27 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             return [[each for each in self.prompt if isinstance(each, int)]]
         return [[each] if isinstance(each, int) else each for each in self.prompt]
 
+    @property
+    def num_prompt_logprobs(self) -> int | None:
+        """Most likely tokens to ask for at each place of the prompts; None: their tokens are not
+        told. Those that an echo has are told with it."""
+        echoed = self.logprobs if self.echo else None
+        if self.echo and self.max_tokens == 0:
+            echoed = echoed or 0
+        wanted = [each for each in (echoed, self.prompt_logprobs) if each is not None]
+        return max(wanted, default=None)
+
+    def check_scored(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Refuses to tell more of prompts than an answer should hold. Raises HttpError."""
+        if self.num_prompt_logprobs is None:
+            return
+        num_tokens = self.n * sum(map(len, prompts))
+        most = MAX_PROMPT_LOGPROBS // (self.num_prompt_logprobs + 1)
+        if num_tokens > most:
+            with_top = f"with {self.num_prompt_logprobs} at each place"
+            why = f"{with_top} prompts may have {most} tokens over all choices, not {num_tokens}"
+            raise invalid(self.name_of("params.prompt_logprobs"), why)
+
     def requests(
         self, prompts: Sequence[str | list[int]], request_id: str
     ) -> list[GenerationRequest]:
@@ -59,7 +93,12 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         return [
             GenerationRequest(
                 prompt,
-                self.params(choice=choice, max_tokens=self.max_tokens, logprobs=self.logprobs),
+                self.params(
+                    choice=choice,
+                    max_tokens=self.max_tokens,
+                    logprobs=self.logprobs,
+                    prompt_logprobs=self.num_prompt_logprobs,
+                ),
                 request_id,
                 self.include_steps,
             )
@@ -74,6 +113,9 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
             "text": "prompt",
             "prompt.token_ids": "prompt",
             "token_ids": "prompt",
+            "params.prompt_logprobs": "logprobs"
+            if self.prompt_logprobs is None
+            else "prompt_logprobs",
         }
         return names.get(field, field.removeprefix("params."))
 
@@ -88,6 +130,7 @@ class CompletionChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
     tokens: list[GeneratedToken] | None = None
     steps: list[SpeculationStep] | None = None
 
@@ -102,15 +145,22 @@ class Echo(msgspec.Struct, frozen=True):
 async def look_at(
     client: GenerationClient, body: CompletionRequest
 ) -> tuple[Sequence[str | list[int]], Echo]:
-    """The prompts as they are generated from, and what is told of them. Raises ForethoughtError."""
+    """The prompts as they are generated from, and what is told of them.
+
+    Raises:
+        ForethoughtError: of the service.
+        HttpError: more is wanted of them than an answer should hold.
+    """
     prompts = body.prompts
     texts: list[str] = []
     if body.echo:
         texts = [
             each if isinstance(each, str) else await client.detokenize(each) for each in prompts
         ]
-    if body.return_token_ids or not body.add_special_tokens:
+    is_scored = body.num_prompt_logprobs is not None
+    if body.return_token_ids or is_scored or not body.add_special_tokens:
         ids = [await _tokens(client, each, body) for each in prompts]
+        body.check_scored(ids)
         return ids, Echo(texts, ids if body.return_token_ids else [])
     return prompts, Echo(texts)
 
@@ -135,20 +185,30 @@ def completion(
         assert choice.finished is not None
         prompt = index // body.n
         before = echo.texts[prompt] if echo.texts else ""
+        scored = body.prompt_logprobs
         answers.append(
             CompletionChoice(
                 index,
                 before + choice.text,
-                None if body.logprobs is None else completion_logprobs(choice.tokens, 0),
+                _logprobs(body, choice, before),
                 choice.finished.reason.value,
                 stop_reason(choice.finished),
                 [each.token_id for each in choice.tokens] if body.return_token_ids else None,
                 echo.token_ids[prompt] if echo.token_ids else None,
+                None if scored is None else prompt_logprobs(choice.prompt, scored),
                 told_tokens(choice.tokens) if body.include_steps else None,
                 told_steps(choice.steps) if body.include_steps else None,
             )
         )
     return answer(head, answers, choices, len(body.prompts))
+
+
+def _logprobs(body: CompletionRequest, choice: Choice, before: str) -> CompletionLogprobs | None:
+    """Of a choice whose text follows `before`, with those of the prompt if that is echoed."""
+    if body.logprobs is None:
+        return None
+    prompt = placed(choice.prompt if body.echo else (), 0)
+    return completion_logprobs(chain(prompt, placed(choice.tokens, len(before))), body.logprobs)
 
 
 class CompletionWriter(ChunkWriter[CompletionChoice]):
@@ -159,7 +219,9 @@ class CompletionWriter(ChunkWriter[CompletionChoice]):
         super().__init__(head, body, num_prompts * body.n, num_prompts)
         self._body = body
         self._echo = echo
-        self._offsets = [0] * (num_prompts * body.n)
+        self._offsets = [
+            len(text) for text in echo.texts or [""] * num_prompts for _ in range(body.n)
+        ]
 
     def opening(self, index: int, started: Started) -> CompletionChoice | None:  # noqa: ARG002
         echo, prompt = self._echo, index // self._body.n
@@ -169,13 +231,20 @@ class CompletionWriter(ChunkWriter[CompletionChoice]):
         ids = echo.token_ids[prompt] if echo.token_ids else None
         return CompletionChoice(index, text, None, None, prompt_token_ids=ids)
 
+    def prompt(self, index: int, tokens: list[PromptToken]) -> CompletionChoice | None:
+        if not self._body.echo or self._body.logprobs is None:
+            return None
+        told = completion_logprobs(placed(tokens, 0), self._body.logprobs)
+        return CompletionChoice(index, "", told, None)
+
     def token(self, index: int, token: Token) -> CompletionChoice:
+        logprobs = self._body.logprobs
         offset = self._offsets[index]
         self._offsets[index] += len(token.text)
         return CompletionChoice(
             index,
             token.text,
-            None if self._body.logprobs is None else completion_logprobs([token], offset),
+            None if logprobs is None else completion_logprobs([(offset, token)], logprobs),
             None,
             token_ids=[token.token_id] if self._body.return_token_ids else None,
             tokens=told_tokens([token]) if self._body.include_steps else None,

@@ -54,13 +54,19 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
             raise invalid("stop_token_ids", "must be token ids")
 
     def params(
-        self, *, max_tokens: int | None, logprobs: int | None, choice: int = 0
+        self,
+        *,
+        max_tokens: int | None,
+        logprobs: int | None,
+        prompt_logprobs: int | None = None,
+        choice: int = 0,
     ) -> GenerationParams:
         """For the service behind.
 
         Args:
             max_tokens: of an answer.
             logprobs: most likely tokens to tell of with each token; None tells of none.
+            prompt_logprobs: the same for the prompt.
             choice: of several. Its seed is `seed + choice`, so that the first one is what a
                 request for one choice gets.
         """
@@ -79,6 +85,7 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
             num_speculative_tokens=self.num_speculative_tokens,
             verification_mode=self.verification_mode,
             prediction="" if self.prediction is None else text_of(self.prediction.content),
+            prompt_logprobs=prompt_logprobs,
         )
 
 
@@ -88,6 +95,7 @@ class SamplingFields(GenerationFields, frozen=True, kw_only=True):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     n: int = 1
+    prompt_logprobs: int | None = None
     return_token_ids: bool = False
     include_steps: bool = False
 
@@ -108,7 +116,9 @@ class SamplingFields(GenerationFields, frozen=True, kw_only=True):
             raise invalid("n", f"must be from 1 to {MAX_CHOICES}")
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options", "is for streams: set stream to true")
-        check_counts(max_tokens=self.max_tokens)
+        check_counts(max_tokens=self.max_tokens, prompt_logprobs=self.prompt_logprobs)
+        if self.prompt_logprobs is not None and self.stream:
+            raise invalid("prompt_logprobs", "is not told in streams")
 
 
 def check_counts(**counts: int | None) -> None:

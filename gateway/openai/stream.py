@@ -5,8 +5,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from forethought.generation import Finished, Started, Step, Token
+from forethought.generation import Finished, PromptToken, Started, Step, Token
 from gateway.openai.choices import Choice, ChoiceEvent, answer_usage
+from gateway.openai.logprobs import PromptLogprobs
 from gateway.openai.sampling import SamplingFields
 from gateway.openai.usage import Metrics, Usage, metrics, total_usage
 from gateway.web.errors import HttpError
@@ -51,6 +52,7 @@ class Answer(msgspec.Struct, Generic[PartT], frozen=True, omit_defaults=True):
     system_fingerprint: str
     metrics: Metrics | None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 def answer(
@@ -107,6 +109,7 @@ class ChunkWriter(Generic[PartT]):
         self._started: list[Started | None] = [None] * num_choices
         self._finished: list[Finished | None] = [None] * num_choices
         self._counts = [0] * num_choices
+        self._prompts: list[list[PromptToken]] = [[] for _ in range(num_choices)]
         self._num_prompts = num_prompts
         self._prompt_token_ids = prompt_token_ids
         self._metrics: Metrics | None = None
@@ -114,6 +117,10 @@ class ChunkWriter(Generic[PartT]):
     def opening(self, index: int, started: Started) -> PartT | None:
         """What is said before the first token of a choice."""
         raise NotImplementedError
+
+    def prompt(self, index: int, tokens: list[PromptToken]) -> PartT | None:  # noqa: ARG002
+        """All tokens of a choice's prompt, where they were asked for."""
+        return None
 
     def token(self, index: int, token: Token) -> PartT:
         """A token of a choice."""
@@ -135,12 +142,13 @@ class ChunkWriter(Generic[PartT]):
                 return self._chunk(self.token(index, what))
             case Step():
                 return self._chunk(self.step(index, what))
+            case PromptToken():
+                part = self._on_prompt(index, what)
+                return b"" if part is None else self._chunk(part)
             case Started():
                 self._started[index] = what
-                part = self.opening(index, what)
-                if part is None:
-                    return b""
-                return self._chunk(part, prompt_token_ids=self._prompt_token_ids)
+                part, ids = self.opening(index, what), self._prompt_token_ids
+                return b"" if part is None else self._chunk(part, prompt_token_ids=ids)
             case Finished():
                 self._finished[index] = what
                 self._counts[index] = what.num_output_tokens
@@ -149,6 +157,13 @@ class ChunkWriter(Generic[PartT]):
                 shown = None if self._fields.includes_usage else self._metrics
                 return self._chunk(self.closing(index, what), metrics=shown, is_last=True)
         return b""
+
+    def _on_prompt(self, index: int, token: PromptToken) -> PartT | None:
+        """All at once, with the last of them."""
+        tokens, started = self._prompts[index], self._started[index]
+        tokens.append(token)
+        is_whole = started is not None and len(tokens) == started.num_prompt_tokens
+        return self.prompt(index, tokens) if is_whole else None
 
     def end(self) -> bytes:
         if not self._fields.includes_usage:

@@ -4,7 +4,7 @@ Generation ends at a token that is a function of the tokens before it alone, whe
 happened to end. What rejection sampling put behind it is dropped, which changes no distribution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from forethought.generation import FinishReason, Token, TopLogprob
@@ -42,7 +42,7 @@ class Output:
         self._stop_token_ids = stop_token_ids
         self.num_tokens = 0
         """Tokens generated, those held back included."""
-        self.ending: Ending | None = None
+        self.ending = None if max_tokens else Ending(FinishReason.LENGTH)
         """Set once the output has ended."""
 
     def push(self, tokens: Sequence[OutputToken]) -> list[Token]:
@@ -87,8 +87,15 @@ class Output:
             draft_prob=token.draft_prob,
             target_prob=token.target_prob,
             logprob=token.logprob,
-            top_logprobs=tuple(
-                TopLogprob(token_id, self._tokenizer.token_text(token_id), logprob)
-                for token_id, logprob in token.top_logprobs
-            ),
+            top_logprobs=with_texts(token.top_logprobs, self._tokenizer),
         )
+
+
+def with_texts(
+    top_logprobs: Iterable[tuple[int, float]], tokenizer: TextTokenizer
+) -> tuple[TopLogprob, ...]:
+    """The most likely tokens at a place, with the text of each."""
+    return tuple(
+        TopLogprob(token_id, tokenizer.token_text(token_id), logprob)
+        for token_id, logprob in top_logprobs
+    )

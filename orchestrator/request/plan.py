@@ -12,6 +12,7 @@ from enum import Enum
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import (
+    MAX_PROMPT_LOGPROBS,
     ChatMessage,
     FollowUp,
     GenerationParams,
@@ -74,6 +75,7 @@ class GenerationPlan:
     tenant: str = ""
     note: str = ""  # of the client, kept with the session
     prediction_token_ids: tuple[int, ...] = ()  # what the output is expected to repeat
+    num_prompt_logprobs: int | None = None  # also tell the prompt, with so many at each place
 
 
 def plan_generation(request: GenerationRequest, deployment: Deployment) -> GenerationPlan:
@@ -102,6 +104,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
     with _collect(violations):
         prompt_token_ids = encode_prompt(request.prompt, deployment)
         max_tokens = _max_tokens(params, len(prompt_token_ids), deployment)
+        _check_num_scored(params, len(prompt_token_ids))
     with _collect(violations):
         prediction_token_ids = _encode_prediction(params.prediction, deployment)
     if violations:
@@ -124,6 +127,7 @@ def plan_generation(request: GenerationRequest, deployment: Deployment) -> Gener
         tenant=request.tenant,
         note=request.note,
         prediction_token_ids=prediction_token_ids,
+        num_prompt_logprobs=params.prompt_logprobs,
     )
 
 
@@ -206,7 +210,13 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
     vocab_size = deployment.target.vocab_size
     max_k = deployment.max_num_speculative_tokens
     checks = (
-        ("max_tokens", params.max_tokens is None or params.max_tokens > 0, "must be above 0"),
+        (
+            "max_tokens",
+            params.max_tokens is None
+            or params.max_tokens > 0
+            or (params.max_tokens == 0 and params.prompt_logprobs is not None),
+            "must be above 0",
+        ),
         ("stop", not isinstance(params.stop, str), MUST_BE_A_LIST),
         ("stop", len(params.stop) <= MAX_STOPS, f"must hold at most {MAX_STOPS} texts"),
         (
@@ -224,10 +234,16 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
             all(0 <= token_id < vocab_size for token_id in params.stop_token_ids),
             f"must be below the vocabulary's size of {vocab_size}",
         ),
-        (
-            "logprobs",
-            params.logprobs is None or 0 <= params.logprobs <= MAX_TOP_LOGPROBS,
-            f"must be at most {MAX_TOP_LOGPROBS}",
+        *(
+            (
+                name,
+                number is None or 0 <= number <= MAX_TOP_LOGPROBS,
+                f"must be at most {MAX_TOP_LOGPROBS}",
+            )
+            for name, number in (
+                ("logprobs", params.logprobs),
+                ("prompt_logprobs", params.prompt_logprobs),
+            )
         ),
         (
             "num_speculative_tokens",
@@ -237,6 +253,22 @@ def _check_params(params: GenerationParams, deployment: Deployment) -> dict[str,
     )
     # Of several reasons for one field, the first.
     return {f"params.{field}": text for field, valid, text in reversed(checks) if not valid}
+
+
+def _check_num_scored(params: GenerationParams, num_prompt_tokens: int) -> None:
+    """Refuses to tell more of a prompt than an answer should hold, before any of it is computed."""
+    if params.prompt_logprobs is None or params.prompt_logprobs > MAX_TOP_LOGPROBS:
+        return
+    most = MAX_PROMPT_LOGPROBS // (params.prompt_logprobs + 1)
+    if num_prompt_tokens > most:
+        raise InvalidArgumentError(
+            {
+                "params.prompt_logprobs": (
+                    f"with {params.prompt_logprobs} at each place it takes prompts of at most "
+                    f"{most} tokens, and this one has {num_prompt_tokens}"
+                )
+            }
+        )
 
 
 def _max_tokens(params: GenerationParams, num_prompt_tokens: int, deployment: Deployment) -> int:

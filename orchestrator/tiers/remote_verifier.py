@@ -61,6 +61,8 @@ class RemoteVerifier:
         targets: the tier's replicas, or the stub of its only one.
         model: what the target tier must serve; another one is refused.
         wanted: what evidence is to bring.
+        deadline_s: of all that the session does, from now on.
+        reopen: how a target that is lost is looked for.
     """
 
     def __init__(
@@ -109,6 +111,10 @@ class RemoteVerifier:
                 is_computed = prefill.num_computed_tokens >= prefill.num_tokens
                 waiting = Waiting(prefill.num_computed_tokens, prefill.num_tokens)
                 return None if is_computed else waiting
+
+    def place_with(self, session: Session) -> None:
+        """Has the session that is verified go where this one goes, whose beginning it may share."""
+        self._keeper.place_with(session)
 
     async def start(self, session: Session) -> None:
         """Opens the stream, so that the tier computes the prompt; raises as `verify` does."""

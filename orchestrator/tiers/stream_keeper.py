@@ -61,11 +61,15 @@ class StreamKeeper(Generic[StubT]):
         """That took the session last."""
         self._start_call = start_call
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        self._key: bytes | None = None  # the session's beginning, for its placement
+        self._key: bytes | None = None  # of the beginning that places the session
         self._num_told = 0  # tokens of the session that the replica knows
         self._away: set[Replica[StubT]] = set()  # failed it, and may be back after a while
         self._broken: set[Replica[StubT]] = set()  # failed it by their fault
         self._suspects: set[Replica[StubT]] = set()  # of them, those not blamed yet
+
+    def place_with(self, session: Session) -> None:
+        """From now on the stream goes where this session goes."""
+        self._key = placement_key(session.token_ids, session.tenant)
 
     # Transitions.
 
@@ -76,9 +80,8 @@ class StreamKeeper(Generic[StubT]):
         Raises:
             NobodyThereError: no replica takes sessions at this moment.
         """
-        if self._key is None:
-            # Of the beginning, once: a session that grows stays where it is at home.
-            self._key = placement_key(session.token_ids, session.tenant)
+        # Once: a session that grows stays where it is at home.
+        self._key = self._key or placement_key(session.token_ids, session.tenant)
         replica = self.replicas.choose(self._key, self._avoided)
         if replica is None:
             raise NobodyThereError("no replica is there")

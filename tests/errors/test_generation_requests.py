@@ -19,7 +19,7 @@ MALFORMED_PARAMS = [
     *(("min_p", value) for value in (*NO_NUMBERS, -0.1, 1.01)),
     *(("repetition_penalty", value) for value in (*NO_NUMBERS, 0.0, -1.0, 100.1, 5e-324)),
     *(("max_tokens", value) for value in (0, MAX_LEN, 2**32 - 1)),
-    *(("logprobs", value) for value in (21, 2**32 - 1)),
+    *((name, value) for name in ("logprobs", "prompt_logprobs") for value in (21, 2**32 - 1)),
     *(("num_speculative_tokens", value) for value in (MAX_K + 1, 2**32 - 1)),
     *(("verification_mode", value) for value in (99, 2**31 - 1, -1)),
     *(("prediction", value) for value in ("a" * MAX_LEN, "a" * 20 * MAX_LEN)),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from forethought.generation import GenerationParams, GenerationRequest
-from tests.gateway.answers import COMPLETIONS, completion, post, streamed
+from forethought.generation import GenerationParams, GenerationRequest, PromptToken
+from tests.gateway.answers import CHAT, COMPLETIONS, chat, completion, post, refused, streamed
 from tests.stack import generate
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -54,6 +54,83 @@ async def test_logprobs_are_told_token_by_token(http):
         assert len(told[name]) == 5
         pieces = [each["choices"][0]["logprobs"] for each in chunks[:-1]]
         assert [piece[name][0] for piece in pieces] == told[name]
+
+
+async def told_by_grpc(stack, prompt, num_top):
+    params = GenerationParams(max_tokens=0, prompt_logprobs=num_top)
+    events = stack.client.generate(GenerationRequest(prompt, params))
+    return [event async for event in events if isinstance(event, PromptToken)]
+
+
+@pytest.mark.parametrize("max_tokens", [0, 3])
+@pytest.mark.parametrize("prompt", ["abcabd", [3, 4, 5, 3, 4, 6]])
+async def test_an_echo_has_the_logprobs_of_the_prompt_before_those_of_the_answer(
+    http, stack, prompt, max_tokens
+):
+    asked = completion(prompt=prompt, max_tokens=max_tokens, ignore_eos=True, echo=True, logprobs=2)
+    (choice,) = (await post(http, COMPLETIONS, asked))["choices"]
+    chunks = await streamed(http, COMPLETIONS, asked)
+    told = choice["logprobs"]
+    expected = await told_by_grpc(stack, [3, 4, 5, 3, 4, 6], 2)
+    assert choice["text"].startswith("abcabd")
+    assert choice["text"] == "".join(told["tokens"]).replace("</s>", "")
+    assert told["text_offset"] == list(range(6 + max_tokens))
+    assert told["token_logprobs"][:6] == [each.logprob for each in expected]
+    assert None not in told["token_logprobs"][1:]
+    assert told["top_logprobs"][0] is None
+    for top, token in zip(told["top_logprobs"][1:6], expected[1:], strict=True):
+        assert top == {each.text: each.logprob for each in token.top_logprobs} | {
+            token.text: token.logprob
+        }
+    pieces = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+    for name, values in told.items():
+        assert [value for piece in pieces if piece for value in piece[name]] == values
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == choice["text"]
+
+
+async def test_an_echo_alone_needs_no_logprobs(http):
+    answer = await post(http, COMPLETIONS, completion(max_tokens=0, echo=True))
+    (choice,) = answer["choices"]
+    assert (choice["text"], choice["finish_reason"]) == ("abc", "length")
+    assert choice["logprobs"] is None
+    assert answer["usage"]["completion_tokens"] == 0
+
+
+async def test_log_likelihoods_of_a_batch_are_told_as_an_evaluation_asks_for_them(http, stack):
+    prompts = [[3, 4, 5], [6, 3]]
+    asked = completion(prompt=prompts, max_tokens=1, logprobs=1, echo=True, temperature=0)
+    choices = (await post(http, COMPLETIONS, asked))["choices"]
+    for prompt, choice in zip(prompts, choices, strict=True):
+        expected = [each.logprob for each in await told_by_grpc(stack, prompt, 1)]
+        assert choice["logprobs"]["token_logprobs"][:-1] == expected
+        for logprob, top in zip(expected[1:], choice["logprobs"]["top_logprobs"][1:], strict=False):
+            assert max(top.values()) >= logprob
+
+
+@pytest.mark.parametrize(("path", "asked"), [(COMPLETIONS, completion), (CHAT, chat)])
+async def test_prompt_logprobs_are_told_by_token_id_as_vllm_has_them(http, stack, path, asked):
+    answer = await post(http, path, asked(prompt_logprobs=2, return_token_ids=True, max_tokens=2))
+    holder = answer if path == CHAT else answer["choices"][0]
+    told, prompt = holder["prompt_logprobs"], holder["prompt_token_ids"]
+    expected = await told_by_grpc(stack, prompt, 2)
+    assert told[0] is None
+    assert len(told) == len(prompt)
+    for place, token in zip(told[1:], expected[1:], strict=True):
+        own = place.pop(str(token.token_id))
+        assert (own["logprob"], own["decoded_token"]) == (token.logprob, token.text)
+        best = {str(each.token_id): each for each in token.top_logprobs}
+        assert own["rank"] in {None, 1, 2}
+        assert (own["rank"] is not None) == (str(token.token_id) in best)
+        best.pop(str(token.token_id), None)
+        assert {name: each["logprob"] for name, each in place.items()} == {
+            name: each.logprob for name, each in best.items()
+        }
+
+
+@pytest.mark.parametrize(("path", "asked"), [(COMPLETIONS, completion), (CHAT, chat)])
+async def test_a_stream_does_not_tell_prompt_logprobs(http, path, asked):
+    status, error = await refused(http, path, asked(prompt_logprobs=1, stream=True))
+    assert (status, error["param"]) == (400, "prompt_logprobs")
 
 
 async def test_a_stop_text_ends_the_answer_and_is_named(http):

@@ -59,7 +59,11 @@ WRONG_COMPLETIONS = [
     (completion(prompt=["a"] * 1000), "prompt"),
     (completion(logprobs=21), "logprobs"),
     (completion(logprobs=-1), "logprobs"),
-    (completion(echo=True, logprobs=1), "echo"),
+    (completion(prompt_logprobs=21), "prompt_logprobs"),
+    (completion(prompt_logprobs=-1), "prompt_logprobs"),
+    (completion(echo=True, logprobs=21), "logprobs"),
+    (completion(prompt=[[3] * 100] * 20, n=10, echo=True, logprobs=20), "logprobs"),
+    (completion(max_tokens=0), "max_tokens"),
     (completion(suffix="x"), "suffix"),
     (completion(best_of=2), "best_of"),
 ]

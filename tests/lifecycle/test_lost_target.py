@@ -2,10 +2,12 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from forethought.errors import InvalidArgumentError, ModelMismatchError, TierUnavailableError
+from forethought.generation import GenerationRequest, PromptToken
 from forethought.v1.target_pb2 import VerifyRequest
 from orchestrator.tiers.patience import ReopenOptions
 from orchestrator.tiers.tier_stream import TierStream
@@ -62,6 +64,29 @@ async def test_a_target_that_comes_back_goes_on_with_the_same_text(
     assert reader.text == expected.text
     assert [token.token_id for token in reader.tokens] == expected.token_ids
     assert verdicts(reader.steps) == verdicts(expected.steps)
+
+
+async def test_a_prompt_is_told_once_whose_target_is_lost_and_comes_back(long_target, long_draft):
+    asked = GenerationRequest((3, 4, 5) * 10, replace(GREEDY, prompt_logprobs=1))
+
+    async def events(stack):
+        return [event async for event in stack.client.generate(asked)]
+
+    async with a_stack(long_target, long_draft, PATIENT) as (stack, gate):
+        answers = [await events(stack)]
+        gate.allow(2)
+        reading = asyncio.create_task(events(stack))
+        await gate.until_holding()
+        await stop_abruptly(stack.target_server)
+        gate.open()
+        async with target_tier_at(stack.target_address, long_target):
+            answers.append(await reading)
+    before, told = (
+        [each for each in answer if isinstance(each, PromptToken)] for answer in answers
+    )
+    assert [each.token_id for each in told] == list(asked.prompt)
+    for each, other in zip(told[1:], before[1:], strict=True):
+        assert each.logprob == pytest.approx(other.logprob, abs=1e-4)
 
 
 async def test_a_target_that_is_lost_again_and_again_changes_no_text(long_target, long_draft):

@@ -60,6 +60,21 @@ async def test_its_prompt_is_all_that_was_said_and_the_new_message(deployment: D
     assert [token.index for token in second.tokens] == list(range(24))
 
 
+async def test_a_prompt_that_is_told_is_a_session_of_its_own_that_is_not_kept(
+    deployment: Deployment,
+):
+    async with GenerationClient(deployment.addresses[0]) as client:
+        told = await generate(client, asking(replace(PARAMS, prompt_logprobs=1)))
+        assert not told.started.is_stored
+        with pytest.raises(SessionNotFoundError):
+            await client.get_session(told.started.session_id, TENANT)
+        kept = await generate(client, asking(PARAMS))
+        assert kept.token_ids == told.token_ids
+        with pytest.raises(InvalidArgumentError) as refused:
+            await generate(client, following(kept.started.session_id, prompt_logprobs=1))
+    assert list(refused.value.violations) == ["params.prompt_logprobs"]
+
+
 async def test_each_turn_has_a_prediction_of_its_own(deployment: Deployment):
     async with GenerationClient(deployment.addresses[0]) as client:
         first = await generate(client, asking(replace(PARAMS, prediction="ab" * 9)))

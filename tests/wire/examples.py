@@ -11,6 +11,7 @@ from forethought.generation import (
     GenerationRequest,
     JudgedToken,
     NoDraftReason,
+    PromptToken,
     ProposerStatistics,
     Resume,
     SessionContent,
@@ -153,6 +154,7 @@ PARAMS = GenerationParams(
     num_speculative_tokens=6,
     verification_mode=VerificationMode.BLOCK,
     prediction="predicted",
+    prompt_logprobs=7,
 )
 REQUESTS = [
     GenerationRequest("text", PARAMS, "request", True, "tenant", True, "note"),
@@ -194,6 +196,7 @@ TOKENS = [
     )
     for origin in TokenOrigin
 ]
+PROMPT_TOKEN = PromptToken(5, 6, "text", -0.5, TOKENS[0].top_logprobs)
 STEP = Step(
     round=2**40,
     position=18,

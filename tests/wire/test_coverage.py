@@ -105,7 +105,14 @@ CASES = [
     *map(request, examples.REQUESTS),
     *map(
         event,
-        [*examples.STARTED, *examples.TOKENS, examples.STEP, examples.WAITING, *examples.FINISHED],
+        [
+            *examples.STARTED,
+            examples.PROMPT_TOKEN,
+            *examples.TOKENS,
+            examples.STEP,
+            examples.WAITING,
+            *examples.FINISHED,
+        ],
     ),
 ]
 names = pytest.mark.parametrize("case", CASES, ids=lambda case: type(case.value).__name__)

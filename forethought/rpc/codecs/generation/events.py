@@ -6,16 +6,22 @@ from forethought.generation import (
     Finished,
     FinishReason,
     GenerationEvent,
+    PromptToken,
     Started,
     Step,
     Token,
-    TopLogprob,
     Waiting,
 )
 from forethought.rpc.codecs.enums import MODE_FROM_PROTO, MODE_TO_PROTO
-from forethought.rpc.codecs.generation.names import ORIGIN_FROM_PROTO, ORIGIN_TO_PROTO, named
+from forethought.rpc.codecs.generation.names import named
 from forethought.rpc.codecs.generation.statistics import statistics_from_proto, statistics_to_proto
 from forethought.rpc.codecs.generation.step import step_from_proto, step_to_proto
+from forethought.rpc.codecs.generation.tokens import (
+    prompt_token_from_proto,
+    prompt_token_to_proto,
+    token_from_proto,
+    token_to_proto,
+)
 from forethought.rpc.codecs.sampling import sampling_from_proto, sampling_to_proto
 from forethought.v1 import generation_pb2 as pb
 
@@ -27,14 +33,16 @@ _REASON_FROM_PROTO = {number: value for value, number in _REASON_TO_PROTO.items(
 
 
 def response_to_proto(events: Sequence[GenerationEvent]) -> pb.GenerateResponse:
-    """One message for events that become known together: at most one of each kind but Token."""
+    """One message for events that become known together: at most one of each kind but tokens."""
     response = pb.GenerateResponse()
     for event in events:
         match event:
             case Token():
-                response.tokens.append(_token_to_proto(event))
+                response.tokens.append(token_to_proto(event))
             case Step():
                 response.step.CopyFrom(step_to_proto(event))
+            case PromptToken():
+                response.prompt_tokens.append(prompt_token_to_proto(event))
             case Started():
                 response.started.CopyFrom(
                     pb.GenerationStarted(
@@ -84,43 +92,14 @@ def events_from_proto(response: pb.GenerateResponse) -> Iterator[GenerationEvent
     if response.HasField("progress"):
         progress = response.progress
         yield Waiting(progress.num_computed_tokens, progress.num_tokens, progress.is_target_lost)
+    for each in response.prompt_tokens:
+        yield prompt_token_from_proto(each)
     if response.HasField("step"):
         yield step_from_proto(response.step)
     for token in response.tokens:
-        yield _token_from_proto(token)
+        yield token_from_proto(token)
     if response.HasField("finished"):
         yield _finished_from_proto(response.finished)
-
-
-def _token_to_proto(token: Token) -> pb.GeneratedToken:
-    return pb.GeneratedToken(
-        index=token.index,
-        token_id=token.token_id,
-        text=token.text,
-        origin=ORIGIN_TO_PROTO[token.origin],
-        draft_prob=token.draft_prob,
-        target_prob=token.target_prob,
-        logprob=token.logprob,
-        top_logprobs=[
-            pb.TopLogprob(token_id=top.token_id, text=top.text, logprob=top.logprob)
-            for top in token.top_logprobs
-        ],
-    )
-
-
-def _token_from_proto(message: pb.GeneratedToken) -> Token:
-    return Token(
-        index=message.index,
-        token_id=message.token_id,
-        text=message.text,
-        origin=named(ORIGIN_FROM_PROTO, message.origin),
-        draft_prob=message.draft_prob if message.HasField("draft_prob") else None,
-        target_prob=message.target_prob,
-        logprob=message.logprob if message.HasField("logprob") else None,
-        top_logprobs=tuple(
-            TopLogprob(top.token_id, top.text, top.logprob) for top in message.top_logprobs
-        ),
-    )
 
 
 def _finished_to_proto(finished: Finished) -> pb.GenerationFinished:

@@ -18,6 +18,7 @@ _OPTIONAL_PARAMS = (
     "seed",
     "logprobs",
     "num_speculative_tokens",
+    "prompt_logprobs",
 )
 _LIST_PARAMS = ("stop", "stop_token_ids")
 
