@@ -15,10 +15,11 @@ from time import process_time
 import numpy as np
 from prometheus_client import generate_latest
 
-from forethought.engine.batching.counts import EngineCounts, PassFloors, PassRecord
+from forethought.engine.batching.counts import EngineCounts, PassRecord
 from forethought.generation import GenerationEvent, Token
 from forethought.observability.collector import make_registry
 from forethought.observability.series import Source
+from forethought.pass_profile import PassProfile
 from forethought.rpc.connections.traffic import Traffic, counted
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.types import (
@@ -97,7 +98,7 @@ def of_messages(repeats: int) -> float:
 
 def of_a_pass(repeats: int) -> float:
     """What an engine counts for a pass with one round."""
-    counts = EngineCounts(PassFloors([PassCost(1, 10**6), PassCost(8, 10**7)]))
+    counts = EngineCounts(PassProfile([PassCost(1, 10**6), PassCost(8, 10**7)]))
 
     def count() -> None:
         counts.add(PassRecord(0, 6 * 10**6, 10**5, batch_size=1, num_tokens=5))

@@ -4,9 +4,9 @@ A round waits for its draft, and for the pass that verifies it. Both are profile
 and corrected by what clocks say since (`clocks.py`).
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
+from forethought.pass_profile import PassProfile
 from forethought.tier import PassCost
 from orchestrator.loop.round import Round
 from orchestrator.policy.acceptance import Expectation
@@ -14,23 +14,6 @@ from orchestrator.policy.clocks import Clocks
 
 _UNMEASURED = (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
 """Profile of a tier that has not said what it measured."""
-
-
-class PassProfile:
-    """The time of a pass by its tokens, seconds; between two sizes in proportion."""
-
-    def __init__(self, measured: Sequence[PassCost]) -> None:
-        self._sizes = [cost.num_tokens for cost in measured]
-        self._seconds = [cost.forward_ns / 1e9 for cost in measured]
-
-    def __call__(self, num_tokens: float) -> float:
-        sizes, seconds = self._sizes, self._seconds
-        if len(sizes) == 1 or num_tokens <= sizes[0]:
-            return seconds[0]
-        right = min(bisect_left(sizes, num_tokens), len(sizes) - 1)
-        left = right - 1
-        slope = (seconds[right] - seconds[left]) / (sizes[right] - sizes[left])
-        return seconds[left] + max(slope, 0.0) * (num_tokens - sizes[left])
 
 
 class RoundTimes:

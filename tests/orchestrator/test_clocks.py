@@ -2,10 +2,11 @@
 
 import pytest
 
+from forethought.pass_profile import PassProfile
 from forethought.tier import PassCost
 from orchestrator.policy.acceptance import Expectation
 from orchestrator.policy.clocks import SURPRISE, Clocks
-from orchestrator.policy.round_times import PassProfile, RoundTimes
+from orchestrator.policy.round_times import RoundTimes
 
 MEASURED = [PassCost(1, 8_000_000), PassCost(5, 12_000_000), PassCost(21, 20_000_000)]
 """8, 12 and 20 ms."""
@@ -26,6 +27,11 @@ def test_before_anything_is_seen_passes_take_what_was_measured_and_in_between_in
 def test_a_longer_pass_that_was_measured_as_faster_is_not_taken_for_faster():
     profile = PassProfile([PassCost(1, 8_000_000), PassCost(5, 6_000_000)])
     assert profile(5) == profile(1)
+
+
+def test_what_a_pass_takes_at_most_is_beyond_the_largest_measured_in_proportion():
+    profile = PassProfile(MEASURED)
+    assert [profile.at_most(size) * 1000 for size in (1, 13, 21, 42)] == [8, 16, 20, 40]
 
 
 def test_a_clock_is_believed_at_once_where_the_profile_is_wrong_by_any_factor():

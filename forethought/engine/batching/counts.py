@@ -1,12 +1,10 @@
 """What an engine counts, as plain numbers."""
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from forethought.observability.buckets import PASS_TOKENS, STEP_S
 from forethought.observability.histogram import Histogram
-from forethought.tier import PassCost
+from forethought.pass_profile import PassProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +27,12 @@ class PassRecord:
         return self.total_ns / 1e9
 
 
-class PassFloors:
-    """What a pass of each size takes on a quiet machine.
-
-    Args:
-        costs: as measured when the tier started, smallest first; none makes all floors 0.
-    """
-
-    def __init__(self, costs: Sequence[PassCost]) -> None:
-        self._sizes = [cost.num_tokens for cost in costs]
-        self._seconds = [cost.forward_ns / 1e9 for cost in costs]
-
-    def seconds(self, num_tokens: int) -> float:
-        """Between two sizes along a straight line, beyond the largest in proportion."""
-        sizes, seconds = self._sizes, self._seconds
-        if not sizes:
-            return 0.0
-        index = bisect_left(sizes, num_tokens)
-        if index == len(sizes):
-            return seconds[-1] * num_tokens / sizes[-1]
-        if not index or sizes[index] == num_tokens:
-            return seconds[index]
-        share = (num_tokens - sizes[index - 1]) / (sizes[index] - sizes[index - 1])
-        return seconds[index - 1] + share * (seconds[index] - seconds[index - 1])
-
-
 @dataclass(slots=True, eq=False)
 class EngineCounts:
     """Since the process began. Each field has one writer."""
 
-    floors: PassFloors = field(default_factory=lambda: PassFloors([]))
+    profile: PassProfile = field(default_factory=lambda: PassProfile(()))
+    """What passes take on a quiet machine, as measured when the tier started."""
     passes: Histogram = field(default_factory=lambda: Histogram(STEP_S))
     pass_tokens: Histogram = field(default_factory=lambda: Histogram(PASS_TOKENS))
     floor_s: float = 0.0
@@ -80,4 +54,4 @@ class EngineCounts:
         """A pass has ended."""
         self.passes.observe(record.seconds)
         self.pass_tokens.observe(record.num_tokens)
-        self.floor_s += self.floors.seconds(record.num_tokens)
+        self.floor_s += self.profile.at_most(record.num_tokens)

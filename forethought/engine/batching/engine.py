@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import ClassVar, Generic
 
-from forethought.engine.batching.counts import EngineCounts, PassFloors
+from forethought.engine.batching.counts import EngineCounts
 from forethought.engine.batching.engine_thread import EngineThread
 from forethought.engine.batching.following import Follow, ResultT, WorkT, nothing_follows
 from forethought.engine.batching.limits import EngineLimits
@@ -29,6 +29,7 @@ from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.kv_layout import KVLayout
 from forethought.engine.model.packed import BLOCK_LEN
 from forethought.errors import DrainingError, ReplicaFailedError
+from forethought.pass_profile import PassProfile
 from forethought.tier import EngineWork, PassCost, RoundTimings, TierLoad
 
 _MEASURED_TOKENS = 128  # of a prompt, to know what computing takes before there is any
@@ -57,13 +58,13 @@ class Engine(Generic[WorkT, ResultT]):
         *,
         pass_costs: Sequence[PassCost] = (),
     ) -> None:
-        floors = PassFloors(pass_costs)
+        profile = PassProfile(pass_costs)
         self._model = model
         self._limits = limits
         self._pool = BlockPool(limits.num_blocks, self._published)
-        self.counts = EngineCounts(floors)
+        self.counts = EngineCounts(profile)
         self._scheduler = Scheduler(self._pool, limits.scheduler, self.counts)
-        longest_s = floors.seconds(limits.scheduler.max_tokens)
+        longest_s = profile.at_most(limits.scheduler.max_tokens)
         self._thread = EngineThread(self._run, self._give_all_back, longest_s)
         self.failure = self._thread.failure
         """Why the thread has ended, if it has for no good reason."""
