@@ -1,10 +1,14 @@
-"""Tensors of every quantised kind of ggml, made without its quantisers: most exist in C alone."""
+"""Tensors of every kind of ggml, made without its quantisers: most exist in C alone."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import quantize
 
 from forethought.engine.weights.gguf_file import GGUFTensor
+from forethought.engine.weights.gguf_formats import FLOAT_KINDS
 
 _FACTORS = {
     "Q2_K": (80, 82),
@@ -29,6 +33,8 @@ def random_tensor(
 ) -> GGUFTensor:
     """Any values that a block can hold, times factors that give weights of about this size."""
     generator = np.random.default_rng(seed)
+    if kind in FLOAT_KINDS:
+        return float_tensor(kind, generator.normal(size=(num_rows, num_columns)) * size)
     blocks = generator.integers(0, 256, _shape(kind, num_rows, num_columns), dtype=np.uint8)
     num_factors = len(_FACTORS.get(kind, (0,)))
     factors = generator.normal(size=(num_factors, *blocks.shape[:2]))
@@ -38,8 +44,15 @@ def random_tensor(
 
 def filled_tensor(kind: str, num_rows: int, num_columns: int, byte: int) -> GGUFTensor:
     """All values and small factors at their largest (255) or least (0), or between them."""
+    if kind in FLOAT_KINDS:
+        return float_tensor(kind, np.full((num_rows, num_columns), (byte - 128) * 0.01))
     blocks = np.full(_shape(kind, num_rows, num_columns), byte, dtype=np.uint8)
     return _tensor(kind, blocks, np.full((2, *blocks.shape[:2]), 0.01))
+
+
+def float_tensor(kind: str, values: npt.NDArray[Any]) -> GGUFTensor:
+    data = quantize(values.astype(np.float32), GGMLQuantizationType[kind])
+    return GGUFTensor(kind, values.shape, data.view(np.uint8))
 
 
 def _shape(kind: str, num_rows: int, num_columns: int) -> tuple[int, int, int]:
@@ -51,6 +64,9 @@ def _tensor(
     kind: str, blocks: npt.NDArray[np.uint8], factors: npt.NDArray[np.float64]
 ) -> GGUFTensor:
     blocks = blocks.copy()
+    if kind == "MXFP4":  # half a power of two, whose exponent is a byte
+        blocks[..., 0] = np.clip(np.round(np.log2(np.abs(factors[0]) + 1e-30)) + 128, 1, 254)
+        factors = factors[:0]
     for place, own in zip(_FACTORS.get(kind, (0,)), factors, strict=False):
         blocks[..., place : place + 2] = own.astype(np.float16)[..., None].view(np.uint8)
     num_rows, num_blocks, _ = blocks.shape

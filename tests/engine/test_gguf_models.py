@@ -89,6 +89,7 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, architecture)
     heads = config.num_attention_heads
     rope = config.rope_parameters
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     sizes = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
@@ -97,9 +98,9 @@ def write_gguf(
         "attention.head_count": heads,
         "attention.head_count_kv": config.num_key_value_heads,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "attention.key_length": config.hidden_size // heads,
-        "attention.value_length": config.hidden_size // heads,
-        "rope.dimension_count": config.hidden_size // heads,
+        "attention.key_length": head_dim,
+        "attention.value_length": head_dim,
+        "rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1.0)),
         "rope.freq_base": float(rope.get("full_attention", rope)["rope_theta"]),
         "vocab_size": config.vocab_size,
     }
@@ -140,7 +141,7 @@ def _stored(
         return [(f"{prefix}.ffn_down_exps.weight", weight)]
     stem, suffix = part.rsplit(".", 1)
     names = PARTS | EXPERTS | (GEMMA_NORMS if architecture.startswith("gemma") else {})
-    if architecture == "llama" and stem in {"self_attn.q_proj", "self_attn.k_proj"}:
+    if architecture in {"llama", "smollm3"} and stem in {"self_attn.q_proj", "self_attn.k_proj"}:
         heads = config.num_attention_heads if "q_proj" in stem else config.num_key_value_heads
         weight = weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
     if architecture.startswith("gemma") and "norm" in stem:
@@ -271,6 +272,7 @@ def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family)
         ("qwen2", {"expert_weights_scale": 2.5}, "qwen2.expert_weights_scale"),
         ("qwen2", {"pooling_type": 1}, "qwen2.pooling_type"),
         ("of-next-year", {}, "of-next-year"),
+        ("mistral", {}, "architecture 'mistral'"),  # whose files say that they are of a Llama
     ],
 )
 def test_a_setting_that_is_not_computed_is_refused_by_its_name(
@@ -352,6 +354,7 @@ MOE_SAID = {
     "expert_used_count": 2,
     "expert_feed_forward_length": 24,
 }
+HEADS_OF_16 = {"num_attention_heads": 2, "num_key_value_heads": 2}
 GEMMA2 = {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 25.0}
 
 
@@ -379,10 +382,42 @@ GEMMA2 = {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 25.0}
             },
             {**GEMMA2, "attention.sliding_window": 32},
         ),
+        (
+            "gemma3_text",
+            "gemma3",
+            {
+                "final_logit_softcapping": 25.0,
+                "head_dim": 8,
+                "sliding_window": 32,
+                "layer_types": ["full_attention", "sliding_attention"],
+                "tie_word_embeddings": True,
+            },
+            {
+                "final_logit_softcapping": 25.0,
+                "attention.sliding_window": 32,
+                "attention.sliding_window_pattern": [False, True],
+            },
+        ),
         ("phi3", "phi3", {"pad_token_id": 0, "sliding_window": None}, {}),
+        (
+            "phi3",
+            "phi3",
+            {"pad_token_id": 0, "sliding_window": 32, "partial_rotary_factor": 0.75, **HEADS_OF_16},
+            {"attention.sliding_window": 32},
+        ),
+        ("mistral", "llama", {"sliding_window": None}, {}),
+        ("smollm3", "smollm3", {"pad_token_id": 0, "num_hidden_layers": 4}, {}),
     ],
 )
 def test_what_a_family_says_besides_sizes_counts(tmp_path, family, architecture, config, settings):
     folder = tiny(tmp_path, family, **config)
     found = logits_of(write_gguf(folder, architecture, settings))
     torch.testing.assert_close(found, reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "phi3", "smollm3"])
+def test_a_setting_that_nobody_knows_is_refused_by_its_name_in_every_family(tmp_path, architecture):
+    family = {"gemma3": "gemma3_text"}.get(architecture, architecture)
+    folder = tiny(tmp_path, family, head_dim=8, pad_token_id=0)
+    with pytest.raises(ModelReferenceError, match=rf"{architecture}\.attention\.of_next_year"):
+        logits_of(write_gguf(folder, architecture, {"attention.of_next_year": 0.5}))

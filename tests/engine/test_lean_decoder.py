@@ -26,10 +26,10 @@ from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.native import kernels
 from forethought.engine.native.kernels import builds_for_this_machine
-from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_llama import llama_weights
-from forethought.engine.weights.lean_config import LeanConfig, is_lean
+from forethought.engine.weights.gguf_settings import llama_config
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig, Rotation, is_lean
 from forethought.engine.weights.stored_checkpoints import TensorCheckpoint
 from forethought.models.reference import ModelFiles, resolve
 from tests.engine.conftest import WINDOW, Reference, reference_of
@@ -408,13 +408,14 @@ def test_a_decoder_that_rotates_or_looks_wrongly_is_caught(tmp_path, length, hea
     right = build(folder)
     assert right.backend.steps is STEPS[head_dim]
     assert_close(compute(right), expected)
+    (rotation,) = right.shape.rotations
     for wrong in (
         {"rotates_pairs": True},
-        {"inv_freq": right.shape.inv_freq * 1.1},
-        {"rope_scale": 1.1},
-        {"windows": [None, None]},
-        {"windows": [window + 1] * 2},
-        {"windows": [window - 1] * 2},
+        {"rotations": [Rotation(rotation.inv_freq * 1.1)]},
+        {"rotations": [Rotation(rotation.inv_freq, 1.1)]},
+        {"attentions": [LayerAttention()] * 2},
+        {"attentions": [LayerAttention(window + 1)] * 2},
+        {"attentions": [LayerAttention(window - 1)] * 2},
     ):
         assert (compute(build(folder, **wrong)) - expected).abs().max() > 0.01, wrong
 

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from forethought.client import GenerationClient
 from forethought.engine.batching.limits import EngineLimits
-from forethought.engine.weights.gguf_families import llama_config
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_llama import llama_weights
+from forethought.engine.weights.gguf_settings import llama_config
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.local.plan.defaults import HOST
 from forethought.local.processes.local_deployment import LocalDeployment, Tier

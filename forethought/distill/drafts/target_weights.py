@@ -34,9 +34,10 @@ class TargetWeights:
     def rope_theta(self) -> float:
         """Base of the rotation's wavelengths, from the second of them: scaling of long contexts,
         which a draft goes without, leaves the short ones as they are."""
-        if len(self.config.inv_freq) < 2:
+        inv_freq = self.config.rotations[0].inv_freq
+        if len(inv_freq) < 2:
             return 10_000.0
-        return float(round(float(self.config.inv_freq[1].double()) ** (-self.config.head_dim / 2)))
+        return float(round(float(inv_freq[1].double()) ** (-self.config.head_dim / 2)))
 
     def embedding(self) -> torch.Tensor:
         """[V, hidden] float32."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gguf import MODEL_ARCH_NAMES
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -71,7 +72,7 @@ def gguf_config(files: ModelFiles, file: GGUFFile) -> PreTrainedConfig:
     """
     architecture = str(file.metadata.get("general.architecture"))
     name = _NAMES.get(architecture, architecture)
-    if name not in GGUF_CONFIG_MAPPING:
+    if name not in GGUF_CONFIG_MAPPING or architecture not in MODEL_ARCH_NAMES.values():
         raise ValueError(f"GGUF files of the architecture {architecture!r} are not known here")
     assert files.gguf is not None
     read: dict[str, Any] = dict(load_gguf_checkpoint(str(files.gguf))["config"])

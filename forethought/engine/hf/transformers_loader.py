@@ -19,10 +19,11 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from forethought.engine.hf.gguf_transformers import gguf_config, gguf_weights
 from forethought.engine.hf.transformers_model import refuse_other_state
 from forethought.engine.hf.transformers_settings import read_settings
-from forethought.engine.weights.gguf_families import llama_config
+from forethought.engine.weights.gguf_families import family_of
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_formats import gguf_dtype
-from forethought.engine.weights.gguf_llama import is_llama, llama_weights
+from forethought.engine.weights.gguf_llama import llama_weights
+from forethought.engine.weights.gguf_settings import llama_config
 from forethought.engine.weights.lean_tensors import (
     listed,
     refuse_misshaped,
@@ -49,8 +50,9 @@ def load_weights(files: ModelFiles, dtype: torch.dtype | None) -> PreTrainedMode
         return _from_pretrained(files.folder, dtype or "auto")
     file = read_gguf(files.gguf)
     dtype = dtype or gguf_dtype(file)
-    if is_llama(file):
-        config: PreTrainedConfig = llama_config(file)
+    family = family_of(file)
+    if family is not None and not family.is_read_by_transformers:
+        config = llama_config(file)
         weights = llama_weights(file, dtype)
     else:
         config = gguf_config(files, file)

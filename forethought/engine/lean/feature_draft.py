@@ -33,7 +33,7 @@ from forethought.engine.lean.lean_decoder import (
 from forethought.engine.lean.torch_steps import rms_norm
 from forethought.engine.linear.linear import Linear
 from forethought.engine.model.packed import PackedPass
-from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig, Rotation
 from forethought.engine.weights.lean_tensors import HEAD_ROW_IDS, check_tensors, layer_tensors
 from forethought.engine.weights.stored_checkpoints import SafetensorsCheckpoint, TensorCheckpoint
 from forethought.models.feature_draft import FeatureDraftConfig
@@ -167,7 +167,6 @@ def _check_token_ids(config: FeatureDraftConfig, token_ids: npt.NDArray[np.int64
 
 
 def _shape(config: FeatureDraftConfig, max_model_len: int) -> LeanConfig:
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     return LeanConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
@@ -181,7 +180,12 @@ def _shape(config: FeatureDraftConfig, max_model_len: int) -> LeanConfig:
         ties_embeddings=config.tie_word_embeddings,
         biased=frozenset(),
         norms_heads=False,
-        inv_freq=config.rope_theta**-exponents,
-        rope_scale=1.0,
-        windows=[None] * config.num_hidden_layers,
+        rotations=[_rotation(config)],
+        attentions=[LayerAttention()] * config.num_hidden_layers,
+        score_scale=config.head_dim**-0.5,
     )
+
+
+def _rotation(config: FeatureDraftConfig) -> Rotation:
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    return Rotation(config.rope_theta**-exponents)

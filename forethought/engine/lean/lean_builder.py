@@ -16,6 +16,7 @@ from forethought.engine.lean.lean_decoder import (
 from forethought.engine.lean.native_layers import NativeLayers
 from forethought.engine.lean.native_steps import NativeSteps, is_native
 from forethought.engine.lean.torch_steps import TorchSteps
+from forethought.engine.linear.capped_head import CappedHead
 from forethought.engine.linear.group_linear import GroupLinear, int4_linear
 from forethought.engine.linear.linear import Int8Linear, Linear, dense_linear
 from forethought.engine.linear.part_head import PartHead
@@ -27,6 +28,7 @@ from forethought.engine.weights.lean_tensors import (
     EMBEDDING,
     HEAD,
     HEAD_ROW_IDS,
+    OUTPUT_NORMS,
     check_tensors,
     decoder_tensors,
     part_of,
@@ -46,7 +48,7 @@ FORMATS = {
     "stored": "stored",
 }
 """Number formats of the matrices in the layers, with the name that tells them apart. "stored" is
-for quantised tensors of GGUF files of any kinds, which the name lists."""
+for tensors of GGUF files of any kinds, which the name lists."""
 
 
 def build_lean_decoder(
@@ -59,8 +61,9 @@ def build_lean_decoder(
         checkpoint: of a model with this configuration.
         number_format: of the matrices in the layers, a key of `FORMATS`. The embedding and the
             head, which decides between neighbouring probabilities, stay in bfloat16 with int8 and
-            int4, unless the checkpoint has them in 4 bits. What is quantised in a GGUF file stays
-            so with "stored", where activations are rounded to 8 bits, and with float32.
+            int4, unless the checkpoint has them in 4 bits. The tensors of a GGUF file stay as they
+            are with "stored", where activations that meet quantised ones are rounded to 8 bits, and
+            with float32.
         max_model_len: longest sequence, tokens.
 
     Raises:
@@ -111,6 +114,10 @@ class Parts:
         return names.get(self.number_format, torch.bfloat16)
 
     def embedding(self) -> Embedding:
+        read, scale = self._embedding(), self.config.embedding_scale
+        return read if scale == 1.0 else lambda token_ids: read(token_ids).mul_(scale)
+
+    def _embedding(self) -> Embedding:
         name, checkpoint = EMBEDDING, self.checkpoint
         from_file = checkpoint.embedding(name)
         if from_file is not None:
@@ -119,6 +126,10 @@ class Parts:
         return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
 
     def head(self) -> Linear:
+        product, cap = self._head(), self.config.logit_cap
+        return CappedHead(product, cap) if cap else product
+
+    def _head(self) -> Linear:
         weight = EMBEDDING if self.config.ties_embeddings else HEAD
         if HEAD_ROW_IDS in self.checkpoint:
             token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
@@ -143,21 +154,26 @@ class Parts:
             return name
         num_bytes: Counter[str] = Counter()
         for each in self.checkpoint.shapes():
-            if (tensor := self.checkpoint.quantised(each)) is not None:
+            if (tensor := self.checkpoint.stored(each)) is not None:
                 num_bytes[tensor.kind] += tensor.data.nbytes
         return f"{name} {'+'.join(kind for kind, _ in num_bytes.most_common())}"
 
     def layer(self, name: str) -> LeanLayer:
         self.checkpoint.forget()
         attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+        before_mlp, post_attention, post_mlp = "post_attention_layernorm", "", ""
+        if self.config.norms_outputs:
+            before_mlp, post_attention, post_mlp = OUTPUT_NORMS
         return LeanLayer(
             attention_norm=self.norm(f"{name}.input_layernorm"),
             qkv=self.linear([f"{attention}.{part}_proj" for part in "qkv"]),
             qk_norm=self._qk_norm(attention),
             out=self.linear([f"{attention}.o_proj"]),
-            mlp_norm=self.norm(f"{name}.post_attention_layernorm"),
+            post_attention_norm=self.norm(f"{name}.{post_attention}") if post_attention else None,
+            mlp_norm=self.norm(f"{name}.{before_mlp}"),
             gate_up=self.linear([f"{mlp}.gate_proj", f"{mlp}.up_proj"]),
             down=self.linear([f"{mlp}.down_proj"]),
+            post_mlp_norm=self.norm(f"{name}.{post_mlp}") if post_mlp else None,
         )
 
     def norm(self, name: str) -> RMSNorm:
@@ -189,17 +205,19 @@ class Parts:
             return self._read(f"{name}.bias").float()
         return torch.zeros(self.checkpoint.shapes()[f"{name}.weight"][0])
 
-    def _as_stored(
-        self, names: Sequence[str], bias: torch.Tensor | None = None
-    ) -> QuantLinear | None:
-        """The product with the rows of all the named matrices, if they are quantised in the
-        checkpoint and stay so."""
+    def _as_stored(self, names: Sequence[str], bias: torch.Tensor | None = None) -> Linear | None:
+        """The product with the rows of all the named matrices, if they stay as the checkpoint has
+        them."""
         if self.number_format not in {"stored", "float32"} or not QuantLinear.is_supported():
             return None
-        found = [self.checkpoint.quantised(name) for name in names]
+        found = [self.checkpoint.stored(name) for name in names]
         stored = [tensor for tensor in found if tensor is not None]
         if len(stored) < len(names):
             return None
+        if all(tensor.kind == "F32" and tensor.shape[1] % GROUP_SIZE == 0 for tensor in stored):
+            # The same numbers, faster for many tokens.
+            rows = torch.cat([torch.from_numpy(tensor.dequantized()) for tensor in stored])
+            return dense_linear(rows, bias)
         return QuantLinear(stored, bias, keeps_floats=self.number_format == "float32")
 
     def _dense(self, name: str) -> torch.Tensor:
@@ -224,8 +242,9 @@ class Parts:
         if not self.config.norms_heads:
             return None
         counts = (self.config.num_heads, self.config.num_kv_heads)
+        order = self.config.pair_order()
         rows = [
-            _pairs(self.checkpoint.dense(f"{attention}.{part}_norm.weight")).expand(count, -1)
+            self.checkpoint.dense(f"{attention}.{part}_norm.weight")[order].expand(count, -1)
             for part, count in zip("qk", counts, strict=True)
         ]
         return RMSNorm(torch.cat(rows).float(), self.config.rms_norm_eps)  # [H + J, D]
@@ -236,9 +255,4 @@ class Parts:
         if self.checkpoint.rotates_pairs or name.split(".")[-2] not in {"q_proj", "k_proj"}:
             return rows
         heads = rows.view(-1, self.config.head_dim, *rows.shape[1:])  # [heads, D, ...]
-        return torch.stack([_pairs(head) for head in heads]).view(rows.shape)
-
-
-def _pairs(rows: torch.Tensor) -> torch.Tensor:
-    """[D, ...] -> [D, ...]: rows 0, D/2, 1, D/2 + 1, ..."""
-    return rows.view(2, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+        return heads[:, self.config.pair_order()].view(rows.shape)

@@ -27,7 +27,7 @@ from forethought.engine.model.attention import KVShape, LayerPool
 from forethought.engine.model.kv_layout import BlockAccess, KVLayout, Numbers
 from forethought.engine.model.packed import PackedPass
 from forethought.engine.weights.checkpoint import Embedding
-from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,11 @@ class LeanLayer:
     qkv: Linear  # hidden -> (H + J + J) D, q and k rotated in pairs
     qk_norm: RMSNorm | None  # of each head, [H + J, D]
     out: Linear  # H D -> hidden
+    post_attention_norm: RMSNorm | None  # of what attention adds to the stream
     mlp_norm: RMSNorm
     gate_up: Linear  # hidden -> 2 intermediate
     down: Linear  # intermediate -> hidden
+    post_mlp_norm: RMSNorm | None  # of what the MLP adds to the stream
 
     @property
     def products(self) -> tuple[Linear, Linear, Linear, Linear]:
@@ -80,7 +82,7 @@ class LayerStack:
 
     layers: Sequence[LeanLayer] = ()
     pools: Sequence[LayerPool] = ()
-    windows: Sequence[int | None] = ()  # how many of the latest tokens each sees; None is all
+    attentions: Sequence[LayerAttention] = ()
     whole: WholeLayers | None = None  # where the backend has it
 
 
@@ -101,7 +103,7 @@ class LayerSteps(Protocol):
         ...
 
     def attend(
-        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
+        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, kind: LayerAttention
     ) -> torch.Tensor:
         """[T, (H + 2 J) D] -> [T, H D], both in the format of the products.
 
@@ -110,7 +112,11 @@ class LayerSteps(Protocol):
         ...
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
-        """silu(gate) * up: [T, 2 intermediate] -> [T, intermediate]."""
+        """silu(gate) * up, or gelu: [T, 2 intermediate] -> [T, intermediate]."""
+        ...
+
+    def post_norm(self, delta: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        """What a layer adds to x, [T, hidden], normed in place or anew."""
         ...
 
 
@@ -170,7 +176,7 @@ class LeanDecoder:
             for _ in layers
         ]
         whole = backend.whole(self.shape, layers, pools) if backend.whole else None
-        self._stack = LayerStack(layers, pools, self.shape.windows, whole)
+        self._stack = LayerStack(layers, pools, self.shape.attentions, whole)
         self._access = BlockAccess(pools)
 
     def read_block(self, block_id: int) -> Numbers:
@@ -226,9 +232,13 @@ def run_step_by_step(
     steps: LayerSteps, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
 ) -> torch.Tensor | None:
     """What `LayerSteps.run` is to do, with the other steps."""
-    for layer, pool, window in zip(stack.layers, stack.pools, stack.windows, strict=True):
+    for layer, pool, kind in zip(stack.layers, stack.pools, stack.attentions, strict=True):
         y = steps.add_and_norm(x, delta, layer.attention_norm, layer.qkv.dtype)
-        mixed = steps.attend(layer.qkv(y), layer.qk_norm, pool, window)
-        y = steps.add_and_norm(x, layer.out(mixed), layer.mlp_norm, layer.gate_up.dtype)
+        delta = layer.out(steps.attend(layer.qkv(y), layer.qk_norm, pool, kind))
+        if layer.post_attention_norm is not None:
+            delta = steps.post_norm(delta, layer.post_attention_norm)
+        y = steps.add_and_norm(x, delta, layer.mlp_norm, layer.gate_up.dtype)
         delta = layer.down(steps.gate(layer.gate_up(y)))
+        if layer.post_mlp_norm is not None:
+            delta = steps.post_norm(delta, layer.post_mlp_norm)
     return delta

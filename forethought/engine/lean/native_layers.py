@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import torch
 
-from forethought.engine.lean.lean_decoder import LeanLayer
+from forethought.engine.lean.lean_decoder import LeanLayer, RMSNorm
 from forethought.engine.lean.native_steps import NativeSteps
 from forethought.engine.linear.tile_linear import DTYPES, TileLinear
 from forethought.engine.model.attention import LayerPool
 from forethought.engine.native import kernels
 from forethought.engine.native.structures import Layer, Stack
-from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig
 
 
 class NativeLayers:
@@ -35,7 +35,7 @@ class NativeLayers:
         for layer in layers:
             _check(layer, shape, hidden_size)
         self._dtype = layers[0].qkv.dtype
-        own_layers = (Layer * len(layers))(*map(_layer, layers, pools, shape.windows))
+        own_layers = (Layer * len(layers))(*map(_layer, layers, pools, shape.attentions))
         # What the addresses in the stack are of.
         self._owners = (layers, pools, own_layers)
         self._stack = Stack(
@@ -44,7 +44,9 @@ class NativeLayers:
             head_dim=shape.head_dim,
             hidden_size=hidden_size,
             intermediate_size=shape.intermediate_size,
-            scale=shape.head_dim**-0.5,
+            scale=shape.score_scale,
+            softcap=shape.score_cap,
+            is_gelu=shape.gates_with_gelu,
             dtype=DTYPES[self._dtype],
             kv_dtype=DTYPES[pools[0].keys.dtype],
             num_layers=len(layers),
@@ -94,6 +96,7 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
         *((linear.matrix.n, linear.matrix.k) for linear in linears),
         layer.attention_norm.weight.shape,
         layer.mlp_norm.weight.shape,
+        *(norm.weight.shape for norm in _post_norms(layer) if norm is not None),
         (num_heads + num_kv_heads, dim) if qk_norm is None else qk_norm.weight.shape,
     )
     expected = (
@@ -103,6 +106,7 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
         (hidden_size, shape.intermediate_size),
         (hidden_size,),
         (hidden_size,),
+        *((hidden_size,) for norm in _post_norms(layer) if norm is not None),
         (num_heads + num_kv_heads, dim),
     )
     if any(own != other for own, other in zip(shapes, expected, strict=True)):
@@ -111,19 +115,28 @@ def _check(layer: LeanLayer, shape: LeanConfig, hidden_size: int) -> None:
         )
 
 
-def _layer(layer: LeanLayer, pool: LayerPool, window: int | None) -> Layer:
+def _post_norms(layer: LeanLayer) -> tuple[RMSNorm | None, RMSNorm | None]:
+    return layer.post_attention_norm, layer.post_mlp_norm
+
+
+def _layer(layer: LeanLayer, pool: LayerPool, kind: LayerAttention) -> Layer:
     """As the kernels want it."""
     products: Sequence[Any] = layer.products
     qkv, out, gate_up, down = (each.matrix for each in products)
-    qk_norm = layer.qk_norm
+    qk_norm, (post_attention, post_mlp) = layer.qk_norm, _post_norms(layer)
     return Layer(
         attention_norm=layer.attention_norm.weight.data_ptr(),
         mlp_norm=layer.mlp_norm.weight.data_ptr(),
         qk_norm=0 if qk_norm is None else qk_norm.weight.data_ptr(),
+        post_attention_norm=0 if post_attention is None else post_attention.weight.data_ptr(),
+        post_mlp_norm=0 if post_mlp is None else post_mlp.weight.data_ptr(),
         attention_eps=layer.attention_norm.eps,
         mlp_eps=layer.mlp_norm.eps,
         qk_eps=0.0 if qk_norm is None else qk_norm.eps,
-        window=window or 0,
+        post_attention_eps=0.0 if post_attention is None else post_attention.eps,
+        post_mlp_eps=0.0 if post_mlp is None else post_mlp.eps,
+        rope=kind.rotation,
+        window=kind.window or 0,
         keys=pool.keys.data_ptr(),
         values=pool.values.data_ptr(),
         qkv=qkv,

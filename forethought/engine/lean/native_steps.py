@@ -10,8 +10,8 @@ from forethought.engine.linear.tile_linear import DTYPES
 from forethought.engine.model.attention import LayerPool
 from forethought.engine.model.packed import PackedPass
 from forethought.engine.native import kernels
-from forethought.engine.native.structures import Attention, Gate, Norm, Pass, Rope, Turn
-from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.native.structures import Attention, Gate, Norm, Pass, PostNorm, Rope, Turn
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig
 
 _VECTOR = 16  # numbers that the kernel takes at a time
 _MAX_HEAD_DIM = 1024
@@ -34,22 +34,24 @@ class NativeSteps:
         self._shape = shape
         self._packed = packed
         num_tokens = len(packed.token_ids)
-        self._rotation = torch.empty(num_tokens, shape.head_dim)  # cosine and sine of each pair
+        # Cosine and sine of each pair.
+        self._rotations = torch.empty(len(shape.rotations), num_tokens, shape.head_dim)
         self._queries = torch.empty(num_tokens, shape.num_heads, shape.head_dim)
-        self._rotation_address = self._rotation.data_ptr()
+        self._rotation_addresses = [each.data_ptr() for each in self._rotations]
         self._queries_address = self._queries.data_ptr()
         self._positions_address = packed.positions.data_ptr()
         self._slots_address = packed.slots.data_ptr()
-        kernels.native.turn(
-            Turn(
-                positions=self._positions_address,
-                frequencies=shape.inv_freq.data_ptr(),
-                rotation=self._rotation_address,
-                scale=shape.rope_scale,
-                num_tokens=num_tokens,
-                num_pairs=shape.head_dim // 2,
+        for rotation, address in zip(shape.rotations, self._rotation_addresses, strict=True):
+            kernels.native.turn(
+                Turn(
+                    positions=self._positions_address,
+                    frequencies=rotation.inv_freq.data_ptr(),
+                    rotation=address,
+                    scale=rotation.scale,
+                    num_tokens=num_tokens,
+                    num_pairs=shape.head_dim // 2,
+                )
             )
-        )
         self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
 
     def run(
@@ -68,7 +70,7 @@ class NativeSteps:
             num_tokens=len(packed.token_ids),
             num_sequences=num_sequences,
             width=width,
-            rotation=self._rotation_address,
+            rotations=self._rotation_addresses[0],
             positions=self._positions_address,
             slots=self._slots_address,
             starts=packed.starts.data_ptr(),
@@ -97,7 +99,7 @@ class NativeSteps:
         return y
 
     def attend(
-        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
+        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, kind: LayerAttention
     ) -> torch.Tensor:
         common = {
             "num_heads": self._shape.num_heads,
@@ -114,10 +116,10 @@ class NativeSteps:
                 **common,
                 num_tokens=len(qkv),
                 qkv=qkv.data_ptr(),
-                rotation=self._rotation_address,
+                rotation=self._rotation_addresses[kind.rotation],
                 norm=0 if qk_norm is None else qk_norm.weight.data_ptr(),
                 eps=0.0 if qk_norm is None else qk_norm.eps,
-                scale=self._shape.head_dim**-0.5,
+                scale=self._shape.score_scale,
                 slots=self._slots_address,
             )
         )
@@ -128,7 +130,8 @@ class NativeSteps:
             Attention(
                 **common,
                 positions=self._positions_address,
-                window=window or 0,
+                window=kind.window or 0,
+                softcap=self._shape.score_cap,
                 starts=self._packed.starts.data_ptr(),
                 tables=self._packed.tables.data_ptr(),
                 num_sequences=num_sequences,
@@ -146,11 +149,25 @@ class NativeSteps:
                 gate_up=gate_up.data_ptr(),
                 y=address,
                 dtype=DTYPES[gate_up.dtype],
+                is_gelu=self._shape.gates_with_gelu,
                 rows=num_rows,
                 n=size,
             )
         )
         return y
+
+    def post_norm(self, delta: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        kernels.native.post_norm(
+            PostNorm(
+                y=delta.data_ptr(),
+                weight=norm.weight.data_ptr(),
+                dtype=DTYPES[delta.dtype],
+                eps=norm.eps,
+                rows=len(delta),
+                n=delta.shape[1],
+            )
+        )
+        return delta
 
     def _buffer(self, num_rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
         """Room for what goes into the next product, and its address. Used again for the one after

@@ -9,7 +9,7 @@ from torch.nn import functional
 from forethought.engine.lean.lean_decoder import LayerStack, RMSNorm, run_step_by_step
 from forethought.engine.model.attention import AttentionKind, Context, LayerPool
 from forethought.engine.model.packed import PackedPass
-from forethought.engine.weights.lean_config import LeanConfig
+from forethought.engine.weights.lean_config import LayerAttention, LeanConfig, Rotation
 
 
 class TorchSteps:
@@ -19,9 +19,7 @@ class TorchSteps:
         self._shape = shape
         self._packed = packed
         self._context = Context(packed)
-        angles = torch.outer(packed.positions.float(), shape.inv_freq)
-        # [T, 1, D / 2] complex
-        self._turn = torch.polar(torch.full_like(angles, shape.rope_scale), angles)[:, None]
+        self._turns = [_turn(packed, rotation) for rotation in shape.rotations]
 
     def run(
         self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
@@ -36,7 +34,7 @@ class TorchSteps:
         return rms_norm(x, norm).to(dtype)
 
     def attend(
-        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, window: int | None
+        self, qkv: torch.Tensor, qk_norm: RMSNorm | None, pool: LayerPool, kind: LayerAttention
     ) -> torch.Tensor:
         shape, num_tokens = self._shape, len(qkv)
         num_rotated = shape.num_heads + shape.num_kv_heads
@@ -45,19 +43,30 @@ class TorchSteps:
         if qk_norm is not None:
             rotated = rms_norm(rotated, qk_norm)
         pairs = torch.view_as_complex(rotated.reshape(*rotated.shape[:-1], -1, 2))
-        rotated = torch.view_as_real(pairs * self._turn).flatten(2)  # [T, H + J, D]
+        rotated = torch.view_as_real(pairs * self._turns[kind.rotation]).flatten(2)  # [T, H + J, D]
         queries, keys = rotated[:, : shape.num_heads], rotated[:, shape.num_heads :]
         pool.write(keys, values, self._packed.slots)
-        kind = AttentionKind(shape.head_dim**-0.5, window)
+        own = AttentionKind(shape.score_scale, kind.window, shape.score_cap or None)
         mixed = [
-            self._context.attend(index, queries, pool, kind)
+            self._context.attend(index, queries, pool, own)
             for index in range(len(self._packed.parts))
         ]
         return torch.cat(mixed).flatten(1).to(qkv.dtype)
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         gate, up = gate_up.float().chunk(2, dim=-1)
+        if self._shape.gates_with_gelu:
+            return functional.gelu(gate, approximate="tanh").mul_(up).to(gate_up.dtype)
         return functional.silu(gate).mul_(up).to(gate_up.dtype)
+
+    def post_norm(self, delta: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
+        return rms_norm(delta.float(), norm).to(delta.dtype)
+
+
+def _turn(packed: PackedPass, rotation: Rotation) -> torch.Tensor:
+    """[T, 1, D / 2] complex."""
+    angles = torch.outer(packed.positions.float(), rotation.inv_freq)
+    return torch.polar(torch.full_like(angles, rotation.scale), angles)[:, None]
 
 
 def rms_norm(x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Products in C with the quantised tensors of GGUF files, the numbers of the file as they are.
+"""Products in C with the tensors of GGUF files, the numbers of the file as they are.
 
 Tensors are laid out once, 16 rows side by side, in as many bits as the file has; see quants.c. A
 matrix may be made of tensors of different kinds, as most files have them.
@@ -19,7 +19,7 @@ from forethought.engine.native.structures import (
     WeightFormat,
 )
 from forethought.engine.weights.gguf_file import GGUFTensor
-from forethought.engine.weights.gguf_formats import QUANTISED_KINDS
+from forethought.engine.weights.gguf_formats import STORED_KINDS
 
 _TILE_ROWS = 16
 
@@ -31,7 +31,8 @@ class QuantLinear(TileLinear):
         tensors: of K columns each, whose rows follow one another in the matrix; three at most.
         bias: [N].
         keeps_floats: sums are those of the dequantised weights with activations in float32.
-            Otherwise activations are rounded to 8 bits, in groups of 32.
+            Otherwise activations are rounded to 8 bits, in groups of 32, for all tensors but
+            those of floats.
 
     Raises:
         ValueError: tensors of different widths, or a bias of another length.
@@ -52,7 +53,7 @@ class QuantLinear(TileLinear):
         self._memory = [_lay_out(tensor) for tensor in tensors]
         parts = QuantParts(num_parts=len(tensors), keeps_floats=keeps_floats)
         for index, (tensor, tiles) in enumerate(zip(tensors, self._memory, strict=True)):
-            kind = QUANTISED_KINDS.index(tensor.kind)
+            kind = STORED_KINDS.index(tensor.kind)
             parts.parts[index] = QuantPart(kind, tiles.data_ptr(), tensor.shape[0])
         super().__init__(
             Tiles(
@@ -71,7 +72,7 @@ def _lay_out(tensor: GGUFTensor) -> torch.Tensor:
     num_rows, num_columns = tensor.shape
     blocks = np.ascontiguousarray(tensor.data)
     own = QuantTensor(
-        kind=QUANTISED_KINDS.index(tensor.kind),
+        kind=STORED_KINDS.index(tensor.kind),
         blocks=blocks.ctypes.data,
         rows=num_rows,
         k=num_columns,

@@ -24,10 +24,10 @@ from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.model.positions import longest_sequence
 from forethought.engine.native.kernels import warn_if_missing
 from forethought.engine.weights.checkpoint import Checkpoint
-from forethought.engine.weights.gguf_families import family_of, lean_config, unknown_parts
+from forethought.engine.weights.gguf_families import family_of
 from forethought.engine.weights.gguf_file import GGUFFile, read_gguf
 from forethought.engine.weights.gguf_formats import gguf_dtype, packed_format
-from forethought.engine.weights.gguf_llama import is_llama
+from forethought.engine.weights.gguf_settings import lean_config, unknown_parts
 from forethought.engine.weights.lean_config import LeanConfig, is_lean
 from forethought.engine.weights.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
 from forethought.engine.weights.stored_checkpoints import (
@@ -120,7 +120,7 @@ def check_files(files: ModelFiles) -> None:
 
 
 def open_checkpoint(files: ModelFiles) -> tuple[LeanConfig, Checkpoint]:
-    """The configuration and the weights, still in their file, of a model of the Llama family.
+    """The configuration and the weights, still in their file, of a model like a Llama.
 
     Raises:
         ModelReferenceError: it is of another family, or cannot be read.
@@ -131,7 +131,7 @@ def open_checkpoint(files: ModelFiles) -> tuple[LeanConfig, Checkpoint]:
     # As above.
     except Exception as error:
         raise ModelReferenceError(f"cannot read {files.reference}: {error}") from error
-    if direct is None:
+    if direct is None or not direct[0].is_plain:
         raise ModelReferenceError(
             f"{files.reference} is no model of the Llama family with weights in safetensors or GGUF"
         )
@@ -177,14 +177,13 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
 
 def _open_gguf(file: GGUFFile) -> tuple[LeanConfig, Checkpoint, str] | None:
     family = family_of(file)
-    # What a Llama says is either known here or nowhere.
-    if family is None or (unknown_parts(file) and not is_llama(file)):
+    if family is None or (family.is_read_by_transformers and unknown_parts(file)):
         return None
     number_format = packed_format(file)
     if number_format is None or (number_format == "stored" and not QuantLinear.is_supported()):
         number_format = _name(gguf_dtype(file))
     config = lean_config(file)
-    return config, GGUFCheckpoint(file, family, config.head_dim), number_format
+    return config, GGUFCheckpoint(file, family, config), number_format
 
 
 def _load_in_transformers(

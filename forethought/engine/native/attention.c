@@ -37,7 +37,9 @@ typedef struct {
 } Part;
 
 /* Makes weights of scores, e^(score - largest), of which those outside [hidden, seen) are 0. */
-static Part weigh(float *scores, long count, long hidden, long seen) {
+static Part weigh(float *scores, long count, long hidden, long seen, float softcap) {
+    if (softcap)
+        for (long t = 0; t < count; t += LANES) *(Vec *)(scores + t) = softcap * tanh_of(*(Vec *)(scores + t) / softcap);
     for (long t = 0; t < hidden && t < count; t++) scores[t] = -INFINITY;
     for (long t = seen < 0 ? 0 : seen; t < count; t++) scores[t] = -INFINITY;
     Vec most = *(Vec *)scores, sum = {0};
@@ -117,7 +119,7 @@ INLINE void attend_rows(const Attention *a, Dtype dtype, const int32_t *blocks, 
     }
     for (int r = 0; r < rows; r++) {
         long seen = positions[r] + 1 - start, hidden = a->window ? seen - a->window : 0;
-        parts[r] = weigh(scores[r], num_blocks * BLOCK, hidden, seen);
+        parts[r] = weigh(scores[r], num_blocks * BLOCK, hidden, seen, a->softcap);
     }
     for (long d = 0; d < dim; d += ABREAST * LANES) {
         Vec sums[FEW][ABREAST] = {{{0}}};
@@ -294,7 +296,7 @@ static void attend_many(const Queries *q, const float *queries, long from, long 
     for (long r = 0; r < MANY; r++) {
         long query = from + r < q->num_queries ? from + r : q->num_queries - 1;
         long seen = position_of(q, query) + 1 - chunk * CHUNK;
-        parts[r] = weigh(scores[r], room, window ? seen - window : 0, seen);
+        parts[r] = weigh(scores[r], room, window ? seen - window : 0, seen, q->a->softcap);
     }
     mix_many(desk->values, scores, q->a->head_dim, count, mixed);
 }

@@ -13,6 +13,7 @@ typedef struct {
     const char *keys, *values;  /* a layer of the pool */
     const int32_t *positions;   /* [T] */
     long window;                /* latest tokens seen, itself included; 0 is all */
+    float softcap;              /* scores become softcap * tanh(score / softcap), unless it is 0 */
     const int32_t *starts;      /* [S + 1] first token of each sequence */
     const int32_t *tables;      /* [S, width] block ids */
     long num_sequences, width;

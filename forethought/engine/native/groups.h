@@ -37,7 +37,7 @@ typedef struct {
 typedef enum { GROUPS_4, GROUPS_8, BFLOATS_16, FLOATS_32, QUANTISED, NUM_FORMATS } WeightFormat;
 #define WEIGHT_FORMAT_NAMES {"GROUPS_4", "GROUPS_8", "BFLOATS_16", "FLOATS_32", "QUANTISED"}
 
-/* N rows and K columns, a multiple of 32. */
+/* N rows and K columns, a multiple of 32 but for tensors of floats in `QuantParts`. */
 typedef struct {
     WeightFormat format;
     const void *tiles; /* [N / 16, rounded up, K / 32]; or `QuantParts` */

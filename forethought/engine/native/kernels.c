@@ -50,7 +50,9 @@ static PyObject *result_of(int status) {
 #define LONG(function, Type) ENTRY(function, Type, Py_BEGIN_ALLOW_THREADS, Py_END_ALLOW_THREADS)
 
 SHORT(norm, Norm)
+SHORT(post_norm, PostNorm)
 SHORT(gate, Gate)
+SHORT(softcap, Softcap)
 SHORT(rotate, Rope)
 LONG(attend, Attention)
 LONG(turn, Turn)
@@ -66,6 +68,8 @@ LONG(bind_threads, Binding)
 
 static PyMethodDef methods[] = {
     {"norm", py_norm, METH_O, "norm(Norm)"},
+    {"post_norm", py_post_norm, METH_O, "post_norm(PostNorm)"},
+    {"softcap", py_softcap, METH_O, "softcap(Softcap)"},
     {"gate", py_gate, METH_O, "gate(Gate)"},
     {"turn", py_turn, METH_O, "turn(Turn)"},
     {"rotate", py_rotate, METH_O, "rotate(Rope)"},

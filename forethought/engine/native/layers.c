@@ -24,14 +24,15 @@ static int attend_to_context(const Layer *layer, const Pass *pass, const Room *r
     Rope rope = {
         .num_tokens = pass->num_tokens, .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads,
         .head_dim = s->head_dim, .dtype = s->dtype, .kv_dtype = s->kv_dtype, .qkv = room->wide,
-        .rotation = pass->rotation, .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = s->scale,
+        .rotation = pass->rotations + layer->rope * pass->num_tokens * s->head_dim, .norm = layer->qk_norm, .eps = layer->qk_eps, .scale = s->scale,
         .slots = pass->slots, .queries = room->queries, .keys = layer->keys, .values = layer->values,
     };
     Attention attention = {
         .num_heads = s->num_heads, .num_kv_heads = s->num_kv_heads, .head_dim = s->head_dim,
         .dtype = s->dtype, .kv_dtype = s->kv_dtype, .queries = room->queries, .keys = layer->keys,
-        .values = layer->values, .positions = pass->positions, .window = layer->window, .starts = pass->starts,
-        .tables = pass->tables, .num_sequences = pass->num_sequences, .width = pass->width, .out = room->narrow,
+        .values = layer->values, .positions = pass->positions, .window = layer->window,
+        .softcap = s->softcap, .starts = pass->starts, .tables = pass->tables, .num_sequences = pass->num_sequences,
+        .width = pass->width, .out = room->narrow,
     };
     rotate(&rope);
     return attend(&attention);
@@ -50,18 +51,29 @@ static void norm_all(const Pass *pass, const char *delta, const float *weight, f
     norm(&of);
 }
 
+/* In place, where there is one: what is to be added to x. */
+static void post_norm_all(const Pass *pass, const float *weight, float eps) {
+    const Stack *s = pass->stack;
+    PostNorm of = {pass->out, weight, s->dtype, eps, pass->num_tokens, s->hidden_size};
+    if (weight) post_norm(&of);
+}
+
 /* x += delta; out = what the layer makes of x. */
 static int run_layer(const Layer *layer, const Pass *pass, const Room *room, const char *delta) {
-    Gate gated = {room->wide, room->narrow, pass->stack->dtype, pass->num_tokens, pass->stack->intermediate_size};
+    const Stack *s = pass->stack;
+    Gate gated = {room->wide, room->narrow, s->dtype, s->is_gelu, pass->num_tokens, s->intermediate_size};
     int status;
     norm_all(pass, delta, layer->attention_norm, layer->attention_eps, room->narrow);
     if ((status = multiply_all(pass, &layer->qkv, room->narrow, room->wide))) return status;
     if ((status = attend_to_context(layer, pass, room))) return status;
     if ((status = multiply_all(pass, &layer->out, room->narrow, pass->out))) return status;
+    post_norm_all(pass, layer->post_attention_norm, layer->post_attention_eps);
     norm_all(pass, pass->out, layer->mlp_norm, layer->mlp_eps, room->narrow);
     if ((status = multiply_all(pass, &layer->gate_up, room->narrow, room->wide))) return status;
     gate(&gated);
-    return multiply_all(pass, &layer->down, room->narrow, pass->out);
+    if ((status = multiply_all(pass, &layer->down, room->narrow, pass->out))) return status;
+    post_norm_all(pass, layer->post_mlp_norm, layer->post_mlp_eps);
+    return 0;
 }
 
 int run_layers(const Pass *pass) {

@@ -8,7 +8,9 @@
 typedef struct {
     const float *attention_norm, *mlp_norm; /* [hidden] */
     const float *qk_norm;                   /* [H + J, D] or NULL */
-    float attention_eps, mlp_eps, qk_eps;
+    const float *post_attention_norm, *post_mlp_norm; /* [hidden], of what is added to x; or NULL */
+    float attention_eps, mlp_eps, qk_eps, post_attention_eps, post_mlp_eps;
+    long rope;           /* which of the rotations of the pass */
     long window;         /* latest tokens seen, itself included; 0 is all */
     char *keys, *values; /* of the pool */
     GroupMatrix qkv, out, gate_up, down;
@@ -17,6 +19,8 @@ typedef struct {
 typedef struct {
     long num_heads, num_kv_heads, head_dim, hidden_size, intermediate_size;
     float scale;    /* of the scores */
+    float softcap;  /* see attention.h */
+    int is_gelu;    /* see `Gate` */
     Dtype dtype;    /* of all that enters a product and comes out of it */
     Dtype kv_dtype; /* of the pool */
     long num_layers;
@@ -27,7 +31,7 @@ typedef struct {
 typedef struct {
     const Stack *stack;
     long num_tokens, num_sequences, width;
-    const float *rotation;    /* [T, D] as `turn` makes it */
+    const float *rotations;   /* [rotations, T, D], each as `turn` makes it */
     const int32_t *positions; /* [T] */
     const int64_t *slots;     /* [T] */
     const int32_t *starts;    /* [S + 1] */

@@ -21,8 +21,14 @@ static const Field norm_fields[] = {
     HAS(x), HAS(delta), HAS(weight), HAS(y), HAS(dtype), HAS(eps), HAS(rows), HAS(n), {0},
 };
 #undef OF
+#define OF PostNorm
+static const Field post_norm_fields[] = {HAS(y), HAS(weight), HAS(dtype), HAS(eps), HAS(rows), HAS(n), {0}};
+#undef OF
 #define OF Gate
-static const Field gate_fields[] = {HAS(gate_up), HAS(y), HAS(dtype), HAS(rows), HAS(n), {0}};
+static const Field gate_fields[] = {HAS(gate_up), HAS(y), HAS(dtype), HAS(is_gelu), HAS(rows), HAS(n), {0}};
+#undef OF
+#define OF Softcap
+static const Field softcap_fields[] = {HAS(x), HAS(cap), HAS(n), {0}};
 #undef OF
 #define OF Turn
 static const Field turn_fields[] = {
@@ -38,7 +44,7 @@ static const Field rope_fields[] = {
 #define OF Attention
 static const Field attention_fields[] = {
     HAS(num_heads), HAS(num_kv_heads), HAS(head_dim), HAS(dtype), HAS(kv_dtype), HAS(queries), HAS(keys),
-    HAS(values), HAS(positions), HAS(window), HAS(starts), HAS(tables), HAS(num_sequences), HAS(width), HAS(out), {0},
+    HAS(values), HAS(positions), HAS(window), HAS(softcap), HAS(starts), HAS(tables), HAS(num_sequences), HAS(width), HAS(out), {0},
 };
 #undef OF
 #define OF GroupMatrix
@@ -62,19 +68,20 @@ static const Field quant_parts_fields[] = {HAS(num_parts), HAS(keeps_floats), HA
 #undef OF
 #define OF Layer
 static const Field layer_fields[] = {
-    HAS(attention_norm), HAS(mlp_norm), HAS(qk_norm), HAS(attention_eps), HAS(mlp_eps), HAS(qk_eps), HAS(window),
+    HAS(attention_norm), HAS(mlp_norm), HAS(qk_norm), HAS(post_attention_norm), HAS(post_mlp_norm),
+    HAS(attention_eps), HAS(mlp_eps), HAS(qk_eps), HAS(post_attention_eps), HAS(post_mlp_eps), HAS(rope), HAS(window),
     HAS(keys), HAS(values), HAS(qkv), HAS(out), HAS(gate_up), HAS(down), {0},
 };
 #undef OF
 #define OF Stack
 static const Field stack_fields[] = {
     HAS(num_heads), HAS(num_kv_heads), HAS(head_dim), HAS(hidden_size), HAS(intermediate_size), HAS(scale),
-    HAS(dtype), HAS(kv_dtype), HAS(num_layers), HAS(layers), {0},
+    HAS(softcap), HAS(is_gelu), HAS(dtype), HAS(kv_dtype), HAS(num_layers), HAS(layers), {0},
 };
 #undef OF
 #define OF Pass
 static const Field pass_fields[] = {
-    HAS(stack), HAS(num_tokens), HAS(num_sequences), HAS(width), HAS(rotation), HAS(positions), HAS(slots),
+    HAS(stack), HAS(num_tokens), HAS(num_sequences), HAS(width), HAS(rotations), HAS(positions), HAS(slots),
     HAS(starts), HAS(tables), HAS(x), HAS(delta), HAS(out), {0},
 };
 #undef OF
@@ -102,10 +109,11 @@ static const Field binding_fields[] = {HAS(cpus), HAS(count), {0}};
 
 #define LAYOUT(type, fields) {#type, sizeof(type), fields}
 const Layout layouts[] = {
-    LAYOUT(Norm, norm_fields), LAYOUT(Gate, gate_fields), LAYOUT(Turn, turn_fields), LAYOUT(Rope, rope_fields),
+    LAYOUT(Norm, norm_fields), LAYOUT(PostNorm, post_norm_fields), LAYOUT(Gate, gate_fields),
+    LAYOUT(Softcap, softcap_fields), LAYOUT(Turn, turn_fields), LAYOUT(Rope, rope_fields),
     LAYOUT(Attention, attention_fields), LAYOUT(GroupMatrix, matrix_fields), LAYOUT(Product, product_fields),
     LAYOUT(QuantTensor, quant_tensor_fields), LAYOUT(QuantPart, quant_part_fields),
-    LAYOUT(QuantParts, quant_parts_fields), LAYOUT(Layer, layer_fields), LAYOUT(Stack, stack_fields), LAYOUT(Pass, pass_fields), LAYOUT(Shape, shape_fields),
-    LAYOUT(Shaping, shaping_fields), LAYOUT(Top, top_fields), LAYOUT(Choice, choice_fields),
+    LAYOUT(QuantParts, quant_parts_fields), LAYOUT(Layer, layer_fields), LAYOUT(Stack, stack_fields),
+    LAYOUT(Pass, pass_fields), LAYOUT(Shape, shape_fields), LAYOUT(Shaping, shaping_fields), LAYOUT(Top, top_fields), LAYOUT(Choice, choice_fields),
     LAYOUT(Measuring, measuring_fields), LAYOUT(Binding, binding_fields), {0},
 };

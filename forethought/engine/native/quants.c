@@ -5,11 +5,15 @@
  * rows, a block, there are first the values, group after group, then the factors:
  *
  *     values   planes of 4, 2, 1 or 8 bits a value, in words of 4 neighbours, the words of 16 rows side by side
- *     factors  float16 for each group; or float16 for 8 groups, times a small whole number for each group
+ *     factors  float16 for each group; or float16 for 8 groups, times a small whole number for each group; or
+ *              bfloat16 for each group, which holds every power of two
+ *
+ * Tensors of floats, which such files have too, lie in the same order: column after column, the 16 rows side by side.
  *
  * x is rounded to 8 bits, in each group of 32 to a 127th of its largest number, as llama.cpp does in groups of 32 or
  * 256. That moves a product by half a percent of its size at most, and by less where weights have as few bits. Sums
- * within a group are exact then. Or x stays in float32, and nothing is rounded but float32 sums.
+ * within a group are exact then. Or x stays in float32, and nothing is rounded but float32 sums: so it is, whatever is
+ * asked for, with tensors of floats.
  *
  * What a row of the result is depends on no other row of x, and on no number of threads: every number of tokens goes
  * through the same sums in the same order.
@@ -35,14 +39,20 @@ typedef uint8_t UnsignedBytes __attribute__((vector_size(LANES), aligned(1)));
 /* How the values of a kind lie, and what is to be subtracted from them. */
 typedef struct {
     int nibbles, pairs, bits, bytes; /* planes of 4, 2, 1 and 8 bits a value that there are */
-    int is_table;                    /* values stand for others */
+    const uint8_t *table;            /* values stand for others: what each stands for, and `offset` more */
     int bound;                       /* no value is larger */
     int offset;                      /* what is subtracted from each, where there are no minimums */
     int has_minimums;
-    int parts;          /* of a group, which have factors of their own; 0 if those are float16 */
+    int parts;          /* of a group, which have factors of their own; 0 if those are float16 or bfloat16 */
+    int is_bfloat;      /* factors are bfloat16; or the numbers of a tensor of floats */
+    int float_bytes;    /* of a number, in a tensor of floats, which has nothing else */
     int block_columns;  /* values that share their float16 factors: a block of ggml */
     size_t block_bytes; /* as it is in a file */
 } Traits;
+
+/* What the values of IQ4_NL and IQ4_XS stand for, and 128 more, so that none is negative; and of MXFP4, and 12 more. */
+static const uint8_t IQ4_TABLE[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+static const uint8_t MXFP4_TABLE[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 static const Traits TRAITS[NUM_QUANT_KINDS] = {
     [Q4_0] = {.nibbles = 1, .bound = 15, .offset = 8, .block_columns = 32, .block_bytes = 18},
@@ -50,7 +60,7 @@ static const Traits TRAITS[NUM_QUANT_KINDS] = {
     [Q5_0] = {.nibbles = 1, .bits = 1, .bound = 31, .offset = 16, .block_columns = 32, .block_bytes = 22},
     [Q5_1] = {.nibbles = 1, .bits = 1, .bound = 31, .has_minimums = 1, .block_columns = 32, .block_bytes = 24},
     [Q8_0] = {.bytes = 1, .bound = 255, .offset = 128, .block_columns = 32, .block_bytes = 34},
-    [IQ4_NL] = {.nibbles = 1, .is_table = 1, .bound = 255, .offset = 128, .block_columns = 32, .block_bytes = 18},
+    [IQ4_NL] = {.nibbles = 1, .table = IQ4_TABLE, .bound = 255, .offset = 128, .block_columns = 32, .block_bytes = 18},
     [Q2_K] = {.pairs = 1, .bound = 3, .has_minimums = 1, .parts = 2, .block_columns = 256, .block_bytes = 84},
     [Q3_K] = {.pairs = 1, .bits = 1, .bound = 7, .offset = 4, .parts = 2, .block_columns = 256, .block_bytes = 110},
     [Q4_K] = {.nibbles = 1, .bound = 15, .has_minimums = 1, .parts = 1, .block_columns = 256, .block_bytes = 144},
@@ -58,12 +68,16 @@ static const Traits TRAITS[NUM_QUANT_KINDS] = {
               .block_bytes = 176},
     [Q6_K] = {.nibbles = 1, .pairs = 1, .bound = 63, .offset = 32, .parts = 2, .block_columns = 256,
               .block_bytes = 210},
-    [IQ4_XS] = {.nibbles = 1, .is_table = 1, .bound = 255, .offset = 128, .parts = 1, .block_columns = 256,
+    [IQ4_XS] = {.nibbles = 1, .table = IQ4_TABLE, .bound = 255, .offset = 128, .parts = 1, .block_columns = 256,
                 .block_bytes = 136},
+    [MXFP4] = {.nibbles = 1, .table = MXFP4_TABLE, .bound = 24, .offset = 12, .is_bfloat = 1, .block_columns = 32,
+               .block_bytes = 17},
+    [F16] = {.float_bytes = 2, .block_columns = 1},
+    [BF16] = {.float_bytes = 2, .is_bfloat = 1, .block_columns = 1},
+    [F32] = {.float_bytes = 4, .block_columns = 1},
 };
 
-/* What the values of IQ4_NL and IQ4_XS stand for, and 128 more, so that none is negative. */
-static const uint8_t TABLE[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+INLINE long groups_of(long k) { return (k + GROUP - 1) / GROUP; }
 
 /* Where the parts of a block are, in bytes from its start; and all of them. */
 typedef struct {
@@ -73,6 +87,7 @@ typedef struct {
 
 INLINE Places places_of(QuantKind kind, long k) {
     const Traits *t = &TRAITS[kind];
+    if (t->float_bytes) return (Places){.all = (size_t)(groups_of(k) * GROUP * ROWS * t->float_bytes)};
     size_t groups = (size_t)k / GROUP, blocks = (size_t)(k / t->block_columns);
     size_t factors = blocks * ROWS * sizeof(uint16_t), own = groups * (size_t)t->parts * ROWS;
     Places p = {.group_bytes = (size_t)(4 * t->nibbles + 2 * t->pairs + t->bits + 8 * t->bytes) * 4 * ROWS};
@@ -113,6 +128,9 @@ static void take_sixes(const uint8_t *from, Block *to) {
         to->part_minimums[i + 4] = (uint8_t)(from[i + 8] >> 4 | from[i + 4] >> 6 << 4);
     }
 }
+
+/* Half of a power of two, whose exponent is a byte, in bfloat16. */
+static uint16_t half_power(uint8_t exponent) { return (uint16_t)(exponent < 2 ? 32 << exponent : (exponent - 1) << 7); }
 
 INLINE void take_block(QuantKind kind, const uint8_t *b, Block *to) {
     to->scale = float16_at(b);
@@ -168,6 +186,13 @@ INLINE void take_block(QuantKind kind, const uint8_t *b, Block *to) {
             to->part_scales[i] = (uint8_t)(((b[4 + i / 2] >> i % 2 * 4 & 15) | (float16_at(b + 2) >> 2 * i & 3) << 4) - 32);
         for (int i = 0; i < 8; i++) take_nibbles(b + 8 + 16 * i, 16, to->values + 32 * i);
         break;
+    case MXFP4:
+        to->scale = half_power(b[0]);
+        take_nibbles(b + 1, 16, to->values);
+        break;
+    case F16:
+    case BF16:
+    case F32:
     case NUM_QUANT_KINDS: break;
     }
 }
@@ -230,6 +255,17 @@ INLINE void lay_out_block(QuantKind kind, const QuantTensor *tensor, long first)
         }
 }
 
+/* The same of floats; columns that fill up a group are 0. */
+static void lay_out_floats(const QuantTensor *tensor, long first) {
+    const size_t size = (size_t)TRAITS[tensor->kind].float_bytes, all = places_of(tensor->kind, tensor->k).all;
+    char *tile = tensor->tiles + all * (size_t)(first / ROWS);
+    memset(tile, 0, all);
+    for (long row = 0; row < ROWS && first + row < tensor->rows; row++) {
+        const uint8_t *from = tensor->blocks + size * (size_t)((first + row) * tensor->k);
+        for (long i = 0; i < tensor->k; i++) memcpy(tile + size * (size_t)(i * ROWS + row), from + size * (size_t)i, size);
+    }
+}
+
 #define LAY_OUT(kind) \
     case kind: lay_out_block(kind, tensor, first); break
 
@@ -248,6 +284,10 @@ int lay_out_quants(const QuantTensor *tensor) {
         LAY_OUT(Q5_K);
         LAY_OUT(Q6_K);
         LAY_OUT(IQ4_XS);
+        LAY_OUT(MXFP4);
+        case F16:
+        case BF16:
+        case F32: lay_out_floats(tensor, first); break;
         case NUM_QUANT_KINDS: break;
     }
     return 0;
@@ -289,14 +329,16 @@ INLINE float round_group(const float *x, int8_t *to) {
     return largest / 127;
 }
 
-/* Group g of token t, one of `tokens`. */
-static void take_group(const float *x, int keeps_floats, Groups to, long index) {
+/* `count` numbers of a token, which are a group with zeros behind them, to its place. */
+static void take_group(const float *x, long count, int keeps_floats, Groups to, long index) {
     float *sums = to.sums + 3 * index;
     if (keeps_floats) {
-        memcpy((float *)to.numbers + GROUP * index, x, GROUP * sizeof(float));
+        float *numbers = (float *)to.numbers + GROUP * index;
+        memcpy(numbers, x, (size_t)count * sizeof(float));
+        for (long i = count; i < GROUP; i++) numbers[i] = 0;
         to.units[index] = 1;
         sums[1] = sums[2] = 0;
-        for (int i = 0; i < GROUP; i++) sums[1 + i / 16] += x[i];
+        for (int i = 0; i < GROUP; i++) sums[1 + i / 16] += numbers[i];
         sums[0] = sums[1] + sums[2];
         return;
     }
@@ -339,15 +381,15 @@ INLINE Ints values_of(QuantKind kind, const char *group, long lane, int w) {
         plane += 2 * ROWS, lower += 2;
     }
     if (t.bits) values |= shifted(*(const Ints *)plane, lower - w) & 0x01010101 << lower;
-    if (!t.is_table) return values;
+    if (!t.table) return values;
 #if defined(__AVX512BW__)
-    return (Ints)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)TABLE)), (__m512i)values);
+    return (Ints)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t.table)), (__m512i)values);
 #elif defined(__AVX2__)
-    return (Ints)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)TABLE)), (__m256i)values);
+    return (Ints)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t.table)), (__m256i)values);
 #else
     uint8_t bytes[sizeof values];
     memcpy(bytes, &values, sizeof values);
-    for (size_t i = 0; i < sizeof values; i++) bytes[i] = TABLE[bytes[i]];
+    for (size_t i = 0; i < sizeof values; i++) bytes[i] = t.table[bytes[i]];
     memcpy(&values, bytes, sizeof values);
     return values;
 #endif
@@ -478,7 +520,8 @@ INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, l
                 long row = lane + v * LANES;
                 size_t own = (size_t)((g * parts + part) * ROWS + row);
                 size_t place = sizeof(uint16_t) * (size_t)(g / shared * ROWS + row);
-                scales[v] = widen_float16((const uint16_t *)(block + p.scales + place));
+                const uint16_t *scale = (const uint16_t *)(block + p.scales + place);
+                scales[v] = traits.is_bfloat ? (Vec)(widen(scale) << 16) : widen_float16(scale);
                 if (traits.has_minimums) minimums[v] = widen_float16((const uint16_t *)(block + p.minimums + place));
                 if (traits.parts) {
                     scales[v] *= signed_bytes(block + p.part_scales + own);
@@ -505,6 +548,38 @@ INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, l
                         totals[t][v] -= minimums[v] * x.sums[(g * tokens + t) * 3 + (parts == 1 ? 0 : 1 + part)];
                 }
         }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int v = 0; v < ABREAST; v++) *(Vec *)(sums[t] + lane + v * LANES) = totals[t][v];
+}
+
+INLINE Vec floats_at(QuantKind kind, const char *place) {
+    if (TRAITS[kind].float_bytes == 4) return *(const Vec *)place;
+    return TRAITS[kind].is_bfloat ? (Vec)(widen((const uint16_t *)place) << 16) : widen_float16((const uint16_t *)place);
+}
+
+/* The same with floats. */
+INLINE void multiply_float_rows(QuantKind kind, const char *block, long k, long lane, Groups x, float (*sums)[ROWS],
+                                int tokens) {
+    const long size = TRAITS[kind].float_bytes;
+    Vec totals[FLOATS_AT_ONCE][ABREAST] = {{{0}}};
+    for (long g = 0; g < groups_of(k); g++) {
+        const float *numbers = (const float *)x.numbers + g * tokens * GROUP;
+        Vec dots[FLOATS_AT_ONCE][ABREAST];
+        for (int t = 0; t < tokens; t++)
+            for (int v = 0; v < ABREAST; v++) dots[t][v] = (Vec){0};
+#pragma GCC unroll 32
+        for (int i = 0; i < GROUP; i++) {
+            const char *column = block + ((g * GROUP + i) * ROWS + lane) * size;
+            __builtin_prefetch(column + AHEAD);
+            Vec values[ABREAST];
+            for (int v = 0; v < ABREAST; v++) values[v] = floats_at(kind, column + v * LANES * size);
+#pragma GCC unroll 16
+            for (int t = 0; t < tokens; t++)
+                for (int v = 0; v < ABREAST; v++) dots[t][v] += values[v] * numbers[t * GROUP + i];
+        }
+        for (int t = 0; t < tokens; t++)
+            for (int v = 0; v < ABREAST; v++) totals[t][v] += dots[t][v];
     }
     for (int t = 0; t < tokens; t++)
         for (int v = 0; v < ABREAST; v++) *(Vec *)(sums[t] + lane + v * LANES) = totals[t][v];
@@ -547,30 +622,33 @@ KERNELS(Q4_K)
 KERNELS(Q5_K)
 KERNELS(Q6_K)
 KERNELS(IQ4_XS)
+KERNELS(MXFP4)
+
+#define FLOAT_LOOP(kind, count) \
+    case count: multiply_float_rows(kind, block, k, lane, x, sums, count); break
+#define FLOAT_KERNEL(kind)                                                                                  \
+    static void floats_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {      \
+        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) {                         \
+            FLOAT_LOOP(kind, 1); FLOAT_LOOP(kind, 2); FLOAT_LOOP(kind, 4);                                  \
+        }                                                                                                   \
+    }
+
+FLOAT_KERNEL(F16)
+FLOAT_KERNEL(BF16)
+FLOAT_KERNEL(F32)
 
 #define PAIR(kind) [kind] = {rounded_##kind, floats_##kind}
+#define FLOATS_ONLY(kind) [kind] = {floats_##kind, floats_##kind}
 static const QuantKernel KERNEL_OF[NUM_QUANT_KINDS][2] = {
     PAIR(Q4_0), PAIR(Q4_1), PAIR(Q5_0), PAIR(Q5_1), PAIR(Q8_0), PAIR(IQ4_NL),
     PAIR(Q2_K), PAIR(Q3_K), PAIR(Q4_K), PAIR(Q5_K), PAIR(Q6_K), PAIR(IQ4_XS),
+    PAIR(MXFP4), FLOATS_ONLY(F16), FLOATS_ONLY(BF16), FLOATS_ONLY(F32),
 };
 
 static long blocks_of(const QuantPart *part) { return (part->rows + ROWS - 1) / ROWS; }
 
-/* Some tokens of one block of 16 rows, of any part: sums, and the bias, to their places in y. */
-static void multiply_block(const GroupMatrix *matrix, long index, const Groups *x, long tokens, float *y) {
-    const QuantParts *parts = matrix->tiles;
-    const QuantPart *part = parts->parts;
-    long start = 0; /* row of the matrix where the part begins */
-    while (index >= blocks_of(part)) index -= blocks_of(part), start += part->rows, part++;
-    long first = index * ROWS, rows = part->rows - first < ROWS ? part->rows - first : ROWS;
-    const char *block = part->tiles + places_of(part->kind, matrix->k).all * (size_t)index;
-    float sums[AT_ONCE][ROWS];
-    KERNEL_OF[part->kind][parts->keeps_floats](block, matrix->k, *x, sums, tokens);
-    for (long t = 0; t < tokens; t++) {
-        float *to = y + t * matrix->n + start + first;
-        for (long row = 0; row < rows; row++)
-            to[row] = sums[t][row] + (matrix->bias ? matrix->bias[start + first + row] : 0);
-    }
+static int takes_floats(const QuantParts *parts, const QuantPart *part) {
+    return parts->keeps_floats || TRAITS[part->kind].float_bytes;
 }
 
 /* Of those that are left. */
@@ -579,47 +657,91 @@ static long at_once(long tokens, int keeps_floats) {
     return tokens >= AT_ONCE ? AT_ONCE : tokens > FEW ? FEW : tokens;
 }
 
-/* At most PANEL tokens; `room` holds what becomes of x. */
-static void multiply_panel(const GroupMatrix *matrix, const float *x, float *y, long tokens, char *room) {
+/* At most PANEL tokens in one of two forms, rounded or as floats, in runs of as many as are multiplied at once. */
+typedef struct {
+    int keeps_floats;
+    long groups, num_runs, starts[PANEL + 1];
+    char *numbers;
+    float *units, *sums;
+} Form;
+
+static size_t form_bytes(int keeps_floats, long tokens, long k) { return ROOM(keeps_floats) * (size_t)(tokens * groups_of(k)); }
+
+static Form form_of(int keeps_floats, long tokens, long k, char *room) {
+    Form form = {.keeps_floats = keeps_floats, .groups = groups_of(k), .numbers = room};
+    for (long start = 0; start < tokens; start += at_once(tokens - start, keeps_floats)) form.starts[form.num_runs++] = start;
+    form.starts[form.num_runs] = tokens;
+    form.units = (float *)(room + GROUP * (keeps_floats ? sizeof(float) : 1) * (size_t)(tokens * form.groups));
+    form.sums = form.units + tokens * form.groups;
+    return form;
+}
+
+static long count_of(const Form *form, long run) { return form->starts[run + 1] - form->starts[run]; }
+
+static Groups groups_at(const Form *form, long run) {
+    long place = form->starts[run] * form->groups;
+    size_t number_bytes = GROUP * (form->keeps_floats ? sizeof(float) : 1);
+    return (Groups){form->numbers + number_bytes * (size_t)place, form->units + place, form->sums + 3 * place};
+}
+
+/* One block of 16 rows, of any part, with all tokens: sums, and the bias, to their places in y. */
+static void multiply_block(const GroupMatrix *matrix, long index, const Form *forms, float *y) {
     const QuantParts *parts = matrix->tiles;
-    long k = matrix->k, groups = k / GROUP, num_blocks = 0, starts[PANEL + 1], num_runs = 0;
+    const QuantPart *part = parts->parts;
+    long start = 0; /* row of the matrix where the part begins */
+    while (index >= blocks_of(part)) index -= blocks_of(part), start += part->rows, part++;
+    long first = index * ROWS, rows = part->rows - first < ROWS ? part->rows - first : ROWS;
+    const char *block = part->tiles + places_of(part->kind, matrix->k).all * (size_t)index;
+    const Form *form = &forms[takes_floats(parts, part)];
+    for (long run = 0; run < form->num_runs; run++) {
+        float sums[AT_ONCE][ROWS];
+        KERNEL_OF[part->kind][form->keeps_floats](block, matrix->k, groups_at(form, run), sums, count_of(form, run));
+        for (long t = 0; t < count_of(form, run); t++) {
+            float *to = y + (form->starts[run] + t) * matrix->n + start + first;
+            for (long row = 0; row < rows; row++)
+                to[row] = sums[t][row] + (matrix->bias ? matrix->bias[start + first + row] : 0);
+        }
+    }
+}
+
+/* At most PANEL tokens. Forms without runs are of no use to any part. */
+static void multiply_panel(const GroupMatrix *matrix, const float *x, float *y, const Form *forms) {
+    const QuantParts *parts = matrix->tiles;
+    long k = matrix->k, groups = groups_of(k), num_blocks = 0;
     for (int i = 0; i < parts->num_parts; i++) num_blocks += blocks_of(&parts->parts[i]);
-    for (long start = 0; start < tokens; start += at_once(tokens - start, parts->keeps_floats)) starts[num_runs++] = start;
-    starts[num_runs] = tokens;
-    size_t number_bytes = GROUP * (parts->keeps_floats ? sizeof(float) : 1);
-    float *units = (float *)(room + number_bytes * (size_t)(tokens * groups)), *sums = units + tokens * groups;
-#define RUN(r)                                               \
-    long start = starts[r], count = starts[(r) + 1] - start; \
-    Groups run = {room + number_bytes * (size_t)(start * groups), units + start * groups, sums + 3 * start * groups}
 #pragma omp parallel if (num_blocks * ROWS * k > PARALLEL_FROM)
     {
-        for (long r = 0; r < num_runs; r++) {
-            RUN(r);
+        for (const Form *form = forms; form < forms + 2; form++)
+            for (long run = 0; run < form->num_runs; run++) {
+                long start = form->starts[run], count = count_of(form, run);
+                Groups to = groups_at(form, run);
 #pragma omp for schedule(static) nowait
-            for (long g = 0; g < groups; g++)
-                for (long t = 0; t < count; t++)
-                    take_group(x + (start + t) * k + g * GROUP, parts->keeps_floats, run, g * count + t);
-        }
+                for (long g = 0; g < groups; g++)
+                    for (long t = 0; t < count; t++)
+                        take_group(x + (start + t) * k + g * GROUP, g + 1 < groups ? GROUP : k - g * GROUP,
+                                   form->keeps_floats, to, g * count + t);
+            }
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (long block = 0; block < num_blocks; block++)
-            for (long r = 0; r < num_runs; r++) {
-                RUN(r);
-                multiply_block(matrix, block, &run, count, y + start * matrix->n);
-            }
+        for (long block = 0; block < num_blocks; block++) multiply_block(matrix, block, forms, y);
     }
-#undef RUN
 }
 
 int multiply_quants(const Product *product) {
     const GroupMatrix *matrix = product->matrix;
+    const QuantParts *parts = matrix->tiles;
     if (product->x_dtype != FLOAT32 || product->y_dtype != FLOAT32) return NO_KERNEL;
     long k = matrix->k, tokens = product->num_tokens, most = tokens < PANEL ? tokens : PANEL;
-    char *room = malloc(ROOM(((const QuantParts *)matrix->tiles)->keeps_floats) * (size_t)(most * k / GROUP));
+    int is_used[2] = {0};
+    for (int i = 0; i < parts->num_parts; i++) is_used[takes_floats(parts, &parts->parts[i])] = 1;
+    char *room = malloc(form_bytes(0, is_used[0] * most, k) + form_bytes(1, is_used[1] * most, k) + 1);
     if (!room) return -1;
-    for (long start = 0; start < tokens; start += PANEL)
-        multiply_panel(matrix, (const float *)product->x + start * k, (float *)product->y + start * matrix->n,
-                       tokens - start < PANEL ? tokens - start : PANEL, room);
+    for (long start = 0; start < tokens; start += PANEL) {
+        long count = tokens - start < PANEL ? tokens - start : PANEL;
+        Form rounded = form_of(0, is_used[0] * count, k, room);
+        Form forms[2] = {rounded, form_of(1, is_used[1] * count, k, room + form_bytes(0, is_used[0] * count, k))};
+        multiply_panel(matrix, (const float *)product->x + start * k, (float *)product->y + start * matrix->n, forms);
+    }
     free(room);
     return 0;
 }

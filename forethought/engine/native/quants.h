@@ -1,4 +1,4 @@
-/* Products with quantised tensors of GGUF files. See quants.c. */
+/* Products with tensors of GGUF files. See quants.c. */
 
 #ifndef FORETHOUGHT_QUANTS_H
 #define FORETHOUGHT_QUANTS_H
@@ -6,7 +6,8 @@
 #include "groups.h"
 
 /* Of ggml, which says what a block of each holds (ggml-common.h). QUANTISED_KINDS in gguf_formats.py has the same. */
-typedef enum { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS, NUM_QUANT_KINDS } QuantKind;
+typedef enum { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS, MXFP4, F16, BF16, F32,
+               NUM_QUANT_KINDS } QuantKind;
 
 /* N rows and K columns, and where they go. */
 typedef struct {
@@ -32,7 +33,7 @@ typedef struct {
 /* The `tiles` of a matrix: the rows of up to three tensors of any kinds. */
 typedef struct {
     int num_parts;
-    int keeps_floats; /* x stays in float32; else it is rounded to 8 bits */
+    int keeps_floats; /* x stays in float32; else it is rounded to 8 bits, but for tensors of floats */
     QuantPart parts[3];
 } QuantParts;
 

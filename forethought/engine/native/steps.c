@@ -30,12 +30,24 @@ static void norm_row(float *x, const void *delta, const float *weight, void *y, 
     for (long i = 0; i < n; i++) store_one(y, i, dtype, x[i] * factor * weight[i]);
 }
 
-/* silu(gate) * up, of one row: gate and up side by side, [2 N] -> [N]; N is a multiple of 16. */
-static void gate_row(const void *gate_up, void *y, Dtype dtype, long n) {
+/* y = y / sqrt(mean(y^2) + eps) * weight, of one row. */
+static void post_norm_row(void *y, const float *weight, Dtype dtype, long n, float eps) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (long i = 0; i < n; i++) sum += load_one(y, i, dtype) * load_one(y, i, dtype);
+    float factor = 1.0f / sqrtf(sum / (float)n + eps);
+#pragma omp simd
+    for (long i = 0; i < n; i++) store_one(y, i, dtype, load_one(y, i, dtype) * factor * weight[i]);
+}
+
+/* gate * sigmoid(gate) * up, of one row: gate and up side by side, [2 N] -> [N]; N is a multiple of 16. The tanh of
+ * gelu is a sigmoid too:  (1 + tanh(u)) / 2 = sigmoid(2 u). */
+INLINE void gate_row(const void *gate_up, void *y, Dtype dtype, int is_gelu, long n) {
     for (long i = 0; i < n; i += LANES) {
         Vec gate = load(gate_up, (size_t)i, dtype), up = load(gate_up, (size_t)(n + i), dtype);
-        Ints is_negative = gate < 0.0f;
-        Vec size = (Vec)((Ints)gate & 0x7fffffff);
+        Vec bent = is_gelu ? gate * (1.5957691f + 0.071354814f * gate * gate) : gate; /* 2 sqrt(2 / pi) (g + 0.044715 g^3) */
+        Ints is_negative = bent < 0.0f;
+        Vec size = (Vec)((Ints)bent & 0x7fffffff);
         Vec power = exp_of_negative(-size); /* e^-|g|: a sigmoid without overflow */
         Vec one = (Vec){0} + 1.0f;
         Vec above = (Vec)(((Ints)power & is_negative) | ((Ints)one & ~is_negative));
@@ -93,12 +105,36 @@ int norm(const Norm *of) {
     return 0;
 }
 
+int post_norm(const PostNorm *of) {
+    long rows = of->rows, n = of->n;
+#pragma omp parallel for if (rows * n > PARALLEL_FROM)
+    for (long r = 0; r < rows; r++)
+        post_norm_row(of->y + (size_t)(r * n) * size_of(of->dtype), of->weight, of->dtype, n, of->eps);
+    return 0;
+}
+
+int softcap(const Softcap *of) {
+    long n = of->n;
+#pragma omp parallel for if (n > PARALLEL_FROM)
+    for (long i = 0; i < n; i += LANES) {
+        float numbers[LANES] = {0};
+        size_t bytes = sizeof(float) * (size_t)(n - i < LANES ? n - i : LANES);
+        memcpy(numbers, of->x + i, bytes);
+        *(Vec *)numbers = of->cap * tanh_of(*(Vec *)numbers / of->cap);
+        memcpy(of->x + i, numbers, bytes);
+    }
+    return 0;
+}
+
 int gate(const Gate *of) {
     long rows = of->rows, n = of->n;
 #pragma omp parallel for if (rows * n > PARALLEL_FROM)
     for (long r = 0; r < rows; r++) {
         size_t place = (size_t)(r * n) * size_of(of->dtype);
-        gate_row(of->gate_up + 2 * place, of->y + place, of->dtype, n);
+        if (of->is_gelu)
+            gate_row(of->gate_up + 2 * place, of->y + place, of->dtype, 1, n);
+        else
+            gate_row(of->gate_up + 2 * place, of->y + place, of->dtype, 0, n);
     }
     return 0;
 }

@@ -16,13 +16,30 @@ typedef struct {
     long rows, n;
 } Norm;
 
-/* silu(gate) * up, gate and up side by side. */
+/* y = y / sqrt(mean(y^2) + eps) * weight. */
+typedef struct {
+    char *y;             /* [rows, n] in `dtype` */
+    const float *weight; /* [n] */
+    Dtype dtype;
+    float eps;
+    long rows, n;
+} PostNorm;
+
+/* silu(gate) * up, or that of gelu by its tanh; gate and up side by side. */
 typedef struct {
     const char *gate_up; /* [rows, 2 n] */
     char *y;             /* [rows, n], to fill */
     Dtype dtype;
+    int is_gelu;
     long rows, n;        /* n is a multiple of 16 */
 } Gate;
+
+/* x = cap * tanh(x / cap). */
+typedef struct {
+    float *x; /* [n] */
+    float cap;
+    long n;
+} Softcap;
 
 /* Scaled cosine and sine of each product of a position and a frequency. */
 typedef struct {
@@ -47,6 +64,8 @@ typedef struct {
 } Rope;
 
 int norm(const Norm *norm);
+int post_norm(const PostNorm *norm);
+int softcap(const Softcap *softcap);
 int gate(const Gate *gate);
 int turn(const Turn *turn);
 int rotate(const Rope *rope);

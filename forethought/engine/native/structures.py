@@ -36,6 +36,27 @@ class Norm(ctypes.Structure):
     )
 
 
+class PostNorm(ctypes.Structure):
+    """steps.h"""
+
+    __slots__ = ()
+    _fields_ = (
+        ("y", c_void_p),
+        ("weight", c_void_p),
+        ("dtype", c_int),
+        ("eps", c_float),
+        ("rows", c_long),
+        ("n", c_long),
+    )
+
+
+class Softcap(ctypes.Structure):
+    """steps.h"""
+
+    __slots__ = ()
+    _fields_ = (("x", c_void_p), ("cap", c_float), ("n", c_long))
+
+
 class Gate(ctypes.Structure):
     """steps.h"""
 
@@ -44,6 +65,7 @@ class Gate(ctypes.Structure):
         ("gate_up", c_void_p),
         ("y", c_void_p),
         ("dtype", c_int),
+        ("is_gelu", c_int),
         ("rows", c_long),
         ("n", c_long),
     )
@@ -101,6 +123,7 @@ class Attention(ctypes.Structure):
         ("values", c_void_p),
         ("positions", c_void_p),
         ("window", c_long),
+        ("softcap", c_float),
         ("starts", c_void_p),
         ("tables", c_void_p),
         ("num_sequences", c_long),
@@ -179,9 +202,14 @@ class Layer(ctypes.Structure):
         ("attention_norm", c_void_p),
         ("mlp_norm", c_void_p),
         ("qk_norm", c_void_p),
+        ("post_attention_norm", c_void_p),
+        ("post_mlp_norm", c_void_p),
         ("attention_eps", c_float),
         ("mlp_eps", c_float),
         ("qk_eps", c_float),
+        ("post_attention_eps", c_float),
+        ("post_mlp_eps", c_float),
+        ("rope", c_long),
         ("window", c_long),
         ("keys", c_void_p),
         ("values", c_void_p),
@@ -203,6 +231,8 @@ class Stack(ctypes.Structure):
         ("hidden_size", c_long),
         ("intermediate_size", c_long),
         ("scale", c_float),
+        ("softcap", c_float),
+        ("is_gelu", c_int),
         ("dtype", c_int),
         ("kv_dtype", c_int),
         ("num_layers", c_long),
@@ -219,7 +249,7 @@ class Pass(ctypes.Structure):
         ("num_tokens", c_long),
         ("num_sequences", c_long),
         ("width", c_long),
-        ("rotation", c_void_p),
+        ("rotations", c_void_p),
         ("positions", c_void_p),
         ("slots", c_void_p),
         ("starts", c_void_p),

@@ -50,8 +50,8 @@ class Checkpoint(Protocol):
         """The matrix if it is stored in groups of 8-bit numbers."""
         ...
 
-    def quantised(self, name: str) -> GGUFTensor | None:
-        """The matrix as a GGUF file has it, if it is quantised there."""
+    def stored(self, name: str) -> GGUFTensor | None:
+        """The matrix as a GGUF file has it, if it can be computed so."""
         ...
 
     def forget(self) -> None:

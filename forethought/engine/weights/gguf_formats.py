@@ -5,7 +5,8 @@ import torch
 from forethought.engine.weights.gguf_file import GGUFFile
 from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS
 
-QUANTISED_KINDS = (
+FLOAT_KINDS = ("F16", "BF16", "F32")
+STORED_KINDS = (
     "Q4_0",
     "Q4_1",
     "Q5_0",
@@ -18,22 +19,22 @@ QUANTISED_KINDS = (
     "Q5_K",
     "Q6_K",
     "IQ4_XS",
+    "MXFP4",
+    *FLOAT_KINDS,
 )
 """That are computed as they are stored, in the order of `QuantKind` in quants.h."""
 
 
 def packed_format(file: GGUFFile) -> str | None:
-    """int4 or int8 if all matrices of the layers are in such groups; stored if all are of some
-    quantised kinds."""
-    kinds = {
-        tensor.kind
-        for name, tensor in file.tensors.items()
-        if name.startswith("blk.") and len(tensor.shape) > 1
-    }
-    for name, known in (("int4", INT4_KINDS), ("int8", INT8_KINDS), ("stored", QUANTISED_KINDS)):
-        if kinds.issubset(known):
+    """int4 or int8 if all matrices of the layers are in such groups; stored if all are of kinds
+    that are computed as they are stored, and some in the file are quantised."""
+    matrices = {name: each for name, each in file.tensors.items() if len(each.shape) > 1}
+    in_layers = {each.kind for name, each in matrices.items() if name.startswith("blk.")}
+    for name, known in (("int4", INT4_KINDS), ("int8", INT8_KINDS)):
+        if in_layers.issubset(known):
             return name
-    return None
+    are_floats = {each.kind for each in matrices.values()}.issubset(FLOAT_KINDS)
+    return None if are_floats or not in_layers.issubset(STORED_KINDS) else "stored"
 
 
 def gguf_dtype(file: GGUFFile) -> torch.dtype:

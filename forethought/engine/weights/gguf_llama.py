@@ -1,14 +1,10 @@
-"""Llama's GGUF files for transformers, faster than by its own reader; see `gguf_families`."""
+"""GGUF files that transformers does not read itself, or slowly; see `gguf_settings`."""
 
 import torch
 
-from forethought.engine.weights.gguf_families import gguf_settings, gguf_tensor_names
+from forethought.engine.weights.gguf_families import gguf_tensor_names
 from forethought.engine.weights.gguf_file import GGUFFile
-
-
-def is_llama(file: GGUFFile) -> bool:
-    """Whether the other functions are for this file."""
-    return file.metadata.get("general.architecture") == "llama"
+from forethought.engine.weights.gguf_settings import gguf_settings
 
 
 def llama_weights(file: GGUFFile, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -10,11 +10,39 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from torch.nn import functional
 
 from forethought.engine.model.positions import longest_sequence
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "longrope", "yarn"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """How a position turns queries and keys."""
+
+    inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position; 0 of what is not turned
+    scale: float = 1.0  # length of a rotated unit vector; 1 but for YaRN and LongRoPE
+
+    @classmethod
+    def plain(cls, theta: float, num_turned: int, head_dim: int) -> Self:
+        """Of the first so many numbers of a head, none for layers without positions."""
+        exponents = torch.arange(0, num_turned, 2, dtype=torch.int64).float() / max(num_turned, 1)
+        return cls(padded(1.0 / theta**exponents, head_dim))
+
+
+def padded(inv_freq: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """[head_dim / 2]: zeros for the numbers that are not turned."""
+    return functional.pad(inv_freq, (0, head_dim // 2 - len(inv_freq)))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAttention:
+    """In what the attention of layers differs."""
+
+    window: int | None = None  # how many of the latest tokens each sees, itself included
+    rotation: int = 0  # which of the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +61,19 @@ class LeanConfig:
     ties_embeddings: bool  # the head is the embedding
     biased: frozenset[str]  # parts of a layer, such as "q" and "gate", whose products have a bias
     norms_heads: bool  # each head of q and k on its own, before it is rotated
-    inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position
-    rope_scale: float  # length of a rotated unit vector; 1 but for YaRN
-    windows: Sequence[int | None]  # of each layer: the latest tokens it sees, itself included
+    rotations: Sequence[Rotation]
+    attentions: Sequence[LayerAttention]  # of each layer
+    score_scale: float  # of queries times keys
+    score_cap: float = 0.0  # scores become cap * tanh(score / cap), unless it is 0
+    logit_cap: float = 0.0  # the same of logits
+    num_turned: int | None = None  # numbers of a head, its first ones; None is all
+    embedding_scale: float = 1.0
+    norms_outputs: bool = False  # of attention and MLP, before they are added to the stream
+    gates_with_gelu: bool = False  # by its tanh, instead of silu
 
     @classmethod
     def from_transformers(cls, config: Any) -> Self:
         """From a configuration that `is_lean` takes."""
-        from transformers.models.llama.modeling_llama import (  # noqa: PLC0415
-            LlamaRotaryEmbedding,
-        )
-
-        try:
-            rope = LlamaRotaryEmbedding(config)
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"its positions cannot be computed from its settings: {error!r}"
-            ) from error
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -63,10 +87,49 @@ class LeanConfig:
             ties_embeddings=config.tie_word_embeddings,
             biased=_biased(config),
             norms_heads=config.model_type == "qwen3",
-            inv_freq=rope.inv_freq.float(),
-            rope_scale=float(rope.attention_scaling),
-            windows=_windows(config),
+            rotations=[scaled_rotation(config, _head_dim(config))],
+            attentions=[LayerAttention(window) for window in _windows(config)],
+            score_scale=_head_dim(config) ** -0.5,
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it differs from a Llama in nothing but sizes, windows, biases and norms of
+        heads."""
+        return (
+            len(self.rotations) == 1
+            and self.num_turned is None
+            and self.score_cap == self.logit_cap == 0.0
+            and self.embedding_scale == 1.0
+            and not self.norms_outputs
+            and not self.gates_with_gelu
+        )
+
+    def pair_order(self) -> torch.Tensor:
+        """[head_dim]: the numbers of a head, whose halves are turned together, with those two side
+        by side."""
+        turned = self.head_dim if self.num_turned is None else self.num_turned
+        pairs = torch.arange(turned).view(2, -1).T.flatten()
+        return torch.cat([pairs, torch.arange(turned, self.head_dim)])
+
+
+def scaled_rotation(config: Any, head_dim: int) -> Rotation:
+    """As transformers computes it for a configuration of a Llama.
+
+    Raises:
+        ValueError: its settings do not go together.
+    """
+    from transformers.models.llama.modeling_llama import (  # noqa: PLC0415
+        LlamaRotaryEmbedding,
+    )
+
+    try:
+        rope = LlamaRotaryEmbedding(config)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"its positions cannot be computed from its settings: {error!r}"
+        ) from error
+    return Rotation(padded(rope.inv_freq.float(), head_dim), float(rope.attention_scaling))
 
 
 def is_lean(config: Any) -> bool:

@@ -17,6 +17,14 @@ HEAD = "lm_head.weight"
 HEAD_ROW_IDS = "token_ids"
 """Of a draft that can say a part of the vocabulary: which tokens the rows of its head are."""
 
+OUTPUT_NORMS = (
+    "pre_feedforward_layernorm",
+    "post_attention_layernorm",
+    "post_feedforward_layernorm",
+)
+"""Of layers that norm what attention and MLP give out: before the MLP, behind attention, behind the
+MLP."""
+
 Shapes = dict[str, tuple[int, ...]]
 
 _SHOWN = 4  # names in a message
@@ -66,7 +74,8 @@ def _layer(config: LeanConfig) -> Shapes:
     for name, (num_rows, _) in matrices.items():
         if part_of(name) in config.biased:
             tensors[f"{name}.bias"] = (num_rows,)
-    for name in ("input_layernorm", "post_attention_layernorm"):
+    norms = OUTPUT_NORMS if config.norms_outputs else ("post_attention_layernorm",)
+    for name in ("input_layernorm", *norms):
         tensors[f"{name}.weight"] = (hidden,)
     if config.norms_heads:
         tensors |= {f"self_attn.{part}_norm.weight": (head_dim,) for part in "qk"}

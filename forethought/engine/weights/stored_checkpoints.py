@@ -4,7 +4,7 @@ Of the files that transformers loads, safetensors are read directly, and so neve
 of other kinds, transformers has made a model whose weights are taken over.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from safetensors import safe_open
 from forethought.engine.weights.checkpoint import Embedding
 from forethought.engine.weights.gguf_families import GGUFFamily, gguf_tensor_names
 from forethought.engine.weights.gguf_file import GGUFFile, GGUFTensor
-from forethought.engine.weights.gguf_formats import QUANTISED_KINDS
+from forethought.engine.weights.gguf_formats import STORED_KINDS
+from forethought.engine.weights.lean_config import LeanConfig
 from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
@@ -36,7 +37,7 @@ class _DenseCheckpoint:
     def int8(self, name: str) -> None:  # noqa: ARG002
         return None
 
-    def quantised(self, name: str) -> None:  # noqa: ARG002
+    def stored(self, name: str) -> None:  # noqa: ARG002
         return None
 
     def forget(self) -> None:
@@ -95,15 +96,17 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
 
 class GGUFCheckpoint:
-    """A GGUF file of the Llama family."""
+    """A GGUF file of a family that the lean decoder knows."""
 
     rotates_pairs = True
 
-    def __init__(self, file: GGUFFile, family: GGUFFamily, head_dim: int) -> None:
+    def __init__(self, file: GGUFFile, family: GGUFFamily, config: LeanConfig) -> None:
         self._file = file
-        self._head_dim = None if family.rotates_pairs else head_dim
+        self._pair_order = None if family.rotates_pairs else config.pair_order().numpy()
         self._tensors = {
-            name: file.tensors[ggml_name] for ggml_name, name in gguf_tensor_names(file).items()
+            name: tensor
+            for ggml_name, stored_name in gguf_tensor_names(file).items()
+            for name, tensor in _split(stored_name, file.tensors[ggml_name], config)
         }
 
     def __contains__(self, name: str) -> bool:
@@ -133,22 +136,41 @@ class GGUFCheckpoint:
         tensor = self._tensor(name)
         return Int8Groups.from_gguf(tensor) if tensor.kind in INT8_KINDS else None
 
-    def quantised(self, name: str) -> GGUFTensor | None:
+    def stored(self, name: str) -> GGUFTensor | None:
         tensor = self._tensor(name)
-        return tensor if tensor.kind in QUANTISED_KINDS else None
+        return tensor if tensor.kind in STORED_KINDS and len(tensor.shape) == 2 else None
 
     def _tensor(self, name: str) -> GGUFTensor:
         """With the two rows of q and k that rotate together side by side."""
         tensor = self._tensors[name]
-        if self._head_dim is None or name.split(".")[-2] not in {"q_proj", "k_proj"}:
+        if self._pair_order is None or name.split(".")[-2] not in {"q_proj", "k_proj"}:
             return tensor
-        halves = tensor.data.reshape(
-            tensor.shape[0] // self._head_dim, 2, self._head_dim // 2, -1
-        )  # [heads, 2, D / 2, bytes of a row]
-        return replace(tensor, data=halves.swapaxes(1, 2).reshape(tensor.data.shape))
+        head_dim = len(self._pair_order)
+        heads = tensor.data.reshape(tensor.shape[0] // head_dim, head_dim, -1)  # [heads, D, bytes]
+        return replace(tensor, data=heads[:, self._pair_order].reshape(tensor.data.shape))
 
     def forget(self) -> None:
         self._file.forget_pages()
 
     def close(self) -> None:
         self.forget()
+
+
+def _split(name: str, tensor: GGUFTensor, config: LeanConfig) -> Iterator[tuple[str, GGUFTensor]]:
+    """The rows of what is one matrix in some files and several here."""
+    keys, inner = config.num_kv_heads * config.head_dim, config.intermediate_size
+    stem, _, module = name.removesuffix(".weight").rpartition(".")
+    parts = {
+        "qkv_proj": {"q_proj": config.num_heads * config.head_dim, "k_proj": keys, "v_proj": keys},
+        "gate_up_proj": {"gate_proj": inner, "up_proj": inner},
+    }.get(module)
+    if parts is None:
+        yield name, tensor
+        return
+    if sum(parts.values()) != tensor.shape[0]:
+        raise ValueError(f"{name} has {tensor.shape[0]} rows, not {sum(parts.values())}")
+    start = 0
+    for part, num_rows in parts.items():
+        data = tensor.data[start : start + num_rows]
+        yield f"{stem}.{part}.weight", replace(tensor, shape=(num_rows, tensor.shape[1]), data=data)
+        start += num_rows
