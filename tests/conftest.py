@@ -1,5 +1,6 @@
 """What all tests share: no network, one thread, tiny models made once."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until all tests are collected: that makes millions of objects, which stay
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.draft.feature_reference import write_feature_draft
-from tests.stack import LoadedModel, loaded
-from tests.tiny import write_tiny_model
+from tests.draft.feature_reference import write_feature_draft  # noqa: E402 - after the above
+from tests.stack import LoadedModel, loaded  # noqa: E402
+from tests.tiny import write_tiny_model  # noqa: E402
 
 # As in every process of ours, logs go where no output is looked for.
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
@@ -23,6 +25,11 @@ settings.load_profile("patient")
 
 for _process in ("TARGET", "DRAFT", "ORCHESTRATOR", "GATEWAY"):  # several of each on one machine
     os.environ[f"FORETHOUGHT_{_process}_ADMIN_LISTEN"] = "127.0.0.1:0"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,19 @@ NOTHING_HELD = TierLoad(num_sessions=0, num_cached_tokens=0, num_queued_jobs=0)
 async def until(
     condition: Callable[[], Result | Awaitable[Result]], timeout_s: float = 60.0
 ) -> Result:
-    """Polls until `condition()` is true, and returns what it was; it may be a coroutine."""
-    deadline = monotonic() + timeout_s
+    """Polls until `condition()` is true, and returns what it was; it may be a coroutine.
+
+    What has taken long is asked less often: asking takes time from what is waited for.
+    """
+    began = monotonic()
     while True:
         found = condition()
         result = await found if isawaitable(found) else found
         if result:
             return result
-        assert monotonic() < deadline, f"not within {timeout_s} s: {condition}"
-        await asyncio.sleep(0.01)
+        waited_s = monotonic() - began
+        assert waited_s < timeout_s, f"not within {timeout_s} s: {condition}"
+        await asyncio.sleep(max(0.01, min(waited_s / 20, 0.2)))
 
 
 async def draft_load(stub: DraftServiceStub) -> TierLoad:

@@ -20,6 +20,8 @@ class ChaosOptions:
     """Between two faults."""
     num_readers: int = 8
     max_tokens: int = 600
+    pause_s: float = 0.0
+    """Of each client before each answer."""
     size: Size = field(default_factory=Size)
 
 
@@ -63,7 +65,7 @@ async def run_chaos(model: Path, logs: Path, options: ChaosOptions) -> ChaosRepo
             expected = {
                 name: await read(clients[0], request, Findings()) for name, request in asked.items()
             }
-            readers = Readers(clients, asked, expected)
+            readers = Readers(clients, asked, expected, options.pause_s)
             reading = readers.start(options.num_readers, options.seed)
             storm = Storm(deployment, options.seed, options.interval_s)
             try:

@@ -74,6 +74,8 @@ class Readers:
     """Each is used by every so many-th reader."""
     requests: Mapping[str, GenerationRequest]
     expected: Mapping[str, Sequence[int]]
+    pause_s: float = 0.0
+    """Before each answer."""
     findings: Findings = field(default_factory=Findings)
     _is_over: bool = False
 
@@ -92,6 +94,7 @@ class Readers:
     async def _read_on(self, client: GenerationClient, rng: random.Random) -> None:
         for _ in itertools.takewhile(lambda _: not self._is_over, itertools.count()):
             name = rng.choice(sorted(self.requests))
+            await asyncio.sleep(self.pause_s)
             try:
                 token_ids = await read(client, self.requests[name], self.findings)
             except (ForethoughtError, ValueError) as error:

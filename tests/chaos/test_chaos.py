@@ -3,7 +3,9 @@
 from tests.chaos.run import ChaosOptions, run_chaos
 from tests.tiny import write_tiny_model
 
-SHORT = ChaosOptions(duration_s=6, seed=1, interval_s=1.5, num_readers=4, max_tokens=150)
+SHORT = ChaosOptions(
+    duration_s=6, seed=1, interval_s=1.5, num_readers=4, max_tokens=150, pause_s=0.5
+)
 
 
 async def test_every_stream_survives_a_short_storm_with_its_undisturbed_text(tmp_path):

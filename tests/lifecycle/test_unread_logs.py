@@ -17,6 +17,7 @@ from forethought.runtime.log_output import MAX_QUEUED, DroppingOutput
 from tests.lifecycle.processes import PATIENCE_S
 from tests.lifecycle.test_processes import health_of
 from tests.ports import free_port
+from tests.stack import running_stack
 from tests.waiting import until
 
 NUM_LINES = 20 * MAX_QUEUED
@@ -122,22 +123,28 @@ def test_a_process_without_standard_streams_opens_none_in_their_place(closed, tm
 
 
 @pytest.fixture
-def unread_tier(tiny_target_folder):
+async def unread_orchestrator(tiny_target):
     """A process whose standard error is a pipe that nobody reads."""
+    async with running_stack(tiny_target) as stack:
+        process = orchestrator_process(tiny_target, stack.target_address)
+        yield process
+        process.kill()
+        process.stderr.close()
+        process.wait()
+
+
+def orchestrator_process(target, target_address):
     address = f"127.0.0.1:{free_port()}"
-    words = ["-m", "draft_service", "--model", str(tiny_target_folder)]
+    words = ["-m", "orchestrator", "--model", str(target.files.folder), "--listen", address]
     process = subprocess.Popen(
-        [sys.executable, *words, "--listen", address], stderr=subprocess.PIPE
+        [sys.executable, *words, "--target", target_address], stderr=subprocess.PIPE
     )
     process.address = address
-    yield process
-    process.kill()
-    process.stderr.close()
-    process.wait()
+    return process
 
 
-async def test_a_tier_whose_log_nobody_reads_serves_and_ends(unread_tier):
-    process = unread_tier
+async def test_an_orchestrator_whose_log_nobody_reads_serves_and_ends(unread_orchestrator):
+    process = unread_orchestrator
 
     async def is_serving():
         assert process.poll() is None, process.stderr.read()
@@ -146,7 +153,7 @@ async def test_a_tier_whose_log_nobody_reads_serves_and_ends(unread_tier):
     await until(is_serving, PATIENCE_S)
     async with open_channel(process.address) as channel:
         # Each is refused, and has a line of 200 characters in the log.
-        call = channel.stream_stream("/forethought.v1.DraftService/Speculate")
+        call = channel.unary_stream("/forethought.v1.GenerationService/Generate")
         for _ in range(100):
             await asyncio.gather(*(refused(call) for _ in range(20)))
     assert await health_of(process) == "SERVING"
@@ -155,6 +162,5 @@ async def test_a_tier_whose_log_nobody_reads_serves_and_ends(unread_tier):
 
 
 async def refused(call):
-    stream = call(timeout=PATIENCE_S)
-    await stream.write(b"\xff")
+    stream = call(b"\xff", timeout=PATIENCE_S)
     assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT

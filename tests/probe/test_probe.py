@@ -86,7 +86,8 @@ def deployed(tiny_target, tiny_draft):
 
 @pytest.mark.parametrize("mode", [mode.value for mode in VerificationMode])
 def test_each_way_to_judge_drafts_can_be_asked_for_and_is_lossless(probe, deployed, prompts, mode):
-    result = probe("--address", deployed, *prompts, *SMALL, "-k", K, "--mode", mode)
+    few = ("--samples", 60, "--max-unseen-bias", 0.9)
+    result = probe("--address", deployed, *prompts, *SMALL, *few, "-k", K, "--mode", mode)
     assert result.exit_code == 0, result.output
     assert f" · mode {mode} · seed 1" in result.stdout.splitlines()[0]
     assert "drafted " in result.stdout

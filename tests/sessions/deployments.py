@@ -18,7 +18,7 @@ from tests.lifecycle.gates import Gate, gated
 from tests.stack import LoadedModel, Stack, running_server, running_stack
 
 PROMPT = (3, 4, 5)
-NUM_TOKENS = 40
+NUM_TOKENS = 24
 _COMMON = {"max_tokens": NUM_TOKENS, "ignore_eos": True, "num_speculative_tokens": 3}
 GREEDY = GenerationParams(temperature=0, **_COMMON)
 COUPLED = GenerationParams(seed=2**64 - 1, verification_mode=VerificationMode.COUPLED, **_COMMON)

@@ -10,7 +10,7 @@ import pytest
 
 from forethought.client import GenerationClient
 from forethought.generation import SessionStatus
-from tests.sessions.deployments import GREEDY, TENANT, Deployment, Reading, asking
+from tests.sessions.deployments import GREEDY, NUM_TOKENS, TENANT, Deployment, Reading, asking
 from tests.stack import generate
 from tests.waiting import until
 
@@ -149,7 +149,7 @@ async def test_an_answer_that_was_broken_off_is_finished_by_its_session(deployme
         whole = await generate(client, asking(GREEDY))
     assert ended.code == 0, ended.stderr
     assert ended.stdout.rstrip("\n") == whole.text.rstrip("\n")
-    assert "40 tokens" in ended.stderr
+    assert f"{NUM_TOKENS} tokens" in ended.stderr
 
 
 @pytest.mark.parametrize("arguments", [("show", "\udcff"), ("list", "--address", "nowhere")])

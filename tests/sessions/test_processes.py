@@ -19,7 +19,7 @@ from tests.waiting import until
 
 __all__ = ["long_target_folder"]
 
-NUM_TOKENS = 400
+NUM_TOKENS = 200
 
 
 @pytest.fixture(scope="module")

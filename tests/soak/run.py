@@ -38,6 +38,8 @@ class SoakOptions:
     """After which memory does not grow."""
     seed: int = 1
     num_readers: int = 2
+    pause_s: float = 0.0
+    """Of each reader before each answer."""
     max_growth_bytes: int = 24 * MIB
     max_above_idle_bytes: int = 300 * MIB
     """Of the orchestrator, at any time."""
@@ -109,7 +111,7 @@ async def run_soak(model: Path, logs: Path, options: SoakOptions) -> SoakReport:
             memory = Memory({name: tier[0] for name, tier in deployment.tiers.items()})
             idle = memory.now()
             quiet, short = ShortRequests(client), ShortRequests(client)
-            readers = Readers([client], asked, expected)
+            readers = Readers([client], asked, expected, options.pause_s)
             hostile = HostileClients(orchestrator.address, target.address)
             reading = readers.start(options.num_readers, options.seed)
             try:

@@ -4,7 +4,12 @@ from tests.soak.run import MIB, SoakOptions, run_soak
 from tests.tiny import write_tiny_model
 
 SHORT = SoakOptions(
-    duration_s=6, quiet_s=1, warm_up_s=2, max_growth_bytes=64 * MIB, max_slowdown=None
+    duration_s=6,
+    quiet_s=1,
+    warm_up_s=2,
+    pause_s=0.2,
+    max_growth_bytes=64 * MIB,
+    max_slowdown=None,
 )
 
 
