@@ -1,5 +1,6 @@
 """GGUF files that say more than sizes: it is computed as transformers does, or refused by name."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,28 @@ SCALED: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
             "rope.scaling.original_context_length": 64,
         },
     ),
+    "yarn, of longer vectors": (
+        "llama",
+        "llama",
+        {"rope_parameters": {**YARN, "attention_factor": 1.2 * 1.1 * (1 + 0.1 * math.log(4.0))}},
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+            "rope.scaling.attn_factor": 1.2,
+            "rope.scaling.yarn_attn_factor": 1.1,
+        },
+    ),
+    "smollm3, yarn on the layers that have positions": (
+        "smollm3",
+        "smollm3",
+        {"rope_parameters": YARN, "num_hidden_layers": 4, "pad_token_id": 0},
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
     "qwen2, yarn": (
         "qwen2",
         "qwen2",
@@ -244,11 +267,21 @@ def test_the_factors_of_llama_3_divide_the_frequencies(tmp_path):
     torch.testing.assert_close(logits_of(files), reference_of(folder)(TOKENS), atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3"])
-def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family):
-    more = {"pad_token_id": 0} if family == "phi3" else {}
-    more |= {"original_max_position_embeddings": 96} if family == "phi3" else {}
-    folder = tiny(tmp_path, family, rope_parameters=LONGROPE, **more)
+OF_PHI3 = {"pad_token_id": 0, "original_max_position_embeddings": 96}
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("llama", {}),
+        ("phi3", OF_PHI3),
+        # 8 of 16 numbers of a head are turned.
+        ("phi3", OF_PHI3 | {"num_attention_heads": 2, "partial_rotary_factor": 0.5}),
+    ],
+)
+def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family, more):
+    rope = LONGROPE | {"partial_rotary_factor": more.get("partial_rotary_factor", 1.0)}
+    folder = tiny(tmp_path, family, **more | {"rope_parameters": rope})
     settings = {"rope.scaling.original_context_length": 96, "rope.scaling.attn_factor": 1.25}
     tensors = {"rope_factors_short.weight": SHORT, "rope_factors_long.weight": LONG}
     files = write_gguf(folder, family, settings, tensors)

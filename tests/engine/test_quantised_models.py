@@ -132,6 +132,8 @@ def test_a_file_of_one_kind_is_the_same_model_in_groups(tmp_path, family, kind):
 def test_without_kernels_a_file_is_dequantised(files):
     with patch.object(kernels, "are_built", False):
         assert loaded(files).dtype_name == "bfloat16"
+        found = whole_pass(loaded(files, "float32"), TOKENS)
+    torch.testing.assert_close(found, by_transformers(files, TOKENS), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])

@@ -52,6 +52,8 @@ class NativeSteps:
                     num_pairs=shape.head_dim // 2,
                 )
             )
+        if shape.num_turned is not None:  # the others keep their length
+            self._rotations[..., shape.num_turned :: 2] = 1.0
         self._buffers: dict[tuple[int, int, torch.dtype], tuple[torch.Tensor, int]] = {}
 
     def run(

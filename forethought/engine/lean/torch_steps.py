@@ -19,7 +19,7 @@ class TorchSteps:
         self._shape = shape
         self._packed = packed
         self._context = Context(packed)
-        self._turns = [_turn(packed, rotation) for rotation in shape.rotations]
+        self._turns = [_turn(packed, shape, rotation) for rotation in shape.rotations]
 
     def run(
         self, stack: LayerStack, x: torch.Tensor, delta: torch.Tensor | None
@@ -63,10 +63,13 @@ class TorchSteps:
         return rms_norm(delta.float(), norm).to(delta.dtype)
 
 
-def _turn(packed: PackedPass, rotation: Rotation) -> torch.Tensor:
+def _turn(packed: PackedPass, shape: LeanConfig, rotation: Rotation) -> torch.Tensor:
     """[T, 1, D / 2] complex."""
     angles = torch.outer(packed.positions.float(), rotation.inv_freq)
-    return torch.polar(torch.full_like(angles, rotation.scale), angles)[:, None]
+    lengths = torch.full_like(angles, rotation.scale)
+    if shape.num_turned is not None:  # the others keep their length
+        lengths[:, shape.num_turned // 2 :] = 1.0
+    return torch.polar(lengths, angles)[:, None]
 
 
 def rms_norm(x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:

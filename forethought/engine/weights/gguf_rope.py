@@ -20,12 +20,12 @@ _KNOWN = frozenset(
         "finetuned",  # whether it was trained so
         "original_context_length",
         "type",
+        "yarn_attn_factor",
         "yarn_beta_fast",
         "yarn_beta_slow",
     }
 )
 _NEUTRAL: Mapping[str, float] = {
-    "yarn_attn_factor": 1.0,
     "yarn_ext_factor": 1.0,
     "yarn_log_multiplier": 0.0,
 }
@@ -45,6 +45,8 @@ def rope_scaling(file: GGUFFile, architecture: str) -> Mapping[str, Any] | None:
         if key.startswith(prefix)
     }
     _refuse_unknown(settings, prefix)
+    if settings.get("type") != "yarn" and settings.get("yarn_attn_factor", 1.0) != 1.0:
+        raise ValueError(f"{prefix}yarn_attn_factor is said, and its type is not yarn")
     factor = float(settings.get("factor") or 0.0)
     factor = factor or float(file.metadata.get(f"{architecture}.rope.scale_linear") or 0.0) or 1.0
     trained = int(file.metadata[f"{architecture}.context_length"])
@@ -71,6 +73,7 @@ def rope_scaling(file: GGUFFile, architecture: str) -> Mapping[str, Any] | None:
     if kind == "linear" and attention == 1.0:
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
+        attention *= float(settings.get("yarn_attn_factor") or 1.0)
         return {
             "rope_type": "yarn",
             "factor": factor,

@@ -87,7 +87,7 @@ def lean_config(file: GGUFFile) -> LeanConfig:
         biased=biased_parts(file),
         norms_heads=family.norms_heads,
         rotations=[rotation, *_other_rotations(own, family, head_dim)],
-        num_turned=own.get(_TURNED) if family.turns_parts else None,
+        num_turned=None if own.get(_TURNED, head_dim) == head_dim else own[_TURNED],
         attentions=_attentions(own, family),
         score_scale=_score_size(settings, family) ** -0.5,
         score_cap=score_cap,

@@ -23,7 +23,7 @@ class Rotation:
     """How a position turns queries and keys."""
 
     inv_freq: torch.Tensor  # [head_dim / 2] float32, radians a position; 0 of what is not turned
-    scale: float = 1.0  # length of a rotated unit vector; 1 but for YaRN and LongRoPE
+    scale: float = 1.0  # length of a turned unit vector; 1 but for YaRN and LongRoPE
 
     @classmethod
     def plain(cls, theta: float, num_turned: int, head_dim: int) -> Self:
