@@ -173,8 +173,8 @@ class Governor:
         seconds = (judged.speculation_ns + judged.verification_ns + judged.rejection_ns) / 1e9
         seconds *= asked.num_rounds / num_members
         if asked.k:
-            num_tokens = asked.expected.tokens[k] * asked.num_rounds / num_members
-            self._ledger.lose(seconds - num_tokens * self._mean_s[0], self._mean_s[0])
+            plain_s, share = self._mean_s[0], asked.num_rounds / num_members
+            self._ledger.lose(seconds - share * asked.expected.tokens[k] * plain_s, plain_s, share)
         else:
             self._ledger.earn(seconds)
         is_plain = not judged.ask.num_speculative_tokens

@@ -5,7 +5,8 @@ plain decoding pays it back. A draft that promises to pay is tried when nothing 
 when the loss that it promises is saved too. So a draft that does not pay costs a hundredth, and one
 that has become good is found.
 
-An attempt that has lost more than some plain rounds take is over, whatever is promised.
+An attempt that has lost more than some plain rounds take is over, whatever is promised. One round
+counts as no more than that: a machine that stalls for a moment says nothing of drafts.
 """
 
 EXPLORATION_SHARE = 0.01
@@ -27,11 +28,12 @@ class Ledger:
         """Plain decoding takes so long."""
         self._saved_s += EXPLORATION_SHARE * seconds
 
-    def lose(self, seconds: float, plain_s: float) -> None:
+    def lose(self, seconds: float, plain_s: float, share: float) -> None:
         """A round with a draft takes so much longer than plain decoding, whose rounds take
-        `plain_s`, for as many tokens."""
+        `plain_s`, for as many tokens. It is that share of all rounds at a time."""
+        limit_s = ROUNDS_TO_HOLD * plain_s
         # A gain makes good what was lost. Little of it is there to be lost again.
-        self._lost_s = max(self._lost_s + seconds, -2 * ROUNDS_TO_HOLD * plain_s)
+        self._lost_s = max(self._lost_s + min(seconds, share * limit_s), -2 * limit_s)
 
     def is_overdrawn(self, plain_s: float) -> bool:
         """Whether an attempt has lost more than may be."""

@@ -119,13 +119,15 @@ class _Pods:
 
 
 class Simulation:
-    """One run of a scenario."""
+    """One run of a scenario; with another seed other requests and other luck."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 7) -> None:
         self._scenario = scenario
         self._now_s = 0.0
-        self._dice = random.Random(7)
-        self._world = World(scenario.pass_s, self._loaded_step_s, acceptance=0.0)
+        self._dice = random.Random(seed)
+        self._world = World(
+            scenario.pass_s, self._loaded_step_s, acceptance=0.0, dice=random.Random(seed + 1)
+        )
         costs = measured(scenario.pass_s), measured(scenario.draft_step_s)
         self._experience = Experience(Governor(MAX_K, *costs))
         self._experience.demand = DemandMeter(

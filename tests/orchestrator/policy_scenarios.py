@@ -325,6 +325,12 @@ def _others() -> dict[str, Scenario]:
             n,
             {"acceptances": (0.9, 0.3, 0.75, 0.05, 0.6, 0.95, 0.45)},
         )
+        found[f"a machine that stalls now and then, {n} sessions"] = Scenario(
+            Machine(lambda n: 0.0145 + 0.00055 * n, lambda _: 0.0007),
+            [Phase(200, counts=False), Phase(8000 // n)],
+            n,
+            {"acceptance": 0.6, "stalls": 0.005},
+        )
     found["texts that differ, 4 sessions"] = Scenario(
         Machine(lambda n: 0.01 + 0.001 * n, lambda _: 0.001),
         steady(4),

@@ -41,6 +41,8 @@ class World:
     token_overhead_s: float = 0.0  # more of it for each drafted token
     has_drafts: bool = True  # whether there is any replica of the draft tier
     contention: float = 0.0  # how much longer a pass takes beside drafts, on a processor they share
+    stalls: float = 0.0  # how often everything stands still during a pass
+    stall_s: float = 0.3
     dice: random.Random = field(default_factory=lambda: random.Random(1))
 
     def about(self, seconds: float) -> float:
@@ -161,6 +163,8 @@ def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
     pass_s = world.about(world.pass_s(num_tokens))
     if num_drafting:
         pass_s *= 1 + world.contention
+    if world.stalls and world.dice.random() < world.stalls:
+        pass_s += world.stall_s
     if world.contention:
         pass_s += world.draft_step_s(
             sum(_drafts_prompt(*each) for each in zip(seats, asks, strict=True))

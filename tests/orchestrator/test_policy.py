@@ -121,6 +121,16 @@ def test_drafts_that_begin_to_slow_the_target_down_are_not_taken_for_a_slow_mach
     assert play(world, policies, 600).rate >= 0.96 * plain.rate
 
 
+@pytest.mark.parametrize("num_sessions", [1, 4])
+def test_a_machine_that_stalls_now_and_then_does_not_put_an_end_to_speculation(num_sessions):
+    """A pass in two hundred takes the time of twenty: that says nothing of drafts."""
+    world = World(lambda n: 0.0145 + 0.00055 * n, lambda _: 0.0007, 0.6, stalls=0.005)
+    best = max(play(world, fixed(k, num_sessions), 3000 // num_sessions).rate for k in (0, 2, 3))
+    policies = adaptive(experience_of(world), num_sessions)
+    play(world, policies, 200)
+    assert play(world, policies, 6000 // num_sessions).rate >= 0.85 * best
+
+
 def _beside_fixed_ones(seed: int, acceptances: Sequence[float]) -> tuple[float, float]:
     """Speed of the adaptive policy over plain decoding, and over the best fixed K, in turns."""
     slowness, dice = 0.0, Random(seed)
@@ -201,10 +211,11 @@ def test_a_useless_draft_is_hardly_ever_asked(machine):
 
 
 def test_attempts_that_keep_failing_become_rare():
+    """They may lose forty rounds of four thousand, and a round with a draft loses half of one."""
     world = world_of(MACHINES["cpu"], 0.0)
     policies = adaptive(experience_of(world), 1)
     play(world, policies, 4000)
-    assert sum(k > 0 for k in play(world, policies, 4000).ks) <= 100
+    assert sum(k > 0 for k in play(world, policies, 4000).ks) <= 85
 
 
 def test_a_draft_that_becomes_good_is_found():
