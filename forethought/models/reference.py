@@ -11,7 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+import huggingface_hub
 
 from forethought.errors import ModelReferenceError
 from forethought.models.model_kind import adapter_base
@@ -166,7 +166,8 @@ def _from_hub(
 ) -> ModelFiles:
     patterns = _TEXT_PATTERNS + (_WEIGHT_PATTERNS if with_weights else [])
     try:
-        folder = snapshot_download(
+        # Imported with the first model that is on the hub.
+        folder = huggingface_hub.snapshot_download(
             hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED_PATTERNS
         )
     except Exception as error:

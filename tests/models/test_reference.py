@@ -84,7 +84,7 @@ def test_a_hub_id_asks_the_hub_for_text_files_only_when_weights_are_not_needed(
         asked.append((repo_id, revision, "*.safetensors" in allow_patterns))
         return str(folder)
 
-    monkeypatch.setattr(reference_module, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     assert resolve("org/some-model.v2@refs/pr/1", with_weights=False).folder == folder
     assert resolve("org/some-model.v2").folder == folder
@@ -111,7 +111,7 @@ def test_a_user_without_a_place_for_downloads_hears_how_to_give_one(tmp_path, mo
     def download(*_, **__):
         raise error
 
-    monkeypatch.setattr(reference_module, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelReferenceError, match="set HF_HOME"):
         resolve("org/absent")

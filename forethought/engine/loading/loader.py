@@ -30,6 +30,7 @@ from forethought.engine.weights.gguf_formats import gguf_dtype, packed_format
 from forethought.engine.weights.gguf_settings import lean_config, unknown_parts
 from forethought.engine.weights.lean_config import LeanConfig, is_lean
 from forethought.engine.weights.lean_tensors import EMBEDDING, HEAD_ROW_IDS, with_stored_head
+from forethought.engine.weights.plain_settings import read_plain_settings
 from forethought.engine.weights.stored_checkpoints import (
     GGUFCheckpoint,
     SafetensorsCheckpoint,
@@ -162,7 +163,7 @@ def _open_directly(files: ModelFiles) -> tuple[LeanConfig, Checkpoint, str] | No
     """
     if files.gguf is not None:
         return _open_gguf(read_gguf(files.gguf))
-    settings = read_settings(files.folder)
+    settings = read_plain_settings(files.folder) or read_settings(files.folder)
     checkpoint = SafetensorsCheckpoint(files.weight_files())
     if getattr(settings, "quantization_config", None) is None:
         checkpoint.refuse_quantised()

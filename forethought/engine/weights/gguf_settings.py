@@ -28,6 +28,7 @@ from forethought.engine.weights.lean_config import (
     scaled_rotation,
 )
 from forethought.engine.weights.lean_tensors import listed
+from forethought.engine.weights.plain_settings import PlainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -104,9 +105,7 @@ def _rotation(settings: Mapping[str, Any], head_dim: int) -> tuple[Rotation, int
     if rope["rope_type"] == "default":
         turned = int(head_dim * rope.get("partial_rotary_factor", 1.0))
         return Rotation.plain(rope["rope_theta"], turned, head_dim), longest
-    from transformers import LlamaConfig  # noqa: PLC0415
-
-    config = LlamaConfig(**settings)
+    config = PlainSettings(model_type="llama", **settings)
     return scaled_rotation(config, head_dim), longest_sequence(config) or longest
 
 

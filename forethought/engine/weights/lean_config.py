@@ -2,7 +2,8 @@
 
 Only what the decoder is known to compute as transformers does is taken: the four families, and of
 their settings those that it knows. Everything else is left to transformers' own code, whose import
-alone takes seconds and 130 MB, and is put off until a configuration is one of its own.
+alone takes seconds and 130 MB, and is put off until a configuration is one of its own; see
+`plain_settings`.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import torch
 from torch.nn import functional
 
 from forethought.engine.model.positions import longest_sequence
+from forethought.engine.weights.rope_frequencies import ROPE_TYPES, rope_frequencies
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-_ROPE_TYPES = frozenset({"default", "linear", "llama3", "longrope", "yarn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class LeanConfig:
     @classmethod
     def from_transformers(cls, config: Any) -> Self:
         """From a configuration that `is_lean` takes."""
+        # First, since it completes what the longest sequence follows from.
+        rotation = scaled_rotation(config, _head_dim(config))
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -87,7 +90,7 @@ class LeanConfig:
             ties_embeddings=config.tie_word_embeddings,
             biased=_biased(config),
             norms_heads=config.model_type == "qwen3",
-            rotations=[scaled_rotation(config, _head_dim(config))],
+            rotations=[rotation],
             attentions=[LayerAttention(window) for window in _windows(config)],
             score_scale=_head_dim(config) ** -0.5,
         )
@@ -119,17 +122,16 @@ def scaled_rotation(config: Any, head_dim: int) -> Rotation:
     Raises:
         ValueError: its settings do not go together.
     """
-    from transformers.models.llama.modeling_llama import (  # noqa: PLC0415
-        LlamaRotaryEmbedding,
-    )
-
+    config.standardize_rope_params()
+    rope = config.rope_parameters
+    num_turned = int(head_dim * rope.get("partial_rotary_factor", 1.0))
     try:
-        rope = LlamaRotaryEmbedding(config)
+        inv_freq, scale = rope_frequencies(rope, num_turned, config.max_position_embeddings)
     except (KeyError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"its positions cannot be computed from its settings: {error!r}"
         ) from error
-    return Rotation(padded(rope.inv_freq.float(), head_dim), float(rope.attention_scaling))
+    return Rotation(padded(inv_freq, head_dim), scale)
 
 
 def is_lean(config: Any) -> bool:
@@ -140,7 +142,7 @@ def is_lean(config: Any) -> bool:
         and getattr(config, "quantization_config", None) is None
         and config.hidden_act == "silu"
         and getattr(config, "pretraining_tp", 1) in {None, 1}
-        and rope.get("rope_type") in _ROPE_TYPES
+        and rope.get("rope_type") in ROPE_TYPES
         and rope.get("partial_rotary_factor", 1) == 1
         and _head_dim(config) % 2 == 0
         and config.num_attention_heads % config.num_key_value_heads == 0
