@@ -21,7 +21,7 @@ def int4_linear(groups: Int4Groups, bias: torch.Tensor | None = None) -> Linear 
     """The faster kernel that there is; None if it does not take a matrix of this shape."""
     if GroupLinear.is_supported():
         return GroupLinear(groups, bias)
-    if Int4PackLinear.supports(*groups.values.shape):
+    if Int4PackLinear.supports(*groups.shape):
         return Int4PackLinear(groups, bias)
     return None
 
@@ -64,14 +64,11 @@ def _unit_of(groups: Int4Groups | Int8Groups) -> float:
 
 def _tiles_of(groups: Int4Groups | Int8Groups) -> Tiles:
     """`Tile4` or `Tile8` of groups.h: four or two bytes of each row at a time, then factors."""
-    num_rows, num_columns = groups.values.shape
-    num_groups = num_columns // GROUP_SIZE
-    values = groups.values.view(num_rows, num_groups, GROUP_SIZE)
+    num_rows, num_columns = groups.shape
     if isinstance(groups, Int4Groups):
-        halves = values.view(num_rows, num_groups, 2, GROUP_SIZE // 2)
-        items = (halves[:, :, 0] | halves[:, :, 1] << 4).view(torch.int32)  # [N, K / 32, 4]
+        items = groups.pairs.view(torch.int32)  # [N, K / 32, 4]
     else:
-        items = values.view(torch.int16)  # [N, K / 32, 16]
+        items = groups.values.view(num_rows, -1, GROUP_SIZE).view(torch.int16)  # [N, K / 32, 16]
     unit = _unit_of(groups)
     memory = lay_out([items, (_factors_of(groups) / unit).half()])
     is_int4 = isinstance(groups, Int4Groups)
@@ -91,7 +88,7 @@ class Int4PackLinear:
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         self.dtype = dtype
-        self.num_inputs = groups.values.shape[1]
+        self.num_inputs = groups.shape[1]
         self._weight = torch._convert_weight_to_int4pack_for_cpu(  # noqa: SLF001
             groups.values.int(), 1
         )

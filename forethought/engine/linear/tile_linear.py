@@ -141,7 +141,7 @@ def lay_out(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     num_blocks = -(-num_rows // _TILE_ROWS)
     sizes = [_TILE_ROWS * part.element_size() * part.shape[-1] for part in parts]
     # Before all that is temporary, so that no holes are left between what stays.
-    memory = torch.zeros(num_blocks, num_groups, sum(sizes), dtype=torch.uint8)
+    memory = torch.empty(num_blocks, num_groups, sum(sizes), dtype=torch.uint8)
     for part, place in zip(parts, torch.split(memory, sizes, dim=-1), strict=True):
         missing = part.new_zeros(-num_rows % _TILE_ROWS, *part.shape[1:])
         rows = torch.cat([part, missing]) if len(missing) else part

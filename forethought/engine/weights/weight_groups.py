@@ -24,7 +24,7 @@ INT8_KINDS = frozenset({"Q8_0"})
 class Int4Groups:
     """A matrix of N rows and K columns; K is a multiple of 32."""
 
-    values: torch.Tensor  # [N, K] uint8 in 0..15
+    pairs: torch.Tensor  # [N, K / 32, 16] uint8: values i and i + 16 of a group, in 4 bits each
     scales: torch.Tensor  # [N, K / 32] float32
     minimums: torch.Tensor  # [N, K / 32] float32
 
@@ -33,18 +33,17 @@ class Int4Groups:
         """The numbers of a Q4_0 or Q4_1 matrix as they are stored.
 
         A block of ggml: the scale and, in Q4_1, the minimum as float16, then 16 bytes that hold
-        value i in their lower and value i + 16 in their upper half.
+        value i in their lower and value i + 16 in their upper half, as here.
         """
         num_rows, num_columns = tensor.shape
         num_factors = 2 if tensor.kind == "Q4_1" else 1
         blocks = tensor.data.reshape(num_rows, num_columns // GROUP_SIZE, -1)
         factors = np.ascontiguousarray(blocks[..., : 2 * num_factors]).view(np.float16)
         numbers = torch.from_numpy(factors.astype(np.float32))  # [N, K / 32, 1 or 2]
-        pairs = torch.from_numpy(np.ascontiguousarray(blocks[..., 2 * num_factors :]))
-        values = torch.cat([pairs & 15, pairs >> 4], dim=-1)  # [N, K / 32, 32]
+        pairs = torch.from_numpy(blocks[..., 2 * num_factors :].copy())
         scales = numbers[..., 0].contiguous()
         minimums = numbers[..., 1].contiguous() if num_factors == 2 else scales * -8
-        return cls(values.view(num_rows, num_columns), scales, minimums)
+        return cls(pairs, scales, minimums)
 
     @classmethod
     def rounded(cls, weight: torch.Tensor) -> Self:
@@ -53,21 +52,33 @@ class Int4Groups:
         least, most = groups.aminmax(dim=-1)
         scales = ((most - least) / 15).clamp(min=torch.finfo(torch.float32).tiny)
         values = ((groups - least[..., None]) / scales[..., None]).round_().to(torch.uint8)
-        return cls(values.view(weight.shape), scales, least)
+        half = GROUP_SIZE // 2
+        return cls(values[..., :half] | values[..., half:] << 4, scales, least)
 
     @classmethod
     def stacked(cls, parts: "list[Int4Groups]") -> Self:
         """The rows of all parts in one matrix."""
         return cls(
-            torch.cat([part.values for part in parts]),
+            torch.cat([part.pairs for part in parts]),
             torch.cat([part.scales for part in parts]),
             torch.cat([part.minimums for part in parts]),
         )
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and K."""
+        num_rows, num_groups = self.scales.shape
+        return num_rows, num_groups * GROUP_SIZE
+
+    @property
+    def values(self) -> torch.Tensor:
+        """[N, K] uint8 in 0..15."""
+        return torch.cat([self.pairs & 15, self.pairs >> 4], dim=-1).view(self.shape)
+
     def dequantized(self) -> torch.Tensor:
         """[N, K] float32."""
         groups = self.values.view(*self.scales.shape, GROUP_SIZE).float()
-        return (groups * self.scales[..., None] + self.minimums[..., None]).view(self.values.shape)
+        return (groups * self.scales[..., None] + self.minimums[..., None]).view(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +88,19 @@ class Int8Groups:
     values: torch.Tensor  # [N, K] int8
     scales: torch.Tensor  # [N, K / 32] float32
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and K."""
+        num_rows, num_columns = self.values.shape
+        return num_rows, num_columns
+
     @classmethod
     def from_gguf(cls, tensor: GGUFTensor) -> Self:
         """The numbers of a Q8_0 matrix as they are stored: a float16 scale, then 32 bytes."""
         num_rows, num_columns = tensor.shape
         blocks = tensor.data.reshape(num_rows, num_columns // GROUP_SIZE, -1)
         scales = np.ascontiguousarray(blocks[..., :2]).view(np.float16).astype(np.float32)
-        values = np.ascontiguousarray(blocks[..., 2:]).view(np.int8)
+        values = blocks[..., 2:].copy().view(np.int8)
         return cls(
             torch.from_numpy(values.reshape(num_rows, num_columns)),
             torch.from_numpy(scales.reshape(num_rows, -1)),
