@@ -14,12 +14,16 @@ from forethought.tier import PassCost
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 _TOKENS_PER_SEQUENCE = 4
 _MAX_REPEATS = 5
+_STEADY = 0.97
+"""Of a best time: what is above it is not news."""
 
 
 def measure_pass_costs(
-    model: CausalModel, max_tokens: int, budget_s: float = 1.0
+    model: CausalModel, max_tokens: int, budget_s: float = 0.6
 ) -> tuple[PassCost, ...]:
     """The best time of some passes of each size, smallest first.
+
+    All sizes in turns, until a turn brings nothing new: two on a quiet machine.
 
     Args:
         model: warm. Its cache is made anew.
@@ -37,9 +41,13 @@ def measure_pass_costs(
         if size > max_tokens or (len(best) >= 2 and spent() > 0.5):
             break
         best[size] = _time_pass(model, size)
-    for size in [*best] * (_MAX_REPEATS - 1):
-        if spent() < 1:
-            best[size] = min(best[size], _time_pass(model, size))
+    for _ in range(_MAX_REPEATS - 1):
+        before = dict(best)
+        for size, known in before.items():
+            if spent() < 1:
+                best[size] = min(known, _time_pass(model, size))
+        if all(best[size] > _STEADY * known for size, known in before.items()):
+            break
     # What disturbs a measurement makes it longer, and a larger pass is never cheaper.
     least = accumulate(reversed(best.values()), min)
     costs = zip(best, reversed(list(least)), strict=True)
