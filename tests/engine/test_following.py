@@ -162,7 +162,7 @@ async def test_a_session_that_ends_leaves_nothing_behind():
 async def test_a_result_is_told_as_soon_as_the_next_pass_has_begun():
     model = Passes(held=2)
     async with following(model) as engine:
-        await asyncio.wait_for(engine.run(Scoring(engine.open(PROMPT[:1]), 1)), 5)
+        await asyncio.wait_for(engine.run(Scoring(engine.open(PROMPT[:1]), 1)), 60)
         model.may_end.set()
 
 
@@ -210,6 +210,6 @@ async def test_a_result_does_not_wait_for_a_turn():
     turns = Turns()
     async with following(LedgerModel(), replace(LIMITS, turns=turns)) as engine:
         sequence = engine.open(PROMPT[:1])  # which computes nothing yet
-        await asyncio.wait_for(engine.run(Scoring(sequence, 1)), 5)
+        await asyncio.wait_for(engine.run(Scoring(sequence, 1)), 60)
         await until(lambda: turns.num == 2)
         turns.is_free.set()

@@ -1,6 +1,7 @@
 """A coupled session whose draft is lost, late or away says what it would have said with it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,14 +50,20 @@ async def test_rejection_sampling_says_something_else_when_it_loses_its_draft(
 
 async def test_a_late_draft_changes_no_text(long_target, long_draft):
     slow_draft, draft_gate = gated(long_draft)
-    patience = DraftPatience(open_s=1, round_s=1)
-    async with running_stack(long_target, slow_draft.proposer(), draft_patience=patience) as stack:
-        draft_gate.allow(4)
-        answer = await generate(stack.client, asking(COUPLED))
+    patience = SimpleNamespace(**asdict(DraftPatience(open_s=60, round_s=60)))
+    async with a_stack(long_target, slow_draft, patience) as (stack, gate):
+        gate.allow(3)
+        async with reading(stack, asking(COUPLED)) as reader:
+            await gate.until_holding()
+            # It has drafted; from now on it comes too late for every round.
+            patience.round_s = 0.1
+            draft_gate.allow(0)
+            gate.open()
+            await until(lambda: reader.finished)
         draft_gate.open()
-        assert answer.text == await text_alone(stack)
-    assert answer.finished.speculation.num_draft_failures > 0
-    assert answer.finished.speculation.num_draft_tokens > 0
+        assert reader.text == await text_alone(stack)
+    assert reader.finished.speculation.num_draft_failures > 0
+    assert reader.finished.speculation.num_draft_tokens > 0
 
 
 @pytest.mark.parametrize("mode", VerificationMode)

@@ -18,6 +18,7 @@ from forethought.v1 import common_pb2, draft_pb2, target_pb2
 from orchestrator.loop.round import Ask
 from orchestrator.loop.session import Session
 from orchestrator.replicas.replica_set import alone
+from orchestrator.tiers.patience import DraftPatience
 from orchestrator.tiers.remote_proposer import RemoteProposer
 from orchestrator.tiers.remote_verifier import RemoteVerifier
 from tests.stack import LIMITS, running_stack
@@ -98,7 +99,8 @@ async def test_the_orchestrator_opens_an_idle_session_again_and_gets_the_same_ev
 async def test_the_orchestrator_gets_a_draft_of_a_session_that_was_idle(stack):
     session = Session("s", PROMPT, 20, SamplingParams(seed=1))
     fingerprint = stack.deployment.target.vocabulary_fingerprint
-    proposer = RemoteProposer(alone(stack.draft_stub), fingerprint)
+    patience = DraftPatience(open_s=20, round_s=20)
+    proposer = RemoteProposer(alone(stack.draft_stub), fingerprint, patience=patience)
     drafts = []
     for _ in range(2):
         drafted = await proposer.propose(session, Ask(3))

