@@ -23,8 +23,8 @@ from forethought.engine.lean.lean_decoder import LeanDecoder
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.packed import SequencePart, pack
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from forethought.client import GenerationClient
 from forethought.generation import Finished, GenerationParams, GenerationRequest, Token
 from forethought.local.processes.local_deployment import LocalDeployment, Tier
 from forethought.local.processes.probes import probe_grpc_health
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import load_tokenizer
 from forethought.rpc.codecs.tier.draft import draft_to_proto, speculate_to_proto
 from forethought.rpc.codecs.tier.evidence import evidence_to_proto, verify_to_proto
 from forethought.sampling.types import Draft, DraftedToken, Evidence, PositionEvidence

@@ -132,7 +132,7 @@ def load(reference: str, dtype: str) -> Any:
     """The model in transformers' own code, with dense weights: those of a GGUF are unpacked."""
     import transformers  # noqa: PLC0415
 
-    from forethought.models.reference import resolve  # noqa: PLC0415
+    from forethought.models.files.reference import resolve  # noqa: PLC0415
 
     files = resolve(reference)
     extras: dict[str, Any] = {}

@@ -20,8 +20,8 @@ from draft_service.readings import read_proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
 from forethought.models.feature_draft import is_feature_draft
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import load_tokenizer
 from forethought.observability.series import Source
 from forethought.rpc.serving.server import LateServices, run_process, serve_loaded
 from forethought.rpc.serving.server_options import server_options

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from draft_service.vocabulary import SharedVocabulary, texts_of
 from forethought.errors import CachePositionMismatchError
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 
 MIN_PIECE_LEN = 32
 """Tokens that a piece has before a word may end it."""

@@ -26,7 +26,7 @@ from forethought.engine.cache.seen_tokens import SeenTokens
 from forethought.engine.loading.warm_up import TierModel
 from forethought.engine.model.causal_model import device_of
 from forethought.engine.rows.filters import ShapedRows
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.sampling.types import Draft
 from forethought.tier import RoundTimings, SessionOpen, SpeculateRound
 

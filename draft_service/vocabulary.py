@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forethought.errors import VocabularyMismatchError
-from forethought.models.token_texts import TokenTexts
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.token_texts import TokenTexts
+from forethought.models.text.tokenizer import TextTokenizer
 
 MIN_SHARE = 0.01
 """Least part of the target's vocabulary that has to be shared. With less only letters and syllables

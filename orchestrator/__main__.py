@@ -18,10 +18,10 @@ import structlog
 from forethought.compatibility import another_vocabulary, unusable_draft
 from forethought.deployment import Standing
 from forethought.errors import InvalidArgumentError, TierProtocolError, VocabularyMismatchError
-from forethought.models.encoding_process import IsolatedTokenizer, load_isolated_tokenizer
+from forethought.models.encoding.process import IsolatedTokenizer, load_isolated_tokenizer
+from forethought.models.files.reference import resolve
 from forethought.models.generation_defaults import GenerationDefaults
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.observability.series import Source
 from forethought.rpc.connections.channels import MAX_CALLS, CallerLimits
 from forethought.rpc.security.tls import channel_credentials, client_tls

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 from forethought.generation import PromptToken
-from forethought.models.detokenizer import StreamingDetokenizer
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.detokenizer import StreamingDetokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.sampling.params import SamplingParams
 from orchestrator.loop.committed_tokens import CommittedTokens
 from orchestrator.loop.prompt_scores import ScoredToken, score_prompt

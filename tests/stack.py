@@ -29,8 +29,8 @@ from forethought.engine.loading.warm_up import FeatureTierModel, TierModel, desc
 from forethought.engine.model.causal_model import CausalModel
 from forethought.generation import Finished, GenerationRequest, Started, Step, Token
 from forethought.models.feature_draft import FeatureDraftConfig
-from forethought.models.reference import ModelFiles, resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import ModelFiles, resolve
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from forethought.rpc.connections.channels import open_channel
 from forethought.rpc.security.guards import Guard, let_all_in
 from forethought.rpc.security.tls import channel_credentials

@@ -15,8 +15,8 @@ from tokenizers import (
     trainers,
 )
 
-from forethought.models.parts import TokenizerParts
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer
 
 TEXT = (Path(__file__).parent.parent / "LICENSE").read_text()
 BOS, END = "<s>", "</s>"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 
 _HIDDEN, _INTERMEDIATE, _NUM_HEADS = 64, 128, 4
 _MAX_MODEL_LEN = 8192
@@ -28,7 +28,7 @@ def write_useless_draft(folder: Path, target: str) -> Path:
     # No other command needs these, and each takes time to import.
     from safetensors.numpy import save_file  # noqa: PLC0415
 
-    from forethought.models.tokenizer import load_tokenizer  # noqa: PLC0415
+    from forethought.models.text.tokenizer import load_tokenizer  # noqa: PLC0415
 
     tokenizer = load_tokenizer(resolve(target, with_weights=False))
     tokenizer.save(folder / "tokenizer.json")

@@ -16,8 +16,8 @@ from forethought.counts.replay import replay
 from forethought.counts.table import MAX_CONTEXT
 from forethought.errors import ForethoughtError
 from forethought.local.plan.defaults import DEFAULT_MODEL
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 
 _DEFAULTS = BuildOptions()
 _LEFT_OUT_EVERY = 20

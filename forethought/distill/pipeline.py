@@ -26,8 +26,8 @@ from forethought.distill.training.evaluation import Evaluation, evaluate
 from forethought.distill.training.trainer import Trainer, TrainOptions
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import InvalidArgumentError
-from forethought.models.reference import ModelFiles
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import ModelFiles
+from forethought.models.text.tokenizer import load_tokenizer
 
 Draft = FeatureDraft | LlamaDraft
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from forethought.errors import ModelReferenceError
 from forethought.input_files import read_input
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 
 MODEL_TYPE = "forethought_feature_draft"
 

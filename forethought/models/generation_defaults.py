@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from forethought.errors import InvalidArgumentError, ModelReferenceError
-from forethought.models.gguf_header import read_gguf_metadata
-from forethought.models.json_file import read_json
-from forethought.models.reference import ModelFiles
+from forethought.models.files.gguf_header import read_gguf_metadata
+from forethought.models.files.json_file import read_json
+from forethought.models.files.reference import ModelFiles
 from forethought.sampling.params import SamplingParams
 
 _KEYS = {

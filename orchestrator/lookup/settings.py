@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 from forethought.configuration.texts import split_texts
 from forethought.counts.file import read_counts
 from forethought.errors import InvalidArgumentError
-from forethought.models.shipped import shipped_counts
+from forethought.models.files.shipped import shipped_counts
 from orchestrator.lookup.counts import CountsLookup
 from orchestrator.lookup.lookup import Lookup
 from orchestrator.lookup.ngram import NgramLookup

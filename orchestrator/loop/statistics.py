@@ -9,7 +9,7 @@ from forethought.generation import (
     Step,
     Verdict,
 )
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.sampling.types import Draft, LookaheadOutcome
 from forethought.tier import LookaheadCounts
 from orchestrator.loop.round import Round

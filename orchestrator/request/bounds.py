@@ -1,7 +1,7 @@
 """How large a request may be, told from counts and bytes alone, before anything is made of it.
 
 A text is refused here by its bytes, whatever the tokenizer. For some tokenizers its length also
-bounds its tokens more closely (`forethought.models.text_length`); the plan asks them.
+bounds its tokens more closely (`forethought.models.text.text_length`); the plan asks them.
 """
 
 from dataclasses import dataclass

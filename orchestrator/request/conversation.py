@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import ChatMessage
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 
 _FIELD = "prompt.follow_up"
 _ANSWER = "\ue000\ue001\ue000"  # private use: in no template, and trimmed by none

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from forethought.generation import FinishReason, Token, TopLogprob
-from forethought.models.detokenizer import StreamingDetokenizer
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.detokenizer import StreamingDetokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.sampling.types import OutputToken
 from orchestrator.request.stop_matcher import StopMatcher
 

@@ -20,7 +20,7 @@ from forethought.generation import (
     Resume,
 )
 from forethought.models.generation_defaults import GenerationDefaults
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.prompts import MUST_BE_A_LIST, messages_of, token_ids_of
 from forethought.sampling.params import MAX_TOP_LOGPROBS, SamplingParams
 from forethought.sampling.types import VerificationMode

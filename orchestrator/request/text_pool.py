@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from forethought.errors import OverloadedError
-from forethought.models.encoding_process import MAX_SHORT_CHARS
+from forethought.models.encoding.process import MAX_SHORT_CHARS
 from forethought.runtime.heartbeat import Heartbeat
 from forethought.runtime.memory import give_back_memory
 from forethought.shares import Shares

@@ -16,7 +16,7 @@ from forethought.local.plan.plan import Plan, make_plan, runs_on_cpu
 from forethought.local.plan.plan_error import PlanError
 from forethought.local.plan.plan_options import PlanOptions
 from forethought.local.plan.tier_config import TierConfig
-from forethought.models.shipped import shipped_counts
+from forethought.models.files.shipped import shipped_counts
 from tests.ports import free_port
 from tests.store.conftest import own_server
 
@@ -296,7 +296,7 @@ def test_a_store_that_refuses_us_is_refused_before_anything_starts(own_server):
 def shipped(tmp_path, monkeypatch):
     """Makes a draft come along with Forethought."""
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr("forethought.models.reference.find_spec", lambda _: spec)
+    monkeypatch.setattr("forethought.models.files.reference.find_spec", lambda _: spec)
 
     def ship():
         folder = tmp_path / "smollm2-135m-instruct"

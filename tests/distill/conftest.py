@@ -12,7 +12,7 @@ from forethought.distill.pipeline import Architecture, DraftOptions, Options, Ru
 from forethought.distill.samples.batches import BatchOptions
 from forethought.distill.training.trainer import TrainOptions
 from forethought.engine.loading.loader import EngineOptions
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.tiny import write_tiny_model
 
 OPTIONS = Options(

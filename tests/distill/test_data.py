@@ -13,7 +13,7 @@ from forethought.distill.pipeline import Run
 from forethought.distill.samples.vocabulary import answer_mask, expected_counts, most_frequent
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import InvalidArgumentError
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.distill.conftest import OPTIONS
 from tests.stack import loaded
 

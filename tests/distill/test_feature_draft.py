@@ -9,7 +9,7 @@ from forethought.distill.pipeline import Architecture, Run
 from forethought.distill.samples.batches import make_batch, windows
 from forethought.distill.samples.corpus import Corpus
 from forethought.distill.training.trainer import scored_by_step
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.distill.conftest import options
 
 EPS = 1e-6

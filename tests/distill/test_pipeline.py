@@ -21,7 +21,7 @@ from forethought.engine.lean.feature_draft import load_feature_draft
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import InvalidArgumentError, ModelReferenceError
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.distill.conftest import options
 from tests.stack import loaded
 

@@ -13,9 +13,9 @@ from draft_service.context_translation import (
 )
 from draft_service.vocabulary import shared_vocabulary
 from forethought.errors import CachePositionMismatchError
-from forethought.models.parts import TokenizerParts
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from tests.trained import BOS, END, TEXT, byte_level, sentencepiece
 
 

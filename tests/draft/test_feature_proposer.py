@@ -30,7 +30,7 @@ from forethought.engine.rows.draws import draw_drafts
 from forethought.engine.rows.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, ModelReferenceError
 from forethought.models.feature_draft import FeatureDraftConfig
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from forethought.sampling.hidden_states import HiddenStates
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream, coupling_key

@@ -19,8 +19,8 @@ from draft_service.translated_proposer import TranslatedProposer, TranslatedSess
 from forethought.engine.rows.draws import draw_drafts
 from forethought.engine.rows.filters import shape_logits
 from forethought.errors import CachePositionMismatchError, VocabularyMismatchError
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import load_tokenizer
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.randomness import KeyedRandomness, Stream
 from forethought.sampling.types import Draft, VerificationMode

@@ -5,9 +5,9 @@ from tokenizers import Tokenizer, decoders, models
 
 from draft_service.vocabulary import shared_vocabulary
 from forethought.errors import VocabularyMismatchError
-from forethought.models.parts import TokenizerParts
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from tests.trained import byte_level, sentencepiece
 
 

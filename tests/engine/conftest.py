@@ -14,7 +14,7 @@ from forethought.engine.lean.lean_decoder import LeanDecoder
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.native import kernels
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.tiny import write_tiny_model
 
 WINDOW = 4

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_header import read_gguf_metadata
-from forethought.models.reference import ModelFiles, resolve
+from forethought.models.files.gguf_header import read_gguf_metadata
+from forethought.models.files.reference import ModelFiles, resolve
 from tests.engine.test_loader import TOKENS, write_gguf
 from tests.engine.token_pool import whole_pass
 from tests.tiny import write_tiny_model

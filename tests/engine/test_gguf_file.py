@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forethought.engine.weights.gguf_file import read_gguf
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_header import read_gguf_metadata
+from forethought.models.files.gguf_header import read_gguf_metadata
 
 Q4_0 = gguf.GGMLQuantizationType.Q4_0
 MATRIX = np.linspace(-1, 1, 5 * 64, dtype=np.float32).reshape(5, 64)

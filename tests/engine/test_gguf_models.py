@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.engine.conftest import reference_of
 from tests.engine.token_pool import whole_pass
 from tests.tiny import write_tiny_model

@@ -44,7 +44,7 @@ def test_a_tier_serves_models_of_the_lean_decoder_without_transformers(reference
         "import target_service.__main__, target_service.servicer\n"
         "from forethought.engine.loading.loader import EngineOptions, load_model\n"
         "from forethought.engine.loading.warm_up import load_for_tier\n"
-        "from forethought.models.reference import resolve\n"
+        "from forethought.models.files.reference import resolve\n"
         "from target_service.settings import TargetSettings\n"
         "load_for_tier(TargetSettings(model=sys.argv[1]))\n"
         "for each in sys.argv[2:]: load_model(resolve(each), EngineOptions())\n"

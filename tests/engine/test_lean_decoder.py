@@ -31,7 +31,7 @@ from forethought.engine.weights.gguf_llama import llama_weights
 from forethought.engine.weights.gguf_settings import llama_config
 from forethought.engine.weights.lean_config import LayerAttention, LeanConfig, Rotation, is_lean
 from forethought.engine.weights.stored_checkpoints import TensorCheckpoint
-from forethought.models.reference import ModelFiles, resolve
+from forethought.models.files.reference import ModelFiles, resolve
 from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
 from tests.engine.token_pool import whole_pass

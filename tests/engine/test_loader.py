@@ -15,7 +15,7 @@ from forethought.engine.weights.gguf_file import read_gguf
 from forethought.engine.weights.gguf_llama import llama_weights
 from forethought.engine.weights.gguf_settings import llama_config
 from forethought.errors import InvalidArgumentError, ModelReferenceError
-from forethought.models.reference import ModelFiles, resolve
+from forethought.models.files.reference import ModelFiles, resolve
 from tests.engine.token_pool import whole_pass
 from tests.tiny import write_tiny_model
 

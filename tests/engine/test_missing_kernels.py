@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from forethought.engine.loading import loader
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.native import kernels
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 
 
 @pytest.fixture(autouse=True)

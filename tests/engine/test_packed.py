@@ -19,7 +19,7 @@ from forethought.engine.lean.torch_steps import TorchSteps
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.packed import SequencePart, pack
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.tiny import write_tiny_model
 
 VOCAB_SIZE, MAX_LEN, NUM_BLOCKS = 16, 320, 64

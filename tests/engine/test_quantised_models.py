@@ -17,7 +17,7 @@ from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.native import kernels
 from forethought.engine.weights.gguf_file import GGUFTensor
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.engine.quantised import random_tensor
 from tests.engine.test_gguf_models import TOKENS, tiny, write_gguf
 from tests.engine.token_pool import whole_pass

@@ -3,8 +3,8 @@
 import torch
 
 from forethought.engine.loading.loader import EngineOptions, load_model
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import load_tokenizer
 from tests.engine.token_pool import whole_pass
 from tests.tiny import EOS_ID, tiny_tokens, write_tiny_model
 

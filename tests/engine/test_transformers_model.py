@@ -16,7 +16,7 @@ from forethought.engine.model.attention import AttentionKind
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.engine.conftest import WINDOW, Reference, reference_of
 from tests.engine.test_cached_sequence import PROMPTS, ROUNDS, play
 from tests.engine.token_pool import whole_pass

@@ -17,7 +17,7 @@ from forethought.engine.model.attention import AttentionKind
 from forethought.engine.model.causal_model import CausalModel
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.engine.conftest import reference_of
 from tests.tiny import write_tiny_model
 

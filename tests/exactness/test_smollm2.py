@@ -25,9 +25,9 @@ from forethought.generation import GenerationParams, GenerationRequest
 from forethought.local.plan.defaults import HOST
 from forethought.local.processes.local_deployment import LocalDeployment, Tier
 from forethought.local.processes.probes import probe_grpc_health
-from forethought.models.gguf_tokenizer import read_gguf_tokenizer
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.gguf_tokenizer import read_gguf_tokenizer
+from forethought.models.text.tokenizer import load_tokenizer
 from tests.ports import free_port
 from tests.stack import generate, loaded, running_stack
 from tests.tiny import write_tiny_model

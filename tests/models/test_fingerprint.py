@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from forethought.errors import ModelReferenceError
-from forethought.models.fingerprint import model_fingerprint, vocabulary_fingerprint
-from forethought.models.reference import ModelFiles, resolve
+from forethought.models.files.fingerprint import model_fingerprint, vocabulary_fingerprint
+from forethought.models.files.reference import ModelFiles, resolve
 
 MIB = 1 << 20
 

@@ -6,8 +6,8 @@ import gguf
 import pytest
 
 from forethought.errors import ModelReferenceError
+from forethought.models.files.reference import ModelFiles
 from forethought.models.generation_defaults import GenerationDefaults
-from forethought.models.reference import ModelFiles
 
 
 def read(folder, **stated) -> GenerationDefaults:

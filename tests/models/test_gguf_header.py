@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_header import read_gguf_header, read_gguf_metadata
+from forethought.models.files.gguf_header import read_gguf_header, read_gguf_metadata
 
 
 @pytest.fixture(scope="module")

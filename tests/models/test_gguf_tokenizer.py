@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.errors import ModelReferenceError
-from forethought.models import gguf_pretokenizer
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text import gguf_pretokenizer
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 
 SPACE = "\u2581"
 PIECES = [

@@ -9,15 +9,16 @@ import pytest
 
 from forethought import input_files
 from forethought.errors import ModelReferenceError
-from forethought.models import folder_tokenizer, weight_files
+from forethought.models.chat.template_files import template_source
 from forethought.models.feature_draft import FeatureDraftConfig, is_feature_draft
-from forethought.models.fingerprint import model_fingerprint
-from forethought.models.folder_tokenizer import read_folder_tokenizer
-from forethought.models.json_file import read_json
-from forethought.models.model_kind import adapter_base, read_config
-from forethought.models.reference import ModelFiles
-from forethought.models.template_files import template_source
-from forethought.models.weight_files import safetensors_of, what_is_wrong
+from forethought.models.files import weight_files
+from forethought.models.files.fingerprint import model_fingerprint
+from forethought.models.files.json_file import read_json
+from forethought.models.files.model_kind import adapter_base, read_config
+from forethought.models.files.reference import ModelFiles
+from forethought.models.files.weight_files import safetensors_of, what_is_wrong
+from forethought.models.text import folder_tokenizer
+from forethought.models.text.folder_tokenizer import read_folder_tokenizer
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "config.json": ("config.json", read_config),

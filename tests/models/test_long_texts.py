@@ -4,16 +4,16 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from forethought.errors import InvalidArgumentError
-from forethought.models import encoding_process
-from forethought.models.components import byte_chars
-from forethought.models.encoding_process import (
+from forethought.models.encoding import process as encoding_process
+from forethought.models.encoding.process import (
     MAX_SHORT_CHARS,
     EncodingProcess,
     IsolatedTokenizer,
     load_isolated_tokenizer,
 )
-from forethought.models.gguf_pretokenizer import pretokenizer_named
-from forethought.models.parts import TokenizerParts
+from forethought.models.text.components import byte_chars
+from forethought.models.text.gguf_pretokenizer import pretokenizer_named
+from forethought.models.text.parts import TokenizerParts
 from orchestrator.__main__ import load_text_tokenizer
 from tests.tiny import write_tiny_model
 

@@ -8,8 +8,8 @@ from gguf.vocab import bytes_to_unicode
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 
 PLAIN = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
 SPECIAL = PLAIN | {"special": True}

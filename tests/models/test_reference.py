@@ -7,8 +7,8 @@ import huggingface_hub.constants
 import pytest
 
 from forethought.errors import ModelReferenceError
-from forethought.models import reference as reference_module
-from forethought.models.reference import resolve
+from forethought.models.files import reference as reference_module
+from forethought.models.files.reference import resolve
 
 
 def make_model_folder(folder: Path, *names: str) -> Path:

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from forethought.models.text_length import text_lengths
+from forethought.models.text.text_length import text_lengths
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

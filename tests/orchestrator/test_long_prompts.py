@@ -8,7 +8,7 @@ import structlog
 
 from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.generation import GenerationParams, GenerationRequest
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from orchestrator import servicer
 from orchestrator.request.plan import Deployment, plan_generation
 from orchestrator.request.text_pool import MAX_INLINE_BYTES

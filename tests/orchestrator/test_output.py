@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forethought.generation import FinishReason, Token, TopLogprob
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 from forethought.sampling.types import OutputToken, TokenOrigin
 from orchestrator.request.output import Ending, Output
 from tests.orchestrator.conftest import BYTE_EOS_ID

@@ -26,7 +26,7 @@ from forethought.cli.failure import print_failure
 from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError
 from forethought.local.plan.defaults import DEFAULT_MODEL
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 
 if TYPE_CHECKING:
     from forethought.engine.loading.pass_timing import PassTime

@@ -14,7 +14,7 @@ from forethought.cli.failure import in_flags, print_failure
 from forethought.cli.up import options as up_options
 from forethought.errors import ForethoughtError, InvalidArgumentError
 from forethought.local.plan.defaults import DEFAULT_MODEL
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from forethought.runtime.openmp import spin_briefly
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from forethought.local.processes.process import (
     stop_processes,
     wait_for_processes,
 )
-from forethought.models.shipped import shipped_counts
+from forethought.models.files.shipped import shipped_counts
 
 _COMMAND_GRACE_S = 5.0
 

@@ -10,7 +10,7 @@ from forethought.distill.data.openings import alternating
 from forethought.distill.data.turns import Turns
 from forethought.errors import InvalidArgumentError
 from forethought.input_files import read_input
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 
 GIVEN_TEXT = -1
 """Kind of samples that continue a given text."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from forethought.errors import InvalidArgumentError
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 
 _MARK = "forethought-user-turn"
 

@@ -9,7 +9,7 @@ from forethought.engine.loading.loader import open_checkpoint
 from forethought.engine.weights.checkpoint import Checkpoint
 from forethought.engine.weights.lean_config import LeanConfig
 from forethought.engine.weights.lean_tensors import EMBEDDING, HEAD
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 
 LAYER_MATRICES = (
     *(f"self_attn.{part}_proj" for part in "qkvo"),

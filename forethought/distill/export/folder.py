@@ -15,9 +15,9 @@ from forethought.distill.drafts.target_weights import TargetWeights
 from forethought.distill.samples.vocabulary import DraftVocabulary
 from forethought.engine.weights.lean_tensors import HEAD_ROW_IDS
 from forethought.models.feature_draft import MODEL_TYPE
-from forethought.models.fingerprint import model_fingerprint
-from forethought.models.reference import ModelFiles
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.files.fingerprint import model_fingerprint
+from forethought.models.files.reference import ModelFiles
+from forethought.models.text.tokenizer import TextTokenizer
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -29,7 +29,7 @@ from forethought.engine.hf.transformers_model import refuse_other_state
 from forethought.engine.weights.gguf_file import GGUFFile
 from forethought.engine.weights.gguf_rope import ROPE_TENSORS, rope_scaling
 from forethought.engine.weights.lean_tensors import listed
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 
 _NAMES = {"gpt-oss": "gpt_oss", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}
 """What transformers' tables call an architecture, where that is another name."""

@@ -30,9 +30,9 @@ from forethought.engine.weights.lean_tensors import (
     refuse_missing,
     warn_of_unused,
 )
-from forethought.models.model_kind import read_config
-from forethought.models.reference import ModelFiles
-from forethought.models.weight_files import INDEX, SINGLE
+from forethought.models.files.model_kind import read_config
+from forethought.models.files.reference import ModelFiles
+from forethought.models.files.weight_files import INDEX, SINGLE
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

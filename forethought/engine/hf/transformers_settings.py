@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.engine.model.positions import refuse_unknown_scaling
-from forethought.models.model_kind import read_config
+from forethought.models.files.model_kind import read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -37,7 +37,7 @@ from forethought.engine.weights.lean_config import LayerAttention, LeanConfig, R
 from forethought.engine.weights.lean_tensors import HEAD_ROW_IDS, check_tensors, layer_tensors
 from forethought.engine.weights.stored_checkpoints import SafetensorsCheckpoint, TensorCheckpoint
 from forethought.models.feature_draft import FeatureDraftConfig
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 
 DEFAULT_FORMAT = "int4"
 """Number format where none is asked for: a draft is as good as it is fast."""

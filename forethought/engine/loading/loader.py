@@ -38,9 +38,9 @@ from forethought.engine.weights.stored_checkpoints import (
 )
 from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
-from forethought.models.model_kind import check_kind
-from forethought.models.reference import ModelFiles
-from forethought.models.weight_files import check_weight_files
+from forethought.models.files.model_kind import check_kind
+from forethought.models.files.reference import ModelFiles
+from forethought.models.files.weight_files import check_weight_files
 
 DTYPES = {
     "float32": torch.float32,

@@ -16,9 +16,9 @@ from forethought.engine.loading.loader import EngineOptions, choose_device, load
 from forethought.engine.loading.pass_costs import measure_pass_costs
 from forethought.engine.model.causal_model import CausalModel, device_of
 from forethought.engine.model.packed import BLOCK_LEN, SequencePart, pack
-from forethought.models.fingerprint import model_fingerprint
-from forethought.models.reference import ModelFiles, resolve
-from forethought.models.tokenizer import TextTokenizer, load_tokenizer
+from forethought.models.files.fingerprint import model_fingerprint
+from forethought.models.files.reference import ModelFiles, resolve
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from forethought.settings import EngineSettings
 from forethought.tier import HiddenStatesNeed, ModelInfo, PassCost
 

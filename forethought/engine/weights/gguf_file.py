@@ -1,7 +1,7 @@
 """A GGUF file as the engine uses it: settings and tensors of a model, the tensors mapped.
 
-What the file says comes from `forethought.models.gguf_header`; what a kind of tensor means, its
-blocks and how to dequantise them, from the `gguf` package.
+What the file says comes from `forethought.models.files.gguf_header`; what a kind of tensor means,
+its blocks and how to dequantise them, from the `gguf` package.
 """
 
 import mmap
@@ -18,8 +18,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_header import GgufTableRow, read_gguf_header
-from forethought.models.weight_files import check_weight_files, parts_of
+from forethought.models.files.gguf_header import GgufTableRow, read_gguf_header
+from forethought.models.files.weight_files import check_weight_files, parts_of
 
 _SIZES = ("attention.head_count", "block_count", "embedding_length", "feed_forward_length")
 _OTHER_KINDS = {

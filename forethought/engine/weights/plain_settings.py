@@ -16,7 +16,7 @@ import torch
 
 from forethought.engine.weights.lean_config import FAMILIES
 from forethought.engine.weights.rope_frequencies import ROPE_TYPES
-from forethought.models.model_kind import read_config
+from forethought.models.files.model_kind import read_config
 
 _SIZES = (
     "vocab_size",

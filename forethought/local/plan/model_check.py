@@ -2,7 +2,7 @@
 
 from forethought.errors import ModelReferenceError
 from forethought.local.plan.plan_error import PlanError
-from forethought.models.reference import is_on_hub, resolve
+from forethought.models.files.reference import is_on_hub, resolve
 
 
 def check_models(model: str, draft_model: str | None) -> None:

@@ -20,7 +20,7 @@ from forethought.local.plan.tier_config import TierConfig
 from forethought.local.plan.valkey import valkey_command
 from forethought.local.processes.local_deployment import Tier
 from forethought.local.processes.probes import probe_grpc_health, probe_http, probe_redis
-from forethought.models.reference import is_shipped
+from forethought.models.files.reference import is_shipped
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS
 
 _DRAIN_GRACE_S = 10  # below the time after which a tier is killed

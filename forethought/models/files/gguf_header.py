@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
-from forethought.models.weight_files import what_is_wrong
+from forethought.models.files.weight_files import what_is_wrong
 
 Scalar = str | int | float | bool
 GgufMetadata = Mapping[str, Scalar | Sequence[Scalar]]

@@ -14,8 +14,8 @@ from pathlib import Path
 import huggingface_hub
 
 from forethought.errors import ModelReferenceError
-from forethought.models.model_kind import adapter_base
-from forethought.models.weight_files import ggufs_in, is_gguf, parts_of, safetensors_of
+from forethought.models.files.model_kind import adapter_base
+from forethought.models.files.weight_files import ggufs_in, is_gguf, parts_of, safetensors_of
 
 ACCEPTED_FORMS = (
     "accepted are: a folder with config.json, tokenizer.json and *.safetensors; "

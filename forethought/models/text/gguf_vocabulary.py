@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from forethought.errors import ModelReferenceError
-from forethought.models.gguf_header import GgufMetadata, read_gguf_metadata
+from forethought.models.files.gguf_header import GgufMetadata, read_gguf_metadata
 
 _log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from forethought.errors import ModelReferenceError
-from forethought.models.chat import ChatTemplate
-from forethought.models.end_tokens import FILE_ENDS, well_known_ends
-from forethought.models.gguf_pretokenizer import pretokenizer_named
-from forethought.models.gguf_vocabulary import GgufVocabulary, TokenType, read_gguf_vocabulary
-from forethought.models.parts import TokenizerParts
+from forethought.models.chat.template import ChatTemplate
+from forethought.models.text.end_tokens import FILE_ENDS, well_known_ends
+from forethought.models.text.gguf_pretokenizer import pretokenizer_named
+from forethought.models.text.gguf_vocabulary import GgufVocabulary, TokenType, read_gguf_vocabulary
+from forethought.models.text.parts import TokenizerParts
 
 _SPACE = "\u2581"
 _JOINABLE = (TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)

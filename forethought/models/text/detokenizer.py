@@ -17,7 +17,7 @@ into U+FFFD once one of them fits nowhere, and a character that was given out be
 from collections.abc import Sequence
 from itertools import islice
 
-from forethought.models.tokenizer import TextTokenizer
+from forethought.models.text.tokenizer import TextTokenizer
 
 _REPLACEMENT = "\ufffd"
 _LONGEST_UNFINISHED = 3  # bytes of a UTF-8 character (RFC 3629) that lacks its last one

@@ -6,12 +6,12 @@ import structlog
 from tokenizers import Tokenizer
 
 from forethought.errors import ModelReferenceError
-from forethought.models.chat import ChatTemplate
-from forethought.models.end_tokens import stated_ends, well_known_ends, with_text_configs
-from forethought.models.json_file import lfs_pointer, read_json
-from forethought.models.named_tokens import add_named_tokens, make_special, read_named_tokens
-from forethought.models.parts import TokenizerParts
-from forethought.models.template_files import template_source
+from forethought.models.chat.template import ChatTemplate
+from forethought.models.chat.template_files import template_source
+from forethought.models.files.json_file import lfs_pointer, read_json
+from forethought.models.text.end_tokens import stated_ends, well_known_ends, with_text_configs
+from forethought.models.text.named_tokens import add_named_tokens, make_special, read_named_tokens
+from forethought.models.text.parts import TokenizerParts
 
 _log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ import structlog
 from tokenizers import AddedToken, Tokenizer
 
 from forethought.errors import ModelReferenceError
-from forethought.models.json_file import read_json
+from forethought.models.files.json_file import read_json
 
 _log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from forethought.models.components import byte_chars, component_parts
+from forethought.models.text.components import byte_chars, component_parts
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _BYTES_OF_CHARS = {char: byte for byte, char in byte_chars().items()}

@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from forethought.errors import InvalidArgumentError
-from forethought.models.chat import CONVERSATION_FIELD, Message
-from forethought.models.fingerprint import vocabulary_fingerprint
-from forethought.models.folder_tokenizer import read_folder_tokenizer
-from forethought.models.gguf_tokenizer import read_gguf_tokenizer
-from forethought.models.parts import TokenizerParts
-from forethought.models.reference import ModelFiles
-from forethought.models.text_length import TextLengths, text_lengths
-from forethought.models.token_texts import TokenTexts, token_texts
+from forethought.models.chat.template import CONVERSATION_FIELD, Message
+from forethought.models.files.fingerprint import vocabulary_fingerprint
+from forethought.models.files.reference import ModelFiles
+from forethought.models.text.folder_tokenizer import read_folder_tokenizer
+from forethought.models.text.gguf_tokenizer import read_gguf_tokenizer
+from forethought.models.text.parts import TokenizerParts
+from forethought.models.text.text_length import TextLengths, text_lengths
+from forethought.models.text.token_texts import TokenTexts, token_texts
 
 _MAX_ID = 2**32 - 1
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from forethought.errors import ModelReferenceError
 from forethought.input_files import read_input
-from forethought.models.json_file import describe
-from forethought.models.weight_files import what_is_wrong
+from forethought.models.files.json_file import describe
+from forethought.models.files.weight_files import what_is_wrong
 
 _CONTINUES_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForImageTextToText")
 _KINDS = {

@@ -1,4 +1,4 @@
-"""`python -m forethought.models.encoding_child FD`: what the process of `encoding_process.py` runs.
+"""`python -m forethought.models.encoding.child FD`: what the process of `encoding_process.py` runs.
 
 It reads a tokenizer from the file descriptor, then requests from standard input, until that ends.
 """
@@ -11,7 +11,7 @@ from array import array
 
 from tokenizers import Tokenizer
 
-from forethought.models.encoding_frames import REQUEST, RESPONSE
+from forethought.models.encoding.frames import REQUEST, RESPONSE
 from forethought.runtime.memory import give_back_memory
 
 NICENESS = 5

@@ -1,6 +1,6 @@
 """Chat templates: Jinja programs that come with a model and turn messages into its prompt.
 
-They are rendered as transformers does, in `forethought/models/chat_sandbox.py`. Most take a
+They are rendered as transformers does, in `forethought/models/chat/sandbox.py`. Most take a
 message's content as a text. Some, of guards and of models that see, take a list of parts and find
 no text in a text, so that what the user said is left out without a word. Which of the two a
 template takes is found by trying: the form that shows more of a known conversation, the text where
@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from forethought.errors import InvalidArgumentError
-from forethought.models.chat_sandbox import compile_template, render
+from forethought.models.chat.sandbox import compile_template, render
 
 Message = tuple[str, str]
 """Role and content."""

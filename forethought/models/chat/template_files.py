@@ -8,7 +8,7 @@ import structlog
 
 from forethought.errors import ModelReferenceError
 from forethought.input_files import read_input
-from forethought.models.json_file import describe, read_json
+from forethought.models.files.json_file import describe, read_json
 
 _log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""Conversations to text, by the templates of models, which are foreign code."""

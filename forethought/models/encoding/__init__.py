@@ -1,0 +1,1 @@
+"""Long texts, tokenized in a process of their own."""
