@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -255,6 +255,7 @@ async def measure(
             [
                 *(sys.executable, "-m", "orchestrator", "--model", REFERENCE),
                 *("--listen", orchestrator, "--draft", draft, "--target", target),
+                *("--lookup", ""),  # every draft is the fixed one
             ],
             orchestrator,
             probe_grpc_health,
@@ -273,8 +274,18 @@ async def measure(
             GenerationClient(orchestrator) as client,
         ):
             await deployment.wait_until_ready()
+            await wait_for_drafts(client, params)
             request = GenerationRequest([5] * num_prompt_tokens, params)
             return await time_rounds(client, request, num_rounds)
+
+
+async def wait_for_drafts(client: GenerationClient, params: GenerationParams) -> None:
+    """Until the orchestrator has found the draft tier: it answers without one, too."""
+    request = GenerationRequest([5], replace(params, max_tokens=3 * (K + 1)))
+    while True:
+        async for event in client.generate(request, timeout_s=300):
+            if isinstance(event, Finished) and event.speculation.num_draft_tokens:
+                return
 
 
 async def time_rounds(

@@ -203,10 +203,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=50160, help="first of three ports")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    setups = {name: setup for name, setup in SETUPS.items() if arguments.only in name}
+    if not setups:
+        parser.error(f"--only {arguments.only!r} is in no name of a setup: {'; '.join(SETUPS)}")
     results = {}
-    for name, setup in SETUPS.items():
-        if arguments.only not in name:
-            continue
+    for name, setup in setups.items():
         tiers = tiers_of(setup, arguments.num_threads, arguments.port, are_apart=arguments.apart)
         result = asyncio.run(measure(tiers, setup, arguments.rounds))
         results[name] = result

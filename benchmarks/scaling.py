@@ -6,7 +6,7 @@ Load is least at night; from 13 to 19 o'clock texts are such that no draft is ac
 the day takes five minutes of simulated time; the times of the autoscaler are those of its defaults.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
@@ -71,9 +71,10 @@ def _smooth(values: Sequence[float]) -> list[float]:
 
 def main() -> None:
     """Plays the day, and draws it."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    draw(Simulation(scenario()).play(), Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path, help="of the picture, such as docs/scaling.svg")
+    path = parser.parse_args().path
+    draw(Simulation(scenario()).play(), path)
 
 
 if __name__ == "__main__":
