@@ -19,9 +19,10 @@ from draft_service.proposer import Proposer
 from draft_service.readings import read_proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
+from forethought.errors import ModelReferenceError
 from forethought.models.feature_draft import is_feature_draft
 from forethought.models.files.reference import resolve
-from forethought.models.text.tokenizer import load_tokenizer
+from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
 from forethought.observability.series import Source
 from forethought.rpc.serving.server import LateServices, run_process, serve_loaded
 from forethought.rpc.serving.server_options import server_options
@@ -30,6 +31,8 @@ from forethought.v1.draft_pb2 import DESCRIPTOR
 from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from forethought.kv_archive import KVArchive
 
 _log = structlog.get_logger(__name__)
@@ -88,7 +91,7 @@ def load_proposer(settings: DraftSettings) -> Proposer:
     target = None
     if settings.target_vocabulary is not None:
         target = load_tokenizer(resolve(settings.target_vocabulary, with_weights=False))
-    loaded = load_for_tier(settings)
+    loaded = load_for_tier(settings, lambda draft: scored_tokens(settings, draft, target))
     if target is not None and target.fingerprint != loaded.info.vocabulary_fingerprint:
         translated = TranslatedProposer(loaded, target, settings.max_support)
         translated.min_prob = settings.min_prob
@@ -107,12 +110,46 @@ def load_proposer(settings: DraftSettings) -> Proposer:
     return proposer
 
 
+def scored_tokens(
+    settings: DraftSettings, draft: TextTokenizer, target: TextTokenizer | None
+) -> Sequence[int]:
+    """The tokens that the draft model is to score; empty if it scores all.
+
+    Args:
+        settings: of the tier.
+        draft: the draft model's tokenizer.
+        target: that of the sessions, where it may be another one.
+
+    Raises:
+        ModelReferenceError: the file of counts is not sound.
+        VocabularyMismatchError: it is of another vocabulary than the draft model's, or the draft
+            model has too little of the target's.
+    """
+    from draft_service.frequent_tokens import frequent_tokens  # noqa: PLC0415
+    from draft_service.vocabulary import shared_vocabulary  # noqa: PLC0415
+    from forethought.counts.file import read_counts  # noqa: PLC0415
+
+    if settings.vocab_size is None:
+        return ()
+    file = settings.counts_file
+    counts = None if file is None else read_counts(file, draft.fingerprint).table
+    shared = None
+    if target is not None and target.fingerprint != draft.fingerprint:
+        shared = set(shared_vocabulary(target, draft).draft_token_ids.tolist())
+    return frequent_tokens(draft, settings.vocab_size, counts, shared)
+
+
 def load_features(settings: DraftSettings) -> Proposer:
     """A draft that guesses from the target's hidden states; its tokens are the target's.
 
     Raises:
         ModelReferenceError: the draft cannot be loaded.
     """
+    if settings.vocab_size is not None:
+        raise ModelReferenceError(
+            f"--vocab-size {settings.vocab_size}: {settings.model} is a feature draft, which has "
+            "a part of the vocabulary of its own"
+        )
     from draft_service.feature_proposer import FeatureProposer  # noqa: PLC0415
     from forethought.engine.loading.warm_up import load_feature_draft_for_tier  # noqa: PLC0415
 

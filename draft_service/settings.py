@@ -1,5 +1,6 @@
 """Settings of the draft tier."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -31,6 +32,17 @@ class DraftSettings(EngineSettings):
         le=1,
         description="a draft ends before a place where the model gives its likeliest token less "
         "than this; 0 always drafts all that is asked for",
+    )
+    vocab_size: int | None = Field(
+        None,
+        ge=1,
+        description="tokens that the model scores: the special ones and the most frequent others. "
+        "Its passes take less time, and a token that is left out is never guessed. Unset, all",
+    )
+    counts_file: Path | None = Field(
+        None,
+        description="counts of the target's texts, written by `forethought count`, by which "
+        "vocab_size tells frequent tokens. Unset, the tokenizer's merges tell them",
     )
     lookahead: int = Field(
         1,

@@ -89,6 +89,12 @@ class CountsTable:
     def __len__(self) -> int:
         return len(self.checks)
 
+    def token_weights(self) -> Probabilities:
+        """[V]: the sum of a token's probabilities after all contexts."""
+        guesses = np.asarray(self.guesses)
+        probs = (guesses & _PROB_UNIT) / _PROB_UNIT
+        return np.bincount(guesses >> 8, probs, self.vocab_size).astype(np.float64)
+
     def guess(self, token_ids: Sequence[int]) -> tuple[int, float] | None:
         """The first of `distribution`, and its probability."""
         entry = self._find(token_ids)

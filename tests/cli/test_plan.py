@@ -332,6 +332,20 @@ def test_a_draft_is_told_when_to_end_a_draft():
     assert value_of(command_of(plan, "draft"), "--min-prob") == "0.4"
 
 
+def test_a_draft_is_told_how_many_tokens_to_score_and_by_which_counts(monkeypatch):
+    options = PlanOptions(draft_model="small", draft_vocab_size=9_000)
+    assert value_of(command_of(make_plan(options), "draft"), "--vocab-size") == "9000"
+    counts = Path("some.counts")
+    counted = command_of(make_plan(replace(options, counts=counts)), "draft")
+    assert value_of(counted, "--counts-file") == str(counts.resolve())
+    monkeypatch.setattr("forethought.local.plan.shipped_counts", lambda _: counts)
+    shipped = command_of(make_plan(options), "draft")
+    assert value_of(shipped, "--counts-file") == "some.counts"
+    for other in ({"translate_draft": True}, {"draft_vocab_size": None}):
+        command = command_of(make_plan(replace(options, counts=counts, **other)), "draft")
+        assert "--counts-file" not in command
+
+
 def test_what_is_looked_up_is_left_to_the_orchestrator_unless_it_is_said():
     command = command_of(make_plan(PlanOptions()), "orchestrator")
     assert not {"--lookup", "--counts-file"} & {*command}

@@ -161,6 +161,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
         (["up", "--policy", "x"], "'--policy': 'x' is not one of 'adaptive', 'fixed'"),
         (["up", "--lookup", "suffix,x"], "'--lookup': 'x' is none of suffix, ngram, counts"),
         (["up", "--draft-min-prob", "2"], "'--draft-min-prob': 2 must be 1 or less"),
+        (["up", "--draft-vocab-size", "0"], "'--draft-vocab-size': 0 must be 1 or more"),
         (["up", "--startup-timeout", "soon"], "'--startup-timeout': soon must be a number"),
         (["generate", "--temperature", "hot", "x"], "hot must be a number"),
         (["bench", "kinds", "--repeats", "0"], "'--repeats': 0 must be 1 or more"),

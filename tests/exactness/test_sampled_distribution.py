@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from forethought.counts.builder import BuildOptions, build_table
+from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.generation import GenerationParams, GenerationRequest
 from forethought.sampling.params import SamplingParams
 from forethought.sampling.rejection import judge
@@ -59,6 +60,19 @@ async def test_pairs_of_tokens_are_distributed_as_the_target_says(
     params = SHAPES[shape]
     async with memoized_stack(tiny_target, tiny_draft) as (stack, model):
         pairs = await sample_pairs(stack, Sampling(params, judge), range(NUM_SAMPLES))
+        expected = pair_distribution(model, PROMPT, params)
+    assert p_value(pairs, expected) > ALPHA
+
+
+@pytest.mark.timeout(900)
+async def test_pairs_are_exact_where_the_draft_scores_a_part_of_its_vocabulary(
+    tiny_target: LoadedModel, tiny_draft: LoadedModel
+) -> None:
+    params = SHAPES["temperature 0.7"]
+    options = EngineOptions(dtype="float32", device="cpu", head_token_ids=[0, 1, 3, 6, 8, 11])
+    small = replace(tiny_draft, model=load_model(tiny_draft.files, options))
+    async with memoized_stack(tiny_target, small) as (stack, model):
+        pairs = await sample_pairs(stack, Sampling(params, judge), range(NUM_SAMPLES // 2))
         expected = pair_distribution(model, PROMPT, params)
     assert p_value(pairs, expected) > ALPHA
 

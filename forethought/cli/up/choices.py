@@ -38,7 +38,10 @@ def _drafts(options: PlanOptions, served: Served | None) -> str:
         parts.append("no draft tier")
     else:
         dtype = options.draft_dtype or options.dtype
-        parts.append(f"model {options.draft_model}{f', {dtype}' if dtype else ''}")
+        size = options.draft_vocab_size
+        words = [f"model {options.draft_model}", *([dtype] if dtype else [])]
+        words += [] if size is None else [f"which guesses its {size:,} most frequent tokens"]
+        parts.append(", ".join(words))
     if options.counts is not None:
         parts.append(f"counts of {short_path(options.counts)}")
     return "; ".join(parts)

@@ -210,6 +210,18 @@ DraftMinProb = Annotated[
         rich_help_panel=_MODELS,
     ),
 ]
+DraftVocabSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Let the draft model score its special tokens and the most frequent others only, N "
+        "in all, as --counts tell them, else the tokenizer. Its passes take less time; a token "
+        "that is left out is never guessed.",
+        show_default="all",
+        rich_help_panel=_MODELS,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(

@@ -52,7 +52,11 @@ for tensors of GGUF files of any kinds, which the name lists."""
 
 
 def build_lean_decoder(
-    config: LeanConfig, checkpoint: Checkpoint, number_format: str, max_model_len: int
+    config: LeanConfig,
+    checkpoint: Checkpoint,
+    number_format: str,
+    max_model_len: int,
+    head_token_ids: Sequence[int] = (),
 ) -> LeanDecoder:
     """Reads and lays out all weights.
 
@@ -65,9 +69,12 @@ def build_lean_decoder(
             are with "stored", where activations that meet quantised ones are rounded to 8 bits, and
             with float32.
         max_model_len: longest sequence, tokens.
+        head_token_ids: the only tokens that it scores, if any are named; all others have minus
+            infinity. Of a model that has a part of its vocabulary, those that it has too.
 
     Raises:
-        ValueError: the checkpoint lacks weights, or has some of other shapes.
+        ValueError: the checkpoint lacks weights, or has some of other shapes; or the model has none
+            of the named tokens.
     """
     shape = replace(config, max_model_len=max_model_len)
     check_tensors(decoder_tensors(config, checkpoint), checkpoint)
@@ -76,7 +83,7 @@ def build_lean_decoder(
         parts.embedding(),
         [parts.layer(f"model.layers.{index}") for index in range(config.num_layers)],
         parts.norm("model.norm"),
-        parts.head(),
+        parts.head(head_token_ids),
     )
     return LeanDecoder(shape, weights, parts.name(), choose_backend(shape, parts.dtype))
 
@@ -125,16 +132,28 @@ class Parts:
         table = checkpoint.dense(name).to(self.dtype)  # [V, hidden]
         return lambda token_ids: table[list(token_ids)].to(torch.float32, copy=True)
 
-    def head(self) -> Linear:
-        product, cap = self._head(), self.config.logit_cap
-        return CappedHead(product, cap) if cap else product
-
-    def _head(self) -> Linear:
+    def head(self, token_ids: Sequence[int] = ()) -> Linear:
+        """Scores of all tokens that the head has rows for, or of those of them that are named."""
         weight = EMBEDDING if self.config.ties_embeddings else HEAD
         if HEAD_ROW_IDS in self.checkpoint:
-            token_ids = self.checkpoint.dense(HEAD_ROW_IDS)
-            rows = self.checkpoint.dense(weight).to(self.dtype)
-            return PartHead(rows, token_ids, self.config.vocab_size)
+            stored = self.checkpoint.dense(HEAD_ROW_IDS).long()  # [rows], a token id each
+        elif token_ids:
+            stored = torch.arange(self.config.vocab_size)
+        else:
+            return self._scores(weight)
+        named = torch.tensor(token_ids) if token_ids else stored
+        rows = torch.isin(stored, named).nonzero().flatten()  # [R]
+        if not len(rows):
+            raise ValueError("the model has none of the tokens that it is to score")
+        alone = replace(self, checkpoint=self.checkpoint.rows_of(weight, rows))
+        return PartHead(alone._scores(weight), stored[rows], self.config.vocab_size)  # noqa: SLF001
+
+    def _scores(self, weight: str) -> Linear:
+        """The scores by all rows of that matrix."""
+        product, cap = self._head(weight), self.config.logit_cap
+        return CappedHead(product, cap) if cap else product
+
+    def _head(self, weight: str) -> Linear:
         if (product := self._as_stored([weight])) is not None:
             return product
         groups = self.checkpoint.int4(weight) if self.number_format == "int4" else None

@@ -1,38 +1,38 @@
 """A head over a part of the vocabulary.
 
-A draft's head over all of the vocabulary takes longer than the rest of it. One that can say only
+A draft's head over all of the vocabulary may take longer than the rest of it. One that can say only
 the tokens that its target says most is as exact: q has no mass elsewhere, and the target's other
 tokens come back as recovered ones.
 """
 
 import torch
 
-from forethought.engine.linear.linear import Linear, dense_linear
+from forethought.engine.linear.linear import Linear
 
 
 class PartHead:
     """Scores for R of V tokens, minus infinity for all others.
 
     Args:
-        weight: [R, K].
+        product: with the R rows of a head.
         token_ids: [R] distinct: which tokens the rows are.
         vocab_size: V.
 
     Raises:
-        ValueError: ids that do not fit the rows or the vocabulary.
+        ValueError: no ids, or ids that do not fit the vocabulary.
     """
 
     __slots__ = ("_product", "_token_ids", "_vocab_size")
 
-    def __init__(self, weight: torch.Tensor, token_ids: torch.Tensor, vocab_size: int) -> None:
+    def __init__(self, product: Linear, token_ids: torch.Tensor, vocab_size: int) -> None:
         token_ids = token_ids.long()
-        if token_ids.shape != weight.shape[:1] or not len(token_ids):
-            raise ValueError(f"{tuple(token_ids.shape)} token ids for {len(weight)} rows of a head")
+        if not len(token_ids):
+            raise ValueError("a head that scores no token")
         if token_ids.min() < 0 or token_ids.max() >= vocab_size:
             raise ValueError(f"token ids beyond a vocabulary of {vocab_size}")
         if len(set(token_ids.tolist())) < len(token_ids):
             raise ValueError("token ids that are not distinct")
-        self._product: Linear = dense_linear(weight, is_head=True)
+        self._product = product
         self._token_ids = token_ids
         self._vocab_size = vocab_size
 

@@ -4,6 +4,7 @@ On a CPU the lean decoder runs what it knows. All else runs in transformers' own
 """
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ class EngineOptions:
     """Threads of one operation on a CPU, for the whole process; 0 leaves it to torch."""
     max_model_len: int = 0
     """Longest sequence, tokens; 0 is what the model was made for, which is also the limit."""
+    head_token_ids: Sequence[int] = ()
+    """The only tokens that the model scores, for models of the lean decoder; none: all."""
 
     def __post_init__(self) -> None:
         dtypes = ("auto", *DTYPES, *_PACKED)
@@ -184,7 +187,7 @@ def _open_gguf(file: GGUFFile) -> tuple[LeanConfig, Checkpoint, str] | None:
     if number_format is None or (number_format == "stored" and not QuantLinear.is_supported()):
         number_format = _name(gguf_dtype(file))
     config = lean_config(file)
-    return config, GGUFCheckpoint(file, family, config), number_format
+    return config, GGUFCheckpoint.of(file, family, config), number_format
 
 
 def _load_in_transformers(
@@ -202,6 +205,9 @@ def _load_in_transformers(
     if options.dtype in _PACKED:
         what = f"{model.config.model_type} on {device.type}"
         raise ValueError(f"{options.dtype} is for models of the lean decoder on a CPU, not {what}")
+    if options.head_token_ids:
+        what = f"{model.config.model_type} on {device.type}"
+        raise ValueError(f"models of the lean decoder can have a smaller head, not {what}")
     dtype = model.dtype
     if options.dtype == "auto" and device.type == "cpu" and dtype is torch.float16:
         dtype = torch.bfloat16
@@ -221,7 +227,9 @@ def _build(
     elif dtype_name == "float16":
         dtype_name = "bfloat16"
     max_model_len = _max_model_len(config.max_model_len, options.max_model_len)
-    decoder = build_lean_decoder(config, checkpoint, dtype_name, max_model_len)
+    decoder = build_lean_decoder(
+        config, checkpoint, dtype_name, max_model_len, options.head_token_ids
+    )
     checkpoint.close()
     _return_memory()
     _try_out(decoder)

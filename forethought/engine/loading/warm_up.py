@@ -1,6 +1,7 @@
 """Loads a model the way a tier serves it: named, measured, and warm."""
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -49,8 +50,15 @@ class TierModel:
     limits: EngineLimits
 
 
-def load_for_tier(settings: EngineSettings) -> TierModel:
+def load_for_tier(
+    settings: EngineSettings,
+    choose_head: Callable[[TextTokenizer], Sequence[int]] = lambda _: (),
+) -> TierModel:
     """Everything that the settings of a tier name.
+
+    Args:
+        settings: of the tier.
+        choose_head: the only tokens that the model is to score; none: all.
 
     Raises:
         ModelReferenceError: the model cannot be loaded.
@@ -58,8 +66,8 @@ def load_for_tier(settings: EngineSettings) -> TierModel:
             block.
     """
     files = resolve(settings.model)
-    model, pass_costs = _load_warm(files, settings)
     tokenizer = load_tokenizer(files)
+    model, pass_costs = _load_warm(files, settings, choose_head(tokenizer))
     info = replace(
         describe(model, files, tokenizer.fingerprint, settings.max_num_speculative_tokens),
         pass_costs=pass_costs,
@@ -91,18 +99,20 @@ def load_feature_draft_for_tier(settings: EngineSettings) -> FeatureTierModel:
 
 
 def _load_warm(
-    files: ModelFiles, settings: EngineSettings
+    files: ModelFiles, settings: EngineSettings, head_token_ids: Sequence[int] = ()
 ) -> tuple[CausalModel, tuple[PassCost, ...]]:
     """The model, which has computed before, so that the first request does not pay for first times;
     and what its passes take. Tiers that share cores do this one after the other.
     """
     cores, is_on_cpu = settings.shared_cores, choose_device(settings.device).type == "cpu"
     with taking_turns(cores) if cores is not None and is_on_cpu else nullcontext():
-        model = _load_and_warm(files, settings)
+        model = _load_and_warm(files, settings, head_token_ids)
         return model, measure_pass_costs(model, settings.max_tokens_per_pass)
 
 
-def _load_and_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
+def _load_and_warm(
+    files: ModelFiles, settings: EngineSettings, head_token_ids: Sequence[int]
+) -> CausalModel:
     started = time.perf_counter()
     num_bytes = sum(path.stat().st_size for path in files.weight_files())
     _log.info("model_loading", model=files.reference, num_bytes=num_bytes)
@@ -111,6 +121,7 @@ def _load_and_warm(files: ModelFiles, settings: EngineSettings) -> CausalModel:
         device=settings.device,
         num_threads=settings.num_threads,
         max_model_len=settings.max_model_len,
+        head_token_ids=head_token_ids,
     )
     model = load_model(files, options)
     model.allocate(1)

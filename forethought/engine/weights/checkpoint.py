@@ -54,6 +54,10 @@ class Checkpoint(Protocol):
         """The matrix as a GGUF file has it, if it can be computed so."""
         ...
 
+    def rows_of(self, name: str, rows: torch.Tensor) -> "Checkpoint":
+        """A checkpoint of one matrix alone, with some of its rows, stored as they are here."""
+        ...
+
     def forget(self) -> None:
         """What has been read so far is not read again soon, and may leave memory."""
         ...

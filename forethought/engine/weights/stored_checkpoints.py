@@ -4,15 +4,18 @@ Of the files that transformers loads, safetensors are read directly, and so neve
 of other kinds, transformers has made a model whose weights are taken over.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from forethought.engine.weights.checkpoint import Embedding
+from forethought.engine.weights.checkpoint import Checkpoint, Embedding
 from forethought.engine.weights.gguf_families import GGUFFamily, gguf_tensor_names
 from forethought.engine.weights.gguf_file import GGUFFile, GGUFTensor
 from forethought.engine.weights.gguf_formats import STORED_KINDS
@@ -23,10 +26,17 @@ _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
 """Formats of safetensors that need no scales."""
 
 
-class _DenseCheckpoint:
+class _DenseCheckpoint(ABC):
     """Weights as transformers has them, none of them packed."""
 
     rotates_pairs = False
+
+    @abstractmethod
+    def dense(self, name: str) -> torch.Tensor:
+        """As `Checkpoint.dense`."""
+
+    def rows_of(self, name: str, rows: torch.Tensor) -> Checkpoint:
+        return TensorCheckpoint({name: self.dense(name)[rows]})
 
     def embedding(self, name: str) -> None:  # noqa: ARG002
         return None
@@ -40,7 +50,7 @@ class _DenseCheckpoint:
     def stored(self, name: str) -> None:  # noqa: ARG002
         return None
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 - there is nothing to do
         """Nothing is read twice here."""
 
 
@@ -96,18 +106,36 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
 
 class GGUFCheckpoint:
-    """A GGUF file of a family that the lean decoder knows."""
+    """A GGUF file of a family that the lean decoder knows.
+
+    Args:
+        file: what the tensors are mapped from.
+        tensors: by transformers' names.
+        pair_order: of the rows of q and k whose pairs are half a head apart; None where they are
+            neighbours.
+    """
 
     rotates_pairs = True
 
-    def __init__(self, file: GGUFFile, family: GGUFFamily, config: LeanConfig) -> None:
+    def __init__(
+        self,
+        file: GGUFFile,
+        tensors: Mapping[str, GGUFTensor],
+        pair_order: npt.NDArray[np.int64] | None,
+    ) -> None:
         self._file = file
-        self._pair_order = None if family.rotates_pairs else config.pair_order().numpy()
-        self._tensors = {
+        self._tensors = tensors
+        self._pair_order = pair_order
+
+    @classmethod
+    def of(cls, file: GGUFFile, family: GGUFFamily, config: LeanConfig) -> Self:
+        """All the tensors of a file."""
+        tensors = {
             name: tensor
             for ggml_name, stored_name in gguf_tensor_names(file).items()
             for name, tensor in _split(stored_name, file.tensors[ggml_name], config)
         }
+        return cls(file, tensors, None if family.rotates_pairs else config.pair_order().numpy())
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -139,6 +167,12 @@ class GGUFCheckpoint:
     def stored(self, name: str) -> GGUFTensor | None:
         tensor = self._tensor(name)
         return tensor if tensor.kind in STORED_KINDS and len(tensor.shape) == 2 else None
+
+    def rows_of(self, name: str, rows: torch.Tensor) -> Checkpoint:
+        stored = self._tensor(name)
+        shape = (len(rows), *stored.shape[1:])
+        picked = replace(stored, shape=shape, data=stored.data[rows.numpy()])
+        return GGUFCheckpoint(self._file, {name: picked}, None)
 
     def _tensor(self, name: str) -> GGUFTensor:
         """With the two rows of q and k that rotate together side by side."""

@@ -21,6 +21,7 @@ from forethought.local.plan.valkey import valkey_command
 from forethought.local.processes.local_deployment import Tier
 from forethought.local.processes.probes import probe_grpc_health, probe_http, probe_redis
 from forethought.models.files.reference import is_shipped
+from forethought.models.files.shipped import shipped_counts
 from forethought.tier import DEFAULT_MAX_SPECULATIVE_TOKENS
 
 _DRAIN_GRACE_S = 10  # below the time after which a tier is killed
@@ -171,6 +172,8 @@ def _draft_tier(
         "model": options.draft_model,
         "target_vocabulary": options.model if options.translate_draft else None,
         "min_prob": options.draft_min_prob,
+        "vocab_size": options.draft_vocab_size,
+        "counts_file": _counts_of_draft(options),
         "max_sessions": options.max_sessions,
         "lookahead": options.lookahead,
         "dtype": options.draft_dtype or options.dtype,
@@ -185,6 +188,13 @@ def _draft_tier(
     if runs_on_cpu(options.device):
         defaults["lookahead"] = 0  # drafts that are made ahead take their time from the target
     return _tier("draft", places.draft, said, defaults, config)
+
+
+def _counts_of_draft(options: PlanOptions) -> Path | None:
+    """What a draft that does not score all tokens tells the frequent ones by."""
+    if options.draft_vocab_size is None or options.translate_draft:
+        return None
+    return options.counts.resolve() if options.counts else shipped_counts(options.model)
 
 
 def _orchestrator_tier(

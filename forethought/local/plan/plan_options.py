@@ -27,6 +27,7 @@ class PlanOptions:
     device: str | None = None
     num_threads: int | None = None
     draft_min_prob: float | None = None
+    draft_vocab_size: int | None = None  # tokens that the draft model scores; None: all
     lookahead: int | None = None  # None: none where target and draft share a CPU
     kv_memory: str | None = None  # of the target, such as "4GiB"
     max_model_len: int | None = None

@@ -16,6 +16,7 @@ from forethought.models.text.folder_tokenizer import read_folder_tokenizer
 from forethought.models.text.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.text.parts import TokenizerParts
 from forethought.models.text.text_length import TextLengths, text_lengths
+from forethought.models.text.token_order import merge_order
 from forethought.models.text.token_texts import TokenTexts, token_texts
 
 _MAX_ID = 2**32 - 1
@@ -108,6 +109,10 @@ class TextTokenizer:
     def token_texts(self) -> TokenTexts | None:
         """The bytes that each token stands for; None where they cannot be told."""
         return token_texts(self._backend)
+
+    def merge_order(self) -> list[int]:
+        """All tokens, those first that training the tokenizer found most frequent."""
+        return merge_order(self._backend)
 
     @property
     def has_chat_template(self) -> bool:
