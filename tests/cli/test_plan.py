@@ -338,7 +338,7 @@ def test_a_draft_is_told_how_many_tokens_to_score_and_by_which_counts(monkeypatc
     counts = Path("some.counts")
     counted = command_of(make_plan(replace(options, counts=counts)), "draft")
     assert value_of(counted, "--counts-file") == str(counts.resolve())
-    monkeypatch.setattr("forethought.local.plan.shipped_counts", lambda _: counts)
+    monkeypatch.setattr("forethought.local.plan.plan.shipped_counts", lambda _: counts)
     shipped = command_of(make_plan(options), "draft")
     assert value_of(shipped, "--counts-file") == "some.counts"
     for other in ({"translate_draft": True}, {"draft_vocab_size": None}):
