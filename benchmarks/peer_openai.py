@@ -32,8 +32,10 @@ class OpenAIPeer:
     model: str
     client: httpx2.AsyncClient
 
-    async def complete(self, prompt: Sequence[int], max_tokens: int) -> Sample:
-        """Streams a completion at temperature 0.
+    async def complete(
+        self, prompt: Sequence[int], max_tokens: int, temperature: float = 0
+    ) -> Sample:
+        """Streams a completion.
 
         Prompts are token ids, so that every peer gets the same, whatever its tokenizer adds.
         Tokens are counted by the server; a chunk may hold several.
@@ -45,7 +47,7 @@ class OpenAIPeer:
             "model": self.model,
             "prompt": list(prompt),
             "max_tokens": max_tokens,
-            "temperature": 0,
+            "temperature": temperature,
             "stream": True,
             "stream_options": {"include_usage": True},
             **EXTRAS,

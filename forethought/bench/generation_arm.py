@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
+from uuid import uuid4
 
 from forethought.bench.closed_loop import Sample, Send
 from forethought.generation import (
@@ -28,16 +29,24 @@ class Generates(Protocol):
 
 
 def generation_sender(
-    client: Generates, prompts: Sequence[Prompt], params: GenerationParams, timeout_s: float
+    client: Generates,
+    prompts: Sequence[Prompt],
+    params: GenerationParams,
+    timeout_s: float,
+    *,
+    are_apart: bool = False,
 ) -> Send:
     """Sends prompt after prompt, from the first again after the last.
 
     Request i has the seed `params.seed` + i, so that all arms draw the same random numbers.
+    Requests that are apart have a tenant each: a prompt that was sent before is computed again.
     """
 
     async def send(index: int) -> Sample:
         seed = None if params.seed is None else (params.seed + index) % 2**64
-        request = GenerationRequest(prompts[index % len(prompts)], replace(params, seed=seed))
+        tenant = uuid4().hex if are_apart else ""
+        own = replace(params, seed=seed)
+        request = GenerationRequest(prompts[index % len(prompts)], own, tenant=tenant)
         return await time_generation(client, request, timeout_s)
 
     return send
