@@ -5,7 +5,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from forethought.generation import Finished, PromptToken, Started, Step, Token
+from forethought.generation import (
+    Finished,
+    GenerationEvent,
+    PromptToken,
+    Started,
+    Step,
+    Token,
+)
 from gateway.openai.choices import Choice, ChoiceEvent, answer_usage
 from gateway.openai.logprobs import PromptLogprobs
 from gateway.openai.sampling import SamplingFields
@@ -109,6 +116,7 @@ class ChunkWriter(Generic[PartT]):
         self._started: list[Started | None] = [None] * num_choices
         self._finished: list[Finished | None] = [None] * num_choices
         self._counts = [0] * num_choices
+        self._openings: dict[int, bytes] = {}  # chunks that leave with the next one
         self._prompts: list[list[PromptToken]] = [[] for _ in range(num_choices)]
         self._num_prompts = num_prompts
         self._prompt_token_ids = prompt_token_ids
@@ -135,7 +143,15 @@ class ChunkWriter(Generic[PartT]):
         raise NotImplementedError
 
     def on(self, event: ChoiceEvent) -> bytes:
-        index, what = event.index, event.event
+        """The opening of a choice leaves with its first token: clients that take the first chunk
+        for that measure what they mean."""
+        told = self._told(event.index, event.event)
+        if isinstance(event.event, Started):
+            self._openings[event.index] = told
+            return b""
+        return self._openings.pop(event.index, b"") + told if told else b""
+
+    def _told(self, index: int, what: GenerationEvent) -> bytes:
         match what:
             case Token():
                 self._counts[index] += 1

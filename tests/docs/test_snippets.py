@@ -39,6 +39,7 @@ NOT_CODE = {
     "mermaid": "a drawing",
 }
 OTHER_PROGRAMS = {
+    "lm_eval": "it is not among what the tests install",
     "llama-server": "the server of llama.cpp is not among what the tests install",
     "vllm.entrypoints.openai.api_server": "vLLM is not among what the tests install",
     "docker": "the machine may have no Docker",

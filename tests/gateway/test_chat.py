@@ -1,8 +1,15 @@
 """`/v1/chat/completions` as clients read it."""
 
+import json
+
 import pytest
 
 from forethought.generation import ChatMessage, GenerationParams, GenerationRequest
+from gateway.openai.chat import ChatRequest, ChatWriter
+from gateway.openai.choices import ChoiceEvent
+from gateway.openai.messages import Message
+from gateway.openai.stream import Head
+from tests.cli import recorded
 from tests.gateway.answers import CHAT, MESSAGES, chat, post, streamed
 from tests.stack import Stack, generate
 
@@ -50,6 +57,19 @@ async def test_an_answer_without_drafts_says_why(http):
     answer = await post(http, CHAT, chat(max_tokens=4, num_speculative_tokens=0))
     counts = answer["metrics"]["speculative_decoding"]
     assert (counts["num_spec_steps"], counts["no_draft_reason"]) == (0, "not_asked")
+
+
+async def test_the_role_leaves_with_the_first_token():
+    body = ChatRequest(messages=[Message("user", "abc")], stream=True)
+    writer = ChatWriter(Head("id", "object", 0, "tiny", ""), body, None)
+    token = recorded.TOKENS[0]
+    assert writer.on(ChoiceEvent(0, recorded.STARTED)) == b""
+    first = writer.on(ChoiceEvent(0, token)).decode()
+    assert [json.loads(each[6:])["choices"][0]["delta"] for each in first.split("\n\n")[:-1]] == [
+        {"role": "assistant", "content": ""},
+        {"content": token.text},
+    ]
+    assert b"role" not in writer.on(ChoiceEvent(0, token))
 
 
 async def test_a_stream_begins_with_the_role_and_has_a_chunk_for_each_token(http):
