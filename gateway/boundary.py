@@ -1,5 +1,6 @@
 """What happens around each request."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought.observability import traces
 from gateway.metrics import HttpMetrics
-from gateway.web.errors import HttpError
+from gateway.web.errors import HttpError, stopping
 from gateway.web.request_id import HEADER, name_request
 from gateway.web.streaming import ClientGoneError
 
@@ -69,13 +70,16 @@ class Boundary:
             await self._app(scope, receive, send_named)
         except ClientGoneError:
             status = _GONE
+        except asyncio.CancelledError:
+            # The server does so when it ends before the request, whose task this is.
+            if not status:
+                await _respond(stopping(), scope, receive, send_named)
         except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and not the end
             incident = uuid4().hex
             _log.exception("request_failed", request_id=name, incident=incident)
             if not status:
                 error = HttpError(500, f"a fault of the gateway, {incident} in its log")
-                answer = Response(error.body(), error.status, media_type="application/json")
-                await answer(scope, receive, send_named)
+                await _respond(error, scope, receive, send_named)
         finally:
             duration_s = time.perf_counter() - began
             route = self._paths.get(scope.get("endpoint"), _NO_ROUTE)
@@ -91,6 +95,13 @@ class Boundary:
                 status=status,
                 duration_s=round(duration_s, 4),
             )
+
+
+async def _respond(error: HttpError, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = Response(
+        error.body(), error.status, headers=error.headers, media_type="application/json"
+    )
+    await answer(scope, receive, send)
 
 
 def _note_end(method: str, route: str, status: int) -> None:

@@ -25,6 +25,8 @@ from gateway.upstream import Upstream
 _log = structlog.get_logger(__name__)
 _LOOP_S = 5.0
 _BACKLOG = 1024
+_LAST_WORDS_S = 2.0
+"""For answers that outlast the drain to say that they do."""
 _IDLE_S = 75  # of a connection without a request: longer than most proxies keep theirs
 
 
@@ -77,7 +79,8 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def run_until(self, stop: asyncio.Event) -> None:
-        """Serves until `stop`, then lets running requests end."""
+        """Serves until `stop`, then lets running requests end. Those that do not are cancelled when
+        the grace is over."""
         serving = asyncio.ensure_future(self.serve([self._socket]))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -86,6 +89,8 @@ class HttpServer(uvicorn.Server):
             self.should_exit = True
             stopping.cancel()
             await serving
+            if late := set(self.server_state.tasks):
+                await asyncio.wait(late, timeout=_LAST_WORDS_S)
 
 
 async def run_gateway(

@@ -93,6 +93,12 @@ def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpE
     return HttpError(status, error.message, code=code, headers=headers)
 
 
+def stopping() -> HttpError:
+    """The gateway ends before the answer does."""
+    text = "the gateway is shutting down, before the answer has ended"
+    return HttpError(_UNAVAILABLE, text, code="unavailable", headers={"Retry-After": "1"})
+
+
 @contextmanager
 def naming(name_of: FieldName) -> Iterator[None]:
     """Has errors of the service name the fields as the route does. Raises HttpError."""

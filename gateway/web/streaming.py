@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from forethought.errors import ForethoughtError
 from forethought.runtime.wait_limit import WaitLimit
-from gateway.web.errors import HttpError, from_forethought
+from gateway.web.errors import HttpError, from_forethought, stopping
 
 _log = structlog.get_logger(__name__)
 
@@ -132,13 +132,20 @@ class EventStream(Response, Generic[EventT]):
         self.status_code = 200
         self.background = None
         self._first, self._events, self._writer = first, events, writer
+        self._has_begun = False
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        async with aclosing(self._events):
-            await until_gone(receive, self._send_all(send))
+        try:
+            async with aclosing(self._events):
+                await until_gone(receive, self._send_all(send))
+        except asyncio.CancelledError:
+            if self._has_begun:
+                await send(_body(self._writer.fail(stopping()), more_body=False))
+            raise
 
     async def _send_all(self, send: Send) -> None:
+        self._has_begun = True
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         outbox, unread = _Outbox(), WaitLimit(UNREAD_S)
         making = asyncio.ensure_future(self._make_all(outbox))

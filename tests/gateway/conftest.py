@@ -39,11 +39,13 @@ async def running_gateway(
 
 
 @asynccontextmanager
-async def serving(upstream: Upstream, tls: ServerTls | None = None) -> AsyncIterator[str]:
+async def serving(
+    upstream: Upstream, tls: ServerTls | None = None, drain_grace_s: float = 5
+) -> AsyncIterator[str]:
     """A gateway before `upstream` on a free port, ready; where it listens."""
     await upstream.ask()
     app = make_app(upstream, MAX_BODY_BYTES)
-    server = HttpServer(app, "127.0.0.1:0", 5, tls)
+    server = HttpServer(app, "127.0.0.1:0", drain_grace_s, tls)
     running = asyncio.create_task(run_gateway(upstream, server, app.metrics, ""))
     try:
         yield server.address

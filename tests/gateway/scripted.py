@@ -42,6 +42,8 @@ class ScriptedClient:
 
     def __init__(self, chat_template: str = "a template") -> None:
         self.requests: list[GenerationRequest] = []
+        self.has_begun = asyncio.Event()
+        """Whether there is an endless answer."""
         self.has_ended = asyncio.Event()
         """Whether somebody has left an endless answer."""
         self._chat_template = chat_template
@@ -69,6 +71,7 @@ class ScriptedClient:
                 for event in (recorded.STARTED, *recorded.ROUNDS[1]):
                     yield event
                 try:
+                    self.has_begun.set()
                     await asyncio.Event().wait()
                 finally:
                     self.has_ended.set()
