@@ -12,7 +12,7 @@ import torch
 
 from forethought.engine.hf.transformers_loader import load_weights
 from forethought.engine.lean.lean_decoder import LeanDecoder
-from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.loading.loader import EngineOptions, load_model, open_checkpoint
 from forethought.engine.model.packed import SequencePart, pack
 from forethought.engine.native import kernels
 from forethought.engine.weights.gguf_file import GGUFTensor
@@ -102,6 +102,13 @@ def test_greedy_texts_in_float32_are_those_of_the_dequantised_weights(files):
         start = len(tokens)
         tokens = [*tokens, int(model.forward(pack([part])).argmax())]
     assert by_transformers(files, tokens[:-1])[19:].argmax(dim=-1).tolist() == tokens[20:]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "smollm3"])
+def test_drafts_are_not_made_of_the_layers_of_models_that_differ_from_a_llama(tmp_path, family):
+    folder = tiny(tmp_path, FAMILIES[family].name, **FAMILIES[family].config)
+    with pytest.raises(ModelReferenceError, match="no model of the Llama family"):
+        open_checkpoint(write_gguf(folder, family, FAMILIES[family].settings))
 
 
 def test_a_file_is_computed_as_it_is_stored_unless_told_otherwise(files):

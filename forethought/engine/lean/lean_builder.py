@@ -224,7 +224,9 @@ class Parts:
             return self._read(f"{name}.bias").float()
         return torch.zeros(self.checkpoint.shapes()[f"{name}.weight"][0])
 
-    def _as_stored(self, names: Sequence[str], bias: torch.Tensor | None = None) -> Linear | None:
+    def _as_stored(
+        self, names: Sequence[str], bias: torch.Tensor | None = None
+    ) -> QuantLinear | None:
         """The product with the rows of all the named matrices, if they stay as the checkpoint has
         them."""
         if self.number_format not in {"stored", "float32"} or not QuantLinear.is_supported():
@@ -233,10 +235,6 @@ class Parts:
         stored = [tensor for tensor in found if tensor is not None]
         if len(stored) < len(names):
             return None
-        if all(tensor.kind == "F32" and tensor.shape[1] % GROUP_SIZE == 0 for tensor in stored):
-            # The same numbers, faster for many tokens.
-            rows = torch.cat([torch.from_numpy(tensor.dequantized()) for tensor in stored])
-            return dense_linear(rows, bias)
         return QuantLinear(stored, bias, keeps_floats=self.number_format == "float32")
 
     def _dense(self, name: str) -> torch.Tensor:
