@@ -134,6 +134,7 @@ class Parts:
 
     def head(self, token_ids: Sequence[int] = ()) -> Linear:
         """Scores of all tokens that the head has rows for, or of those of them that are named."""
+        self.checkpoint.forget()
         weight = EMBEDDING if self.config.ties_embeddings else HEAD
         if HEAD_ROW_IDS in self.checkpoint:
             stored = self.checkpoint.dense(HEAD_ROW_IDS).long()  # [rows], a token id each
@@ -196,8 +197,9 @@ class Parts:
         )
 
     def norm(self, name: str) -> RMSNorm:
-        weight = self.checkpoint.dense(f"{name}.weight").float().contiguous()
-        return RMSNorm(weight, self.config.rms_norm_eps)
+        # Copied: a part of a mapped file would keep in memory all that was read of it.
+        weight = self.checkpoint.dense(f"{name}.weight").to(torch.float32, copy=True)
+        return RMSNorm(weight.contiguous(), self.config.rms_norm_eps)
 
     def linear(self, names: Sequence[str]) -> Linear:
         """The product with the rows of all the named matrices."""

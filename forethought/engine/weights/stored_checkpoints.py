@@ -50,9 +50,6 @@ class _DenseCheckpoint(ABC):
     def stored(self, name: str) -> None:  # noqa: ARG002
         return None
 
-    def forget(self) -> None:  # noqa: B027 - there is nothing to do
-        """Nothing is read twice here."""
-
 
 class TensorCheckpoint(_DenseCheckpoint):
     """Tensors in memory."""
@@ -69,28 +66,47 @@ class TensorCheckpoint(_DenseCheckpoint):
     def dense(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach()
 
+    def forget(self) -> None:
+        """They are in memory as long as there is a checkpoint."""
+
     def close(self) -> None:
         self._tensors = {}
 
 
 class SafetensorsCheckpoint(_DenseCheckpoint):
-    """Some *.safetensors files."""
+    """Some *.safetensors files, mapped.
+
+    What has been read of a mapping stays in memory as long as any tensor of it, so `forget` lets go
+    of all mappings, and what is read next comes from new ones.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
-        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+        self._paths: dict[str, Path] = {}
+        self._shapes: dict[str, Sequence[int]] = {}
+        self._kinds: dict[str, str] = {}
+        self._mapped: dict[Path, Any] = {}
+        for path in paths:
+            file = self._map(path)
+            for name in file.keys():  # noqa: SIM118
+                stored = file.get_slice(name)
+                self._paths[name], self._shapes[name] = path, stored.get_shape()
+                self._kinds[name] = stored.get_dtype()
+
+    def _map(self, path: Path) -> Any:
+        if path not in self._mapped:
+            self._mapped[path] = safe_open(path, framework="pt")
+        return self._mapped[path]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._files
+        return name in self._paths
 
     def shapes(self) -> Mapping[str, Sequence[int]]:
-        return {name: file.get_slice(name).get_shape() for name, file in self._files.items()}
+        return self._shapes
 
     def refuse_quantised(self) -> None:
         """Raises ValueError for weights in a format that is a part of some quantisation: as plain
         numbers they are without their scales."""
-        for name, file in self._files.items():
-            kind = file.get_slice(name).get_dtype()
+        for name, kind in self._kinds.items():
             if name.endswith("weight") and kind not in _PLAIN:
                 raise ValueError(
                     f"{name} is stored in {kind}, and config.json has no quantization_config that "
@@ -98,11 +114,14 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
                 )
 
     def dense(self, name: str) -> torch.Tensor:
-        weight: torch.Tensor = self._files[name].get_tensor(name)
+        weight: torch.Tensor = self._map(self._paths[name]).get_tensor(name)
         return weight
 
+    def forget(self) -> None:
+        self._mapped = {}
+
     def close(self) -> None:
-        self._files = {}
+        self.forget()
 
 
 class GGUFCheckpoint:

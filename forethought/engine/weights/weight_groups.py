@@ -7,6 +7,7 @@ This is what Q4_1 and Q8_0 of ggml store, and Q4_0 with a minimum of -8 scales, 
 groups without a change to any number. Dense matrices are rounded to groups of 4 bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,8 +57,10 @@ class Int4Groups:
         return cls(values[..., :half] | values[..., half:] << 4, scales, least)
 
     @classmethod
-    def stacked(cls, parts: "list[Int4Groups]") -> Self:
+    def stacked(cls, parts: Sequence[Self]) -> Self:
         """The rows of all parts in one matrix."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             torch.cat([part.pairs for part in parts]),
             torch.cat([part.scales for part in parts]),
@@ -107,8 +110,10 @@ class Int8Groups:
         )
 
     @classmethod
-    def stacked(cls, parts: "list[Int8Groups]") -> Self:
+    def stacked(cls, parts: Sequence[Self]) -> Self:
         """The rows of all parts in one matrix."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             torch.cat([part.values for part in parts]), torch.cat([part.scales for part in parts])
         )

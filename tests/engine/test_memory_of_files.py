@@ -1,0 +1,58 @@
+"""A model in memory is its weights laid out; the files that they came from do not stay there."""
+
+import re
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+
+from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.weights.stored_checkpoints import SafetensorsCheckpoint
+from forethought.models.reference import resolve
+from tests.engine.test_loader import write_gguf
+from tests.tiny import write_tiny_model
+
+SMAPS = Path("/proc/self/smaps")
+MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ +(?P<path>.*)$")
+
+
+def resident_bytes(path: Path) -> int:
+    """Of all mappings of a file, what is in this process's memory."""
+    total, is_ours = 0, False
+    for line in SMAPS.read_text().splitlines():
+        if match := MAPPING.match(line):
+            is_ours = match["path"] == str(path)
+        elif is_ours and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
+
+
+def written(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A model of some megabytes: a page that is touched brings its neighbours along."""
+    return write_tiny_model(folder, hidden_size=256, num_layers=4, dtype=dtype)
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="this system does not say what is in memory")
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "Q8_0", "Q4_1", "Q5_0"])
+def test_no_more_of_a_file_stays_in_memory_than_the_rows_that_are_looked_up(tmp_path, kind):
+    if kind.startswith("Q"):
+        path = write_gguf(written(tmp_path), gguf.GGMLQuantizationType[kind])
+        model = load_model(resolve(str(path)), EngineOptions())
+    else:
+        folder = written(tmp_path, getattr(torch, kind))
+        path = folder / "model.safetensors"
+        model = load_model(resolve(str(folder)), EngineOptions())
+    assert model.dtype_name
+    assert resident_bytes(path) < path.stat().st_size / 5
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="this system does not say what is in memory")
+def test_what_was_read_leaves_memory_when_it_is_forgotten(tmp_path):
+    path = written(tmp_path) / "model.safetensors"
+    checkpoint = SafetensorsCheckpoint([path])
+    for _ in range(2):  # what is forgotten can be read again
+        assert all(checkpoint.dense(name).isfinite().all() for name in checkpoint.shapes())
+        assert resident_bytes(path) > path.stat().st_size / 2
+        checkpoint.forget()
+        assert resident_bytes(path) == 0
