@@ -134,7 +134,7 @@ def load_feature_draft(
 
     weights = LeanWeights(
         embed,
-        [layers.layer(f"layers.{index}") for index in range(shape.num_layers)],
+        layers.layers("layers"),
         layers.norm("norm"),
         halves.linear(["head"]),
     )

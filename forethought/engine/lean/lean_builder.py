@@ -15,6 +15,7 @@ from forethought.engine.lean.lean_decoder import (
 )
 from forethought.engine.lean.native_layers import NativeLayers
 from forethought.engine.lean.native_steps import NativeSteps, is_native
+from forethought.engine.lean.reading_progress import ReadingProgress
 from forethought.engine.lean.torch_steps import TorchSteps
 from forethought.engine.linear.capped_head import CappedHead
 from forethought.engine.linear.group_linear import GroupLinear, int4_linear
@@ -81,7 +82,7 @@ def build_lean_decoder(
     parts = Parts(config, checkpoint, number_format)
     weights = LeanWeights(
         parts.embedding(),
-        [parts.layer(f"model.layers.{index}") for index in range(config.num_layers)],
+        parts.layers("model.layers"),
         parts.norm("model.norm"),
         parts.head(head_token_ids),
     )
@@ -177,6 +178,15 @@ class Parts:
             if (tensor := self.checkpoint.stored(each)) is not None:
                 num_bytes[tensor.kind] += tensor.data.nbytes
         return f"{name} {'+'.join(kind for kind, _ in num_bytes.most_common())}"
+
+    def layers(self, prefix: str) -> Sequence[LeanLayer]:
+        """All of them; the log says how far it is."""
+        progress = ReadingProgress(self.checkpoint.sizes())
+        layers = []
+        for index in range(self.config.num_layers):
+            layers.append(self.layer(f"{prefix}.{index}"))
+            progress.add_layer(f"{prefix}.{index}")
+        return layers
 
     def layer(self, name: str) -> LeanLayer:
         self.checkpoint.forget()

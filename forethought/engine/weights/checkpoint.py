@@ -30,6 +30,10 @@ class Checkpoint(Protocol):
         """Of all the weights, by their names."""
         ...
 
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each as it is stored."""
+        ...
+
     def dense(self, name: str) -> torch.Tensor:
         """The weight in the number format that it is stored in, float32 if it is quantised.
 

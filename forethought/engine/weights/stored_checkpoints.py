@@ -7,6 +7,7 @@ of other kinds, transformers has made a model whose weights are taken over.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,8 @@ from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS, Int
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
 """Formats of safetensors that need no scales."""
+_ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+"""Of those that take more than one."""
 
 
 class _DenseCheckpoint(ABC):
@@ -62,6 +65,9 @@ class TensorCheckpoint(_DenseCheckpoint):
 
     def shapes(self) -> Mapping[str, Sequence[int]]:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def sizes(self) -> Mapping[str, int]:
+        return {name: tensor.nbytes for name, tensor in self._tensors.items()}
 
     def dense(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach()
@@ -102,6 +108,12 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
     def shapes(self) -> Mapping[str, Sequence[int]]:
         return self._shapes
+
+    def sizes(self) -> Mapping[str, int]:
+        return {
+            name: prod(shape) * _ITEM_BYTES.get(self._kinds[name], 1)
+            for name, shape in self._shapes.items()
+        }
 
     def refuse_quantised(self) -> None:
         """Raises ValueError for weights in a format that is a part of some quantisation: as plain
@@ -161,6 +173,9 @@ class GGUFCheckpoint:
 
     def shapes(self) -> Mapping[str, Sequence[int]]:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def sizes(self) -> Mapping[str, int]:
+        return {name: tensor.data.nbytes for name, tensor in self._tensors.items()}
 
     def dense(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self._tensor(name).dequantized())

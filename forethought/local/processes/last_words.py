@@ -18,8 +18,10 @@ _ADMIN = re.compile(r"\badmin_listening\s+address=(\S+)")
 _NUM_FIRST_LINES = 50
 _EVENT = re.compile(r"\] (?P<event>[a-z_]+)(?P<fields> .*)?$")
 _NUM_BYTES = re.compile(r"\bnum_bytes=(\d+)")
+_OF_BYTES = re.compile(r"\bof_bytes=(\d+)")
 _DOING = {
     "model_loading": "reads the model",
+    "model_reading": "reads the model",
     "model_warm": "measures its passes",
     "waiting_for_target": "waits for the target",
     "target_not_ready": "waits for the target",
@@ -33,10 +35,16 @@ def describe_progress(path: Path) -> str:
     for line in reversed(read_last_lines(path)):
         match = _EVENT.search(line)
         if match and match["event"] in _DOING:
-            size = _NUM_BYTES.search(match["fields"] or "")
-            of = f" of {int(size[1]) / 1e6:,.0f} MB" if size else ""
-            return _DOING[match["event"]] + of
+            return _DOING[match["event"]] + _describe_size(match["fields"] or "")
     return ""
+
+
+def _describe_size(fields: str) -> str:
+    size, whole = _NUM_BYTES.search(fields), _OF_BYTES.search(fields)
+    if size is None:
+        return ""
+    megabytes = f"{int(size[1]) / 1e6:,.0f}"
+    return f": {megabytes} of {int(whole[1]) / 1e6:,.0f} MB" if whole else f" of {megabytes} MB"
 
 
 def find_admin_address(path: Path) -> str:
