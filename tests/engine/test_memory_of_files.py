@@ -9,7 +9,7 @@ import torch
 
 from forethought.engine.loading.loader import EngineOptions, load_model
 from forethought.engine.weights.stored_checkpoints import SafetensorsCheckpoint
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.engine.test_loader import write_gguf
 from tests.tiny import write_tiny_model
 

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 from forethought.engine.lean import reading_progress
 from forethought.engine.lean.reading_progress import ReadingProgress
 from forethought.engine.loading.loader import open_checkpoint
-from forethought.models.reference import resolve
+from forethought.models.files.reference import resolve
 from tests.tiny import write_tiny_model
 
 
