@@ -36,6 +36,8 @@ if platform.machine() in {"x86_64", "AMD64"}:
     KINDS["avx512"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
     KINDS["avx512_vnni"] = [*KINDS["avx512"], "-mavx512vnni"]
     KINDS["avx512_bf16"] = [*KINDS["avx512_vnni"], "-mavx512bf16"]
+if platform.machine() in {"aarch64", "arm64"}:
+    KINDS["dotprod"] = ["-march=armv8.2-a+dotprod"]
 
 setup(
     ext_modules=[

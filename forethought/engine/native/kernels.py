@@ -3,6 +3,8 @@
 Its functions take the structures of structures.py.
 """
 
+import ctypes
+import platform
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,18 +17,32 @@ from forethought.engine.native.structures import difference
 
 _log = structlog.get_logger(__name__)
 
-BUILDS = ("default", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+X86_BUILDS = ("default", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+ARM_BUILDS = ("default", "dotprod")
 """Each for machines that can run those before it, too."""
+
+AT_HWCAP, HWCAP_ASIMDDP = 16, 1 << 20
+"""Where Linux says what an ARM processor can do, and that it multiplies and adds bytes."""
 
 
 def builds_for_this_machine() -> tuple[str, ...]:
     """Those that run here, the fastest last, unless it says that it has slow pairs."""
+    if platform.machine() in {"aarch64", "arm64"}:
+        return ARM_BUILDS if _has_dot_products() else ARM_BUILDS[:1]
     best = torch.backends.cpu.get_cpu_capability().lower()
     if best == "avx512" and torch.cpu._is_vnni_supported():  # noqa: SLF001
         best = "avx512_vnni"
         if torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001
             best = "avx512_bf16"
-    return BUILDS[: BUILDS.index(best) + 1] if best in BUILDS else BUILDS[:1]
+    return X86_BUILDS[: X86_BUILDS.index(best) + 1] if best in X86_BUILDS else X86_BUILDS[:1]
+
+
+def _has_dot_products() -> bool:
+    if platform.system() != "Linux":
+        return platform.system() == "Darwin"  # every Mac with such a processor has them
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return bool(getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
 
 
 def load_build(build: str) -> Any:
@@ -69,7 +85,8 @@ def find_fastest() -> tuple[Any, str]:
             return module, ""
     if problems:
         return None, problems[0]
-    others = [build for build in BUILDS if find_spec(f"{__package__}._kernels_{build}")]
+    builds = dict.fromkeys(X86_BUILDS + ARM_BUILDS)
+    others = [build for build in builds if find_spec(f"{__package__}._kernels_{build}")]
     if others:
         return None, f"this processor can run none of those that are there ({', '.join(others)})"
     return None, "when forethought was installed there was no C compiler with OpenMP"

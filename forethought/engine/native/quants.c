@@ -356,8 +356,9 @@ static void take_group(const float *x, long count, int keeps_floats, Groups to, 
 
 #if defined(__AVX512VNNI__)
 #define IS_SIGNED(kind) 0
-#elif defined(__AVX2__)
-/* Sums of two products of bytes are 16 bits: those of 0 to 255 would not fit, those of -128 to 127 do. */
+#elif defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+/* AVX2's sums of two products of bytes are 16 bits: those of 0 to 255 would not fit, those of -128 to 127 do. ARM
+ * multiplies signed bytes by signed ones. */
 #define IS_SIGNED(kind) (TRAITS[kind].bound == 255)
 #else
 #define IS_SIGNED(kind) 0
@@ -386,6 +387,8 @@ INLINE Ints values_of(QuantKind kind, const char *group, long lane, int w) {
     return (Ints)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t.table)), (__m512i)values);
 #elif defined(__AVX2__)
     return (Ints)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t.table)), (__m256i)values);
+#elif defined(__aarch64__)
+    return (Ints)vqtbl1q_u8(vld1q_u8(t.table), (uint8x16_t)values);
 #else
     uint8_t bytes[sizeof values];
     memcpy(bytes, &values, sizeof values);
@@ -469,12 +472,16 @@ INLINE void dot_rounded(QuantKind kind, const char *group, long lane, const int8
 #pragma GCC unroll 2
         for (int v = 0; v < ABREAST; v++) {
             Ints values = values_of(kind, group, lane + v * LANES, w);
+            if (IS_SIGNED(kind)) values ^= (int32_t)0x80808080;
 #pragma GCC unroll 16
             for (int t = 0; t < tokens; t++) {
                 const int8_t *numbers = x + t * GROUP + 4 * w;
 #if defined(__AVX512VNNI__)
                 dots[t][v] = (Ints)_mm512_dpbusd_epi32((__m512i)dots[t][v], (__m512i)values,
                                                        _mm512_set1_epi32(word_at(numbers)));
+#elif defined(__ARM_FEATURE_DOTPROD)
+                dots[t][v] = (Ints)vdotq_s32((int32x4_t)dots[t][v], (int8x16_t)values,
+                                             (int8x16_t)vdupq_n_s32(word_at(numbers)));
 #else
                 for (int i = 0; i < 4; i++) dots[t][v] += (values >> 8 * i & 255) * numbers[i];
 #endif

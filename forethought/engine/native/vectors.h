@@ -34,6 +34,8 @@ static inline size_t size_of(Dtype dtype) { return dtype == BFLOAT16 ? 2 : 4; }
 /* Compilers widen and narrow vectors one number at a time unless they are told how. */
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 static inline Bits widen(const uint16_t *numbers) {
 #if defined(__AVX512F__)
