@@ -57,6 +57,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+ODD_HEADS = {"attention.key_length": 7, "attention.value_length": 7, "rope.dimension_count": 7}
 LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
 YARN = {
     "rope_type": "yarn",
@@ -301,6 +302,9 @@ def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family,
         ("llama", {"feed_forward_length": [64, 32]}, "llama.feed_forward_length"),
         ("qwen2", {"attention.sliding_window_pattern": 2}, "qwen2.attention.sliding_window_patt"),
         ("qwen2", {"attn_logit_softcapping": 30.0}, "qwen2.attn_logit_softcapping"),
+        ("llama", {"attention.head_count_kv": 3}, "4 heads of 8 numbers share 3 keys"),
+        ("llama", ODD_HEADS, "4 heads of 7 numbers"),
+        ("phi3", {"rope.dimension_count": 3}, "phi3.rope.dimension_count"),
         ("qwen2", {"rope.dimension_count": 4}, "qwen2.rope.dimension_count"),
         ("qwen2", {"expert_weights_scale": 2.5}, "qwen2.expert_weights_scale"),
         ("qwen2", {"pooling_type": 1}, "qwen2.pooling_type"),
@@ -311,7 +315,8 @@ def test_factors_by_length_serve_the_lengths_of_the_short_ones(tmp_path, family,
 def test_a_setting_that_is_not_computed_is_refused_by_its_name(
     tmp_path, architecture, settings, named
 ):
-    folder = tiny(tmp_path, "llama" if architecture == "llama" else "qwen2")
+    family = architecture if architecture in {"llama", "phi3"} else "qwen2"
+    folder = tiny(tmp_path, family, pad_token_id=0)
     with pytest.raises(ModelReferenceError, match=named):
         logits_of(write_gguf(folder, architecture, settings))
 

@@ -69,15 +69,12 @@ def lean_config(file: GGUFFile) -> LeanConfig:
     own, settings = _known_settings(file), gguf_settings(file)
     family = FAMILIES[architecture_of(file)]
     hidden_size, head_dim = settings["hidden_size"], settings["head_dim"]
-    rotation, max_model_len = _rotation(settings, head_dim)
+    rotation, max_model_len = _rotation(settings, family)
     score_cap, logit_cap = _caps(own, family)
     return LeanConfig(
         vocab_size=settings["vocab_size"],
         hidden_size=hidden_size,
-        # What is scaled in some layers only does not make the others see farther.
-        max_model_len=settings["max_position_embeddings"]
-        if family.windowed_theta
-        else max_model_len,
+        max_model_len=max_model_len,
         num_layers=settings["num_hidden_layers"],
         num_heads=settings["num_attention_heads"],
         num_kv_heads=settings["num_key_value_heads"],
@@ -99,14 +96,18 @@ def lean_config(file: GGUFFile) -> LeanConfig:
     )
 
 
-def _rotation(settings: Mapping[str, Any], head_dim: int) -> tuple[Rotation, int]:
+def _rotation(settings: Mapping[str, Any], family: GGUFFamily) -> tuple[Rotation, int]:
     """And how long a sequence may be."""
     rope, longest = settings["rope_parameters"], settings["max_position_embeddings"]
+    head_dim = settings["head_dim"]
     if rope["rope_type"] == "default":
         turned = int(head_dim * rope.get("partial_rotary_factor", 1.0))
         return Rotation.plain(rope["rope_theta"], turned, head_dim), longest
     config = PlainSettings(model_type="llama", **settings)
-    return scaled_rotation(config, head_dim), longest_sequence(config) or longest
+    rotation = scaled_rotation(config, head_dim)
+    if family.windowed_theta:  # what is scaled in some layers does not make the others see farther
+        return rotation, longest
+    return rotation, longest_sequence(config) or longest
 
 
 def _other_rotations(
@@ -170,10 +171,16 @@ def gguf_settings(file: GGUFFile) -> dict[str, Any]:
     num_heads = settings["num_attention_heads"]
     head_dim = own.get("attention.key_length", settings["hidden_size"] // num_heads)
     turned = own.get(_TURNED, head_dim)
-    may_turn_parts = FAMILIES[architecture].turns_parts and 0 < turned <= head_dim
+    may_turn_parts = FAMILIES[architecture].turns_parts and turned in range(2, head_dim + 1, 2)
     for key in (_HEAD_SIZE, *([] if may_turn_parts else [_TURNED])):
         if own.get(key, head_dim) != head_dim:
             raise ValueError(f"{architecture}.{key} is {own[key]}, not {head_dim}")
+    num_kv_heads = own.get("attention.head_count_kv", num_heads)
+    if not num_kv_heads or num_heads % num_kv_heads or head_dim < 2 or head_dim % 2:
+        raise ValueError(
+            f"{num_heads} heads of {head_dim} numbers share {num_kv_heads} keys "
+            f"({architecture}.attention.head_count, key_length, head_count_kv)"
+        )
     rope = {
         "rope_theta": float(own.get("rope.freq_base", 10_000.0)),
         **(rope_scaling(file, architecture) or {"rope_type": "default"}),
@@ -181,7 +188,7 @@ def gguf_settings(file: GGUFFile) -> dict[str, Any]:
     }
     return {
         **settings,
-        "num_key_value_heads": own.get("attention.head_count_kv", num_heads),
+        "num_key_value_heads": num_kv_heads,
         "head_dim": head_dim,
         "vocab_size": file.tensors[_EMBEDDING].shape[0],
         "rope_parameters": rope,
