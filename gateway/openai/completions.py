@@ -1,6 +1,7 @@
 """`/v1/completions`."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import chain
 
 import msgspec
@@ -36,7 +37,7 @@ MAX_PROMPTS = 128
 OTHERS = other_fields(set(), {"prompt_embeds": (), "suffix": ("",), "best_of": (1,)})
 
 
-class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
+class CompletionRequest(SamplingFields, frozen=True, kw_only=True, dict=True):
     """The body of a request."""
 
     prompt: str | list[str | int | list[int]]
@@ -52,17 +53,18 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
         if len({type(each) for each in self.prompts}) > 1:
             raise invalid("prompt", "must hold texts, or token ids, or lists of token ids")
         for prompt in self.prompts:
-            if isinstance(prompt, list) and any(not 0 <= each < 2**32 for each in prompt):
+            if isinstance(prompt, list) and prompt and not 0 <= min(prompt) <= max(prompt) < 2**32:
                 raise invalid("prompt", "must hold token ids that exist")
         check_counts(logprobs=self.logprobs)
 
-    @property
+    @cached_property
     def prompts(self) -> list[str | list[int]]:
         """One or several."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if self.prompt and all(isinstance(each, int) for each in self.prompt):
-            return [[each for each in self.prompt if isinstance(each, int)]]
+        ids = [each for each in self.prompt if isinstance(each, int)]
+        if ids and len(ids) == len(self.prompt):
+            return [ids]
         return [[each] if isinstance(each, int) else each for each in self.prompt]
 
     @property
