@@ -20,6 +20,9 @@ NUM_TOKENS = 30
 DRAFTED = GenerationRequest(
     PROMPT,
     GenerationParams(max_tokens=NUM_TOKENS, ignore_eos=True, num_speculative_tokens=3, seed=1),
+    request_id="secret request",
+    tenant="secret tenant",
+    note="secret note",
 )
 PLAIN = GenerationRequest(
     PROMPT,

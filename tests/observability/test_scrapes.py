@@ -23,6 +23,11 @@ def test_a_process_exports_what_the_catalogue_says_and_nothing_else(scrapes, pro
     assert exported == promised
 
 
+@pytest.mark.parametrize("process", [ORCHESTRATOR, TARGET, DRAFT])
+def test_a_scrape_has_nothing_that_a_client_sent(scrapes, process):
+    assert "secret" not in scrapes[process].text
+
+
 def test_names_and_help_are_told_once():
     names = [name for series in SERIES for name in series.sample_names]
     assert len(set(names)) == len(names)

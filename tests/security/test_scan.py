@@ -13,6 +13,13 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from autoscaler.board import Board
+from autoscaler.keda import externalscaler_pb2
+from autoscaler.keda.externalscaler_pb2_grpc import (
+    ExternalScalerStub,
+    add_ExternalScalerServicer_to_server,
+)
+from autoscaler.servicer import KedaServicer
 from forethought.client import GenerationClient
 from forethought.errors import (
     HandshakeError,
@@ -36,15 +43,16 @@ from tests.gateway.conftest import running_gateway
 from tests.gateway.test_keys import EVERYTHING
 from tests.lifecycle.requests import asking
 from tests.security.keys import add, guard_of
-from tests.stack import Stack, generate, running_stack
+from tests.stack import Stack, generate, running_server, running_stack
 from tests.store.conftest import shared_server
 
 __all__ = ["shared_server"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PORTS = ("target", "draft", "orchestrator", "gateway")
-TIERS = PORTS[:2]
+GRPC_PORTS = ("target", "draft", "orchestrator", "autoscaler")
+PORTS = (*GRPC_PORTS, "gateway")
+TIERS = GRPC_PORTS[:2]
 OUTSIDERS = ("plain text", "no certificate", "another authority", "expired certificate")
 
 
@@ -54,6 +62,7 @@ class Scanned:
 
     stack: Stack
     gateway: str
+    autoscaler: str
     keys: dict[str, str]
     insider: ClientTls
     identities: dict[str, Identity | None]
@@ -64,6 +73,7 @@ class Scanned:
             "target": self.stack.target_address,
             "draft": self.stack.draft_address,
             "orchestrator": self.stack.address,
+            "autoscaler": self.autoscaler,
             "gateway": self.gateway.removeprefix("https://"),
         }[port]
 
@@ -116,7 +126,14 @@ async def scanned(tiny_target, tiny_draft, shared_server, tmp_path_factory):
         gateway = await cleanup.enter_async_context(
             running_gateway(stack.address, security=security, api_key=keys["gateway"])
         )
-        yield Scanned(stack, gateway, keys, security.client, identities, authority)
+        scaler = KedaServicer(Board(30.0))
+        autoscaler = await cleanup.enter_async_context(
+            running_server(
+                lambda s: add_ExternalScalerServicer_to_server(scaler, s), tls=security.server
+            )
+        )
+        address = f"127.0.0.1:{autoscaler.port}"
+        yield Scanned(stack, gateway, address, keys, security.client, identities, authority)
 
 
 def every_call(channel: grpc.aio.Channel):
@@ -144,6 +161,7 @@ def every_call(channel: grpc.aio.Channel):
             deployment_pb2.GetDeploymentRequest()
         ),
         "load": ScalingServiceStub(channel).GetLoad(scaling_pb2.GetLoadRequest()),
+        "replicas": ExternalScalerStub(channel).GetMetrics(externalscaler_pb2.GetMetricsRequest()),
         "health": health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest()),
         "watch": health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()),
         "reflection": reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
@@ -169,7 +187,7 @@ async def scan(channel: grpc.aio.Channel) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("outsider", OUTSIDERS)
-@pytest.mark.parametrize("port", PORTS[:3])
+@pytest.mark.parametrize("port", GRPC_PORTS)
 async def test_nobody_without_a_certificate_that_holds_is_answered_by_grpc(scanned, port, outsider):
     found = await scan(scanned.channel(port, outsider))
     assert {type(each) for each in found.values()} == {HandshakeError}, found
