@@ -8,7 +8,7 @@ from forethought.generation import Finished, GenerationParams, GenerationRequest
 from tests.stack import Stack, generate
 
 PROMPT = (3, 4, 5)
-GREEDY = GenerationParams(temperature=0, ignore_eos=True, max_tokens=60, num_speculative_tokens=3)
+GREEDY = GenerationParams(temperature=0, ignore_eos=True, max_tokens=40, num_speculative_tokens=3)
 SEEDED = replace(GREEDY, temperature=1.0, seed=2**64 - 1)
 
 
