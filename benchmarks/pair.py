@@ -79,13 +79,7 @@ def main() -> None:
     console = Console(stderr=True)
     machine = describe_machine()
     try:
-        with cancel_on_stop_signals() as stop:
-            try:
-                result = asyncio.run(run(options, console))
-            except asyncio.CancelledError:
-                if stop.signal is None:
-                    raise
-                sys.exit(stop.exit_code)
+        result = asyncio.run(run(options, console))
     except ForethoughtError as error:
         print_failure(console, error.message)
         sys.exit(1)
@@ -139,6 +133,16 @@ def parse_temperatures(text: str) -> tuple[float, ...]:
 
 
 async def run(options: argparse.Namespace, console: Console) -> Result:
+    with cancel_on_stop_signals() as stop:
+        try:
+            return await measure_all(options, console)
+        except asyncio.CancelledError:
+            if stop.signal is None:
+                raise
+            sys.exit(stop.exit_code)
+
+
+async def measure_all(options: argparse.Namespace, console: Console) -> Result:
     check_models(options.model, options.draft_model)
     async with AsyncExitStack() as stack:
         servers = await start(options, stack)
