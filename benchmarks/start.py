@@ -46,7 +46,9 @@ def spent(pid: int) -> dict[str, float]:
     """Processor seconds and megabytes of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     status = Path(f"/proc/{pid}/status").read_text()
-    sizes = {name: int(size) / 1e3 for name, size in re.findall(r"(Vm\w+):\s+(\d+) kB", status)}
+    sizes = {
+        name: int(size) * 1024 / 1e6 for name, size in re.findall(r"(Vm\w+):\s+(\d+) kB", status)
+    }
     return {
         "processor_s": (int(fields[11]) + int(fields[12])) / _TICKS,
         "resident_mb": sizes["VmRSS"],

@@ -231,7 +231,7 @@ def _build(
         config, checkpoint, dtype_name, max_model_len, options.head_token_ids
     )
     checkpoint.close()
-    _return_memory()
+    return_memory()
     _try_out(decoder)
     return decoder
 
@@ -243,7 +243,7 @@ def _try_out(decoder: LeanDecoder) -> None:
     refuse_what_is_no_number(logits, decoder.dtype_name)
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Gives the system what unpacking has left in the C library's hands, where it can be told to:
     125 MB after SmolLM2-135M."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

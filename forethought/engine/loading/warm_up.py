@@ -13,7 +13,12 @@ from forethought.engine.batching.scheduler import SchedulerOptions
 from forethought.engine.batching.taking_turns import taking_turns
 from forethought.engine.cache.kv_memory import num_kv_blocks
 from forethought.engine.lean.feature_draft import FeatureDecoder
-from forethought.engine.loading.loader import EngineOptions, choose_device, load_model
+from forethought.engine.loading.loader import (
+    EngineOptions,
+    choose_device,
+    load_model,
+    return_memory,
+)
 from forethought.engine.loading.pass_costs import measure_pass_costs
 from forethought.engine.model.causal_model import CausalModel, device_of
 from forethought.engine.model.packed import BLOCK_LEN, SequencePart, pack
@@ -73,6 +78,7 @@ def load_for_tier(
         pass_costs=pass_costs,
     )
     _log.info("pass_costs", ms={cost.num_tokens: cost.forward_ns / 1e6 for cost in info.pass_costs})
+    return_memory()
     return TierModel(model, tokenizer, info, _engine_limits(model, settings))
 
 
