@@ -47,7 +47,7 @@ test: lint ## Lint, then run the tests
 
 .PHONY: test-full
 test-full: lint ## The same with the long form of every check
-	$(PYTEST) -m 'not kubernetes' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not kubernetes' --hypothesis-profile searching $(PYTEST_ARGS)
 
 .PHONY: test-kubernetes
 test-kubernetes: $(TEST_READY) ## Try the demo in a cluster: KUBECONFIG=FILE IMAGES=registry/forethought- TAG= NAMESPACE= KEEP=1

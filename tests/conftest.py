@@ -19,9 +19,12 @@ from tests.tiny import write_tiny_model  # noqa: E402
 # As in every process of ours, logs go where no output is looked for.
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
-# The machine may be busy with other tests: slow is no sign of wrong.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# The machine may be busy with other tests: slow is no sign of wrong. Each run tries the same
+# examples, so that it ends as the last one did; the long form of the tests tries others.
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", _patient)
+settings.register_profile("steady", _patient, derandomize=True)
+settings.load_profile("steady")
 
 for _process in ("TARGET", "DRAFT", "ORCHESTRATOR", "GATEWAY"):  # several of each on one machine
     os.environ[f"FORETHOUGHT_{_process}_ADMIN_LISTEN"] = "127.0.0.1:0"
