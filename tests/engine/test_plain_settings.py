@@ -73,6 +73,7 @@ ROPES: list[dict[str, Any]] = [
 FULL, SLIDING = "full_attention", "sliding_attention"
 FAMILIES: list[dict[str, Any]] = [
     {"model_type": "llama", "torch_dtype": "bfloat16"},
+    {"model_type": "llama", "torch_dtype": "float16", "dtype": None},
     {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "head_dim": 32},
     {"model_type": "llama", "tie_word_embeddings": True, "dtype": "float16", "sliding_window": 7},
     {"model_type": "mistral", "sliding_window": 33},

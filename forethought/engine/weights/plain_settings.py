@@ -78,7 +78,7 @@ def plain_settings(stored: Mapping[str, Any]) -> PlainSettings | None:
     sizes = {name: stored.get(name) for name in _SIZES}
     switches = {name: stored.get(name, False) for name in _SWITCHES}
     head_dim, rope, windows = _head_dim(stored), _rope(stored), _windows(stored)
-    dtype_name = stored.get("dtype", stored.get("torch_dtype"))
+    dtype_name = stored.get("dtype") or stored.get("torch_dtype")
     are_usual = (
         all(type(size) is int and size > 0 for size in sizes.values())
         and all(type(switch) is bool for switch in switches.values())
