@@ -131,7 +131,7 @@ def scored_tokens(
 
     if settings.vocab_size is None:
         return ()
-    file = settings.counts_file
+    file = settings.vocab_counts
     counts = None if file is None else read_counts(file, draft.fingerprint).table
     shared = None
     if target is not None and target.fingerprint != draft.fingerprint:

@@ -39,7 +39,7 @@ class DraftSettings(EngineSettings):
         description="tokens that the model scores: the special ones and the most frequent others. "
         "Its passes take less time, and a token that is left out is never guessed. Unset, all",
     )
-    counts_file: Path | None = Field(
+    vocab_counts: Path | None = Field(
         None,
         description="counts of the target's texts, written by `forethought count`, by which "
         "vocab_size tells frequent tokens. Unset, the tokenizer's merges tell them",

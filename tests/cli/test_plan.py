@@ -337,13 +337,13 @@ def test_a_draft_is_told_how_many_tokens_to_score_and_by_which_counts(monkeypatc
     assert value_of(command_of(make_plan(options), "draft"), "--vocab-size") == "9000"
     counts = Path("some.counts")
     counted = command_of(make_plan(replace(options, counts=counts)), "draft")
-    assert value_of(counted, "--counts-file") == str(counts.resolve())
+    assert value_of(counted, "--vocab-counts") == str(counts.resolve())
     monkeypatch.setattr("forethought.local.plan.plan.shipped_counts", lambda _: counts)
     shipped = command_of(make_plan(options), "draft")
-    assert value_of(shipped, "--counts-file") == "some.counts"
+    assert value_of(shipped, "--vocab-counts") == "some.counts"
     for other in ({"translate_draft": True}, {"draft_vocab_size": None}):
         command = command_of(make_plan(replace(options, counts=counts, **other)), "draft")
-        assert "--counts-file" not in command
+        assert "--vocab-counts" not in command
 
 
 def test_what_is_looked_up_is_left_to_the_orchestrator_unless_it_is_said():

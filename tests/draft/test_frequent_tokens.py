@@ -90,7 +90,7 @@ async def test_a_draft_guesses_no_token_that_it_does_not_score(tiny_draft_folder
 async def test_counts_tell_what_a_draft_scores(tiny_draft_folder, tiny_draft, tmp_path):
     file = tmp_path / "target.counts"
     write_counts(file, Counts(TABLE, tiny_draft.tokenizer.fingerprint, len(TEXT)))
-    given = settings(tiny_draft_folder, vocab_size=5, counts_file=file, lookahead=0)
+    given = settings(tiny_draft_folder, vocab_size=5, vocab_counts=file, lookahead=0)
     _, support = await drafts_of(given)
     assert {7, 8, 9} <= support
     write_counts(file, Counts(TABLE, "f" * 32, len(TEXT)))

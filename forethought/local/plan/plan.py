@@ -173,7 +173,7 @@ def _draft_tier(
         "target_vocabulary": options.model if options.translate_draft else None,
         "min_prob": options.draft_min_prob,
         "vocab_size": options.draft_vocab_size,
-        "counts_file": _counts_of_draft(options),
+        "vocab_counts": _counts_of_draft(options),
         "max_sessions": options.max_sessions,
         "lookahead": options.lookahead,
         "dtype": options.draft_dtype or options.dtype,
