@@ -20,8 +20,6 @@
 #include "float16.h"
 #include "quants.h"
 
-typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)));
-
 #define AHEAD 4096 /* bytes that are asked for before their turn */
 #define PANEL 128  /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
 #define ABREAST (VECTORS < 2 ? VECTORS : 2) /* vectors that a number of x is multiplied with */
@@ -89,7 +87,7 @@ INLINE void dot_wholes_8(const Tile8 *tile, long lane, const int16_t *x, Ints (*
 #elif defined(__AVX2__)
             pairs[v] = (Ints)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)values));
 #else
-            Ints both = __builtin_convertvector(*(const SignedShorts *)values, Ints);
+            Ints both = widen_signed((const int16_t *)values);
             pairs[v] = (both << 24 >> 24 & 0xffff) | both >> 8 << 16;
 #endif
         }
@@ -125,7 +123,7 @@ INLINE void dot_floats_8(const Tile8 *tile, long lane, const float *x, Vec (*dot
         Vec even[ABREAST], odd[ABREAST];
         for (int v = 0; v < ABREAST; v++) {
             const int8_t *values = tile->values[n][lane + v * LANES];
-            Ints pairs = __builtin_convertvector(*(const SignedShorts *)values, Ints);
+            Ints pairs = widen_signed((const int16_t *)values);
             even[v] = __builtin_convertvector(pairs << 24 >> 24, Vec);
             odd[v] = __builtin_convertvector(pairs >> 8, Vec);
         }

@@ -33,9 +33,6 @@
 #define PANEL 128 /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
 #define ABREAST (VECTORS < 2 ? VECTORS : 2)
 
-typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
-typedef uint8_t UnsignedBytes __attribute__((vector_size(LANES), aligned(1)));
-
 /* How the values of a kind lie, and what is to be subtracted from them. */
 typedef struct {
     int nibbles, pairs, bits, bytes; /* planes of 4, 2, 1 and 8 bits a value that there are */
@@ -324,7 +321,7 @@ INLINE float round_group(const float *x, int8_t *to) {
     const float whole = 0x1.8p23f; /* to which a number is added it becomes whole */
     for (int i = 0; i < GROUP; i += LANES) {
         Ints numbers = (Ints)(*(const Vec *)(x + i) * per_number + whole) - 0x4b400000;
-        *(Bytes *)(to + i) = __builtin_convertvector(numbers, Bytes);
+        narrow_to_bytes(to + i, numbers);
     }
     return largest / 127;
 }
@@ -506,8 +503,8 @@ INLINE void dot_floats(QuantKind kind, const char *group, long lane, const float
         }
 }
 
-INLINE Vec signed_bytes(const char *bytes) { return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)bytes, Ints), Vec); }
-INLINE Vec unsigned_bytes(const char *bytes) { return __builtin_convertvector(__builtin_convertvector(*(const UnsignedBytes *)bytes, Ints), Vec); }
+INLINE Vec signed_bytes(const char *bytes) { return __builtin_convertvector(widen_signed_bytes((const int8_t *)bytes), Vec); }
+INLINE Vec unsigned_bytes(const char *bytes) { return __builtin_convertvector(widen_bytes((const uint8_t *)bytes), Vec); }
 
 /* ABREAST vectors of a block's rows, from row `lane` on, against some tokens. */
 INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, long k, long lane, Groups x,

@@ -26,6 +26,9 @@ typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t Shorts __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef int16_t SignedShorts __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
+typedef int8_t SignedBytes __attribute__((vector_size(LANES), aligned(1)));
 
 typedef enum { FLOAT32, BFLOAT16, NUM_DTYPES } Dtype;
 
@@ -57,6 +60,48 @@ static inline void narrow(uint16_t *numbers, Bits bits) {
     _mm_storeu_si128((__m128i *)numbers, _mm256_castsi256_si128(packed));
 #else
     *(Shorts *)numbers = __builtin_convertvector(bits, Shorts);
+#endif
+}
+
+static inline Ints widen_signed(const int16_t *numbers) {
+#if defined(__AVX512F__)
+    return (Ints)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)numbers));
+#elif defined(__AVX2__)
+    return (Ints)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)numbers));
+#else
+    return __builtin_convertvector(*(const SignedShorts *)numbers, Ints);
+#endif
+}
+
+static inline Ints widen_bytes(const uint8_t *numbers) {
+#if defined(__AVX512F__)
+    return (Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)numbers));
+#elif defined(__AVX2__)
+    return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)numbers));
+#else
+    return __builtin_convertvector(*(const Bytes *)numbers, Ints);
+#endif
+}
+
+static inline Ints widen_signed_bytes(const int8_t *numbers) {
+#if defined(__AVX512F__)
+    return (Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)numbers));
+#elif defined(__AVX2__)
+    return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)numbers));
+#else
+    return __builtin_convertvector(*(const SignedBytes *)numbers, Ints);
+#endif
+}
+
+/* Of numbers from -128 to 127. */
+static inline void narrow_to_bytes(int8_t *to, Ints numbers) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)numbers));
+#elif defined(__AVX2__)
+    __m256i words = _mm256_packs_epi32((__m256i)numbers, (__m256i)numbers), bytes = _mm256_packs_epi16(words, words);
+    _mm_storel_epi64((__m128i *)to, _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+#else
+    *(SignedBytes *)to = __builtin_convertvector(numbers, SignedBytes);
 #endif
 }
 
