@@ -164,8 +164,7 @@ def test_a_command_takes_its_arguments(
 
 
 @pytest.mark.parametrize("words", commands_of(lambda words: _program(words) in SETTINGS))
-def test_a_tier_takes_its_settings(words: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
+def test_a_tier_takes_its_settings(words: list[str]):
     program = _program(words)
     SETTINGS[program].from_command_line(words[words.index(program) + 1 :])
 

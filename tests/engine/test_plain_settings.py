@@ -152,6 +152,7 @@ def test_what_transformers_saves_is_read_without_it(tmp_path, model_type):
         {"model_type": "llama", "rope_scaling": {"rope_type": "longrope", "short_factor": [1.0]}},
         {"model_type": "llama", "rope_scaling": {"rope_type": ["linear"]}},
         {"model_type": "llama", "rope_scaling": "linear"},
+        {"model_type": "qwen3", "rope_parameters": {FULL: {"rope_type": "default"}}},
         {"model_type": "llama", "layer_types": [FULL] * 3},
         {"model_type": "mistral"},
         {"model_type": "mistral", "sliding_window": 0},

@@ -5,12 +5,6 @@ import pytest
 from gateway.settings import GatewaySettings
 
 
-@pytest.fixture(autouse=True)
-def keep_logging(monkeypatch):
-    """Settings start logging for the whole process; not in this one."""
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 def test_the_gateways_own_key_is_read_and_told_to_nobody(tmp_path, capsys, monkeypatch):
     file = tmp_path / "key"
     file.write_text("fk-secret\n")

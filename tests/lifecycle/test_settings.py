@@ -18,12 +18,6 @@ from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 
 
-@pytest.fixture(autouse=True)
-def keep_logging(monkeypatch):
-    """Settings start logging for the whole process; not in this one."""
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 @pytest.fixture
 def toml(tmp_path, monkeypatch):
     """Writes the configuration file."""

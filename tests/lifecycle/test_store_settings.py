@@ -22,12 +22,6 @@ KINDS = (OrchestratorSettings, TargetSettings, DraftSettings)
 every_process = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.section)
 
 
-@pytest.fixture(autouse=True)
-def keep_logging(monkeypatch):
-    """Settings start logging for the whole process; not in this one."""
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "password"

@@ -23,11 +23,6 @@ def counts(tmp_path: Path) -> str:
     return str(tmp_path / "x.counts")
 
 
-@pytest.fixture(autouse=True)
-def keep_logging(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 def made(*arguments: str, vocabulary: str = VOCABULARY, model: str = "m") -> list[Lookup]:
     settings = OrchestratorSettings.from_command_line(["--model", model, *arguments])
     return make_lookups(settings, model, vocabulary, has_draft_tier=bool(settings.draft))

@@ -42,6 +42,12 @@ def test_a_merge_leaves_out_the_sign_that_a_token_goes_on():
     assert merge_order(backend) == [3, 2, 1, 0]
 
 
+def test_a_line_feed_that_no_merge_makes_is_among_the_frequent():
+    vocabulary = {"<0x00>": 0, "<0x09>": 1, "<0x0A>": 2, "a": 3, "b": 4, "ab": 5}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")], byte_fallback=True))
+    assert merge_order(backend) == [2, 1, 3, 4, 5, 0]
+
+
 def test_unigram_tokens_come_by_their_probability_and_words_by_their_ids():
     unigram = Tokenizer(models.Unigram([("a", -3.0), ("b", -0.5), ("c", -1.0)]))
     assert merge_order(unigram) == [1, 2, 0]

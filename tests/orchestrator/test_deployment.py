@@ -15,12 +15,6 @@ from tests.orchestrator.test_remote_tiers import TARGET
 TOKENIZER = SimpleNamespace(name="t", fingerprint=TARGET.vocabulary_fingerprint)
 
 
-@pytest.fixture(autouse=True)
-def _keep_logs(monkeypatch):
-    """Settings configure the logs of the whole process; not of this one."""
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 def k_of(*flags: str, target: ModelInfo = TARGET) -> int:
     settings = OrchestratorSettings.from_command_line(["--model", "m", *flags])
     return make_deployment(

@@ -136,28 +136,22 @@ def test_what_is_a_name(address, expected):
     assert is_name(address) is expected
 
 
-@pytest.fixture
-def quiet(monkeypatch):
-    """Settings configure the logs of the whole process; not of this one."""
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
-
-
 @pytest.mark.parametrize(
     "flags",
     [["--target", "a:1,b:2"], ["--target", "a:1", "--target", "b:2"], ["--target=a:1, b:2"]],
     ids=["with commas", "repeated", "with a space"],
 )
-def test_several_addresses_may_be_given(quiet, flags):
+def test_several_addresses_may_be_given(flags):
     settings = OrchestratorSettings.from_command_line(["--model", "m", *flags])
     assert settings.target == ("a:1", "b:2")
 
 
-def test_several_addresses_may_come_from_the_environment(quiet, monkeypatch):
+def test_several_addresses_may_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("FORETHOUGHT_ORCHESTRATOR_DRAFT", "a:1,b:2")
     assert OrchestratorSettings.from_command_line(["--model", "m"]).draft == ("a:1", "b:2")
 
 
-def test_several_addresses_may_come_from_the_file(quiet, monkeypatch, tmp_path):
+def test_several_addresses_may_come_from_the_file(monkeypatch, tmp_path):
     path = tmp_path / "forethought.toml"
     path.write_text('[orchestrator]\ntarget = ["a:1", "b:2"]\ndraft = "c:3"')
     monkeypatch.setenv("FORETHOUGHT_CONFIG", str(path))
@@ -165,7 +159,7 @@ def test_several_addresses_may_come_from_the_file(quiet, monkeypatch, tmp_path):
     assert (settings.target, settings.draft) == (("a:1", "b:2"), ("c:3",))
 
 
-def test_an_empty_address_is_refused_by_name(quiet, capsys):
+def test_an_empty_address_is_refused_by_name(capsys):
     with pytest.raises(SystemExit):
         OrchestratorSettings.from_command_line(["--model", "m", "--target", "a:1,"])
     assert "target" in capsys.readouterr().err

@@ -33,8 +33,7 @@ def test_every_process_listens_on_loopback_by_default(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("address", [ELSEWHERE, "[::]:0", "10.0.0.1:1", "node-7:1"])
-def test_listening_elsewhere_in_plain_text_has_to_be_asked_for(kind, address, capsys, monkeypatch):
-    monkeypatch.setattr("forethought.settings.configure_logging", lambda *_: None)
+def test_listening_elsewhere_in_plain_text_has_to_be_asked_for(kind, address, capsys):
     with pytest.raises(SystemExit) as caught:
         read(kind, "--listen", address)
     assert caught.value.code == 2
