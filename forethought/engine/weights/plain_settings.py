@@ -136,6 +136,8 @@ def _rope(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
     said = stored.get("rope_scaling") or stored.get("rope_parameters") or {}
     if not isinstance(said, dict) or "partial_rotary_factor" in {*stored, *said}:
         return None
+    if any(isinstance(each, dict) for each in said.values()):  # one for each kind of layer
+        return None
     rope = {"rope_theta": stored.get("rope_theta", 10_000.0), **said}
     kind = rope.setdefault("rope_type", rope.get("type", "default"))
     if not isinstance(kind, str) or kind not in ROPE_TYPES:

@@ -9,9 +9,13 @@ are in the order of their ids, which is that of frequency for most.
 
 import json
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from tokenizers import Tokenizer
+
+FREQUENT_BYTES = ("<0x0A>", "<0x09>")
+"""Line feeds and tabs, where they are bytes that no merge makes, as in Llama 2's vocabulary."""
 
 
 def merge_order(tokenizer: Tokenizer) -> list[int]:
@@ -29,11 +33,12 @@ def _ranked(model: dict[str, Any]) -> Iterable[str]:
     """The tokens that a model ranks; one may come several times, the first of which counts."""
     if model["type"] == "BPE":
         prefix = model["continuing_subword_prefix"] or ""
-        return (
+        merged = (
             token
             for left, right in model["merges"]
             for token in (left, right, left + right.removeprefix(prefix))
         )
+        return chain(FREQUENT_BYTES, merged) if model.get("byte_fallback") else merged
     if model["type"] == "Unigram":
         return (token for token, _ in sorted(model["vocab"], key=lambda each: -each[1]))
     return ()
