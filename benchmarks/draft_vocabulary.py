@@ -16,7 +16,6 @@ from forethought.cli.bench.throughput_options import parse_counts
 from forethought.counts.file import read_counts
 from forethought.models.files.reference import resolve
 from forethought.models.text.tokenizer import load_tokenizer
-from forethought.telemetry import LogFormat, configure_logging
 
 
 def main() -> None:
@@ -43,5 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    configure_logging(LogFormat.CONSOLE, "warning")
     main()

@@ -136,7 +136,15 @@ def scored_tokens(
     shared = None
     if target is not None and target.fingerprint != draft.fingerprint:
         shared = set(shared_vocabulary(target, draft).draft_token_ids.tolist())
-    return frequent_tokens(draft, settings.vocab_size, counts, shared)
+    chosen = frequent_tokens(draft, settings.vocab_size, counts, shared)
+    if chosen:
+        _log.info(
+            "draft_vocabulary",
+            num_tokens=len(chosen),
+            vocab_size=draft.vocab_size,
+            by="merges" if counts is None else "counts",
+        )
+    return chosen
 
 
 def load_features(settings: DraftSettings) -> Proposer:

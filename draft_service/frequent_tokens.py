@@ -10,12 +10,9 @@ from collections.abc import Collection
 from itertools import islice
 
 import numpy as np
-import structlog
 
 from forethought.counts.table import CountsTable
 from forethought.models.text.tokenizer import TextTokenizer
-
-_log = structlog.get_logger(__name__)
 
 
 def frequent_tokens(
@@ -42,14 +39,7 @@ def frequent_tokens(
     counted = [] if counts is None else _counted(counts)
     ranked = dict.fromkeys((*special, *counted, *tokenizer.merge_order()))
     allowed = ranked if among is None else [each for each in ranked if each in among]
-    chosen = sorted(islice(allowed, max(size, len(special))))
-    _log.info(
-        "draft_vocabulary",
-        num_tokens=len(chosen),
-        vocab_size=tokenizer.vocab_size,
-        by="merges" if counts is None else "counts",
-    )
-    return chosen
+    return sorted(islice(allowed, max(size, len(special))))
 
 
 def _counted(counts: CountsTable) -> list[int]:

@@ -12,15 +12,18 @@ from hypothesis import HealthCheck, settings
 gc.disable()  # until all tests are collected: that makes millions of objects, which stay
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import forethought.settings  # noqa: E402 - after the above
+import forethought.telemetry  # noqa: E402 - after the above
+
+# Who reads settings in this process, or runs a script in it, leaves the logs as they are, since
+# other tests look at them. Before anything has imported it.
+forethought.telemetry.configure_logging = lambda *_: None
+
 from tests.draft.feature_reference import write_feature_draft  # noqa: E402
 from tests.stack import LoadedModel, loaded  # noqa: E402
 from tests.tiny import write_tiny_model  # noqa: E402
 
 # As in every process of ours, logs go where no output is looked for.
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
-# A test that reads settings in this process leaves that as it is: others look at what is logged.
-forethought.settings.configure_logging = lambda *_: None
 
 # The machine may be busy with other tests: slow is no sign of wrong. Each run tries the same
 # examples, so that it ends as the last one did; the long form of the tests tries others.

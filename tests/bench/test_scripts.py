@@ -2,24 +2,14 @@
 
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = [
     path.name for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text("utf-8")
 ]
-
-
-@pytest.fixture(autouse=True)
-def keep_logging() -> Iterator[None]:
-    """Some say where their logs go before they read their arguments; for others that stays."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
