@@ -123,6 +123,11 @@ MAX_PROMPT_LOGPROBS = 2**17
 most likely ones at each place."""
 
 
+def most_scored_tokens(num_top_logprobs: int) -> int:
+    """Tokens of prompts that one request may have told, with so many likely ones at each place."""
+    return MAX_PROMPT_LOGPROBS // (num_top_logprobs + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class PromptToken:
     """One token of the prompt. The first one has no log-probabilities."""

@@ -8,13 +8,13 @@ import msgspec
 
 from forethought.client import GenerationClient
 from forethought.generation import (
-    MAX_PROMPT_LOGPROBS,
     Finished,
     GenerationRequest,
     PromptToken,
     Started,
     Step,
     Token,
+    most_scored_tokens,
 )
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice
@@ -82,7 +82,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True, dict=True):
         if self.num_prompt_logprobs is None:
             return
         num_tokens = self.n * sum(map(len, prompts))
-        most = MAX_PROMPT_LOGPROBS // (self.num_prompt_logprobs + 1)
+        most = most_scored_tokens(self.num_prompt_logprobs)
         if num_tokens > most:
             with_top = f"with {self.num_prompt_logprobs} at each place"
             why = f"{with_top} prompts may have {most} tokens over all choices, not {num_tokens}"

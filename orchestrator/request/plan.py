@@ -12,12 +12,12 @@ from enum import Enum
 
 from forethought.errors import InvalidArgumentError
 from forethought.generation import (
-    MAX_PROMPT_LOGPROBS,
     ChatMessage,
     FollowUp,
     GenerationParams,
     GenerationRequest,
     Resume,
+    most_scored_tokens,
 )
 from forethought.models.generation_defaults import GenerationDefaults
 from forethought.models.text.tokenizer import TextTokenizer
@@ -259,7 +259,7 @@ def _check_num_scored(params: GenerationParams, num_prompt_tokens: int) -> None:
     """Refuses to tell more of a prompt than an answer should hold, before any of it is computed."""
     if params.prompt_logprobs is None or params.prompt_logprobs > MAX_TOP_LOGPROBS:
         return
-    most = MAX_PROMPT_LOGPROBS // (params.prompt_logprobs + 1)
+    most = most_scored_tokens(params.prompt_logprobs)
     if num_prompt_tokens > most:
         raise InvalidArgumentError(
             {
