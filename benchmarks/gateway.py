@@ -22,11 +22,11 @@ from forethought.addresses import join_address, split_address
 from forethought.bench.closed_loop import Burst, Sample, Send
 from forethought.bench.generation_arm import generation_sender
 from forethought.bench.prompts import load_prompts
-from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.schedule import Arm, Schedule
 from forethought.bench.statistics import summarise
 from forethought.cli.bench.deployment import LocalOptions, measure_local
 from forethought.cli.bench.throughput_options import parse_counts
-from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.bench.throughput_report import run_shown
 from forethought.client import GenerationClient
 from forethought.generation import GenerationParams
 from forethought.local.plan.defaults import DEFAULT_MODEL, HOST
@@ -99,10 +99,7 @@ async def measure(options: argparse.Namespace, address: str, http_address: str) 
             Arm(HTTP, http_sender(http_address, prompts, params)),
         ]
         schedule = Schedule(options.concurrency, options.repeats, options.requests, PAUSE_S)
-        total = sum(schedule.num_requests_at(each) for each, _ in schedule.turns(arms))
-        view = ProgressView(Console(stderr=True), total)
-        with view.live():
-            return await run_interleaved(arms, schedule, view)
+        return await run_shown(arms, schedule, Console(stderr=True))
 
 
 def compare(bursts: Sequence[Burst]) -> list[dict[str, float]]:

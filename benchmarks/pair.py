@@ -33,12 +33,12 @@ from forethought.bench.generation_arm import generation_sender
 from forethought.bench.machine import describe_machine
 from forethought.bench.prompts import load_kinds
 from forethought.bench.report import number, percent, times, write_document
-from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.schedule import Arm, Schedule
 from forethought.bench.statistics import Row, median_ratio, summarise
 from forethought.cli.bench.throughput_options import parse_counts
-from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.bench.throughput_report import run_shown
 from forethought.cli.failure import print_failure
-from forethought.cli.signals import cancel_on_stop_signals
+from forethought.cli.signals import exit_on_stop_signals
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
@@ -133,13 +133,8 @@ def parse_temperatures(text: str) -> tuple[float, ...]:
 
 
 async def run(options: argparse.Namespace, console: Console) -> Result:
-    with cancel_on_stop_signals() as stop:
-        try:
-            return await measure_all(options, console)
-        except asyncio.CancelledError:
-            if stop.signal is None:
-                raise
-            sys.exit(stop.exit_code)
+    with exit_on_stop_signals():
+        return await measure_all(options, console)
 
 
 async def measure_all(options: argparse.Namespace, console: Console) -> Result:
@@ -152,18 +147,21 @@ async def measure_all(options: argparse.Namespace, console: Console) -> Result:
         prompts = [await client.tokenize(prompt) for prompt in turns]
         schedule = Schedule(options.concurrency, options.repeats, options.requests, PAUSE_S)
         rows = {
-            temperature: await measure(
-                [
-                    *our_arms(options, client, prompts, temperature),
-                    *peer_arms(options, servers.peers, prompts, temperature),
-                ],
-                schedule,
-                console,
+            temperature: summarise(
+                await run_shown(
+                    [
+                        *our_arms(options, client, prompts, temperature),
+                        *peer_arms(options, servers.peers, prompts, temperature),
+                    ],
+                    schedule,
+                    console,
+                )
             )
             for temperature in options.temperatures
         }
         schedule = Schedule((1,), options.repeats, options.prefill_requests, PAUSE_S)
-        prefill = await measure(prefill_arms(options, client, servers, prompts), schedule, console)
+        arms = prefill_arms(options, client, servers, prompts)
+        prefill = summarise(await run_shown(arms, schedule, console))
         return Result(rows, prefill, servers.ready_s)
 
 
@@ -226,13 +224,6 @@ def llama_tiers(options: argparse.Namespace, ports: Ports) -> Iterator[Tier]:
         listen = ("--host", "127.0.0.1", "--port", str(port))
         command = [options.llama_server, "-m", options.model, *listen, *flags, *own]
         yield Tier(name, command, f"127.0.0.1:{port}", probe_http)
-
-
-async def measure(arms: Sequence[Arm], schedule: Schedule, console: Console) -> list[Row]:
-    turns = schedule.turns(arms)
-    view = ProgressView(console, sum(schedule.num_requests_at(streams) for streams, _ in turns))
-    with view.live():
-        return summarise(await run_interleaved(arms, schedule, view))
 
 
 def our_arms(

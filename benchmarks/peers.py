@@ -31,13 +31,13 @@ from forethought.bench.report import (
     times,
     write_document,
 )
-from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.schedule import Arm, Schedule
 from forethought.bench.statistics import Row, median_ratio, summarise
 from forethought.cli.bench.deployment import LocalOptions, measure_local
 from forethought.cli.bench.throughput_options import parse_counts
-from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.bench.throughput_report import run_shown
 from forethought.cli.failure import print_failure
-from forethought.cli.signals import cancel_on_stop_signals
+from forethought.cli.signals import exit_on_stop_signals
 from forethought.client import GenerationClient
 from forethought.errors import ForethoughtError
 from forethought.generation import GenerationParams
@@ -114,24 +114,19 @@ async def run(options: argparse.Namespace, console: Console) -> Result:
     async def measure_at(address: str) -> Result:
         return await measure(options, address, console)
 
-    with cancel_on_stop_signals() as stop:
-        try:
-            if options.address:
-                return await measure_at(options.address)
-            plan = PlanOptions(
-                model=options.model,
-                draft_model=options.draft_model,
-                dtype=options.dtype,
-                num_threads=options.num_threads,
-                port=options.port,
-                embedded_store=False,
-            )
-            local = LocalOptions(plan, None, startup_timeout_s=300)
-            return await measure_local(local, measure_at, console)
-        except asyncio.CancelledError:
-            if stop.signal is None:
-                raise
-            sys.exit(stop.exit_code)
+    with exit_on_stop_signals():
+        if options.address:
+            return await measure_at(options.address)
+        plan = PlanOptions(
+            model=options.model,
+            draft_model=options.draft_model,
+            dtype=options.dtype,
+            num_threads=options.num_threads,
+            port=options.port,
+            embedded_store=False,
+        )
+        local = LocalOptions(plan, None, startup_timeout_s=300)
+        return await measure_local(local, measure_at, console)
 
 
 async def measure(options: argparse.Namespace, address: str, console: Console) -> Result:
@@ -153,12 +148,7 @@ async def measure(options: argparse.Namespace, address: str, console: Console) -
 
             arms.append(Arm(name, send))
         schedule = Schedule(options.concurrency, options.repeats, options.requests, PAUSE_S)
-        total = sum(
-            schedule.num_requests_at(concurrency) for concurrency, _ in schedule.turns(arms)
-        )
-        view = ProgressView(console, total)
-        with view.live():
-            return Result(summarise(await run_interleaved(arms, schedule, view)), served)
+        return Result(summarise(await run_shown(arms, schedule, console)), served)
 
 
 def our_arms(

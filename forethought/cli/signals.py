@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,3 +42,16 @@ def cancel_on_stop_signals() -> Iterator[StopRequest]:
     finally:
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def exit_on_stop_signals() -> Iterator[None]:
+    """As `cancel_on_stop_signals`; once the task has stopped, the process ends with the exit code
+    of the signal."""
+    with cancel_on_stop_signals() as stop:
+        try:
+            yield
+        except asyncio.CancelledError:
+            if stop.signal is None:
+                raise
+            sys.exit(stop.exit_code)

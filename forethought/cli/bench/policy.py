@@ -32,7 +32,7 @@ from forethought.bench.policy_points import (
     variants_of,
 )
 from forethought.bench.report import print_table, write_document
-from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.schedule import Arm, Schedule
 from forethought.bench.statistics import summarise
 from forethought.bench.useless_draft import write_useless_draft
 from forethought.cli.bench import policy_options
@@ -45,7 +45,7 @@ from forethought.cli.bench.policy_report import (
     policy_plot,
     policy_table,
 )
-from forethought.cli.bench.throughput_report import ProgressView
+from forethought.cli.bench.throughput_report import run_shown
 from forethought.cli.failure import print_failure
 from forethought.cli.up import options as up_options
 from forethought.client import GenerationClient
@@ -235,10 +235,7 @@ async def measure_policy(
             for variant in comparison.variants
             if not variant.k or 1 in schedule.concurrencies
         ]
-        turns = schedule.turns(arms)
-        view = ProgressView(console, sum(schedule.num_requests_at(c) for c, _ in turns))
-        with view.live():
-            bursts = await run_interleaved(arms, schedule, view)
+        bursts = await run_shown(arms, schedule, console)
     return points_of(summarise(bursts), comparison.variants)
 
 

@@ -14,7 +14,7 @@ from forethought.bench.load import Load, prompts_of_option
 from forethought.bench.machine import describe_machine
 from forethought.bench.plot import PlotError, require_plot, write_plot
 from forethought.bench.report import print_table, write_document
-from forethought.bench.schedule import Arm, Schedule, run_interleaved
+from forethought.bench.schedule import Arm, Schedule
 from forethought.bench.statistics import Row, summarise
 from forethought.cli.bench import throughput_options as options
 from forethought.cli.bench.deployment import (
@@ -24,7 +24,7 @@ from forethought.cli.bench.deployment import (
     run_to_exit_code,
 )
 from forethought.cli.bench.throughput_report import (
-    ProgressView,
+    run_shown,
     throughput_json,
     throughput_plot,
     throughput_table,
@@ -136,7 +136,6 @@ async def _run(
 
 
 async def _measure(load: Load, connection: Connection, console: Console) -> list[Row]:
-    schedule = load.schedule
     async with connection.client() as client:
         arms = [
             Arm(name, generation_sender(client, load.prompts, params, load.timeout_s))
@@ -145,10 +144,7 @@ async def _measure(load: Load, connection: Connection, console: Console) -> list
                 (SPECULATIVE, load.params),
             )
         ]
-        turns = schedule.turns(arms)
-        view = ProgressView(console, sum(schedule.num_requests_at(c) for c, _ in turns))
-        with view.live():
-            return summarise(await run_interleaved(arms, schedule, view))
+        return summarise(await run_shown(arms, load.schedule, console))
 
 
 def _settings(load: Load, address: str | None, plan: PlanOptions) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from forethought.bench.closed_loop import Burst, Sample
 from forethought.bench.plot import Line, Panel, Plot
 from forethought.bench.report import Column, build_table, number, percent, times
+from forethought.bench.schedule import Arm, Schedule, run_interleaved
 from forethought.bench.statistics import (
     BurstStatistics,
     Row,
@@ -64,6 +65,14 @@ class ProgressView:
             style="dim",
             highlight=False,
         )
+
+
+async def run_shown(arms: Sequence[Arm], schedule: Schedule, console: Console) -> list[Burst]:
+    """Runs the whole schedule, and shows how far it is. Raises as `run_interleaved` does."""
+    total = sum(schedule.num_requests_at(concurrency) for concurrency, _ in schedule.turns(arms))
+    view = ProgressView(console, total)
+    with view.live():
+        return await run_interleaved(arms, schedule, view)
 
 
 def throughput_table(rows: Sequence[Row], baseline: str) -> Table:
