@@ -10,19 +10,13 @@ from forethought.engine.native.structures import Softcap
 class CappedHead:
     """cap * tanh(score / cap) of another head's scores, in float32."""
 
-    __slots__ = ("_cap", "_product")
+    __slots__ = ("_cap", "_product", "dtype", "num_inputs")
 
     def __init__(self, product: Linear, cap: float) -> None:
+        self.dtype = product.dtype
+        self.num_inputs = product.num_inputs
         self._product = product
         self._cap = cap
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._product.dtype
-
-    @property
-    def num_inputs(self) -> int:
-        return self._product.num_inputs
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, K] -> [T, V]."""

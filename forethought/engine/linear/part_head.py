@@ -22,7 +22,7 @@ class PartHead:
         ValueError: no ids, or ids that do not fit the vocabulary.
     """
 
-    __slots__ = ("_product", "_token_ids", "_vocab_size")
+    __slots__ = ("_product", "_token_ids", "_vocab_size", "dtype", "num_inputs")
 
     def __init__(self, product: Linear, token_ids: torch.Tensor, vocab_size: int) -> None:
         token_ids = token_ids.long()
@@ -32,17 +32,11 @@ class PartHead:
             raise ValueError(f"token ids beyond a vocabulary of {vocab_size}")
         if len(set(token_ids.tolist())) < len(token_ids):
             raise ValueError("token ids that are not distinct")
+        self.dtype = product.dtype
+        self.num_inputs = product.num_inputs
         self._product = product
         self._token_ids = token_ids
         self._vocab_size = vocab_size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._product.dtype
-
-    @property
-    def num_inputs(self) -> int:
-        return self._product.num_inputs
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, K] -> [T, V]."""
