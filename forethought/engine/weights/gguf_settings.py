@@ -66,7 +66,7 @@ def lean_config(file: GGUFFile) -> LeanConfig:
     Raises:
         ValueError: the file says something that is not known here, which is named.
     """
-    own, settings = _known_settings(file), gguf_settings(file)
+    settings, own = gguf_settings(file), _own_settings(file)
     family = FAMILIES[architecture_of(file)]
     hidden_size, head_dim = settings["hidden_size"], settings["head_dim"]
     rotation, max_model_len = _rotation(settings, family)
@@ -98,13 +98,9 @@ def lean_config(file: GGUFFile) -> LeanConfig:
 
 def _rotation(settings: Mapping[str, Any], family: GGUFFamily) -> tuple[Rotation, int]:
     """And how long a sequence may be."""
-    rope, longest = settings["rope_parameters"], settings["max_position_embeddings"]
-    head_dim = settings["head_dim"]
-    if rope["rope_type"] == "default":
-        turned = int(head_dim * rope.get("partial_rotary_factor", 1.0))
-        return Rotation.plain(rope["rope_theta"], turned, head_dim), longest
+    longest = settings["max_position_embeddings"]
     config = PlainSettings(model_type="llama", **settings)
-    rotation = scaled_rotation(config, head_dim)
+    rotation = scaled_rotation(config, settings["head_dim"])
     if family.windowed_theta:  # what is scaled in some layers does not make the others see farther
         return rotation, longest
     return rotation, longest_sequence(config) or longest

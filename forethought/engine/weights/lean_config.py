@@ -29,8 +29,9 @@ class Rotation:
     @classmethod
     def plain(cls, theta: float, num_turned: int, head_dim: int) -> Self:
         """Of the first so many numbers of a head, none for layers without positions."""
-        exponents = torch.arange(0, num_turned, 2, dtype=torch.int64).float() / max(num_turned, 1)
-        return cls(padded(1.0 / theta**exponents, head_dim))
+        rope = {"rope_type": "default", "rope_theta": theta}
+        inv_freq, scale = rope_frequencies(rope, num_turned, 0)
+        return cls(padded(inv_freq, head_dim), scale)
 
 
 def padded(inv_freq: torch.Tensor, head_dim: int) -> torch.Tensor:
