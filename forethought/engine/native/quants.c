@@ -604,15 +604,16 @@ typedef void (*QuantKernel)(const char *block, long k, Groups x, float (*sums)[R
 #else
 #define LOOPS FOUR_LOOPS
 #endif
-#define KERNELS(kind)                                                                                       \
-    static void rounded_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {     \
-        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) { LOOPS(kind); }          \
-    }                                                                                                       \
-    static void floats_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {      \
-        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) {                         \
-            FLOATS(kind, 1); FLOATS(kind, 2); FLOATS(kind, 4);                                              \
-        }                                                                                                   \
+#define FLOAT_LOOP(kind, count) \
+    case count: multiply_float_rows(kind, block, k, lane, x, sums, count); break
+#define FUNCTION(way, kind, ...)                                                                            \
+    static void way##_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {       \
+        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) { __VA_ARGS__; }          \
     }
+#define FLOAT_FUNCTION(kind, loop) FUNCTION(floats, kind, loop(kind, 1); loop(kind, 2); loop(kind, 4))
+#define KERNELS(kind)                    \
+    FUNCTION(rounded, kind, LOOPS(kind)) \
+    FLOAT_FUNCTION(kind, FLOATS)
 
 KERNELS(Q4_0)
 KERNELS(Q4_1)
@@ -628,18 +629,9 @@ KERNELS(Q6_K)
 KERNELS(IQ4_XS)
 KERNELS(MXFP4)
 
-#define FLOAT_LOOP(kind, count) \
-    case count: multiply_float_rows(kind, block, k, lane, x, sums, count); break
-#define FLOAT_KERNEL(kind)                                                                                  \
-    static void floats_##kind(const char *block, long k, Groups x, float (*sums)[ROWS], long tokens) {      \
-        for (long lane = 0; lane < ROWS; lane += ABREAST * LANES) switch (tokens) {                         \
-            FLOAT_LOOP(kind, 1); FLOAT_LOOP(kind, 2); FLOAT_LOOP(kind, 4);                                  \
-        }                                                                                                   \
-    }
-
-FLOAT_KERNEL(F16)
-FLOAT_KERNEL(BF16)
-FLOAT_KERNEL(F32)
+FLOAT_FUNCTION(F16, FLOAT_LOOP)
+FLOAT_FUNCTION(BF16, FLOAT_LOOP)
+FLOAT_FUNCTION(F32, FLOAT_LOOP)
 
 #define PAIR(kind) [kind] = {rounded_##kind, floats_##kind}
 #define FLOATS_ONLY(kind) [kind] = {floats_##kind, floats_##kind}
