@@ -91,10 +91,7 @@ def read_rounds(rounds: RoundCounts) -> Iterator[Reading]:
 
 
 def read_policy(deployment: Deployment, experience: Experience) -> Iterator[Reading]:
-    """Of the choice of K, and of what it would be with an idle draft tier."""
-    demand = experience.demand.demand
-    yield Reading(catalogue.DRAFT_WANTED, demand.wanted_ns / 1e9)
-    yield Reading(catalogue.DRAFT_UNSERVED, demand.unserved_ns / 1e9)
+    """Of the choice of K."""
     is_adaptive = deployment.policy is PolicyKind.ADAPTIVE
     k = experience.governor.k if is_adaptive else deployment.default_num_speculative_tokens
     yield Reading(catalogue.SPECULATIVE_K, k)

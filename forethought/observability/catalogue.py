@@ -142,18 +142,6 @@ DRAFT_DEADLINE_MISSES = Series(
     "Of them, rounds whose draft came too late or was still owed.",
     _ORCHESTRATOR,
 )
-DRAFT_WANTED = Series(
-    "draft_wanted_seconds",
-    Kind.COUNTER,
-    "Engine time that sessions would use of an idle draft tier; its rate is a number of engines.",
-    _ORCHESTRATOR,
-)
-DRAFT_UNSERVED = Series(
-    "draft_unserved_seconds",
-    Kind.COUNTER,
-    "Of it, time that they did without, since drafts were late, short or not asked for.",
-    _ORCHESTRATOR,
-)
 SPECULATIVE_K = Series(
     "speculative_k",
     Kind.GAUGE,

@@ -24,6 +24,13 @@ def test_a_process_exports_what_the_catalogue_says_and_nothing_else(scrapes, pro
 
 
 @pytest.mark.parametrize("process", [ORCHESTRATOR, TARGET, DRAFT])
+def test_a_scrape_tells_each_sample_once(scrapes, process):
+    lines = [line for line in scrapes[process].text.splitlines() if not line.startswith("#")]
+    told = [line.rpartition(" ")[0] for line in lines]
+    assert len(set(told)) == len(told)
+
+
+@pytest.mark.parametrize("process", [ORCHESTRATOR, TARGET, DRAFT])
 def test_a_scrape_has_nothing_that_a_client_sent(scrapes, process):
     assert "secret" not in scrapes[process].text
 
