@@ -178,6 +178,7 @@ async def test_a_client_of_one_address_waits_for_its_orchestrator_to_come_back(
         deployment.gate.allow(4)
         reading = Reading(client, asking())
         await deployment.gate.until_holding()
+        await until(lambda: reading.events)  # before that it would not know what to go on with
         await first.kill()
         deployment.gate.open()
         async with serving_at(
