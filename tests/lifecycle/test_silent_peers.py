@@ -1,7 +1,7 @@
 """Peers that fall silent without a word: frozen, or behind a network that loses everything."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
@@ -19,6 +19,7 @@ from orchestrator.replicas.replica_watch import watching
 from orchestrator.tiers import remote_verifier
 from orchestrator.tiers.patience import ReopenOptions
 from orchestrator.tiers.remote_verifier import RemoteVerifier
+from orchestrator.tiers.stream_keeper import StreamState
 from tests.errors.refusals import refusal_of
 from tests.lifecycle.gates import cable_to
 from tests.lifecycle.servers import target_tier_at
@@ -26,7 +27,8 @@ from tests.ports import free_port
 from tests.stack import running_stack
 from tests.waiting import NOTHING_HELD, target_load, until
 
-SHORT = KeepAlive(interval_s=0.5, timeout_s=0.5)
+SHORT = KeepAlive(interval_s=0.5, timeout_s=2.0)
+"""A peer is lost soon, but not because this process waits for a processor."""
 SESSION = Session("s", (3, 4, 5), 100, SamplingParams(temperature=0))
 
 
@@ -42,7 +44,13 @@ async def a_session_on_a_cable(target, *, server, client, patience_s=0.1):
     ):
         reopen = ReopenOptions(patience_s=patience_s, interval_s=0.05)
         verifier = RemoteVerifier(TargetServiceStub(channel), target.info, reopen=reopen)
-        await verifier.start(SESSION)
+
+        async def opened():
+            with suppress(TierUnavailableError):
+                await verifier.start(SESSION)
+            return verifier._keeper.state is StreamState.OPEN
+
+        await until(opened)  # a busy machine may take longer than this patience
         yield verifier, cable, TargetServiceStub(direct)
         verifier.close()
 
@@ -62,11 +70,11 @@ async def test_a_round_on_a_target_that_fell_silent_ends_without_a_deadline(long
     async with a_session_on_a_cable(long_target, server=None, client=SHORT) as (verifier, cable, _):
         cable.freeze()
         with pytest.raises(TierUnavailableError):
-            await asyncio.wait_for(verifier.verify(SESSION, Draft()), 20)
+            await asyncio.wait_for(verifier.verify(SESSION, Draft()), 60)
 
 
 async def test_a_target_that_was_silent_for_a_while_goes_on(long_target):
-    a_session = a_session_on_a_cable(long_target, server=None, client=SHORT, patience_s=30)
+    a_session = a_session_on_a_cable(long_target, server=None, client=SHORT, patience_s=200)
     async with a_session as (verifier, cable, _):
         with structlog.testing.capture_logs() as logs:
             cable.freeze()
@@ -88,13 +96,13 @@ async def test_a_server_does_not_mind_the_pings_of_a_client_that_thinks(long_tar
 
 
 async def test_an_opening_that_is_never_answered_ends_with_patience(long_target, monkeypatch):
-    monkeypatch.setattr(remote_verifier, "MIN_OPENING_S", 0.1)
     a_session = a_session_on_a_cable(long_target, server=None, client=None)
     async with a_session as (verifier, cable, _):
+        monkeypatch.setattr(remote_verifier, "MIN_OPENING_S", 0.1)
         verifier.close()
         cable.freeze()
         with pytest.raises(TierUnavailableError, match="opening"):
-            await asyncio.wait_for(verifier.start(SESSION), 20)
+            await asyncio.wait_for(verifier.start(SESSION), 60)
 
 
 async def test_a_stream_that_never_opens_a_session_is_ended():
@@ -110,7 +118,7 @@ async def test_a_stream_that_never_opens_a_session_is_ended():
 async def test_a_client_that_never_opens_its_session_is_told_so(tiny_target, monkeypatch):
     monkeypatch.setitem(serve_session.__kwdefaults__, "opening_timeout_s", 0.1)
     async with running_stack(tiny_target) as stack:
-        refusal = await refusal_of(stack.target_stub.Verify(timeout=20).read())
+        refusal = await refusal_of(stack.target_stub.Verify(timeout=60).read())
     assert (refusal.code, refusal.reason) == ("DEADLINE_EXCEEDED", "OPENING_TIMEOUT")
 
 
@@ -131,4 +139,4 @@ class TestTheOrchestratorThatLooksForItsTarget:
         ):
             finding = orchestrator_process.find_target(targets)
             with pytest.raises(TierProtocolError, match="no target tier at 127"):
-                await asyncio.wait_for(finding, 20)
+                await asyncio.wait_for(finding, 60)
