@@ -39,7 +39,7 @@ from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
 from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.request.plan import Deployment
 from orchestrator.request.run_ahead import run_ahead
-from orchestrator.scored_prompt import scored_prompt
+from orchestrator.scored_prompt import PromptScoring
 from orchestrator.sessions.durable_sessions import Beginning, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
@@ -169,11 +169,12 @@ class Generation:
                 progress=call.wants_progress,
             )
         )
-        self._prompt_verifier = None
+        self._scoring = None
         if plan.num_prompt_logprobs is not None:
+            scorer = verifier(wanted=WantedEvidence(plan.num_prompt_logprobs))
             # Where the session goes, so that it finds there what the prompt leaves behind.
-            self._prompt_verifier = verifier(wanted=WantedEvidence(plan.num_prompt_logprobs))
-            self._prompt_verifier.place_with(self._session(()))
+            scorer.place_with(self._session(()))
+            self._scoring = PromptScoring(beginning.session_id, plan, deployment, scorer)
         self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
         self._has_asked = False  # for a draft
@@ -186,25 +187,27 @@ class Generation:
             ForethoughtError: as `_events`.
         """
         events = self._events()
-        if self._prompt_verifier is not None:
-            events = self._with_prompt(events, self._prompt_verifier)
+        if self._scoring is not None:
+            events = self._with_prompt(events, self._scoring)
         return self._with_waiting(events) if self._wants_progress else events
 
     async def _with_prompt(
-        self, events: AsyncGenerator[Progress], verifier: RemoteVerifier
+        self, events: AsyncGenerator[Progress], scoring: PromptScoring
     ) -> AsyncGenerator[Progress]:
         """The tokens of the prompt behind the start. They are scored before all else."""
         async with aclosing(events):
-            scored = await scored_prompt(
-                self._beginning.session_id, self._plan, self._deployment, verifier
-            )
+            try:
+                await scoring.start()
+                # What the target has of the prompt later was computed for this request.
+                yield Progress([replace(self._started(), num_cached_tokens=0)])
+                async with aclosing(scoring.tokens()) as scored:
+                    async for tokens in scored:
+                        yield Progress(tokens)
+            finally:
+                scoring.close()
             if self._output.ending:  # nothing is to be generated
                 self._statistics = self._explained()
-            await anext(events)
-            # What the target has of the prompt by now was computed for this request.
-            yield Progress([replace(self._started(), num_cached_tokens=0)])
-            for tokens in scored:
-                yield Progress(tokens)
+            await anext(events)  # the start
             async for each in events:
                 yield each
 
@@ -214,7 +217,8 @@ class Generation:
                 yield each
 
     def _waiting(self) -> Progress | None:
-        waiting = self._verifier.waiting
+        waiting = self._scoring and self._scoring.waiting
+        waiting = waiting or self._verifier.waiting
         return None if waiting is None else Progress([waiting])
 
     async def _events(self) -> AsyncGenerator[Progress]:

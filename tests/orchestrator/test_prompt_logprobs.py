@@ -1,5 +1,6 @@
 """Log-probabilities of prompts: the model's own, whatever tells them and whatever is cached."""
 
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from forethought.errors import InvalidArgumentError
 from forethought.generation import (
     MAX_PROMPT_LOGPROBS,
+    Finished,
     FinishReason,
     GenerationParams,
     GenerationRequest,
@@ -14,10 +16,12 @@ from forethought.generation import (
     PromptToken,
     Started,
     Token,
+    Waiting,
 )
 from orchestrator.request.plan import plan_generation
 from tests.engine.token_pool import whole_pass
-from tests.stack import MAX_K, LoadedModel, Stack, generate
+from tests.lifecycle.gates import gated
+from tests.stack import MAX_K, LoadedModel, Stack, generate, running_stack
 
 PROMPT = [3 + place * place % 9 for place in range(MAX_K * 5)]
 PARAMS = GenerationParams(max_tokens=12, seed=5, ignore_eos=True, num_speculative_tokens=3)
@@ -87,6 +91,22 @@ async def test_a_prompt_alone_can_be_asked_for(badly_drafting: Stack):
     assert (finished.reason, finished.num_output_tokens) == (FinishReason.LENGTH, 0)
     assert finished.speculation.no_draft_reason is NoDraftReason.TOO_SHORT
     assert [event.token_id for event in events[1:-1]] == PROMPT
+
+
+async def test_a_prompt_that_is_scored_is_under_way_and_says_how_far_it_is(
+    tiny_target: LoadedModel,
+):
+    target, gate = gated(tiny_target)
+    request = replace(asked(1, max_tokens=0), include_progress=True)
+    async with running_stack(target) as stack:
+        gate.allow(2)
+        async with aclosing(stack.client.generate(request, timeout_s=120)) as events:
+            assert isinstance(await anext(events), Started)
+            while await anext(events) != Waiting(2 * MAX_K, len(PROMPT) - 1):
+                pass
+            gate.open()
+            rest = [event async for event in events]
+    assert isinstance(rest[-1], Finished)
 
 
 async def test_more_of_a_prompt_than_an_answer_holds_is_refused_unread(badly_drafting: Stack):
