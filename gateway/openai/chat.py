@@ -93,11 +93,14 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
 
     def _params(self, choice: int) -> GenerationParams:
         given = self.max_completion_tokens
+        max_tokens = self.max_tokens if given is None else given
+        # The same for each choice, so the first one tells it; without it none may be empty.
+        is_told = choice == 0 or max_tokens == 0
         return self.params(
             choice=choice,
-            max_tokens=self.max_tokens if given is None else given,
+            max_tokens=max_tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            prompt_logprobs=None if choice else self.prompt_logprobs,  # the same for each
+            prompt_logprobs=self.prompt_logprobs if is_told else None,
         )
 
 

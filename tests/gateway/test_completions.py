@@ -1,5 +1,7 @@
 """`/v1/completions` as clients read it."""
 
+from functools import partial
+
 import pytest
 
 from forethought.generation import GenerationParams, GenerationRequest, PromptToken
@@ -125,6 +127,18 @@ async def test_prompt_logprobs_are_told_by_token_id_as_vllm_has_them(http, stack
         assert {name: each["logprob"] for name, each in place.items()} == {
             name: each.logprob for name, each in best.items()
         }
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [(COMPLETIONS, completion), (COMPLETIONS, partial(completion, echo=True)), (CHAT, chat)],
+)
+async def test_a_prompt_alone_may_be_asked_for_with_several_choices(http, path, asked):
+    alone = await post(http, path, asked(prompt_logprobs=2, max_tokens=0))
+    several = await post(http, path, asked(prompt_logprobs=2, max_tokens=0, n=3))
+    (choice,) = alone["choices"]
+    assert several["choices"] == [{**choice, "index": index} for index in range(3)]
+    assert several.get("prompt_logprobs") == alone.get("prompt_logprobs")
 
 
 @pytest.mark.parametrize(("path", "asked"), [(COMPLETIONS, completion), (CHAT, chat)])
