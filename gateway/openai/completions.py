@@ -16,6 +16,7 @@ from forethought.generation import (
     Token,
     most_scored_tokens,
 )
+from forethought.sampling.params import MAX_TOP_LOGPROBS
 from gateway.openai.chat import stop_reason
 from gateway.openai.choices import Choice
 from gateway.openai.logprobs import (
@@ -71,16 +72,24 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True, dict=True):
     def num_prompt_logprobs(self) -> int | None:
         """Most likely tokens to ask for at each place of the prompts; None: their tokens are not
         told. Those that an echo has are told with it."""
-        echoed = self.logprobs if self.echo else None
-        if self.echo and self.max_tokens == 0:
-            echoed = echoed or 0
-        wanted = [each for each in (echoed, self.prompt_logprobs) if each is not None]
-        return max(wanted, default=None)
+        return max(self._scores.values(), default=None)
+
+    @property
+    def _scores(self) -> dict[str, int]:
+        """The same, by the field that wants it."""
+        wanted = {"prompt_logprobs": self.prompt_logprobs}
+        if self.echo:
+            least = 0 if self.max_tokens == 0 else None
+            wanted["logprobs"] = least if self.logprobs is None else self.logprobs
+        return {name: number for name, number in wanted.items() if number is not None}
 
     def check_scored(self, prompts: Sequence[Sequence[int]]) -> None:
         """Refuses to tell more of prompts than an answer should hold. Raises HttpError."""
         if self.num_prompt_logprobs is None:
             return
+        for name, number in self._scores.items():
+            if number > MAX_TOP_LOGPROBS:
+                raise invalid(name, f"must be at most {MAX_TOP_LOGPROBS}")
         num_tokens = self.n * sum(map(len, prompts))
         most = most_scored_tokens(self.num_prompt_logprobs)
         if num_tokens > most:
@@ -115,9 +124,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True, dict=True):
             "text": "prompt",
             "prompt.token_ids": "prompt",
             "token_ids": "prompt",
-            "params.prompt_logprobs": "logprobs"
-            if self.prompt_logprobs is None
-            else "prompt_logprobs",
+            "params.prompt_logprobs": max(self._scores, key=self._scores.__getitem__, default=""),
         }
         return names.get(field, field.removeprefix("params."))
 

@@ -69,6 +69,15 @@ WRONG_COMPLETIONS = [
 ]
 
 
+@pytest.mark.parametrize("other", [{}, {"prompt_logprobs": 2}], ids=["alone", "beside another"])
+@pytest.mark.parametrize("number", [21, 10**6])
+async def test_too_many_logprobs_of_an_echo_are_refused_for_their_number(http, number, other):
+    asked = completion(prompt=[3] * 100, echo=True, logprobs=number, **other)
+    status, error = await refused(http, COMPLETIONS, asked)
+    assert (status, error["param"]) == (400, "logprobs")
+    assert error["message"] == "logprobs: must be at most 20"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
