@@ -1,9 +1,9 @@
 """Settings of the draft tier."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from forethought.sampling.params import MAX_SUPPORT
 from forethought.settings import AdminAddress, EngineSettings
@@ -52,3 +52,12 @@ class DraftSettings(EngineSettings):
         "verifies it; 0 where both tiers share a processor, more where a pass over several "
         "sequences takes no longer than over one. Feature drafts do not look ahead",
     )
+
+    @model_validator(mode="after")
+    def _refuse_counts_without_use(self) -> Self:
+        if self.vocab_counts is not None and self.vocab_size is None:
+            raise ValueError(
+                f"--vocab-counts {self.vocab_counts}: is for a --vocab-size, which says how many "
+                "tokens to choose by it"
+            )
+        return self

@@ -244,6 +244,9 @@ def test_a_missing_valkey_comes_with_advice(monkeypatch):
     ("arguments", "complaint"),
     [
         (["--translate-draft"], "--translate-draft is for a --draft-model"),
+        (["--draft-dtype", "int4"], "--draft-dtype is for a --draft-model"),
+        (["--draft-min-prob", "0.4"], "--draft-min-prob is for a --draft-model"),
+        (["--draft-vocab-size", "9000"], "--draft-vocab-size is for a --draft-model"),
         (["--model", "another", "--lookup", "counts"], "name it with --counts"),
         (["--lookup", "suffix,model"], "'model' is none of suffix, ngram, counts"),
         (["--counts", "none"], "does not exist"),

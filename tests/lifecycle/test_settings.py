@@ -104,6 +104,13 @@ def test_a_bad_flag_is_refused_by_name(capsys, flag, value):
     assert flag.removeprefix("--") in said.replace("_", "-")
 
 
+def test_counts_that_no_vocabulary_is_chosen_by_are_refused_in_one_line(capsys):
+    code, said = refused(capsys, "--vocab-counts", "some.counts")
+    assert code == 2
+    assert len(said.splitlines()) == 1
+    assert "--vocab-counts some.counts: is for a --vocab-size" in said
+
+
 def test_an_unknown_flag_is_refused_by_name(capsys):
     code, said = refused(capsys, "--max-session", "3")
     assert code == 2

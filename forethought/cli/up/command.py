@@ -92,8 +92,15 @@ def up(
 
     Example: `forethought up -- forethought generate --temperature 0 "Why is the sky blue?"`
     """
-    if translate_draft and draft_model is None:
-        raise typer.BadParameter("--translate-draft is for a --draft-model")
+    of_a_draft = {
+        "--translate-draft": translate_draft or None,
+        "--draft-dtype": draft_dtype,
+        "--draft-min-prob": draft_min_prob,
+        "--draft-vocab-size": draft_vocab_size,
+    }
+    for flag, value in of_a_draft.items():
+        if value is not None and draft_model is None:
+            raise typer.BadParameter(f"{flag} is for a --draft-model")
     plan_options = PlanOptions(
         model=model,
         draft_model=draft_model,
