@@ -19,7 +19,7 @@ from draft_service.proposer import Proposer
 from draft_service.readings import read_proposer
 from draft_service.servicer import DraftServicer
 from draft_service.settings import DraftSettings
-from forethought.errors import ModelReferenceError
+from forethought.errors import ModelReferenceError, VocabularyMismatchError
 from forethought.models.feature_draft import is_feature_draft
 from forethought.models.files.reference import resolve
 from forethought.models.text.tokenizer import TextTokenizer, load_tokenizer
@@ -33,6 +33,7 @@ from forethought.v1.draft_pb2_grpc import add_DraftServiceServicer_to_server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from forethought.counts.table import CountsTable
     from forethought.kv_archive import KVArchive
 
 _log = structlog.get_logger(__name__)
@@ -127,14 +128,13 @@ def scored_tokens(
     """
     from draft_service.frequent_tokens import frequent_tokens  # noqa: PLC0415
     from draft_service.vocabulary import shared_vocabulary  # noqa: PLC0415
-    from forethought.counts.file import read_counts  # noqa: PLC0415
 
     if settings.vocab_size is None:
         return ()
-    file = settings.vocab_counts
-    counts = None if file is None else read_counts(file, draft.fingerprint).table
+    is_translated = target is not None and target.fingerprint != draft.fingerprint
+    counts = _counts(settings, draft, is_translated=is_translated)
     shared = None
-    if target is not None and target.fingerprint != draft.fingerprint:
+    if target is not None and is_translated:
         shared = set(shared_vocabulary(target, draft).draft_token_ids.tolist())
     chosen = frequent_tokens(draft, settings.vocab_size, counts, shared)
     if chosen:
@@ -145,6 +145,30 @@ def scored_tokens(
             by="merges" if counts is None else "counts",
         )
     return chosen
+
+
+def _counts(
+    settings: DraftSettings, draft: TextTokenizer, *, is_translated: bool
+) -> CountsTable | None:
+    """The counts that the settings name; raises as `scored_tokens`."""
+    from forethought.counts.file import read_counts  # noqa: PLC0415
+
+    if settings.vocab_counts is None:
+        return None
+    try:
+        return read_counts(settings.vocab_counts, draft.fingerprint).table
+    except VocabularyMismatchError as error:
+        cure = (
+            "leave --vocab-counts out"
+            if is_translated
+            else "--target-vocabulary (--translate-draft of `forethought up`) has it guess the "
+            "tokens that both hold, without counts"
+        )
+        raise VocabularyMismatchError(
+            f"draft model {settings.model} has another vocabulary than the target whose texts "
+            f"{settings.vocab_counts} counts: {cure}",
+            metadata=error.metadata,
+        ) from error
 
 
 def load_features(settings: DraftSettings) -> Proposer:

@@ -1,5 +1,6 @@
 """A draft model that scores only its most frequent tokens."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,21 @@ async def test_counts_tell_what_a_draft_scores(tiny_draft_folder, tiny_draft, tm
     given = settings(tiny_draft_folder, vocab_size=5, vocab_counts=file, lookahead=0)
     _, support = await drafts_of(given)
     assert {7, 8, 9} <= support
-    write_counts(file, Counts(TABLE, "f" * 32, len(TEXT)))
-    with pytest.raises(VocabularyMismatchError, match="another vocabulary"):
-        load_proposer(given)
+
+
+def test_counts_of_a_target_with_another_vocabulary_are_refused_for_that(
+    tiny_target, tiny_target_folder, tmp_path
+):
+    file = tmp_path / "target.counts"
+    write_counts(file, Counts(TABLE, tiny_target.tokenizer.fingerprint, len(TEXT)))
+    folder = write_tiny_model(tmp_path, tokens=OVERLAPPING_TOKENS, seed=2)
+    given = {"vocab_size": 5, "vocab_counts": file}
+    why = f"draft model {folder} has another vocabulary than the target whose texts {file} counts"
+    with pytest.raises(VocabularyMismatchError, match=f"{re.escape(why)}: .*--translate-draft"):
+        load_proposer(settings(folder, **given))
+    translated = settings(folder, target_vocabulary=str(tiny_target_folder), **given)
+    with pytest.raises(VocabularyMismatchError, match="leave --vocab-counts out"):
+        load_proposer(translated)
 
 
 @pytest.mark.parametrize("vocab_size", [1, 6])
