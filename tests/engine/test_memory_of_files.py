@@ -1,6 +1,7 @@
 """A model in memory is its weights laid out; the files that they came from do not stay there."""
 
 import re
+import shutil
 from pathlib import Path
 
 import gguf
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 from forethought.engine.loading.loader import EngineOptions, load_model
+from forethought.engine.weights import gguf_file
 from forethought.engine.weights.stored_checkpoints import SafetensorsCheckpoint
+from forethought.errors import ModelReferenceError
+from forethought.models.files.gguf_header import GgufHeader, read_gguf_header
 from forethought.models.files.reference import resolve
 from tests.engine.test_loader import write_gguf
 from tests.tiny import write_tiny_model
@@ -56,3 +60,33 @@ def test_what_was_read_leaves_memory_when_it_is_forgotten(tmp_path):
         assert resident_bytes(path) > path.stat().st_size / 2
         checkpoint.forget()
         assert resident_bytes(path) == 0
+
+
+@pytest.mark.parametrize("how", ["another file", "written over"])
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path, how):
+    path = write_tiny_model(tmp_path / "model") / "model.safetensors"
+    later = write_tiny_model(tmp_path / "later", seed=7) / "model.safetensors"
+    checkpoint = SafetensorsCheckpoint([path])
+    first, last, *_ = checkpoint.shapes()
+    checkpoint.dense(first)
+    if how == "another file":
+        later.replace(path)
+    else:
+        shutil.copyfile(later, path)
+    checkpoint.forget()
+    with pytest.raises(ModelReferenceError, match="replaced while it was read"):
+        checkpoint.dense(last)
+
+
+def test_a_gguf_file_that_is_replaced_behind_its_header_is_refused(tmp_path, monkeypatch):
+    path = write_gguf(write_tiny_model(tmp_path / "model"), gguf.GGMLQuantizationType.Q8_0)
+    later = shutil.copyfile(path, tmp_path / "later.gguf")
+
+    def read_and_replace(given: Path) -> GgufHeader:
+        header = read_gguf_header(given)
+        later.replace(path)
+        return header
+
+    monkeypatch.setattr(gguf_file, "read_gguf_header", read_and_replace)
+    with pytest.raises(ModelReferenceError, match="replaced while it was read"):
+        gguf_file.read_gguf(path)

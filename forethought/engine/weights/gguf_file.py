@@ -19,7 +19,7 @@ from gguf.quants import dequantize
 
 from forethought.errors import ModelReferenceError
 from forethought.models.files.gguf_header import GgufTableRow, read_gguf_header
-from forethought.models.files.weight_files import check_weight_files, parts_of
+from forethought.models.files.weight_files import check_weight_files, parts_of, unchanged
 
 _SIZES = ("attention.head_count", "block_count", "embedding_length", "feed_forward_length")
 _OTHER_KINDS = {
@@ -98,10 +98,11 @@ def read_gguf(path: Path) -> GGUFFile:
 
 
 def _read_part(path: Path) -> GGUFFile:
-    header = read_gguf_header(path)
     try:
-        with path.open("rb") as stream:
-            mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with unchanged(path):
+            header = read_gguf_header(path)
+            with path.open("rb") as stream:
+                mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(mapping, np.uint8)  # [bytes of the file]
         tensors = {row.name: _map_tensor(data, row) for row in header.tensors}
     except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ from forethought.engine.weights.gguf_file import GGUFFile, GGUFTensor
 from forethought.engine.weights.gguf_formats import STORED_KINDS
 from forethought.engine.weights.lean_config import LeanConfig
 from forethought.engine.weights.weight_groups import INT4_KINDS, INT8_KINDS, Int4Groups, Int8Groups
+from forethought.models.files.weight_files import FileVersion, unchanged
 
 _PLAIN = frozenset({"F64", "F32", "F16", "BF16"})
 """Formats of safetensors that need no scales."""
@@ -83,7 +84,10 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
     """Some *.safetensors files, mapped.
 
     What has been read of a mapping stays in memory as long as any tensor of it, so `forget` lets go
-    of all mappings, and what is read next comes from new ones.
+    of all mappings, and what is read next comes from new ones, of the same files as before.
+
+    Raises:
+        ModelReferenceError: here or later, a file was replaced since it was first read.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -91,6 +95,7 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
         self._shapes: dict[str, Sequence[int]] = {}
         self._kinds: dict[str, str] = {}
         self._mapped: dict[Path, Any] = {}
+        self._versions: dict[Path, FileVersion] = {}
         for path in paths:
             file = self._map(path)
             for name in file.keys():  # noqa: SIM118
@@ -100,7 +105,9 @@ class SafetensorsCheckpoint(_DenseCheckpoint):
 
     def _map(self, path: Path) -> Any:
         if path not in self._mapped:
-            self._mapped[path] = safe_open(path, framework="pt")
+            with unchanged(path, self._versions.get(path)) as version:
+                self._mapped[path] = safe_open(path, framework="pt")
+            self._versions[path] = version
         return self._mapped[path]
 
     def __contains__(self, name: str) -> bool:

@@ -6,7 +6,8 @@ until its numbers are read. What is wrong with a file is said here, in the words
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from forethought.errors import ModelReferenceError
@@ -20,6 +21,8 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _OTHERS = ("consolidated", "adapter_")
 _LFS = b"version https://git-lfs.github.com/spec"
 _GGUF_MAGIC = b"GGUF"
+FileVersion = tuple[int, int, int, int]
+"""Device and number of a file, its size in bytes, and when it was written to, nanoseconds."""
 _MAX_HEADER_BYTES = 100_000_000  # that the library reads; what is cut there is no JSON
 
 
@@ -82,6 +85,28 @@ def check_weight_files(paths: Sequence[Path]) -> None:
     for path in paths:
         if wrong := what_is_wrong(path):
             raise ModelReferenceError(wrong)
+
+
+@contextmanager
+def unchanged(path: Path, earlier: FileVersion | None = None) -> Iterator[FileVersion]:
+    """Reads a file, in which nothing may be replaced or written meanwhile.
+
+    Args:
+        path: what is opened inside.
+        earlier: what a reading before gave, whose file this must be.
+
+    Raises:
+        ModelReferenceError: the file is another one, or was written to.
+    """
+    version = _version_of(path)
+    yield version
+    if not version == _version_of(path) == (earlier or version):
+        raise ModelReferenceError(f"{path} was replaced while it was read: load the model again")
+
+
+def _version_of(path: Path) -> FileVersion:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def what_is_wrong(path: Path) -> str | None:
