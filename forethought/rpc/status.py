@@ -5,6 +5,7 @@ Servers send `ErrorInfo` (reason, domain, metadata) always, `BadRequest` for fie
 """
 
 import asyncio
+import re
 from typing import Any
 
 import grpc
@@ -31,6 +32,11 @@ STATUS_TIMEOUT_S = 10.0
 # quote what a caller sent.
 _MAX_MESSAGE_BYTES = 1024
 _MAX_DESCRIPTION_BYTES = 256
+
+_TOO_LARGE = re.compile(
+    r"(?:SERVER: Received|CLIENT: Sent) message larger than max \((\d+) vs\. (\d+)\)"
+)
+"""What gRPC itself says of a request that is too large, with the code of a server that is busy."""
 
 _LEAVES: dict[str, type[ForethoughtError]] = {
     leaf.reason: leaf
@@ -131,7 +137,8 @@ def _clipped(text: str, max_bytes: int) -> str:
 def error_from_rpc(rpc_error: grpc.aio.AioRpcError) -> ForethoughtError:
     """The leaf of the error tree that a failed call stands for; RemoteError if there is none.
 
-    A connection that TLS stands in the way of is HandshakeError.
+    A connection that TLS stands in the way of is HandshakeError, a request that is larger than
+    gRPC takes InvalidArgumentError.
     """
     message = rpc_error.details() or rpc_error.code().name
     for key, value in rpc_error.trailing_metadata() or ():
@@ -141,6 +148,9 @@ def error_from_rpc(rpc_error: grpc.aio.AioRpcError) -> ForethoughtError:
                 return error
     if why := describe_handshake(message):
         return HandshakeError(why)
+    if sizes := _TOO_LARGE.search(message):
+        num_bytes, most = sizes.groups()
+        return InvalidArgumentError({"request": f"has {num_bytes} bytes, at most {most} are taken"})
     return RemoteError(message, code=rpc_error.code().name)
 
 

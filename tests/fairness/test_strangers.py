@@ -13,6 +13,7 @@ from forethought.errors import InvalidArgumentError
 from forethought.rpc.calls import interceptors
 from forethought.rpc.connections.channels import CallerLimits, open_channel
 from forethought.rpc.serving.server import LateServices, Server, ServerOptions
+from forethought.rpc.status import error_from_rpc
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import (
     GenerationServiceServicer,
@@ -68,6 +69,18 @@ async def test_a_message_that_is_larger_than_the_server_receives_is_refused():
     assert refusal.code == "RESOURCE_EXHAUSTED"
     assert "15000005 vs. 65536" in refusal.message
     assert echo.num_calls == 1
+
+
+@pytest.mark.parametrize("most", [2**16, 2**24])
+async def test_a_client_is_told_that_its_message_is_too_large_and_not_to_try_again(most):
+    """By the server, and by itself."""
+    async with serving(Echo(), CallerLimits(max_message_bytes=most)) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Tokenize(text(most))
+    error = error_from_rpc(caught.value)
+    assert isinstance(error, InvalidArgumentError)
+    (said,) = error.violations.values()
+    assert said.endswith(f"at most {most} are taken")
 
 
 async def test_a_message_that_is_larger_than_the_services_take_is_refused_unread():
