@@ -6,6 +6,7 @@ import pytest
 
 from forethought.errors import InvalidArgumentError
 from forethought.models.chat import sandbox as chat_sandbox
+from forethought.models.chat import template
 from forethought.models.chat.template import ChatTemplate
 
 HELLO = [("user", "Hello")]
@@ -13,8 +14,8 @@ HELLO = [("user", "Hello")]
 
 def test_messages_and_special_tokens_reach_the_template():
     source = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m['content'] }}{% endfor %}"
-    template = ChatTemplate(source, {"bos_token": "<s>"})
-    assert template.render([("user", "a"), ("assistant", "b")]) == "<s>[user]a[assistant]b"
+    chat_template = ChatTemplate(source, {"bos_token": "<s>"})
+    assert chat_template.render([("user", "a"), ("assistant", "b")]) == "<s>[user]a[assistant]b"
 
 
 def test_the_prompt_ends_where_the_answer_begins():
@@ -96,6 +97,44 @@ def test_a_template_that_takes_texts_is_given_texts(body):
     assert ChatTemplate(source).render([("user", "said")]) == "said"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ bos_token + m.content[0].text }}",
+        "{% for p in m.content %}{{ p.text }}{% endfor %}{{ eos_token + '' }}",
+        "{% for p in m.content %}{% if p.text | length > 4 %}{{ p.text }}{% endif %}{% endfor %}",
+    ],
+)
+def test_parts_are_found_behind_special_tokens_and_conditions(body):
+    source = "{% for m in messages %}" + body + "{% endfor %}"
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert "What I said" in ChatTemplate(source, tokens).render([("user", "What I said")])
+
+
+@pytest.mark.parametrize("in_parts", ["user", "system"])
+def test_each_role_is_given_the_form_that_the_template_takes_of_it(in_parts):
+    parts = "{% for p in m.content %}{{ p.text }}{% endfor %}"
+    choice = f"{{% if m.role == '{in_parts}' %}}{parts}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+    source = "{% for m in messages %}" + choice + "|{% endfor %}"
+    conversation = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Ho"), ("user", "So?")]
+    assert ChatTemplate(source).render(conversation) == "Be kind.|Hi|Ho|So?|"
+
+
+def test_a_template_that_never_ends_is_tried_once(monkeypatch):
+    renderings = []
+
+    def render(*arguments):
+        renderings.append(arguments)
+        return chat_sandbox.render(*arguments)
+
+    monkeypatch.setattr(chat_sandbox, "MAX_SECONDS", 0.01)
+    monkeypatch.setattr(template, "render", render)
+    source = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(InvalidArgumentError, match="seconds"):
+        ChatTemplate(source).render(HELLO)
+    assert len(renderings) == 1
+
+
 def test_parts_in_a_macro_are_found():
     source = (
         "{% macro show(c) %}{% for p in c %}{{ p.text }}{% endfor %}{% endmacro %}"
@@ -124,7 +163,8 @@ def test_parts_in_a_macro_are_found():
 def test_a_template_that_never_ends_or_writes_without_end_is_refused(
     monkeypatch, source, complaint
 ):
-    monkeypatch.setattr(chat_sandbox, "MAX_SECONDS", 0.05)
+    if complaint == "seconds":
+        monkeypatch.setattr(chat_sandbox, "MAX_SECONDS", 0.05)
     monkeypatch.setattr(chat_sandbox, "MAX_CHARS", 1_000_000)
     with pytest.raises(InvalidArgumentError, match=complaint):
         ChatTemplate(source).render(HELLO)

@@ -33,9 +33,16 @@ _WIDE_FIELD = re.compile(r"\d{7,}|%[^a-zA-Z%]*\*")
 _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
+class TooSlowError(jinja2.TemplateError):
+    """A rendering takes longer than any should."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it takes more than {MAX_SECONDS:g} seconds")
+
+
 def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """The template's text. Raises whatever the template raises, or jinja2.TemplateError for one
-    that takes too long or writes too much."""
+    """The template's text. Raises whatever the template raises, TooSlowError for one that takes too
+    long, or jinja2.TemplateError for one that writes too much."""
     parts: list[str] = []
     num_chars = 0
     token = _deadline.set(time.monotonic() + MAX_SECONDS)
@@ -57,7 +64,7 @@ def compile_template(source: str) -> jinja2.Template:
 
 def _look_at_the_clock() -> None:
     if time.monotonic() > _deadline.get():
-        raise jinja2.TemplateError(f"it takes more than {MAX_SECONDS:g} seconds")
+        raise TooSlowError
 
 
 class _Clocked(NodeTransformer):

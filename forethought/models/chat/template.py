@@ -7,15 +7,15 @@ template takes is found by trying: the form that shows more of a known conversat
 both show all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import jinja2
 
 from forethought.errors import InvalidArgumentError
-from forethought.models.chat.sandbox import compile_template, render
+from forethought.models.chat.sandbox import TooSlowError, compile_template, render
 
 Message = tuple[str, str]
 """Role and content."""
@@ -23,7 +23,8 @@ Message = tuple[str, str]
 CONVERSATION_FIELD = "prompt.conversation"
 """The request's field that template errors are about."""
 
-_MARKS = "\ue000", "\ue001", "\ue002", "\ue003"  # private use: in no template, changed by no filter
+_MARKS = [mark * 8 for mark in "\ue000\ue001\ue002\ue003"]
+"""Contents of private use: in no template, changed by no filter, and no short ones."""
 _TRIED_ROLES = (
     ("system", "user", "assistant", "user"),
     ("user", "assistant", "user"),
@@ -48,8 +49,8 @@ class ChatTemplate:
         """
         try:
             template = _compile(self.source)
-            form = _parts if _takes_parts(template) else _text
-            return _rendered(template, messages, form, self.special_tokens)
+            forms = _forms(template, tuple(self.special_tokens.items()))
+            return _rendered(template, messages, forms, self.special_tokens)
         except Exception as error:
             # Foreign code: whatever it raises says that these messages do not fit the template.
             raise InvalidArgumentError(
@@ -60,46 +61,64 @@ class ChatTemplate:
 _compile = lru_cache(maxsize=8)(compile_template)
 
 
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """In which form a template takes what each role says."""
+
+    in_parts: bool = False
+    exceptions: frozenset[str] = frozenset()
+    """Roles for which it is the other form."""
+
+    def put(self, role: str, content: str) -> str | list[dict[str, str]]:
+        if self.in_parts is (role in self.exceptions):
+            return content
+        return [{"type": "text", "text": content}]
+
+
 @lru_cache(maxsize=8)
-def _takes_parts(template: jinja2.Template) -> bool:
-    """Whether a template shows more of what is said when it comes as a list of parts."""
+def _forms(template: jinja2.Template, special_tokens: tuple[tuple[str, str], ...]) -> _Forms:
+    """Those that show the most of what is said."""
     for roles in _TRIED_ROLES:
         messages = list(zip(roles, _MARKS, strict=False))
-        num_as_text = _num_shown(template, messages, _text)
-        num_as_parts = _num_shown(template, messages, _parts)
-        if num_as_text or num_as_parts:
-            return num_as_parts > num_as_text
-    return False
+
+        def num_shown(forms: _Forms, messages: Sequence[Message] = messages) -> int:
+            return _num_shown(template, messages, forms, dict(special_tokens))
+
+        # Of forms that show as much the first one: text, and no exceptions.
+        best = max((_Forms(), _Forms(in_parts=True)), key=num_shown)
+        if num_shown(best) < len(messages):
+            others = [replace(best, exceptions=frozenset({role})) for role in roles]
+            best = max((best, *others), key=num_shown)
+        if num_shown(best):
+            return best
+    return _Forms()
 
 
 def _num_shown(
-    template: jinja2.Template, messages: Sequence[Message], form: Callable[[str], object]
+    template: jinja2.Template,
+    messages: Sequence[Message],
+    forms: _Forms,
+    special_tokens: Mapping[str, str],
 ) -> int:
-    """Of the messages' contents; none where the template refuses them."""
+    """Of the messages' contents; none where the template refuses them. Raises TooSlowError."""
     try:
-        shown = _rendered(template, messages, form, {})
+        shown = _rendered(template, messages, forms, special_tokens)
+    except TooSlowError:
+        raise
     except Exception:  # noqa: BLE001 - foreign code, as in `render`
         return 0
     return sum(content in shown for _role, content in messages)
 
 
-def _text(content: str) -> str:
-    return content
-
-
-def _parts(content: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": content}]
-
-
 def _rendered(
     template: jinja2.Template,
     messages: Sequence[Message],
-    form: Callable[[str], object],
+    forms: _Forms,
     special_tokens: Mapping[str, str],
 ) -> str:
     variables: dict[str, Any] = {
         **special_tokens,
-        "messages": [{"role": role, "content": form(content)} for role, content in messages],
+        "messages": [{"role": role, "content": forms.put(role, said)} for role, said in messages],
         "tools": None,
         "documents": None,
         "add_generation_prompt": True,
