@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from time import perf_counter
 
 import numpy as np
@@ -97,6 +98,45 @@ async def test_a_server_that_hangs_costs_each_call_its_time_limit_and_then_nothi
     # Whatever of the lost calls was carried out after all, the same round is no error.
     await store.append(lease, some_rounds(2))
     assert list((await store.load(TENANT, head.session_id)).rounds) == some_rounds(2)
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[int]:
+    """The port of a server that takes connections, and never answers."""
+
+    async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(read_all, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("path", ["", "/1"], ids=["a server", "a database"])
+async def test_a_call_ends_at_whatever_step_it_is_given_up(path):
+    async with silent_server() as port:
+        settings = ConnectionSettings(f"redis://127.0.0.1:{port}{path}", PATIENT_S, PATIENT_S)
+        for num_steps in range(40):
+            connection = StoreConnection(settings)
+            call = asyncio.create_task(connection.run(lambda client: client.ping()))
+            for _ in range(num_steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait({call}, timeout=PATIENT_S / 2)
+            assert call.cancelled(), f"goes on after {num_steps} steps"
+            await connection.close()
+
+
+async def test_the_shared_connection_to_a_server_that_hangs_is_given_up_and_tried_again():
+    async with silent_server() as port:
+        connection = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{port}"))
+        pipeline = connection._pipeline
+        pipeline.connect()
+        await until(lambda: pipeline._connecting is None)
+        pipeline._retry_at = 0.0
+        pipeline.connect()
+        assert pipeline._connecting is not None
+        await connection.close()
 
 
 async def test_a_server_that_was_never_there_is_unavailable():

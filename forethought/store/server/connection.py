@@ -83,7 +83,9 @@ class StoreConnection:
             # One more than calls, for a cluster's map.
             "max_connections": settings.max_connections + 1,
             "socket_connect_timeout": settings.connect_timeout_s,
-            "socket_timeout": settings.timeout_s,
+            # `run` and the pipeline limit the time. To limit it too, redis-py sends by
+            # `asyncio.wait_for`, which before Python 3.12 may swallow the end of ours.
+            "socket_timeout": None,
             "socket_read_size": 2**20,
             "protocol": _PROTOCOL,
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),

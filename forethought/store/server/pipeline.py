@@ -32,7 +32,7 @@ class Pipeline:
 
     Args:
         make_connection: of redis-py, not connected yet.
-        timeout_s: for each call.
+        timeout_s: for each call, and to connect.
     """
 
     def __init__(self, make_connection: Callable[[], AbstractConnection], timeout_s: float) -> None:
@@ -70,7 +70,8 @@ class Pipeline:
     async def _connect(self) -> None:
         connection = self._make_connection()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(self._timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
             self._line = _Line(connection, self._timeout_s)
         except (OSError, RedisError):
             pass  # whoever calls meanwhile learns what is wrong
