@@ -74,6 +74,20 @@ def test_kept_rows_of_a_folder_have_the_bits_of_the_whole_head(tmp_path, dtype, 
     assert_only_kept_rows_are_scored(resolve(str(tmp_path)), dtype)
 
 
+CAP = 0.25
+"""Below what a tiny model scores, so that it bends most of it."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
+def test_a_smaller_head_whose_scores_are_capped_still_leaves_tokens_out(tmp_path, dtype):
+    folder = tiny(tmp_path, "gemma2", head_dim=8, tie_word_embeddings=True, pad_token_id=0)
+    capped = {"attention.sliding_window": 32, "final_logit_softcapping": CAP}
+    files = write_gguf(folder, "gemma2", capped)
+    assert_only_kept_rows_are_scored(files, dtype)
+    kept = whole_pass(loaded(files, dtype, KEPT), TOKENS)[:, KEPT]
+    assert CAP / 2 < kept.abs().max() <= CAP
+
+
 @pytest.mark.parametrize("ties", [False, True], ids=["own head", "tied head"])
 @pytest.mark.parametrize(
     ("kind", "dtype"),
