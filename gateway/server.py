@@ -16,15 +16,19 @@ from forethought.observability.admin import AdminServer, Probes
 from forethought.observability.collector import make_registry
 from forethought.observability.loop_lag import LoopLag
 from forethought.observability.series import Source
+from forethought.rpc.connections.open_files import allow_open_files
 from forethought.rpc.security.tls import ServerTls, http_context
 from forethought.rpc.serving.listening import check_listening
 from forethought.runtime.supervision import keep_running
 from gateway.metrics import HttpMetrics
 from gateway.upstream import Upstream
+from gateway.web.connection import BoundedProtocol
 
 _log = structlog.get_logger(__name__)
 _LOOP_S = 5.0
 _BACKLOG = 1024
+_MAX_CONNECTIONS = 15_000
+"""That the limit of open files leaves room for, where the system allows it."""
 _LAST_WORDS_S = 2.0
 """For answers that outlast the drain to say that they do."""
 _IDLE_S = 75  # of a connection without a request: longer than most proxies keep theirs
@@ -49,6 +53,7 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         context = None if tls is None else http_context(tls)
         check_listening(listen)
+        allow_open_files(_MAX_CONNECTIONS)
         host, port = split_address(listen)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family)
@@ -60,7 +65,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

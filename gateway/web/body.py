@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from forethought.configuration.suggestions import suggest
 from gateway.web.errors import HttpError, invalid
@@ -48,10 +48,14 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
+    except ClientDisconnect:
+        text = "the client left before its request was whole"
+        raise HttpError(400, text, code="incomplete_body") from None
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
