@@ -15,7 +15,7 @@ from tests.lifecycle.servers import draft_tier_at, liar_at, stop_abruptly
 from tests.stack import generate, running_stack
 from tests.waiting import NOTHING_HELD, target_load, until
 
-SOON = DraftPatience(open_s=1, round_s=20, first_backoff_s=0.05, max_backoff_s=0.05)
+SOON = DraftPatience(open_s=20, round_s=20, first_backoff_s=0.05, max_backoff_s=0.05)
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def test_a_draft_tier_that_appears_later_is_used(long_target, long_draft):
 
 
 class TestALateDraft:
-    PATIENCE = DraftPatience(open_s=1, round_s=1)
+    PATIENCE = DraftPatience(open_s=20, round_s=1)
 
     async def test_is_not_waited_for_twice(self, long_target, long_draft):
         slow_draft, draft_gate = gated(long_draft)
@@ -130,7 +130,7 @@ class TestALateDraft:
         # The first round wants no draft, and the last has no room for one.
         assert answer.finished.speculation.num_draft_failures == 10
         assert answer.finished.speculation.num_draft_tokens == 0
-        assert 1 <= answer.finished.speculation.speculation_ns / 1e9 < 2
+        assert sum(step.speculation_ns >= 10**9 for step in answer.steps) == 1
 
     async def test_is_dropped_when_it_comes_and_the_next_one_is_used(self, long_target, long_draft):
         slow_draft, draft_gate = gated(long_draft)
