@@ -168,26 +168,36 @@ class GenerationClient:
             ForethoughtError: the leaf that matches the server's reason; `RemoteError` otherwise.
             TierProtocolError: the server says what this client does not understand.
         """
+        batches = self.generate_batches(request, timeout_s=timeout_s, on_retry=on_retry)
+        async with aclosing(batches):
+            async for events in batches:
+                for event in events:
+                    yield event
+
+    def generate_batches(
+        self,
+        request: GenerationRequest,
+        *,
+        timeout_s: float | None = None,
+        on_retry: OnRetry = ignore_retry,
+    ) -> AsyncGenerator[list[GenerationEvent]]:
+        """The events of `generate`, those in one list that came together: of a round, say."""
         progress = Progress(
             request,
             is_replicated=len(self.addresses) > 1,
             waits_until_loaded=self._retry.waits_until_loaded,
         )
-        events = resuming(self._attempt, progress, self._retry, timeout_s, on_retry)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+        return resuming(self._attempt, progress, self._retry, timeout_s, on_retry)
 
     async def _attempt(
         self, request: GenerationRequest, timeout_s: float | None
-    ) -> AsyncGenerator[GenerationEvent]:
+    ) -> AsyncGenerator[list[GenerationEvent]]:
         """One call, to the orchestrator that is believed to be there."""
         chosen = self._current
         call = self._stubs[chosen].Generate(request_to_proto(request), timeout=timeout_s)
         try:
             async for response in call:
-                for event in events_from_proto(response):
-                    yield event
+                yield list(events_from_proto(response))
         except grpc.aio.AioRpcError as rpc_error:
             error = error_from_rpc(rpc_error)
             self._leave(chosen, error)

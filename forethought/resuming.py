@@ -35,8 +35,8 @@ from forethought.generation import (
 )
 from forethought.sampling.types import VerificationMode
 
-Attempt = Callable[[GenerationRequest, float | None], AsyncGenerator[GenerationEvent]]
-"""Makes one call, with a deadline in seconds."""
+Attempt = Callable[[GenerationRequest, float | None], AsyncGenerator[list[GenerationEvent]]]
+"""Makes one call, with a deadline in seconds. Yields what comes together in one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ async def resuming(
     retry: RetryOptions,
     timeout_s: float | None,
     on_retry: OnRetry = ignore_retry,
-) -> AsyncGenerator[GenerationEvent]:
+) -> AsyncGenerator[list[GenerationEvent]]:
     """The events of an answer, each once, over as many attempts as it takes.
 
     Raises:
@@ -200,11 +200,11 @@ async def resuming(
     while True:
         left_s = None if deadline is None else max(deadline - time.monotonic(), 0)
         try:
-            async with aclosing(attempt(progress.next_request(), left_s)) as events:
-                async for event in events:
-                    if progress.take(event):
+            async with aclosing(attempt(progress.next_request(), left_s)) as batches:
+                async for events in batches:
+                    if new := list(filter(progress.take, events)):
                         backoff_s, give_up = 0.0, time.monotonic() + retry.patience_s
-                        yield event
+                        yield new
         except ForethoughtError as error:
             now = time.monotonic()
             end = give_up if deadline is None else min(give_up, deadline)

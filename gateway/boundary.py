@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from uuid import uuid4
 
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forethought.errors import ForethoughtError
 from forethought.observability import traces
 from gateway.metrics import HttpMetrics
-from gateway.web.errors import HttpError, stopping
+from gateway.web.errors import HttpError, from_forethought, stopping
 from gateway.web.request_id import HEADER, name_request
 from gateway.web.streaming import ClientGoneError
 
@@ -42,6 +44,7 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["app"] = self  # has routers raise what they refuse
         with self._span(scope):
             await self._named(scope, receive, send)
 
@@ -74,12 +77,14 @@ class Boundary:
             # The server does so when it ends before the request, whose task this is.
             if not status:
                 await _respond(stopping(), scope, receive, send_named)
-        except Exception:  # noqa: BLE001 - whatever it is, it is a fault of ours and not the end
-            incident = uuid4().hex
-            _log.exception("request_failed", request_id=name, incident=incident)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the end
+            told = _told(error, scope)
+            if told is None or status:
+                incident = uuid4().hex
+                _log.exception("request_failed", request_id=name, incident=incident)
+                told = HttpError(500, f"a fault of the gateway, {incident} in its log")
             if not status:
-                error = HttpError(500, f"a fault of the gateway, {incident} in its log")
-                await _respond(error, scope, receive, send_named)
+                await _respond(told, scope, receive, send_named)
         finally:
             duration_s = time.perf_counter() - began
             route = self._paths.get(scope.get("endpoint"), _NO_ROUTE)
@@ -95,6 +100,21 @@ class Boundary:
                 status=status,
                 duration_s=round(duration_s, 4),
             )
+
+
+def _told(error: Exception, scope: Scope) -> HttpError | None:
+    """What a client is told of an error; None: it is a fault of ours."""
+    match error:
+        case HttpError():
+            return error
+        case ForethoughtError():
+            return from_forethought(error)
+        case HTTPException():
+            what = f"there is no {scope['method']} {scope['path']} here"
+            code = "method_not_allowed" if error.status_code == 405 else "not_found"
+            return HttpError(error.status_code, what, code=code, headers=error.headers)
+        case _:
+            return None
 
 
 async def _respond(error: HttpError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -69,6 +69,7 @@ class HttpServer(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 access_log=False,
+                proxy_headers=False,
                 log_config=None,
                 log_level="warning",
                 server_header=False,

@@ -61,18 +61,18 @@ class Choice:
 
 async def generate(
     client: GenerationClient, requests: Sequence[GenerationRequest]
-) -> AsyncGenerator[ChoiceEvent]:
-    """The events of all, as they come. The first failure ends all of them.
+) -> AsyncGenerator[list[ChoiceEvent]]:
+    """The events of all, as they come: those of each list together. The first failure ends all.
 
     Raises:
         ForethoughtError: of the generation that failed.
     """
     if len(requests) == 1:
-        async with aclosing(client.generate(requests[0])) as events:
-            async for event in events:
-                yield ChoiceEvent(0, event)
+        async with aclosing(client.generate_batches(requests[0])) as batches:
+            async for events in batches:
+                yield [ChoiceEvent(0, event) for event in events]
         return
-    queue: asyncio.Queue[ChoiceEvent | None] = asyncio.Queue()
+    queue: asyncio.Queue[list[ChoiceEvent] | None] = asyncio.Queue()
     running = asyncio.create_task(_run_all(client, requests, queue))
     try:
         while (each := await queue.get()) is not None:
@@ -86,15 +86,15 @@ async def generate(
 async def _run_all(
     client: GenerationClient,
     requests: Sequence[GenerationRequest],
-    queue: asyncio.Queue[ChoiceEvent | None],
+    queue: asyncio.Queue[list[ChoiceEvent] | None],
 ) -> None:
     """Puts all events into the queue, and None behind them."""
     places = asyncio.Semaphore(CONCURRENT)
 
     async def run(index: int, request: GenerationRequest) -> None:
-        async with places, aclosing(client.generate(request)) as events:
-            async for event in events:
-                queue.put_nowait(ChoiceEvent(index, event))
+        async with places, aclosing(client.generate_batches(request)) as batches:
+            async for events in batches:
+                queue.put_nowait([ChoiceEvent(index, event) for event in events])
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -115,9 +115,10 @@ async def _unwrapped(running: asyncio.Task[None]) -> None:
 async def collect(client: GenerationClient, requests: Sequence[GenerationRequest]) -> list[Choice]:
     """What all of them bring, in their order. Raises as `generate` does."""
     choices = [Choice() for _ in requests]
-    async with aclosing(generate(client, requests)) as events:
-        async for each in events:
-            choices[each.index].take(each.event)
+    async with aclosing(generate(client, requests)) as batches:
+        async for events in batches:
+            for each in events:
+                choices[each.index].take(each.event)
     return choices
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from forethought.generation import GenerationRequest
 from gateway.openai import chat, completions, tokens
-from gateway.openai.choices import Choice, ChoiceEvent, collect, generate
+from gateway.openai.choices import Choice, collect, generate
 from gateway.openai.models import ModelCard, ModelList, model_list
 from gateway.openai.sampling import SamplingFields
 from gateway.openai.stream import Answer, Chunk, Head
@@ -18,7 +18,7 @@ from gateway.web.errors import FieldName, naming
 from gateway.web.operations import Body, Operation
 from gateway.web.request_id import request_id_of
 from gateway.web.responses import as_json
-from gateway.web.streaming import Writer, begin_stream, until_gone
+from gateway.web.streaming import EventStream, until_gone
 
 
 class OpenAIRoutes(Endpoints):
@@ -87,7 +87,7 @@ class OpenAIRoutes(Endpoints):
         if body.stream:
             chunks = msgspec.structs.replace(head, object=f"{chat.OBJECT}.chunk")
             writer = chat.ChatWriter(chunks, body, ids)
-            return await self._stream(request, requests, writer, body.name_of)
+            return EventStream(generate(self._client, requests), writer, body.name_of)
         choices = await self._collect(request, requests, body.name_of)
         return as_json(chat.completion(head, body, choices, ids))
 
@@ -100,7 +100,7 @@ class OpenAIRoutes(Endpoints):
         requests = body.requests(prompts, request_id_of(request))
         if body.stream:
             writer = completions.CompletionWriter(head, body, echo)
-            return await self._stream(request, requests, writer, body.name_of)
+            return EventStream(generate(self._client, requests), writer, body.name_of)
         choices = await self._collect(request, requests, body.name_of)
         return as_json(completions.completion(head, body, choices, echo))
 
@@ -146,13 +146,3 @@ class OpenAIRoutes(Endpoints):
     ) -> list[Choice]:
         with naming(name_of):
             return await until_gone(request.receive, collect(self._client, requests))
-
-    async def _stream(
-        self,
-        request: Request,
-        requests: Sequence[GenerationRequest],
-        writer: Writer[ChoiceEvent],
-        name_of: FieldName,
-    ) -> Response:
-        with naming(name_of):
-            return await begin_stream(request.receive, generate(self._client, requests), writer)

@@ -33,7 +33,7 @@ from gateway.web.errors import invalid, naming
 from gateway.web.operations import Body, Operation, Parameter
 from gateway.web.request_id import request_id_of
 from gateway.web.responses import as_json
-from gateway.web.streaming import begin_stream, until_gone
+from gateway.web.streaming import EventStream, until_gone
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -86,14 +86,14 @@ class ResponsesRoutes(Endpoints):
             request_id_of(request),
             note=note_of(kept),
         )
-        events = self._client.generate(asked)
+        batches = self._client.generate_batches(asked)
         if not body.store:
-            events = self._forgotten(events)
+            batches = self._forgotten(batches)
         writer = ResponseWriter(kept)
+        if body.stream:
+            return EventStream(batches, writer, body.name_of)
         with naming(body.name_of):
-            if body.stream:
-                return await begin_stream(request.receive, events, writer)
-            return as_json(await until_gone(request.receive, _whole(events, writer)))
+            return as_json(await until_gone(request.receive, _whole(batches, writer)))
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /v1/responses/{response_id}`."""
@@ -104,11 +104,11 @@ class ResponsesRoutes(Endpoints):
         if not streams and status is not SessionStatus.FINISHED:
             return as_json(await self._unfinished(content, kept))
         asked = GenerationRequest(Resume(session_id(name)), request_id=request_id_of(request))
-        events = self._client.generate(asked)
+        batches = self._client.generate_batches(asked)
         writer = ResponseWriter(kept, after=after, tells_metrics=False)
         if streams:
-            return await begin_stream(request.receive, events, writer)
-        return as_json(await until_gone(request.receive, _whole(events, writer)))
+            return EventStream(batches, writer)
+        return as_json(await until_gone(request.receive, _whole(batches, writer)))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/responses/{response_id}`."""
@@ -144,15 +144,16 @@ class ResponsesRoutes(Endpoints):
         return msgspec.structs.replace(response, status=status, output=output)
 
     async def _forgotten(
-        self, events: AsyncGenerator[GenerationEvent]
-    ) -> AsyncGenerator[GenerationEvent]:
+        self, batches: AsyncGenerator[list[GenerationEvent]]
+    ) -> AsyncGenerator[list[GenerationEvent]]:
         """The same events, of a session that is gone with the last one."""
         session = ""
         try:
-            async with aclosing(events):
-                async for event in events:
-                    session = session or getattr(event, "session_id", "")
-                    yield event
+            async with aclosing(batches):
+                async for events in batches:
+                    for event in events:
+                        session = session or getattr(event, "session_id", "")
+                    yield events
         finally:
             if session:
                 with suppress(ForethoughtError):
@@ -160,11 +161,12 @@ class ResponsesRoutes(Endpoints):
 
 
 async def _whole(
-    events: AsyncGenerator[GenerationEvent], writer: ResponseWriter
+    batches: AsyncGenerator[list[GenerationEvent]], writer: ResponseWriter
 ) -> ResponseObject | None:
-    async with aclosing(events):
-        async for event in events:
-            writer.on(event)
+    async with aclosing(batches):
+        async for events in batches:
+            for event in events:
+                writer.on(event)
     return writer.response
 
 

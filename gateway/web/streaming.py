@@ -1,20 +1,17 @@
 """Answers that a client may leave: whoever disconnects has stopped what was done for him."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
-import structlog
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from forethought.errors import ForethoughtError
 from forethought.runtime.wait_limit import WaitLimit
-from gateway.web.errors import HttpError, from_forethought, stopping
-
-_log = structlog.get_logger(__name__)
+from gateway.web.errors import FieldName, HttpError, from_forethought, naming, stopping
 
 EventT = TypeVar("EventT")
 EventT_contra = TypeVar("EventT_contra", contravariant=True)
@@ -23,9 +20,6 @@ Result = TypeVar("Result")
 DONE = b"data: [DONE]\n\n"
 UNREAD_S = 60.0
 """Time after which a client that reads nothing of its stream has left."""
-
-
-_MAX_UNSENT = 2**16
 
 
 class ClientGoneError(Exception):
@@ -53,21 +47,35 @@ def sse(content: msgspec.Struct) -> bytes:
     return b"data: %b\n\n" % msgspec.json.encode(content)
 
 
-async def until_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+async def until_gone(receive: Receive, work: Awaitable[Result]) -> Result:
     """What `work` brings, unless the client leaves before.
 
     Raises:
         ClientGoneError: it has left, and `work` is cancelled.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    num_cancelling = task.cancelling()
+    has_left = False
+
+    def leave(_: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        has_left = True
+        task.cancel()
+
+    watching = asyncio.ensure_future(_gone(receive))
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.cancelling() == num_cancelling + 1:
+            raise ClientGoneError from None
+        raise  # the server ends
     finally:
-        await _cancelled(leaving, working)
+        watching.remove_done_callback(leave)
+        watching.cancel()
+        if has_left:
+            task.uncancel()
 
 
 async def _gone(receive: Receive) -> None:
@@ -75,63 +83,30 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
-
-
-class _Outbox:
-    """Bytes between who makes them and who sends them. What is made at one go is sent at one go."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._is_closed = False
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-
-    async def put(self, data: bytes) -> None:
-        """Waits only where too much is unsent."""
-        self._data += data
-        self._filled.set()
-        if len(self._data) > _MAX_UNSENT:
-            self._emptied.clear()
-            await self._emptied.wait()
-
-    def close(self) -> None:
-        """Nothing follows."""
-        self._is_closed = True
-        self._filled.set()
-
-    async def take(self) -> bytes:
-        """All that there is, once there is something; nothing at the end."""
-        while not self._data and not self._is_closed:
-            self._filled.clear()
-            await self._filled.wait()
-        data = bytes(self._data)
-        self._data.clear()
-        self._emptied.set()
-        return data
-
-
 class EventStream(Response, Generic[EventT]):
-    """Server-sent events. Tokens of one round come at one go, and leave in one write.
+    """Server-sent events. Those that come together, such as the tokens of a round, leave in one
+    write.
+
+    The response begins with the first of them, so that a request that is refused gets the status of
+    its error.
 
     Args:
-        first: the events that came before it was clear that the answer is no error.
-        events: the rest.
+        events: those of each list have come together.
         writer: what is said of them.
+        name_of: what the route calls the fields of the service.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, first: EventT, events: AsyncGenerator[EventT], writer: Writer[EventT]
+        self,
+        events: AsyncGenerator[Sequence[EventT]],
+        writer: Writer[EventT],
+        name_of: FieldName = str,
     ) -> None:
         self.status_code = 200
         self.background = None
-        self._first, self._events, self._writer = first, events, writer
+        self._events, self._writer, self._name_of = events, writer, name_of
         self._has_begun = False
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
@@ -145,51 +120,32 @@ class EventStream(Response, Generic[EventT]):
             raise
 
     async def _send_all(self, send: Send) -> None:
+        with naming(self._name_of):
+            first = await anext(self._events)
         self._has_begun = True
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        outbox, unread = _Outbox(), WaitLimit(UNREAD_S)
-        making = asyncio.ensure_future(self._make_all(outbox))
+        unread = WaitLimit(UNREAD_S)
         try:
-            while data := await outbox.take():
-                await unread.wait(send(_body(data)))
-            await making
-            await unread.wait(send(_body(b"", more_body=False)))
+            last = await self._send_events(first, send, unread)
+            await unread.wait(send(_body(last, more_body=False)))
         except TimeoutError:
             raise ClientGoneError from None
         finally:
             unread.close()
-            await _cancelled(making)
 
-    async def _make_all(self, outbox: _Outbox) -> None:
+    async def _send_events(self, first: Sequence[EventT], send: Send, unread: WaitLimit) -> bytes:
+        """Returns what is said after them."""
         writer = self._writer
+        events: Sequence[EventT] | None = first
         try:
-            await outbox.put(writer.on(self._first))
-            async for event in self._events:
-                if data := writer.on(event):
-                    await outbox.put(data)
-            await outbox.put(writer.end())
+            while events is not None:
+                if data := b"".join(map(writer.on, events)):
+                    await unread.wait(send(_body(data)))
+                events = await anext(self._events, None)
         except ForethoughtError as error:
-            await outbox.put(writer.fail(from_forethought(error)))
-        finally:
-            outbox.close()
+            return writer.fail(from_forethought(error))
+        return writer.end()
 
 
 def _body(data: bytes, *, more_body: bool = True) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more_body}
-
-
-async def begin_stream(
-    receive: Receive, events: AsyncGenerator[EventT], writer: Writer[EventT]
-) -> EventStream[EventT]:
-    """Waits for the first event, so that a request that is refused gets the status of its error.
-
-    Raises:
-        ForethoughtError: it is refused.
-        ClientGoneError: the client did not wait.
-    """
-    try:
-        first = await until_gone(receive, anext(events))
-    except BaseException:
-        await events.aclose()
-        raise
-    return EventStream(first, events, writer)

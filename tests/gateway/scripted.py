@@ -1,7 +1,8 @@
 """A service without tiers, whose answer is what the last message asks for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from enum import StrEnum
 
@@ -62,7 +63,12 @@ class ScriptedClient:
             self._chat_template,
         )
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[object]:
+    async def generate_batches(self, request: GenerationRequest) -> AsyncGenerator[list[object]]:
+        async with aclosing(self._events(request)) as events:
+            async for event in events:
+                yield [event]
+
+    async def _events(self, request: GenerationRequest) -> AsyncGenerator[object]:
         self.requests.append(request)
         prompt = request.prompt
         said = prompt if isinstance(prompt, str) else prompt[-1].content

@@ -112,7 +112,7 @@ async def test_a_client_that_reads_nothing_has_left(monkeypatch):
         nonlocal has_ended
         try:
             while True:
-                yield ChoiceEvent(0, None)
+                yield [ChoiceEvent(0, None)]
                 await asyncio.sleep(0)
         finally:
             has_ended = True
@@ -129,5 +129,5 @@ async def test_a_client_that_reads_nothing_has_left(monkeypatch):
             await never()
 
     with pytest.raises(ClientGoneError):
-        await EventStream(ChoiceEvent(0, None), events(), Writer())({}, never, send)
+        await EventStream(events(), Writer())({}, never, send)
     assert has_ended
