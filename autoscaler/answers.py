@@ -45,7 +45,7 @@ class TierPace:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DraftDemandRate:
     """What orchestrators asked of the draft tier in some time."""
 
     wanted: float  # engines at work on average
@@ -81,7 +81,7 @@ class History:
         return _tier_pace([each.drafts for _, each in self._answers])
 
     @property
-    def wishes(self) -> Wishes | None:
+    def draft_demand(self) -> DraftDemandRate | None:
         """What was asked of the draft tier; None where no orchestrator has answered twice."""
         pairs = _pairs(
             [each.orchestrators for _, each in self._answers], lambda load: load.uptime_ns
@@ -96,7 +96,7 @@ class History:
             unserved += (after.unserved_ns - before.unserved_ns) / took_ns
         num_rounds = sum(last.num_rounds - first.num_rounds for first, last in pairs)
         num_tokens = sum(last.num_draft_tokens - first.num_draft_tokens for first, last in pairs)
-        return Wishes(wanted, unserved, num_tokens / max(num_rounds, 1))
+        return DraftDemandRate(wanted, unserved, num_tokens / max(num_rounds, 1))
 
 
 def _tier_pace(answers: list[Mapping[str, TierAnswer]]) -> TierPace:

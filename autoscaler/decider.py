@@ -65,15 +65,15 @@ class Decider:
 
     def _needs(self, answers: Answers) -> Mapping[Tier, Need]:
         history, goals = self._history, self._goals
-        wishes = history.wishes
+        draft_demand = history.draft_demand
         needs = {}
         if answers.targets:
             num_pending = max(self._num_targets - len(answers.targets), 0)
             needs[Tier.TARGET] = target_need(
-                answers.targets, history.targets, wishes, goals, num_pending
+                answers.targets, history.targets, draft_demand, goals, num_pending
             )
-        if wishes is not None:
-            needs[Tier.DRAFT] = draft_need(answers.drafts, history.drafts, wishes, goals)
+        if draft_demand is not None:
+            needs[Tier.DRAFT] = draft_need(answers.drafts, history.drafts, draft_demand, goals)
         if answers.orchestrators:
             needs[Tier.ORCHESTRATOR] = orchestrator_need(answers.orchestrators, goals)
         return needs

@@ -6,7 +6,7 @@ Every need is a number of replicas, not rounded, and comes with the signal that 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from autoscaler.answers import TierAnswer, TierPace, Wishes
+from autoscaler.answers import DraftDemandRate, TierAnswer, TierPace
 from forethought.tier import OrchestratorLoad, PassCost
 
 
@@ -37,7 +37,7 @@ class Goals:
 def target_need(
     answers: Mapping[str, TierAnswer],
     pace: TierPace,
-    wishes: Wishes | None,
+    draft_demand: DraftDemandRate | None,
     goals: Goals,
     num_pending: int = 0,
 ) -> Need:
@@ -46,7 +46,7 @@ def target_need(
     Args:
         answers: of the replicas that serve; at least one.
         pace: of late.
-        wishes: of the orchestrators; they know how long drafts are.
+        draft_demand: of the orchestrators; they know how long drafts are.
         goals: how busy replicas may be.
         num_pending: replicas that are on their way. What waits grows until they are there, and is
             theirs to compute: it asks for no others.
@@ -54,7 +54,7 @@ def target_need(
     replicas = answers.values()
     speed = max(pace.tokens_per_s, *(_best_rate(each.pass_costs) for each in replicas))
     num_running = sum(each.load.num_sessions - each.work.num_waiting_sessions for each in replicas)
-    num_round_tokens = 1 + (wishes.drafted_per_round if wishes else 0.0)
+    num_round_tokens = 1 + (draft_demand.drafted_per_round if draft_demand else 0.0)
     held = min(_pass_holds(each.pass_costs, goals.pass_stretch) for each in replicas)
     waiting = pace.num_standing_tokens / speed / goals.wait_s if speed else 0.0
     if num_pending:
@@ -69,20 +69,20 @@ def target_need(
 
 
 def draft_need(
-    answers: Mapping[str, TierAnswer], pace: TierPace, wishes: Wishes, goals: Goals
+    answers: Mapping[str, TierAnswer], pace: TierPace, draft_demand: DraftDemandRate, goals: Goals
 ) -> Need:
     """Engines at work, and those that would be if drafts came in time; none where they do not pay.
 
     Args:
         answers: of the replicas that serve; there may be none.
         pace: of late.
-        wishes: of the orchestrators.
+        draft_demand: of the orchestrators.
         goals: how busy replicas may be.
     """
-    if not wishes.wanted:
+    if not draft_demand.wanted:
         return Need(0.0, "drafts do not pay")
     needs = [
-        Need((pace.busy + wishes.unserved) / goals.draft_usage, "drafts wanted"),
+        Need((pace.busy + draft_demand.unserved) / goals.draft_usage, "drafts wanted"),
         Need(_caches_wanted(answers.values(), pace) / goals.kv_usage, "keys and values"),
     ]
     most = max(needs, key=lambda need: need.replicas)

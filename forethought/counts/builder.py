@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forethought.counts.corpus import Corpus, Ids
-from forethought.counts.ngrams import Level, count_levels
+from forethought.counts.ngrams import ContextCounts, count_contexts
 from forethought.counts.table import CountsTable, Entries, Hashes, hash_contexts, make_table
 from forethought.sampling.types import Probabilities
 
@@ -77,38 +77,38 @@ class _Step:
 
 def build_table(corpus: Corpus, vocab_size: int, options: BuildOptions) -> CountsTable:
     """Counts, smooths, and keeps what says something. The same corpus makes the same table."""
-    levels = list(count_levels(corpus, vocab_size, options.max_context))
+    by_length = list(count_contexts(corpus, vocab_size, options.max_context))
     found: list[Entries] = []
-    step = _begin(levels[0], _event_counts(*levels[:2]), options)
-    for place, level in enumerate(levels[1:], 1):
-        counts = _event_counts(*levels[place : place + 2])
-        step, entries = _lengthen(step, level, counts, options)
+    step = _begin(by_length[0], _event_counts(*by_length[:2]), options)
+    for place, contexts in enumerate(by_length[1:], 1):
+        counts = _event_counts(*by_length[place : place + 2])
+        step, entries = _lengthen(step, contexts, counts, options)
         found.append(entries)
     entries = Entries.join(found, options.max_guesses).most_frequent(options.max_contexts)
     return make_table(entries, options.max_context, vocab_size)
 
 
-def _begin(level: Level, counts: Ids, options: BuildOptions) -> _Step:
+def _begin(contexts: ContextCounts, counts: Ids, options: BuildOptions) -> _Step:
     """The empty context, after which nothing is guessed."""
     probs = counts / counts.sum()
-    lists = _merge(level, np.zeros(1, dtype=np.int64), probs, None, options.max_guesses)
+    lists = _merge(contexts, np.zeros(1, dtype=np.int64), probs, None, options.max_guesses)
     nothing = _Told(np.full(1, _NO_TOKEN), np.zeros(1))
     return _Step(np.zeros(1, dtype=np.uint64), probs, lists, nothing)
 
 
 def _lengthen(
-    step: _Step, level: Level, counts: Ids, options: BuildOptions
+    step: _Step, contexts: ContextCounts, counts: Ids, options: BuildOptions
 ) -> tuple[_Step, Entries]:
     """The next step, and those of its contexts that are kept."""
-    totals = _sum_by_context(level, level.event_counts)
+    totals = _sum_by_context(contexts, contexts.event_counts)
     is_frequent = totals >= options.min_count
     rows = np.where(is_frequent, np.cumsum(is_frequent) - 1, -1)
     frequent = np.flatnonzero(is_frequent)
-    parents = step.lists.rows[level.parents[frequent]]  # at least as frequent
-    probs, backoff = _smooth(level, counts, step.event_probs)
+    parents = step.lists.rows[contexts.parents[frequent]]  # at least as frequent
+    probs, backoff = _smooth(contexts, counts, step.event_probs)
     left = step.lists.probs[parents] * backoff[frequent, None]
     shorter = _Lists(rows, step.lists.token_ids[parents], left)
-    lists = _merge(level, rows, probs, shorter, options.max_guesses)
+    lists = _merge(contexts, rows, probs, shorter, options.max_guesses)
     inherited = _Told(step.told.token_ids[parents], step.told.probs[parents])
     best = _Told(lists.token_ids[:, 0], lists.probs[:, 0])
     keep = _says_something(best, inherited, options)
@@ -116,35 +116,35 @@ def _lengthen(
         np.where(keep, best.token_ids, inherited.token_ids),
         np.where(keep, best.probs, inherited.probs),
     )
-    hashes = hash_contexts(step.hashes[level.parents], level.left_token_ids)
+    hashes = hash_contexts(step.hashes[contexts.parents], contexts.left_token_ids)
     kept = frequent[keep]
     entries = Entries(hashes[kept], totals[kept], lists.token_ids[keep], lists.probs[keep])
     return _Step(hashes, probs, lists, told), entries
 
 
-def _sum_by_context(level: Level, values: Ids) -> Ids:
+def _sum_by_context(contexts: ContextCounts, values: Ids) -> Ids:
     """[C], of values of events."""
-    return np.bincount(level.event_contexts, values, level.num_contexts).astype(np.int64)
+    return np.bincount(contexts.event_contexts, values, contexts.num_contexts).astype(np.int64)
 
 
-def _event_counts(level: Level, longer: Level | None = None) -> Ids:
+def _event_counts(contexts: ContextCounts, longer: ContextCounts | None = None) -> Ids:
     """[E], what each event counts."""
     if longer is None:
-        return level.event_counts
-    num_before = np.bincount(longer.event_parents, minlength=len(level.event_counts))
+        return contexts.event_counts
+    num_before = np.bincount(longer.event_parents, minlength=len(contexts.event_counts))
     return np.maximum(num_before, 1)  # 0: always where a sample begins
 
 
 def _smooth(
-    level: Level, counts: Ids, shorter_probs: Probabilities
+    contexts: ContextCounts, counts: Ids, shorter_probs: Probabilities
 ) -> tuple[Probabilities, Probabilities]:
     """The probability of each event, [E], and what of it each context left to its parent, [C]."""
-    totals = _sum_by_context(level, counts)
+    totals = _sum_by_context(contexts, counts)
     discount = _discount(counts)
-    num_distinct = np.bincount(level.event_contexts, minlength=level.num_contexts)
+    num_distinct = np.bincount(contexts.event_contexts, minlength=contexts.num_contexts)
     backoff = discount * num_distinct / totals
-    probs = (counts - discount) / totals[level.event_contexts]
-    probs += backoff[level.event_contexts] * shorter_probs[level.event_parents]
+    probs = (counts - discount) / totals[contexts.event_contexts]
+    probs += backoff[contexts.event_contexts] * shorter_probs[contexts.event_parents]
     return probs, backoff
 
 
@@ -154,16 +154,20 @@ def _discount(counts: Ids) -> float:
 
 
 def _merge(
-    level: Level, rows: Ids, probs: Probabilities, shorter: _Lists | None, max_guesses: int
+    contexts: ContextCounts,
+    rows: Ids,
+    probs: Probabilities,
+    shorter: _Lists | None,
+    max_guesses: int,
 ) -> _Lists:
     """The likeliest of the events of frequent contexts and of what their parents' lists leave.
 
     A token of the parent that is an event too counts once, as that: it is the likelier of the two.
     """
     num_rows = int(rows.max(initial=-1)) + 1
-    is_frequent = rows[level.event_contexts] >= 0
-    where = rows[level.event_contexts][is_frequent]
-    token_ids, probs = level.event_token_ids[is_frequent], probs[is_frequent]
+    is_frequent = rows[contexts.event_contexts] >= 0
+    where = rows[contexts.event_contexts][is_frequent]
+    token_ids, probs = contexts.event_token_ids[is_frequent], probs[is_frequent]
     if shorter is not None:
         where = np.concatenate([where, np.repeat(np.arange(num_rows), shorter.probs.shape[1])])
         token_ids = np.concatenate([token_ids, shorter.token_ids.ravel()])

@@ -19,7 +19,7 @@ Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class ContextCounts:
     """All contexts of one length, [C], and events after them, [E], ordered by context."""
 
     length: int  # n, tokens of each context
@@ -35,7 +35,7 @@ class Level:
         return len(self.parents)
 
 
-def count_levels(corpus: Corpus, vocab_size: int, max_length: int) -> Iterator[Level]:
+def count_contexts(corpus: Corpus, vocab_size: int, max_length: int) -> Iterator[ContextCounts]:
     """The contexts of length 0, 1, ..., `max_length`, as far as there are any.
 
     Args:
@@ -65,7 +65,7 @@ def count_levels(corpus: Corpus, vocab_size: int, max_length: int) -> Iterator[L
             contexts * vocab_size + token_ids[places]
         )
         event_contexts, event_token_ids = np.divmod(event_keys, vocab_size)
-        yield Level(
+        yield ContextCounts(
             length,
             parents,
             left_token_ids,

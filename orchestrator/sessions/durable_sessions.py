@@ -51,8 +51,8 @@ from orchestrator.request.text_pool import TextQueue
 from orchestrator.sessions.session_log import (
     Background,
     ClaimedLog,
-    Holding,
     NothingToStore,
+    OwnedRecord,
     SessionLog,
     StoredSession,
 )
@@ -137,8 +137,8 @@ class Sessions:
         """A new session. It is stored with its first round."""
         session_id = new_session_id()
         head = head_of(plan, session_id, deployment.target.model_fingerprint)
-        holding = Holding(head, new_owner(self._address))
-        log = StoredSession(self._store, holding, self.background)
+        owned = OwnedRecord(head, new_owner(self._address))
+        log = StoredSession(self._store, owned, self.background)
         return Beginning(session_id, plan, is_logged=True), log
 
     async def resume(
@@ -164,8 +164,8 @@ class Sessions:
 
         async def claim() -> StoredSession:
             lease, rounds = await self._acquire(tenant, record, take_over=True)
-            holding = Holding(record.head, lease.owner, lease, rounds)
-            return StoredSession(self._store, holding, self.background)
+            owned = OwnedRecord(record.head, lease.owner, lease, rounds)
+            return StoredSession(self._store, owned, self.background)
 
         log = ClaimedLog(claim)
         return replace(beginning, claim=log.claim), log
@@ -210,7 +210,9 @@ class Sessions:
         async def claim() -> StoredSession:
             lease, _ = await self._acquire(request.tenant, record, take_over=False)
             await self._patient_store.begin_turn(lease, head)
-            return StoredSession(self._store, Holding(head, lease.owner, lease), self.background)
+            return StoredSession(
+                self._store, OwnedRecord(head, lease.owner, lease), self.background
+            )
 
         log = ClaimedLog(claim)
         return Beginning(wish.session_id, plan, is_logged=True, claim=log.claim), log

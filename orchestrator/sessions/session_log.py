@@ -156,7 +156,7 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class OwnedRecord:
     """What an owner has of a session when it begins."""
 
     head: SessionHead
@@ -170,17 +170,17 @@ class StoredSession:
 
     Args:
         store: where it is stored.
-        holding: what is there of it.
+        owned: what is there of it.
         background: for what goes on when calls are over.
     """
 
-    def __init__(self, store: SessionStore, holding: Holding, background: Background) -> None:
+    def __init__(self, store: SessionStore, owned: OwnedRecord, background: Background) -> None:
         self._store = store
-        self._head = holding.head
-        self._owner = holding.owner
+        self._head = owned.head
+        self._owner = owned.owner
         self._background = background
-        self._lease = holding.lease
-        self._rounds = list(holding.rounds)
+        self._lease = owned.lease
+        self._rounds = list(owned.rounds)
         self._num_stored = len(self._rounds)
         self._tail: Tail | None = None  # from the last append
         self._is_ended = False

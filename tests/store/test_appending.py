@@ -18,7 +18,7 @@ from forethought.errors import (
 from forethought.store.server.breaker import BreakerState
 from forethought.store.server.connection import ConnectionSettings, StoreConnection
 from forethought.store.sessions import appending
-from forethought.store.sessions.appending import Place, Tail, append_after
+from forethought.store.sessions.appending import RecordLocation, Tail, append_after
 from forethought.store.sessions.records import CommittedRound, Lease, SessionRecord
 from forethought.store.sessions.session_store import SessionStore, SessionStoreSettings
 from tests.store.connections import IMPATIENT_S, impatient, until_back, until_open
@@ -33,8 +33,8 @@ async def cheaply(
     store: SessionStore, lease: Lease, tail: Tail | None, rounds: list[CommittedRound]
 ) -> Tail | None:
     """Only the cheap way."""
-    place = Place(store._keys(lease.tenant, lease.session_id), store._times())
-    return await append_after(store._connection, place, lease, tail, rounds)
+    location = RecordLocation(store._keys(lease.tenant, lease.session_id), store._times())
+    return await append_after(store._connection, location, lease, tail, rounds)
 
 
 async def begun(store: SessionStore) -> tuple[Lease, Tail]:

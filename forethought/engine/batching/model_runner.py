@@ -12,7 +12,7 @@ import torch
 
 from forethought.engine.batching.failed_passes import Outcome
 from forethought.engine.batching.following import ResultT, WorkT
-from forethought.engine.batching.scheduler import Job, Turn
+from forethought.engine.batching.scheduler import Job, ScheduledPart
 from forethought.engine.cache.block_pool import BlockPool
 from forethought.engine.cache.sequence import num_blocks_for
 from forethought.engine.model.causal_model import CausalModel, device_of
@@ -61,21 +61,21 @@ class ModelRunner(Generic[WorkT, ResultT]):
             bind_threads()
 
     def forward(
-        self, turns: Sequence[Turn], on_start: Callable[[], None]
+        self, scheduled: Sequence[ScheduledPart], on_start: Callable[[], None]
     ) -> tuple[torch.Tensor, int]:
         """The logits of a pass, and when it started, `perf_counter_ns`. Hidden states go to the
         sequences that want them.
 
         Args:
-            turns: what to compute.
+            scheduled: what to compute.
             on_start: called when the pass is under way, and before a wait for shared cores.
         """
-        packed = pack([turn.part for turn in turns], self._device, on_start=on_start)
+        packed = pack([each.part for each in scheduled], self._device, on_start=on_start)
         if self._turns is not None:
             on_start()  # it may take a while until it is our turn
         with self._turns or nullcontext():
             started_ns = perf_counter_ns()
-            return self._logits(packed, turns), started_ns
+            return self._logits(packed, scheduled), started_ns
 
     def outcomes(self, jobs: list[Job], logits: torch.Tensor) -> list[Outcome]:
         """Result or error of each job; neither for one that wants another pass."""
@@ -116,13 +116,13 @@ class ModelRunner(Generic[WorkT, ResultT]):
         finally:
             self._pool.release(blocks)
 
-    def _logits(self, packed: PackedPass, turns: Sequence[Turn]) -> torch.Tensor:
+    def _logits(self, packed: PackedPass, scheduled: Sequence[ScheduledPart]) -> torch.Tensor:
         if packed.hidden_rows is None:
             return self._model.forward(packed)
         logits, rows = self._model.forward_with_states(packed)
-        sizes = [turn.part.num_hidden_states for turn in turns]
-        for turn, own in zip(turns, torch.split(rows, sizes), strict=True):
-            part, states = turn.part, turn.job.sequence.states
+        sizes = [each.part.num_hidden_states for each in scheduled]
+        for each, own in zip(scheduled, torch.split(rows, sizes), strict=True):
+            part, states = each.part, each.job.sequence.states
             if states is not None and len(own):
                 states.take(part.start + len(part.token_ids) - len(own), own)
         return logits

@@ -27,7 +27,7 @@ from forethought.engine.batching.failed_passes import (
 from forethought.engine.batching.following import ResultT, WorkT
 from forethought.engine.batching.model_runner import ModelRunner
 from forethought.engine.batching.results import Results
-from forethought.engine.batching.scheduler import Job, Scheduler, Turn
+from forethought.engine.batching.scheduler import Job, ScheduledPart, Scheduler
 from forethought.engine.cache.sequence import CachedSequence
 from forethought.errors import DrainingError
 
@@ -91,9 +91,9 @@ class Passes(Generic[WorkT, ResultT]):
             is_idle = not self._take_messages(wait_s) and wait_s != 0
             while (linger_s := scheduler.linger_s()) and not thread.is_closed:
                 self._take_messages(linger_s)
-            turns = scheduler.next_pass()
-            if turns:
-                self._compute(turns)
+            scheduled = scheduler.next_pass()
+            if scheduled:
+                self._compute(scheduled)
                 is_checked = False
             elif scheduler.num_jobs:
                 self._take_messages(_BLOCKED_S)
@@ -145,37 +145,41 @@ class Passes(Generic[WorkT, ResultT]):
 
     # Passes.
 
-    def _compute(self, turns: list[Turn]) -> None:
+    def _compute(self, scheduled: list[ScheduledPart]) -> None:
         """One pass, and what follows from it."""
         self._thread.heartbeat.beat()
-        self._num_running = len(turns)
+        self._num_running = len(scheduled)
         try:
-            logits, started_ns = self._runner.forward(turns, self._results.tell_kept)
+            logits, started_ns = self._runner.forward(scheduled, self._results.tell_kept)
         except Exception as error:  # noqa: BLE001 - told to the callers
-            _log.exception("pass_failed", num_sequences=len(turns))
-            self._mend(turns, error)
+            _log.exception("pass_failed", num_sequences=len(scheduled))
+            self._mend(scheduled, error)
             return
         finally:
             self._num_running = 0
             self._results.tell_kept()
-        for turn in turns:
-            turn.job.sequence.computed(len(turn.part.token_ids))
-        done = [turn.job for turn in turns if turn.part.num_logits]
+        for each in scheduled:
+            each.job.sequence.computed(len(each.part.token_ids))
+        done = [each.job for each in scheduled if each.part.num_logits]
         modelled_ns = perf_counter_ns()
         outcomes = self._failed_passes.judge(self._runner.outcomes(done, logits))
         ended_ns = perf_counter_ns()
-        num_tokens = sum(len(turn.part.token_ids) for turn in turns)
+        num_tokens = sum(len(each.part.token_ids) for each in scheduled)
         self._count(
-            turns,
+            scheduled,
             PassRecord(
-                started_ns, ended_ns - started_ns, ended_ns - modelled_ns, len(turns), num_tokens
+                started_ns,
+                ended_ns - started_ns,
+                ended_ns - modelled_ns,
+                len(scheduled),
+                num_tokens,
             ),
         )
         self._settle(outcomes)
 
-    def _count(self, turns: list[Turn], record: PassRecord) -> None:
-        for turn in turns:
-            turn.job.passed(record)
+    def _count(self, scheduled: list[ScheduledPart], record: PassRecord) -> None:
+        for each in scheduled:
+            each.job.passed(record)
         self._scheduler.pass_took(record.seconds)
         self._counts.add(record)
         if self.observe is not None and self._runner.is_on_cpu:
@@ -195,14 +199,14 @@ class Passes(Generic[WorkT, ResultT]):
                     self.begin(job.following)
         self._results.keep(settled)
 
-    def _mend(self, turns: list[Turn], error: Exception) -> None:
+    def _mend(self, scheduled: list[ScheduledPart], error: Exception) -> None:
         """Computes those of a pass that failed one by one, and gives up on one that is alone."""
-        if len(turns) > 1:
-            for turn in turns:
-                self._compute([turn])
+        if len(scheduled) > 1:
+            for each in scheduled:
+                self._compute([each])
             return
         self._counts.num_failed_passes += 1
-        job = turns[0].job
+        job = scheduled[0].job
         # Some layers may be filled and others not.
         job.sequence.release()
         self._scheduler.finish(job)

@@ -122,7 +122,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ScheduledPart:
     """A job's part in a pass."""
 
     job: Job
@@ -235,26 +235,26 @@ class Scheduler:
             return 0.0
         return left if any(map(self._is_returning, self._sessions.values())) else 0.0
 
-    def next_pass(self) -> list[Turn]:
+    def next_pass(self) -> list[ScheduledPart]:
         """What to compute now; empty if there is nothing, or no room for it yet."""
         waiting = [session for session in self._sessions.values() if session.is_waiting]
         waiting.sort(key=lambda session: (session.served, session.age))
         rounds = [session for session in waiting if self._is_round(session.job)]
         prompts = [session for session in waiting if not self._is_round(session.job)]
         self._num_passes += 1
-        turns: list[Turn] = []
+        scheduled: list[ScheduledPart] = []
         room = self._options.max_tokens
         for session in rounds:
-            room -= self._give_turn(session, room, turns)
-        if turns or any(map(self._is_returning, self._sessions.values())):
+            room -= self._schedule(session, room, scheduled)
+        if scheduled or any(map(self._is_returning, self._sessions.values())):
             room = min(room, self._options.max_prefill_beside_rounds)
         for session in prompts:
-            room -= self._give_turn(session, room, turns)
-        return turns or self._ahead_turns()
+            room -= self._schedule(session, room, scheduled)
+        return scheduled or self._ahead_parts()
 
-    def _ahead_turns(self) -> list[Turn]:
+    def _ahead_parts(self) -> list[ScheduledPart]:
         """What nobody waits for yet. It takes no memory from anybody."""
-        turns: list[Turn] = []
+        scheduled: list[ScheduledPart] = []
         for session in self._sessions.values():
             job = session.job
             if job is None or not job.is_ahead:
@@ -265,8 +265,8 @@ class Scheduler:
             if part is None:
                 self.finish(job)
             else:
-                turns.append(Turn(job, part))
-        return turns
+                scheduled.append(ScheduledPart(job, part))
+        return scheduled
 
     def _is_returning(self, session: _Session) -> bool:
         """Whether a session is between two rounds, as far as one can tell."""
@@ -280,10 +280,10 @@ class Scheduler:
             and job.num_uncomputed <= job.num_logits + _ROUND_TOKENS
         )
 
-    def _give_turn(self, session: _Session, room: int, turns: list[Turn]) -> int:
+    def _schedule(self, session: _Session, room: int, scheduled: list[ScheduledPart]) -> int:
         """Adds a turn for a session if it fits; returns its tokens."""
         job = session.job
-        if job is None or not (job.sequence.block_ids or self._let_in(session, turns)):
+        if job is None or not (job.sequence.block_ids or self._let_in(session, scheduled)):
             return 0
         left, scored = job.num_uncomputed, job.num_logits
         if not left:
@@ -293,15 +293,15 @@ class Scheduler:
         num_tokens = left if left <= room else min(room, left - scored)
         if num_tokens <= 0:
             return 0
-        self._make_room(session, job.sequence.num_missing_blocks(num_tokens), turns)
+        self._make_room(session, job.sequence.num_missing_blocks(num_tokens), scheduled)
         part = job.sequence.part(num_tokens, scored if num_tokens == left else 0)
         if part is None:
             return 0
         session.served = self._num_passes
-        turns.append(Turn(job, part))
+        scheduled.append(ScheduledPart(job, part))
         return num_tokens
 
-    def _let_in(self, session: _Session, turns: list[Turn]) -> bool:
+    def _let_in(self, session: _Session, scheduled: list[ScheduledPart]) -> bool:
         """Whether there is room for a whole session that has none; takes what it can reuse."""
         assert session.job is not None
         sequence = session.job.sequence
@@ -311,7 +311,7 @@ class Scheduler:
         missing -= len(sequence.block_ids)
         # One block for each of the others to grow into, so that it is not thrown out at once.
         is_alone = num_growing <= bool(sequence.block_ids)
-        if self._make_room(session, missing + (0 if is_alone else num_growing), turns):
+        if self._make_room(session, missing + (0 if is_alone else num_growing), scheduled):
             if not session.served:
                 self._counts.num_looked_up_tokens += sequence.num_tokens
                 self._counts.num_found_tokens += sequence.num_cached_tokens
@@ -319,11 +319,13 @@ class Scheduler:
         sequence.release()
         return False
 
-    def _make_room(self, session: _Session, num_blocks: int, turns: list[Turn]) -> bool:
+    def _make_room(
+        self, session: _Session, num_blocks: int, scheduled: list[ScheduledPart]
+    ) -> bool:
         """Whether so many blocks are available, once others have given up theirs."""
         if self._pool.num_available >= num_blocks:
             return True
-        victims = self._victims(session, turns)
+        victims = self._victims(session, scheduled)
         if self._pool.num_available + sum(len(each.block_ids) for each in victims) < num_blocks:
             return False
         for victim in victims:
@@ -333,9 +335,9 @@ class Scheduler:
                 return True
         return False
 
-    def _victims(self, session: _Session, turns: list[Turn]) -> list[CachedSequence]:
+    def _victims(self, session: _Session, scheduled: list[ScheduledPart]) -> list[CachedSequence]:
         """Who may lose its blocks to a session, first those who are idle, then the youngest."""
-        in_pass = {turn.job.sequence for turn in turns}
+        in_pass = {each.job.sequence for each in scheduled}
         others = [
             (sequence, other)
             for sequence, other in self._sessions.items()

@@ -27,7 +27,7 @@ Tail = NewType("Tail", bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordLocation:
     """Where a record is, and for how long."""
 
     keys: tuple[str, str]  # the record's, and that of the index
@@ -36,7 +36,7 @@ class Place:
 
 async def append_after(
     connection: StoreConnection,
-    place: Place,
+    location: RecordLocation,
     lease: Lease,
     tail: Tail,
     rounds: Sequence[CommittedRound],
@@ -50,7 +50,7 @@ async def append_after(
     if addition is None:
         return None
     begin, fields = addition
-    arguments: list[Argument] = [*place.keys, lease.session_id, tail, *begin, *place.times]
+    arguments: list[Argument] = [*location.keys, lease.session_id, tail, *begin, *location.times]
     arguments += fields
     answer = await connection.pipelined(("EVALSHA", _SCRIPT_SHA, 2, *arguments))
     if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):

@@ -15,7 +15,7 @@ import structlog
 
 from forethought.errors import InvalidArgumentError, SessionCorruptError
 from forethought.store.server.connection import Argument, StoreConnection
-from forethought.store.sessions.appending import Place, Tail, append_after
+from forethought.store.sessions.appending import RecordLocation, Tail, append_after
 from forethought.store.sessions.record_codec import (
     pack_head,
     pack_round,
@@ -150,8 +150,8 @@ class SessionStore:
                 the end of the turn. The metadata has the `round` and `position` that would follow.
         """
         if after is not None:
-            place = Place(self._keys(lease.tenant, lease.session_id), self._times())
-            tail = await append_after(self._connection, place, lease, after, rounds)
+            location = RecordLocation(self._keys(lease.tenant, lease.session_id), self._times())
+            tail = await append_after(self._connection, location, lease, after, rounds)
             if tail is not None:
                 return tail
         written = await self._write(lease, SessionStatus.ACTIVE, rounds, self._times())
