@@ -40,7 +40,7 @@ from orchestrator.replicas.replica_set import ReplicaSet
 from orchestrator.request.plan import Deployment
 from orchestrator.request.run_ahead import run_ahead
 from orchestrator.scored_prompt import PromptScoring
-from orchestrator.sessions.durable_sessions import Beginning, new_output
+from orchestrator.sessions.durable_sessions import ResumePoint, new_output
 from orchestrator.sessions.session_log import SessionLog
 from orchestrator.sessions.stored_round import ToldRound, pack_told, unpack_told
 from orchestrator.tiers.lookup_first import DraftTier, LookupFirst, NoDraftTier
@@ -139,7 +139,7 @@ class Generation:
 
     def __init__(
         self,
-        beginning: Beginning,
+        resume_point: ResumePoint,
         deployment: Deployment,
         tiers: Tiers,
         experience: Experience,
@@ -148,8 +148,8 @@ class Generation:
         self._wants_progress = call.wants_progress
         self._arrival_ns = time.perf_counter_ns()
         self._first_token_ns = 0
-        self._beginning = beginning
-        self._plan = plan = beginning.plan
+        self._resume_point = resume_point
+        self._plan = plan = resume_point.plan
         self._deployment = deployment
         self._judge = tiers.judges[plan.mode]
         self._experience = experience
@@ -174,7 +174,7 @@ class Generation:
             scorer = verifier(wanted=WantedEvidence(plan.num_prompt_logprobs))
             # Where the session goes, so that it finds there what the prompt leaves behind.
             scorer.place_with(self._session(()))
-            self._scoring = PromptScoring(beginning.session_id, plan, deployment, scorer)
+            self._scoring = PromptScoring(resume_point.session_id, plan, deployment, scorer)
         self._output = new_output(plan, deployment)
         self._statistics = SpeculationStatistics()
         self._has_asked = False  # for a draft
@@ -232,11 +232,11 @@ class Generation:
             TierUnavailableError: the target tier is lost and did not come back in time.
             SessionCorruptError: what is stored of the turn cannot be read.
         """
-        stored = self._beginning.rounds
+        stored = self._resume_point.rounds
         again = await self._all_told_again(stored)
         if self._output.ending:
-            if self._beginning.claim is not None:
-                await self._beginning.claim()
+            if self._resume_point.claim is not None:
+                await self._resume_point.claim()
             for told in (Progress([self._started()]), *again):
                 yield told
             yield Progress([self._finished()], is_end=True)
@@ -249,9 +249,9 @@ class Generation:
             if policy.expects_speculation:
                 self._draft_tier.start(session)
             await self._verifier.start(session)
-            if self._beginning.claim is not None:
+            if self._resume_point.claim is not None:
                 # Its owner went on until now.
-                stored = await self._beginning.claim()
+                stored = await self._resume_point.claim()
                 again += await self._all_told_again(stored[len(again) :])
                 session = self._session(stored)
             for told in (Progress([self._started()]), *again):
@@ -279,7 +279,7 @@ class Generation:
         plan = self._plan
         output = (token_id for each in rounds for token_id in each.token_ids)
         return Session(
-            session_id=self._beginning.session_id,
+            session_id=self._resume_point.session_id,
             token_ids=CommittedTokens.of([*plan.prompt_token_ids, *output]),
             max_len=len(plan.prompt_token_ids) + plan.max_tokens,
             sampling=plan.sampling,
@@ -313,7 +313,7 @@ class Generation:
 
     def _started(self) -> Started:
         return Started(
-            self._beginning.session_id,
+            self._resume_point.session_id,
             self._plan.sampling.seed,
             len(self._plan.prompt_token_ids),
             self._deployment.target.name,
@@ -369,7 +369,7 @@ class Generation:
             told = replace(told, statistics=self._explained())
             self._statistics = told.statistics
         committed = None
-        if self._beginning.is_logged:
+        if self._resume_point.is_logged:
             token_ids = tuple(token.token_id for token in tokens)
             committed = CommittedRound(
                 judged.session.round, judged.session.position, token_ids, pack_told(told)
@@ -395,7 +395,7 @@ class Generation:
 
     def _wanted(self, told: ToldRound) -> Iterator[GenerationEvent]:
         """The events of a round that the client does not have yet."""
-        next_index = self._beginning.next_index
+        next_index = self._resume_point.next_index
         visible = self._output.push(told.tokens)
         if told.step is not None:
             end = told.step.position + len(told.tokens) - len(self._plan.prompt_token_ids)

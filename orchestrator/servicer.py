@@ -35,7 +35,7 @@ from orchestrator.metrics.requests import RequestCounts, RequestTimer
 from orchestrator.metrics.spans import facts_of_events, facts_of_plan, operation_of
 from orchestrator.policy.choice import Experience
 from orchestrator.policy.governor import Governor
-from orchestrator.request.admission import Admission, AdmissionLimits, Place
+from orchestrator.request.admission import Admission, AdmissionLimits, AdmittedRequest
 from orchestrator.request.bounds import RequestBounds, work_bytes
 from orchestrator.request.call_facts import facts_of, num_tokens_of
 from orchestrator.request.plan import (
@@ -47,7 +47,7 @@ from orchestrator.request.plan import (
     plan_generation,
 )
 from orchestrator.request.text_pool import TextPool, TextQueue
-from orchestrator.sessions.durable_sessions import Beginning, Sessions, unstored
+from orchestrator.sessions.durable_sessions import ResumePoint, Sessions, unstored
 from orchestrator.sessions.session_log import SessionLog
 
 DEFAULT_PAGE_SIZE = 100
@@ -117,23 +117,23 @@ class GenerationServicer(GenerationServiceServicer):
         tenant = request.tenant[:MAX_TENANT_CHARS]
         note_call(tenant=tenant)
         with self.requests.request() as timer:
-            async with self.admission.place(tenant) as place:
-                await self._generate(request, context, place, timer)
+            async with self.admission.place(tenant) as admitted:
+                await self._generate(request, context, admitted, timer)
 
     async def _generate(
         self,
         request: pb.GenerateRequest,
         context: grpc.aio.ServicerContext[Any, Any],
-        place: Place,
+        admitted: AdmittedRequest,
         timer: RequestTimer,
     ) -> None:
-        beginning, log = await self._begin(request, self._queue(context, place.tenant))
-        timer.planned(beginning.plan.max_tokens)
-        structlog.contextvars.bind_contextvars(session_id=beginning.session_id)
+        resume_point, log = await self._begin(request, self._queue(context, admitted.tenant))
+        timer.planned(resume_point.plan.max_tokens)
+        structlog.contextvars.bind_contextvars(session_id=resume_point.session_id)
         if traces.is_on():
-            self._describe_span(request, beginning)
+            self._describe_span(request, resume_point)
         generation = Generation(
-            beginning,
+            resume_point,
             self.deployment,
             self._tiers,
             self.experience,
@@ -148,16 +148,16 @@ class GenerationServicer(GenerationServiceServicer):
                     if traces.is_on():
                         traces.note_span(facts_of_events(events))
                     if events:
-                        await place.deliver(context.write(response_to_proto(events)))
+                        await admitted.deliver(context.write(response_to_proto(events)))
                         timer.take(events)
                         spend_tokens(num_tokens_of(events))
         finally:
             log.close()
 
-    def _describe_span(self, request: pb.GenerateRequest, beginning: Beginning) -> None:
+    def _describe_span(self, request: pb.GenerateRequest, resume_point: ResumePoint) -> None:
         operation, model = operation_of(request.WhichOneof("prompt")), self.deployment.target.name
         asked = {"gen_ai.operation.name": operation, "gen_ai.request.model": model}
-        asked |= facts_of_plan(beginning.plan, beginning.session_id)
+        asked |= facts_of_plan(resume_point.plan, resume_point.session_id)
         traces.note_span(asked, f"{operation} {model}")
 
     async def GetSession(
@@ -238,7 +238,7 @@ class GenerationServicer(GenerationServiceServicer):
 
     async def _begin(
         self, message: pb.GenerateRequest, texts: TextQueue
-    ) -> tuple[Beginning, SessionLog]:
+    ) -> tuple[ResumePoint, SessionLog]:
         """What to generate, from where on, and where to write it down."""
         with self._bounded():
             self._bounds.check_prompt(message)

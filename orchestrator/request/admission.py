@@ -45,8 +45,8 @@ class Refusal(Enum):
     TENANT = "tenant"  # its tenant's share is
 
 
-class Place:
-    """The place of one request, which has begun."""
+class AdmittedRequest:
+    """A request that has a place, and may generate."""
 
     def __init__(self, tenant: str, limits: AdmissionLimits) -> None:
         self.tenant = tenant
@@ -115,7 +115,7 @@ class Admission:
     def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
         self._shares = Shares(limits.max_requests)
-        self._places: set[Place] = set()
+        self._admitted: set[AdmittedRequest] = set()
         self.num_refused = dict.fromkeys(Refusal, 0)
         """Requests that found no place, since the process began."""
 
@@ -130,7 +130,7 @@ class Admission:
         return self._shares.total
 
     @asynccontextmanager
-    async def place(self, tenant: str) -> AsyncGenerator[Place]:
+    async def place(self, tenant: str) -> AsyncGenerator[AdmittedRequest]:
         """A place for one request of a tenant, until the block is left.
 
         Raises:
@@ -140,14 +140,14 @@ class Admission:
         """
         if not self._shares.has_room(tenant):
             self._make_room(tenant)
-        place = Place(tenant, self._limits)
+        admitted = AdmittedRequest(tenant, self._limits)
         self._shares.take(tenant)
-        self._places.add(place)
+        self._admitted.add(admitted)
         try:
-            async with place.limited():
-                yield place
+            async with admitted.limited():
+                yield admitted
         finally:
-            self._give_back(place)
+            self._give_back(admitted)
 
     def _make_room(self, tenant: str) -> None:
         """Ends a request that nobody reads: of the tenant, or else of one with more places, of
@@ -155,25 +155,25 @@ class Admission:
         now_s = asyncio.get_running_loop().time()
         held = self._shares.held_by
         unread = [
-            (place.tenant == tenant, held(place.tenant), now_s - since_s, place)
-            for place in self._places
-            if (since_s := place.unread_since_s) is not None
+            (each.tenant == tenant, held(each.tenant), now_s - since_s, each)
+            for each in self._admitted
+            if (since_s := each.unread_since_s) is not None
             and now_s - since_s >= self._limits.yield_after_s
-            and (place.tenant == tenant or held(place.tenant) > held(tenant))
+            and (each.tenant == tenant or held(each.tenant) > held(tenant))
         ]
-        for *_, place in sorted(unread, key=lambda each: each[:3], reverse=True):
-            self._shares.give_back(place.tenant)
+        for *_, each in sorted(unread, key=lambda found: found[:3], reverse=True):
+            self._shares.give_back(each.tenant)
             if self._shares.has_room(tenant):
-                self._places.remove(place)
-                place.leave()
+                self._admitted.remove(each)
+                each.leave()
                 return
-            self._shares.take(place.tenant)
+            self._shares.take(each.tenant)
         raise OverloadedError(self._refuse(tenant))
 
-    def _give_back(self, place: Place) -> None:
-        if place in self._places:
-            self._places.remove(place)
-            self._shares.give_back(place.tenant)
+    def _give_back(self, admitted: AdmittedRequest) -> None:
+        if admitted in self._admitted:
+            self._admitted.remove(admitted)
+            self._shares.give_back(admitted.tenant)
 
     def _refuse(self, tenant: str) -> str:
         """Counts a refusal, and says why."""

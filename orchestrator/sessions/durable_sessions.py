@@ -67,7 +67,7 @@ READ_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class ResumePoint:
     """Where a generation stands when it begins."""
 
     session_id: str
@@ -80,9 +80,9 @@ class Beginning:
     or only told again."""
 
 
-def unstored(plan: GenerationPlan) -> tuple[Beginning, SessionLog]:
+def unstored(plan: GenerationPlan) -> tuple[ResumePoint, SessionLog]:
     """A session where there is no store."""
-    return Beginning(new_session_id(), plan), NothingToStore()
+    return ResumePoint(new_session_id(), plan), NothingToStore()
 
 
 class Sessions:
@@ -133,17 +133,17 @@ class Sessions:
             pass
         return ""
 
-    def begin(self, plan: GenerationPlan, deployment: Deployment) -> tuple[Beginning, SessionLog]:
+    def begin(self, plan: GenerationPlan, deployment: Deployment) -> tuple[ResumePoint, SessionLog]:
         """A new session. It is stored with its first round."""
         session_id = new_session_id()
         head = head_of(plan, session_id, deployment.target.model_fingerprint)
         owned = OwnedRecord(head, new_owner(self._address))
         log = StoredSession(self._store, owned, self.background)
-        return Beginning(session_id, plan, is_logged=True), log
+        return ResumePoint(session_id, plan, is_logged=True), log
 
     async def resume(
         self, tenant: str, wish: Resume, deployment: Deployment
-    ) -> tuple[Beginning, SessionLog]:
+    ) -> tuple[ResumePoint, SessionLog]:
         """The rest of a turn. One that is finished is only told again.
 
         Raises:
@@ -158,9 +158,11 @@ class Sessions:
         _refuse_cancelled(record)
         plan = plan_of(record.head)
         _check_next_index(wish.next_index, plan, record)
-        beginning = Beginning(wish.session_id, plan, record.rounds, wish.next_index, is_logged=True)
+        resume_point = ResumePoint(
+            wish.session_id, plan, record.rounds, wish.next_index, is_logged=True
+        )
         if record.summary.status is records.SessionStatus.FINISHED:
-            return beginning, NothingToStore(is_durable=True)
+            return resume_point, NothingToStore(is_durable=True)
 
         async def claim() -> StoredSession:
             lease, rounds = await self._acquire(tenant, record, take_over=True)
@@ -168,7 +170,7 @@ class Sessions:
             return StoredSession(self._store, owned, self.background)
 
         log = ClaimedLog(claim)
-        return replace(beginning, claim=log.claim), log
+        return replace(resume_point, claim=log.claim), log
 
     async def follow_up(
         self,
@@ -176,7 +178,7 @@ class Sessions:
         wish: FollowUp,
         deployment: Deployment,
         texts: TextQueue,
-    ) -> tuple[Beginning, SessionLog]:
+    ) -> tuple[ResumePoint, SessionLog]:
         """The next turn of a session, whose last one is finished.
 
         Args:
@@ -215,7 +217,7 @@ class Sessions:
             )
 
         log = ClaimedLog(claim)
-        return Beginning(wish.session_id, plan, is_logged=True, claim=log.claim), log
+        return ResumePoint(wish.session_id, plan, is_logged=True, claim=log.claim), log
 
     async def _acquire(
         self, tenant: str, known: SessionRecord, *, take_over: bool
