@@ -1,12 +1,13 @@
 /* Products with quantised tensors of GGUF files, the numbers of the file as they are.
  *
  * A weight is  scale * value - minimum:  the value is a whole number of a few bits, and a group of 32 or 16
- * neighbours in a row shares the other two. Kinds differ in how these are packed; here all of them lie alike. Of 16
- * rows, a block, there are first the values, group after group, then the factors:
+ * neighbours in a row shares the other two. Kinds differ in how these are packed; here all of them lie alike.
+ * 16 rows lie side by side, and of them one block of ggml after another, in the order of their use. Of each block there
+ * are first the values, group after group, then the factors:
  *
  *     values   planes of 4, 2, 1 or 8 bits a value, in words of 4 neighbours, the words of 16 rows side by side
- *     factors  float16 for each group; or float16 for 8 groups, times a small whole number for each group; or
- *              bfloat16 for each group, which holds every power of two
+ *     factors  float16 for all of it; or these times small whole numbers for each group; or bfloat16, which holds every
+ *              power of two
  *
  * Tensors of floats, which such files have too, lie in the same order: column after column, the 16 rows side by side.
  *
@@ -26,7 +27,7 @@
 #define WORDS (GROUP / 4) /* of 4 values */
 #define ROWS TILE_ROWS    /* of a block */
 #define SUPER 256         /* values of a block of ggml's K kinds */
-#define AHEAD 2048        /* bytes that are asked for before their turn */
+#define AHEAD 8192        /* bytes that are asked for before their turn */
 #define AT_ONCE (LANES == 16 ? 16 : LANES == 8 ? 6 : 4) /* tokens: as many as there are registers for */
 #define FEW (LANES == 16 ? 8 : AT_ONCE) /* tokens at once, where there are fewer */
 #define FLOATS_AT_ONCE 4
@@ -76,23 +77,23 @@ static const Traits TRAITS[NUM_QUANT_KINDS] = {
 
 INLINE long groups_of(long k) { return (k + GROUP - 1) / GROUP; }
 
-/* Where the parts of a block are, in bytes from its start; and all of them. */
+/* Where 16 rows have the values and the factors of one block of ggml, in bytes from its start. */
 typedef struct {
     size_t group_bytes; /* of values */
-    size_t scales, minimums, part_scales, part_minimums, all;
+    size_t scales, minimums, part_scales, part_minimums, block, all; /* the next block; all of them */
 } Places;
 
 INLINE Places places_of(QuantKind kind, long k) {
     const Traits *t = &TRAITS[kind];
     if (t->float_bytes) return (Places){.all = (size_t)(groups_of(k) * GROUP * ROWS * t->float_bytes)};
-    size_t groups = (size_t)k / GROUP, blocks = (size_t)(k / t->block_columns);
-    size_t factors = blocks * ROWS * sizeof(uint16_t), own = groups * (size_t)t->parts * ROWS;
+    size_t groups = (size_t)t->block_columns / GROUP, factors = ROWS * sizeof(uint16_t), own = groups * (size_t)t->parts * ROWS;
     Places p = {.group_bytes = (size_t)(4 * t->nibbles + 2 * t->pairs + t->bits + 8 * t->bytes) * 4 * ROWS};
     p.scales = groups * p.group_bytes;
     p.minimums = p.scales + factors;
     p.part_scales = p.minimums + (t->has_minimums ? factors : 0);
     p.part_minimums = p.part_scales + own;
-    p.all = (p.part_minimums + (t->has_minimums ? own : 0) + 63) / 64 * 64;
+    p.block = p.part_minimums + (t->has_minimums ? own : 0);
+    p.all = ((size_t)(k / t->block_columns) * p.block + 63) / 64 * 64;
     return p;
 }
 
@@ -222,18 +223,15 @@ INLINE void put_values(QuantKind kind, const uint8_t *values, char *group, int r
     }
 }
 
-INLINE void put_block(QuantKind kind, const Places *p, const Block *block, char *tile, long index, int row) {
+INLINE void put_block(QuantKind kind, const Places *p, const Block *block, char *to, int row) {
     const Traits *traits = &TRAITS[kind];
-    long groups = traits->block_columns / GROUP;
-    size_t place = (size_t)(index * ROWS + row);
-    ((uint16_t *)(tile + p->scales))[place] = block->scale;
-    if (traits->has_minimums) ((uint16_t *)(tile + p->minimums))[place] = block->minimum;
-    for (long g = 0; g < groups; g++)
-        put_values(kind, block->values + g * GROUP, tile + (size_t)(index * groups + g) * p->group_bytes, row);
-    for (long i = 0; i < groups * traits->parts; i++) {
-        place = (size_t)((index * groups * traits->parts + i) * ROWS + row);
-        ((uint8_t *)tile + p->part_scales)[place] = block->part_scales[i];
-        if (traits->has_minimums) ((uint8_t *)tile + p->part_minimums)[place] = block->part_minimums[i];
+    int groups = traits->block_columns / GROUP;
+    ((uint16_t *)(to + p->scales))[row] = block->scale;
+    if (traits->has_minimums) ((uint16_t *)(to + p->minimums))[row] = block->minimum;
+    for (int g = 0; g < groups; g++) put_values(kind, block->values + g * GROUP, to + (size_t)g * p->group_bytes, row);
+    for (int i = 0; i < groups * traits->parts; i++) {
+        ((uint8_t *)to + p->part_scales)[i * ROWS + row] = block->part_scales[i];
+        if (traits->has_minimums) ((uint8_t *)to + p->part_minimums)[i * ROWS + row] = block->part_minimums[i];
     }
 }
 
@@ -248,7 +246,7 @@ INLINE void lay_out_block(QuantKind kind, const QuantTensor *tensor, long first)
         for (int row = 0; row < ROWS && first + row < tensor->rows; row++) {
             Block block;
             take_block(kind, tensor->blocks + block_bytes * (size_t)((first + row) * num_blocks + i), &block);
-            put_block(kind, &p, &block, tile, i, row);
+            put_block(kind, &p, &block, tile + p.block * (size_t)i, row);
         }
 }
 
@@ -506,60 +504,90 @@ INLINE void dot_floats(QuantKind kind, const char *group, long lane, const float
 INLINE Vec signed_bytes(const char *bytes) { return __builtin_convertvector(widen_signed_bytes((const int8_t *)bytes), Vec); }
 INLINE Vec unsigned_bytes(const char *bytes) { return __builtin_convertvector(widen_bytes((const uint8_t *)bytes), Vec); }
 
-/* ABREAST vectors of a block's rows, from row `lane` on, against some tokens. */
+/* Numbers of a tensor of floats, or factors of 16 bits. */
+INLINE Vec floats_at(QuantKind kind, const char *place) {
+    if (TRAITS[kind].float_bytes == 4) return *(const Vec *)place;
+    return TRAITS[kind].is_bfloat ? (Vec)(widen((const uint16_t *)place) << 16) : widen_float16((const uint16_t *)place);
+}
+
+/* Weights lie in the order of their use. They go to a core's second cache: the first one can wait for too little at a
+ * time to take all that memory gives. */
+INLINE void ask_ahead(const char *weights, size_t bytes) {
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights + AHEAD + line, 0, 2);
+}
+
+/* Of ABREAST vectors of rows. */
+typedef struct {
+    Vec scales[ABREAST], minimums[ABREAST];
+} Factors;
+
+/* What all parts of a block share. */
+INLINE Factors shared_factors(QuantKind kind, const Places *p, const char *block, long lane) {
+    Factors factors;
+    for (int v = 0; v < ABREAST; v++) {
+        const char *place = block + (size_t)(lane + v * LANES) * sizeof(uint16_t);
+        factors.scales[v] = floats_at(kind, place + p->scales);
+        if (TRAITS[kind].has_minimums) factors.minimums[v] = floats_at(kind, place + p->minimums);
+    }
+    return factors;
+}
+
+/* Of one part; where there are no minimums, `offset` values are one. */
+INLINE Factors own_factors(QuantKind kind, const Places *p, const char *block, long lane, int part, Factors factors) {
+    const Traits *traits = &TRAITS[kind];
+    for (int v = 0; v < ABREAST; v++) {
+        const char *place = block + part * ROWS + lane + v * LANES;
+        if (traits->parts) factors.scales[v] *= signed_bytes(place + p->part_scales);
+        if (!traits->has_minimums)
+            factors.minimums[v] = factors.scales[v] * (float)traits->offset;
+        else if (traits->parts)
+            factors.minimums[v] *= unsigned_bytes(place + p->part_minimums);
+        else
+            factors.minimums[v] = -factors.minimums[v]; /* which are added in a file */
+    }
+    return factors;
+}
+
+/* ABREAST vectors of rows, from row `lane` on, against some tokens. */
 INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, long k, long lane, Groups x,
                           float (*sums)[ROWS], int tokens) {
     const Traits traits = TRAITS[kind];
     const Places p = places_of(kind, k);
-    const int parts = traits.parts > 1 ? traits.parts : 1, words = WORDS / parts, shared = traits.block_columns / GROUP;
-    const int is_offset = !traits.has_minimums && !keeps_floats && !IS_SIGNED(kind);
+    const int parts = traits.parts > 1 ? traits.parts : 1, words = WORDS / parts, groups = traits.block_columns / GROUP;
+    const int subtracts = traits.has_minimums || (!keeps_floats && !IS_SIGNED(kind));
     Vec totals[AT_ONCE][ABREAST] = {{{0}}};
-    for (long g = 0; g < k / GROUP; g++) {
-        const char *group = block + (size_t)g * p.group_bytes;
-        for (size_t line = 0; line < p.group_bytes; line += 64) __builtin_prefetch(group + AHEAD + line);
+    for (long g = 0; g < k / GROUP; block += p.block) {
+        const Factors shared = shared_factors(kind, &p, block, lane);
+        ask_ahead(block + p.scales, p.block - p.scales);
+        for (int i = 0; i < groups; i++, g++) {
+            const char *group = block + (size_t)i * p.group_bytes;
+            ask_ahead(group, p.group_bytes);
 #pragma GCC unroll 2
-        for (int part = 0; part < parts; part++) {
-            Vec scales[ABREAST], minimums[ABREAST], dots[AT_ONCE][ABREAST];
-            for (int v = 0; v < ABREAST; v++) {
-                long row = lane + v * LANES;
-                size_t own = (size_t)((g * parts + part) * ROWS + row);
-                size_t place = sizeof(uint16_t) * (size_t)(g / shared * ROWS + row);
-                const uint16_t *scale = (const uint16_t *)(block + p.scales + place);
-                scales[v] = traits.is_bfloat ? (Vec)(widen(scale) << 16) : widen_float16(scale);
-                if (traits.has_minimums) minimums[v] = widen_float16((const uint16_t *)(block + p.minimums + place));
-                if (traits.parts) {
-                    scales[v] *= signed_bytes(block + p.part_scales + own);
-                    if (traits.has_minimums) minimums[v] *= unsigned_bytes(block + p.part_minimums + own);
-                } else if (traits.has_minimums)
-                    minimums[v] = -minimums[v]; /* which are added in a file */
-                if (is_offset) minimums[v] = scales[v] * (float)traits.offset;
-            }
-            if (keeps_floats)
-                dot_floats(kind, group, lane, (const float *)x.numbers + g * tokens * GROUP, part * words, (part + 1) * words, dots, tokens);
-            else {
-                Ints wholes[AT_ONCE][ABREAST];
-                dot_rounded(kind, group, lane, (const int8_t *)x.numbers + g * tokens * GROUP, part * words,
-                            (part + 1) * words, wholes, tokens);
+            for (int part = 0; part < parts; part++) {
+                const Factors own = own_factors(kind, &p, block, lane, i * parts + part, shared);
+                const int first = part * words, end = first + words;
+                Vec dots[AT_ONCE][ABREAST];
+                if (keeps_floats)
+                    dot_floats(kind, group, lane, (const float *)x.numbers + g * tokens * GROUP, first, end, dots, tokens);
+                else {
+                    Ints wholes[AT_ONCE][ABREAST];
+                    dot_rounded(kind, group, lane, (const int8_t *)x.numbers + g * tokens * GROUP, first, end, wholes, tokens);
+#pragma GCC unroll 16
+                    for (int t = 0; t < tokens; t++)
+                        for (int v = 0; v < ABREAST; v++) dots[t][v] = __builtin_convertvector(wholes[t][v], Vec);
+                }
 #pragma GCC unroll 16
                 for (int t = 0; t < tokens; t++)
-                    for (int v = 0; v < ABREAST; v++) dots[t][v] = __builtin_convertvector(wholes[t][v], Vec);
+                    for (int v = 0; v < ABREAST; v++) {
+                        totals[t][v] += own.scales[v] * x.units[g * tokens + t] * dots[t][v];
+                        if (subtracts)
+                            totals[t][v] -= own.minimums[v] * x.sums[(g * tokens + t) * 3 + (parts == 1 ? 0 : 1 + part)];
+                    }
             }
-#pragma GCC unroll 16
-            for (int t = 0; t < tokens; t++)
-                for (int v = 0; v < ABREAST; v++) {
-                    totals[t][v] += scales[v] * x.units[g * tokens + t] * dots[t][v];
-                    if (traits.has_minimums || is_offset)
-                        totals[t][v] -= minimums[v] * x.sums[(g * tokens + t) * 3 + (parts == 1 ? 0 : 1 + part)];
-                }
         }
     }
     for (int t = 0; t < tokens; t++)
         for (int v = 0; v < ABREAST; v++) *(Vec *)(sums[t] + lane + v * LANES) = totals[t][v];
-}
-
-INLINE Vec floats_at(QuantKind kind, const char *place) {
-    if (TRAITS[kind].float_bytes == 4) return *(const Vec *)place;
-    return TRAITS[kind].is_bfloat ? (Vec)(widen((const uint16_t *)place) << 16) : widen_float16((const uint16_t *)place);
 }
 
 /* The same with floats. */
@@ -575,7 +603,7 @@ INLINE void multiply_float_rows(QuantKind kind, const char *block, long k, long 
 #pragma GCC unroll 32
         for (int i = 0; i < GROUP; i++) {
             const char *column = block + ((g * GROUP + i) * ROWS + lane) * size;
-            __builtin_prefetch(column + AHEAD);
+            ask_ahead(column, 1);
             Vec values[ABREAST];
             for (int v = 0; v < ABREAST; v++) values[v] = floats_at(kind, column + v * LANES * size);
 #pragma GCC unroll 16
