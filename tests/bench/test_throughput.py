@@ -155,7 +155,7 @@ def test_ctrl_c_stops_what_it_started(command_line):  # noqa: F811
     with command_line.start("bench", "throughput", *arguments) as process:
         read_until(process.stderr, "plain, concurrency 1:")
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == ""
     assert "orchestrator drained" in command_line.log("orchestrator")

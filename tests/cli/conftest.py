@@ -31,7 +31,7 @@ def pipe():
     return Console(file=io.StringIO(), width=100)
 
 
-def wait_until(condition, timeout_s=20):
+def wait_until(condition, timeout_s=60):
     """Polls until `condition()` is true, and returns what it was."""
     deadline = time.monotonic() + timeout_s
     while not (result := condition()):

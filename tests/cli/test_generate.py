@@ -329,7 +329,7 @@ def test_ctrl_c_cancels_the_call_and_still_counts(service, command_line):
     with command_line.start("generate", "--address", service.address, Prompt.ENDLESS) as process:
         assert process.stdout.read(3) == "The"
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout.endswith("\n")
     assert " so far · " in stderr
@@ -342,7 +342,7 @@ def test_ctrl_c_is_an_event_of_the_json(service, command_line):
     ) as process:
         assert '"started"' in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     last = json.loads(stdout.splitlines()[-1])
     assert (last["event"], last["code"]) == ("error", "CANCELLED")
@@ -356,7 +356,7 @@ def test_input_that_is_no_text_is_refused(service, command_line, tmp_path):
         path.open("rb") as file,
         command_line.start("generate", "--address", service.address, stdin=file) as process,
     ):
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "is not valid UTF-8, from byte 3 on" in " ".join(stderr.replace("│", " ").split())
 
@@ -367,7 +367,7 @@ def test_a_locale_of_ascii_changes_no_prompt_and_ends_no_answer(service, command
     }  # fmt: skip
     arguments = ("generate", "--show-steps", "--address", service.address, "h\u00e9llo \u4e16")
     with command_line.start(*arguments, **ascii_only) as process:
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, "Traceback" in stderr) == (0, False)
     assert "mean acceptance length 1.67" in stderr
     assert "quick" in stdout
@@ -379,6 +379,6 @@ def test_a_reader_that_goes_away_is_no_crash(service, command_line):
         assert process.stdout.read(3) == "The"
         process.stdout.close()
         process.stdout = None
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in stderr

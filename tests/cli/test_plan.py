@@ -268,7 +268,7 @@ def test_options_that_contradict_themselves_are_refused_before_anything_starts(
 def test_a_store_elsewhere_that_does_not_answer_is_refused_in_one_line(command_line):
     url = f"redis://127.0.0.1:{free_port()}"
     with command_line.up("--redis-url", url) as process:
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert stdout == ""
     assert (

@@ -365,4 +365,4 @@ async def test_the_books_are_checked_when_nobody_wants_anything(monkeypatch):
             engine._scheduler, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set))
         )
         await continued(engine, [1], 2)
-        await asyncio.wait_for(checked.wait(), 10)
+        await asyncio.wait_for(checked.wait(), 60)

@@ -45,7 +45,7 @@ async def running(model, finish=rows_of):
 
 async def fails_at_once(work):
     with pytest.raises(ReplicaFailedError):
-        await asyncio.wait_for(work, 10)
+        await asyncio.wait_for(work, 60)
 
 
 async def assert_ended(engine, error):
@@ -79,7 +79,7 @@ async def test_whatever_ends_the_thread_fails_all_that_waits(monkeypatch, place,
         last = asyncio.create_task(engine.run(Scoring(engine.open([3]), 1)))
         await asyncio.sleep(0)
         model.may_run.set()
-        results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+        results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
         assert all(isinstance(each, tuple | ReplicaFailedError) for each in results)
         await fails_at_once(last)
         await assert_ended(engine, error)

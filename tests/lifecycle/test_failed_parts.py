@@ -83,7 +83,7 @@ async def test_a_failure_closes_the_gate_and_turns_health():
     async def load(services):
         services.failures.append(failure)
 
-    server = Server(ServerOptions("127.0.0.1:0", ("a.Service",), drain_grace_s=60))
+    server = Server(ServerOptions("127.0.0.1:0", ("a.Service",), drain_grace_s=600))
     await server.start()
     await server.load(load)
     async with open_channel(f"127.0.0.1:{server.port}") as channel:
@@ -91,11 +91,11 @@ async def test_a_failure_closes_the_gate_and_turns_health():
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await asyncio.to_thread(failure.happened, MemoryError())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert await asyncio.wait_for(server.failed, 10) is failure
+        assert await asyncio.wait_for(server.failed, 60) is failure
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/a.Service/Ask")(b"", timeout=10)
+            await channel.unary_unary("/a.Service/Ask")(b"", timeout=60)
         assert isinstance(error_from_rpc(caught.value), ReplicaFailedError)
-        await asyncio.wait_for(server.drain(), 10)
+        await asyncio.wait_for(server.drain(), 60)
 
 
 async def test_a_part_that_failed_while_it_was_loaded_counts_too():
@@ -108,7 +108,7 @@ async def test_a_part_that_failed_while_it_was_loaded_counts_too():
     server = Server(ServerOptions("127.0.0.1:0", ()))
     await server.start()
     await server.load(load)
-    assert await asyncio.wait_for(server.failed, 10) is failure
+    assert await asyncio.wait_for(server.failed, 60) is failure
     await server.drain()
 
 
@@ -120,7 +120,7 @@ async def test_a_task_that_fails_begins_again(monkeypatch):
         if errors:
             raise errors.pop()
 
-    await asyncio.wait_for(keep_running("work", work), 10)
+    await asyncio.wait_for(keep_running("work", work), 60)
     assert not errors
 
 
@@ -129,7 +129,7 @@ async def test_a_task_that_is_cancelled_ends():
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_a_task_that_nobody_awaits_is_logged_by_its_name():

@@ -140,6 +140,6 @@ async def test_a_stream_whose_answers_nobody_reads_ends():
     async with open_channel(f"127.0.0.1:{server.port}") as channel:
         call = channel.unary_stream("/a.Service/Pour")(b"", timeout=60)
         assert await call.read()
-        await asyncio.wait_for(is_closed.wait(), 30)
+        await asyncio.wait_for(is_closed.wait(), 60)
         call.cancel()
     await server.drain()

@@ -261,7 +261,7 @@ def test_sigterm_ends_a_process_whose_model_is_still_loading():
         try:
             assert process.stdout.readline() == b"loading\n"
             process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -164,7 +164,7 @@ def test_ctrl_c_ends_it_without_a_verdict(command_line, tmp_path):  # noqa: F811
     with command_line.start("probe", *arguments) as process:
         wait_until(lambda: service.requests)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=60)
     server.stop(None).wait()
     assert process.returncode == 130
     assert stdout == ""
