@@ -51,7 +51,6 @@ async def require_store(url: str, check: Check, patience_s: float = PATIENCE_S) 
     connection = StoreConnection(
         ConnectionSettings(
             url,
-            connect_timeout_s=_TIMEOUT_S,
             timeout_s=_TIMEOUT_S,
             breaker=never,
             logs_failures=patience_s > 0,

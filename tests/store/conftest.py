@@ -47,7 +47,7 @@ def own_server() -> Generator[ValkeyServer]:
 
 @pytest.fixture
 async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnection]:
-    limits = {"connect_timeout_s": PATIENT_S, "timeout_s": PATIENT_S}
+    limits = {"timeout_s": PATIENT_S}
     connection = StoreConnection(ConnectionSettings(own_server.url, breaker=BREAKER, **limits))
     yield connection
     await connection.close()
@@ -56,9 +56,7 @@ async def own_connection(own_server: ValkeyServer) -> AsyncGenerator[StoreConnec
 @pytest.fixture
 async def connection(shared_server: ValkeyServer, redis: Redis) -> AsyncGenerator[StoreConnection]:
     # Patient, since the machine may be busy: these tests are not about time.
-    connection = StoreConnection(
-        ConnectionSettings(shared_server.url, connect_timeout_s=10, timeout_s=10)
-    )
+    connection = StoreConnection(ConnectionSettings(shared_server.url, timeout_s=10))
     yield connection
     await connection.close()
 

@@ -270,9 +270,7 @@ async def test_calls_that_share_a_connection_do_not_wait_for_each_other(
     shared_server: ValkeyServer, redis: Redis
 ):
     async with proxied(shared_server.port, network=Network(latency_s=0.4)) as port:
-        connection = StoreConnection(
-            ConnectionSettings(f"redis://127.0.0.1:{port}", connect_timeout_s=10, timeout_s=10)
-        )
+        connection = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{port}", timeout_s=10))
         await until_open(connection)
         began = perf_counter()
         answers = await asyncio.gather(*(connection.pipelined(("ECHO", n)) for n in range(50)))

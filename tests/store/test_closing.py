@@ -10,7 +10,7 @@ from forethought.store.server.connection import ConnectionSettings, StoreConnect
 
 async def call_and_close(url: str, num_steps: int, *, is_cancelled: bool) -> None:
     """Closes a connection `num_steps` of the event loop after calls have begun."""
-    connection = StoreConnection(ConnectionSettings(url, connect_timeout_s=10, timeout_s=10))
+    connection = StoreConnection(ConnectionSettings(url, timeout_s=10))
     calls = [
         asyncio.create_task(connection.run(lambda redis: redis.echo("text"))) for _ in range(3)
     ]
@@ -25,7 +25,7 @@ async def call_and_close(url: str, num_steps: int, *, is_cancelled: bool) -> Non
 
 async def pipeline_and_close(url: str, num_steps: int) -> None:
     """The same after the shared connection has begun to be made."""
-    connection = StoreConnection(ConnectionSettings(url, connect_timeout_s=10, timeout_s=10))
+    connection = StoreConnection(ConnectionSettings(url, timeout_s=10))
     await connection.run(lambda redis: redis.echo("text"))
     assert await connection.pipelined(("ECHO", "text")) is None
     for _ in range(num_steps):

@@ -34,9 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[ValkeyCluster
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncGenerator[StoreConnection]:
-    connection = StoreConnection(
-        ConnectionSettings(url, connect_timeout_s=10, timeout_s=10, breaker=BREAKER)
-    )
+    connection = StoreConnection(ConnectionSettings(url, timeout_s=10, breaker=BREAKER))
     try:
         yield connection
     finally:
@@ -78,7 +76,7 @@ async def test_a_cluster_passes_the_check_at_the_start(cluster: ValkeyCluster):
     for server in cluster.primaries:
         for check in (sessions_are_kept, blocks_are_kept(writable=True)):
             for _ in range(4):  # each with keys of its own
-                await require_store(server.url, check, patience_s=0)
+                await require_store(server.url, check)
 
 
 async def test_sessions_of_all_tenants_live(cluster: ValkeyCluster, connection: StoreConnection):

@@ -115,7 +115,7 @@ async def silent_server() -> AsyncIterator[int]:
 @pytest.mark.parametrize("path", ["", "/1"], ids=["a server", "a database"])
 async def test_a_call_ends_at_whatever_step_it_is_given_up(path):
     async with silent_server() as port:
-        settings = ConnectionSettings(f"redis://127.0.0.1:{port}{path}", PATIENT_S, PATIENT_S)
+        settings = ConnectionSettings(f"redis://127.0.0.1:{port}{path}", PATIENT_S)
         for num_steps in range(40):
             connection = StoreConnection(settings)
             call = asyncio.create_task(connection.run(lambda client: client.ping()))
@@ -257,7 +257,8 @@ async def test_the_user_of_an_acl_is_all_it_takes_and_its_password_is_not_shown(
             categories=["-@all", "+@read", "+@write", "+@scripting", "+@connection"],
             commands=["+time", "+info"],
         )
-    settings = ConnectionSettings(f"redis://sessions:s3cret@127.0.0.1:{own_server.port}/0")
+    url = f"redis://sessions:{{}}@127.0.0.1:{own_server.port}/0"
+    settings = ConnectionSettings(url.format("s3cret"), PATIENT_S)
     assert "s3cret" not in repr(settings)
     connection = StoreConnection(settings)
     store = SessionStore(connection)
@@ -266,9 +267,7 @@ async def test_the_user_of_an_acl_is_all_it_takes_and_its_password_is_not_shown(
     await store.list_page(TENANT)
     await store.delete(TENANT, lease.session_id)
     await connection.close()
-    wrong = StoreConnection(
-        ConnectionSettings(f"redis://sessions:an0ther@127.0.0.1:{own_server.port}/0")
-    )
+    wrong = StoreConnection(ConnectionSettings(url.format("an0ther"), PATIENT_S))
     with pytest.raises(StoreUnavailableError) as refused:
         await SessionStore(wrong).create(a_head(), "here#1")
     assert refused.value.metadata == {"cause": "AuthenticationError"}

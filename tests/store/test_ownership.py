@@ -119,7 +119,7 @@ async def test_of_two_at_once_one_becomes_owner(store: SessionStore):
 async def race(server: ValkeyServer, seed: int) -> None:
     """Owners take a session from each other, each going on from what it was given."""
     chance = random.Random(seed)
-    settings = ConnectionSettings(server.url, connect_timeout_s=10, timeout_s=10)
+    settings = ConnectionSettings(server.url, timeout_s=10)
     connections = [StoreConnection(settings) for _ in range(3)]
     head = a_head()
     await SessionStore(connections[0]).create(head, "creator#1")

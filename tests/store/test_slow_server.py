@@ -11,7 +11,7 @@ from tests.store.proxy import Network, proxied
 from tests.store.servers import ValkeyServer
 
 LARGE = replace(FORMAT, shape=(30, 2, 16, 192))
-BYTES_PER_S = 2_500_000
+BYTES_PER_S = 1_250_000
 
 
 async def test_a_slow_server_is_measured_and_nothing_fails(
@@ -24,7 +24,7 @@ async def test_a_slow_server_is_measured_and_nothing_fails(
     await writer.close(timeout_s=20)
     async with proxied(shared_server.port, network=Network(BYTES_PER_S)) as port:
         # Far too short for all of it at once: 3.7 MB.
-        slow = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{port}", timeout_s=1))
+        slow = StoreConnection(ConnectionSettings(f"redis://127.0.0.1:{port}", timeout_s=2))
         store = BlockStore(slow, LARGE)
         assert await store.count_prefix(chain) == 20
         num_fetched = 0
@@ -37,5 +37,5 @@ async def test_a_slow_server_is_measured_and_nothing_fails(
         assert num_fetched == 20
         assert store.counters.num_failures == 0
         left_s = store.rate.seconds_for(20 * LARGE.num_bytes)
-        assert left_s > 0.8
+        assert left_s > 1.6
         await slow.close()

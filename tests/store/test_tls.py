@@ -19,7 +19,6 @@ async def test_a_store_is_used_through_tls(tls_port: int, certificate: tuple[Pat
     connection = StoreConnection(
         ConnectionSettings(
             f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate[0]}",
-            connect_timeout_s=10,
             timeout_s=10,
         )
     )
@@ -36,7 +35,7 @@ async def test_a_store_is_used_through_tls(tls_port: int, certificate: tuple[Pat
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tls_port: int):
     connection = StoreConnection(
-        ConnectionSettings(f"rediss://127.0.0.1:{tls_port}/0", connect_timeout_s=10, timeout_s=10)
+        ConnectionSettings(f"rediss://127.0.0.1:{tls_port}/0", timeout_s=10)
     )
     with pytest.raises(StoreUnavailableError):
         await SessionStore(connection).create(a_head(), "here#1")

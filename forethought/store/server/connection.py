@@ -53,7 +53,6 @@ class ConnectionSettings:
     """`redis://user:password@host:port/db`, `rediss://` for TLS, `unix://` for a socket. What
     redis-py takes in the query works here, such as `?ssl_ca_certs=/path/ca.pem`. Of a cluster, any
     of its servers."""
-    connect_timeout_s: float = 0.2
     timeout_s: float = 0.3
     """For a whole call, connecting included."""
     max_connections: int = 8
@@ -82,7 +81,7 @@ class StoreConnection:
         self._options: dict[str, Any] = {
             # One more than calls, for a cluster's map.
             "max_connections": settings.max_connections + 1,
-            "socket_connect_timeout": settings.connect_timeout_s,
+            "socket_connect_timeout": settings.timeout_s,  # also to close one
             # `run` and the pipeline limit the time. To limit it too, redis-py sends by
             # `asyncio.wait_for`, which before Python 3.12 may swallow the end of ours.
             "socket_timeout": None,
