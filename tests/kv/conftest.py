@@ -40,3 +40,10 @@ def model(request: pytest.FixtureRequest) -> CausalModel:
 @pytest.fixture(scope="session")
 def reference(folder: Path) -> Reference:
     return reference_of(folder)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions wait for the store, however busy the machine is, and do not compute instead."""
+    for name in ("_MIN_SLACK_S", "_MAX_SLACK_S"):
+        monkeypatch.setattr(f"forethought.engine.cache.restore.{name}", 60.0)

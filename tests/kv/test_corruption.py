@@ -15,16 +15,11 @@ from tests.kv.test_restore import ids_of
 from tests.kv.tiers import a_prompt, archive_at, format_of, running, say, with_blocks
 from tests.store.mutation import mutated
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NUM_MUTATIONS = 1000
 PROMPTS = [a_prompt(2 * BLOCK_LEN + 1, seed) for seed in range(NUM_MUTATIONS)]
 LIMITS = with_blocks(3 * NUM_MUTATIONS)
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Sessions wait for the store, however busy the machine is, and do not compute instead."""
-    for name in ("_MIN_SLACK_S", "_MAX_SLACK_S"):
-        monkeypatch.setattr(f"forethought.engine.cache.restore.{name}", 60.0)
 
 
 async def spoken(model, archive, prompts):

@@ -21,6 +21,8 @@ from tests.kv.tiers import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 PROMPT = a_prompt(5 * BLOCK_LEN + 3)
 
 

@@ -45,7 +45,7 @@ def format_of(model: CausalModel, fingerprint: str = FINGERPRINT) -> BlockFormat
 
 def patient(url: str) -> StoreConnection:
     """The machine may be busy: most of these tests are not about time."""
-    return StoreConnection(ConnectionSettings(url, connect_timeout_s=10, timeout_s=10))
+    return StoreConnection(ConnectionSettings(url, timeout_s=10))
 
 
 def archive_at(

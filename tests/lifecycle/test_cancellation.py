@@ -177,7 +177,7 @@ class TestAClientThatStopsReading:
             await until_nothing_is_held(stack)
 
     async def test_frees_everything_when_its_time_is_up(self, long_target, long_draft):
-        async with self.stalled(long_target, long_draft, 2) as (stack, _, _):
+        async with self.stalled(long_target, long_draft, 5) as (stack, _, _):
             await until_nothing_is_held(stack)
 
     async def test_gets_the_rest_when_it_reads_again(self, long_target, long_draft):

@@ -81,7 +81,7 @@ async def test_a_draft_that_does_not_answer_is_late(tiny_target, tiny_draft):
         await asyncio.Event().wait()
 
     proposer.engine.run = never
-    patience = DraftPatience(open_s=5, round_s=0.05)
+    patience = DraftPatience(open_s=20, round_s=1)
     async with running_stack(tiny_target, proposer, draft_patience=patience) as stack:
         found = await statistics_of(stack.client)
     assert found.no_draft_reason is NoDraftReason.LATE
