@@ -46,6 +46,11 @@ def describe_problem(address: str, *, min_port: int = 1, default_port: int = DEF
     return _problem(address, min_port, default_port)
 
 
+def is_for_grpc(address: str) -> bool:
+    """Whether it has a scheme that gRPC alone knows, such as `unix:/path`."""
+    return address.startswith((*_GRPC_SCHEMES, "dns:"))
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host, without brackets, and port of a checked `host:port`."""
     host, _, port = address.rpartition(":")

@@ -31,11 +31,18 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from forethought.addresses import DEFAULT_PORT, describe_problem, is_loopback, split_address
+from forethought.addresses import (
+    DEFAULT_PORT,
+    describe_problem,
+    is_for_grpc,
+    is_loopback,
+    split_address,
+)
 from forethought.configuration.command_line import command_line_of
 from forethought.configuration.complaints import Origin, complain, complain_of_command_line
 from forethought.configuration.config_file import SECTIONS, ConfigFileError, read_config_file
 from forethought.configuration.removed import removed_variables
+from forethought.configuration.sizes import Size
 from forethought.configuration.store_settings import StoreSettings, shows_password
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import TlsSettings
@@ -89,6 +96,8 @@ class ProcessSettings(TlsSettings, BaseSettings):
     program: ClassVar[str]
     """Name of the program in its help."""
 
+    http_addresses: ClassVar[frozenset[str]] = frozenset({"admin_listen"})
+    """Settings that say where HTTP is spoken."""
     cures: ClassVar[str] = "--tls-cert and --tls-key"
     """What makes it safe to listen where other machines are."""
 
@@ -123,6 +132,8 @@ class ProcessSettings(TlsSettings, BaseSettings):
             return value
         default = cls.model_fields[info.field_name or ""].default
         port = split_address(default)[1] if isinstance(default, str) else DEFAULT_PORT
+        if is_for_grpc(value) and info.field_name in cls.http_addresses:
+            raise ValueError("is an address of gRPC: HTTP wants HOST:PORT, as in 127.0.0.1:8000")
         if problem := describe_problem(value, min_port=0, default_port=port):
             raise ValueError(problem)
         return value
@@ -284,7 +295,7 @@ class EngineSettings(StoreSettings, ProcessSettings):
     max_waiting: int = Field(
         256, ge=1, description="most sessions that wait for memory; beyond that none is taken in"
     )
-    kv_memory: ByteSize = Field(
+    kv_memory: Size = Field(
         ByteSize(0),
         ge=0,
         description="memory for keys and values, such as 512MiB; 0 is what the device has room for",
@@ -306,12 +317,12 @@ class EngineSettings(StoreSettings, ProcessSettings):
     kv_store_ttl_s: float = Field(
         3600.0, ge=1, description="seconds after which a block goes that nobody asked for"
     )
-    kv_store_queue: ByteSize = Field(
+    kv_store_queue: Size = Field(
         ByteSize(64 * 2**20),
         ge=0,
         description="memory for blocks that wait to be written; what comes beyond is dropped",
     )
-    kv_store_max_value: ByteSize = Field(
+    kv_store_max_value: Size = Field(
         ByteSize(16 * 2**20), ge=0, description="larger blocks are neither written nor read"
     )
     kv_store_memory_share: float = Field(

@@ -11,6 +11,7 @@ from pydantic import (
     field_validator,
 )
 
+from forethought.configuration.sizes import Size
 from forethought.configuration.store_settings import read_secret
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
@@ -31,6 +32,7 @@ class GatewaySettings(TierTlsSettings, ProcessSettings):
 
     section: ClassVar[str] = "gateway"
     program: ClassVar[str] = "python -m gateway"
+    http_addresses: ClassVar[frozenset[str]] = frozenset({"listen", "admin_listen"})
 
     listen: str = Field("127.0.0.1:8000", description="host:port; port 0 takes a free one")
     admin_listen: AdminAddress = "127.0.0.1:9103"
@@ -54,7 +56,7 @@ class GatewaySettings(TierTlsSettings, ProcessSettings):
     api_key_file: OptionalFile = Field(
         None, description="file that holds the key instead, such as a mounted secret"
     )
-    max_body_size: ByteSize = Field(
+    max_body_size: Size = Field(
         ByteSize(2**20), ge=2**12, description="largest body that a client may send, such as 4MiB"
     )
 

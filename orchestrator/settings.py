@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ByteSize, Field
 
+from forethought.configuration.sizes import Size
 from forethought.configuration.store_settings import StoreSettings
 from forethought.configuration.texts import Texts
 from forethought.configuration.tls_settings import OptionalFile, TierTlsSettings
@@ -75,7 +76,7 @@ class OrchestratorSettings(StoreSettings, TierTlsSettings, LookupSettings, Proce
         gt=0,
         description="seconds after which a stream is ended that its client does not read",
     )
-    max_request_size: ByteSize = Field(
+    max_request_size: Size = Field(
         ByteSize(2**18),
         ge=2**12,
         description="largest message that a client may send, such as 4MiB; a text takes up to 350 "

@@ -7,9 +7,14 @@ from pydantic_settings import NoDecode
 
 
 def split_texts(value: Any) -> Any:
-    """Parts of a text with commas, also where it is one of several texts."""
+    """Parts of a text with commas, also where it is one of several texts.
+
+    Raises ValueError for anything else, such as a number or a table of a file.
+    """
     texts = (value,) if isinstance(value, str) else value
-    return tuple(part.strip() for text in texts for part in str(text).split(",") if text)
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("must be a text or a list of texts")
+    return tuple(part.strip() for text in texts for part in text.split(",") if text)
 
 
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]

@@ -14,6 +14,7 @@ from forethought.errors import ListenError
 from forethought.rpc.serving.listening import check_listening
 from forethought.sampling.types import VerificationMode
 from forethought.telemetry import LogFormat
+from gateway.settings import GatewaySettings
 from orchestrator.settings import OrchestratorSettings
 from target_service.settings import TargetSettings
 
@@ -230,6 +231,30 @@ def test_a_bad_value_of_the_file_is_refused_by_name_and_place(capsys, toml):
     assert said.endswith("forethought.toml: must be 1 or more\n")
 
 
+@pytest.mark.parametrize("size", ["1,5GiB", "1 024 MiB", "4GiB or so", "1.5.3GiB", "1_024", "x"])
+def test_a_size_of_which_only_the_beginning_is_one_is_refused(capsys, size):
+    code, said = refused(capsys, "--kv-memory", size)
+    assert (code, said) == (
+        2,
+        f"draft: --kv-memory {size}: must be a size such as 512MiB or 4GiB\n",
+    )
+
+
+@pytest.mark.parametrize(("size", "num_bytes"), [("1.5GiB", 3 * 2**29), ("512 MiB", 2**29), (7, 7)])
+def test_a_size_may_be_a_number_or_have_a_unit(toml, size, num_bytes):
+    toml(f"[draft]\nkv_memory = {size!r}")
+    assert read().kv_memory == num_bytes
+
+
+@pytest.mark.parametrize("value", ["0.5", "nan", "7", "true", "1979-05-27", "{a = 1}", "[['a']]"])
+def test_texts_that_are_none_are_refused_by_name_and_place(capsys, toml, value):
+    toml(f"[draft]\ntls_peer_name = {value}")
+    code, said = refused(capsys)
+    assert code == 2
+    assert said.startswith("draft: tls_peer_name = ")
+    assert said.endswith(": must be a text or a list of texts\n")
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -285,6 +310,22 @@ def test_an_address_that_is_none_is_refused_with_flag_and_value(capsys, flag, va
     assert code == 2
     assert said.startswith(f"orchestrator: {flag} {value}: {why}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["unix:/run/t", "unix://", "ipv4:127.0.0.1:1", "dns:///a:1"])
+@pytest.mark.parametrize(
+    ("kind", "flag"),
+    [
+        (TargetSettings, "--admin-listen"),
+        (GatewaySettings, "--admin-listen"),
+        (GatewaySettings, "--listen"),
+    ],
+)
+def test_http_listens_at_no_address_of_grpc(capsys, kind, flag, address):
+    with pytest.raises(SystemExit):
+        kind.from_command_line([flag, address])
+    said = capsys.readouterr().err
+    assert f"{flag} {address}: is an address of gRPC: HTTP wants HOST:PORT" in said
 
 
 @pytest.mark.parametrize("address", ["[::1]:50052", "targets:1", "10.0.0.1:65535", "unix:/run/t"])
