@@ -2,6 +2,7 @@
 
 import logging
 from enum import StrEnum
+from typing import TextIO, cast
 
 import structlog
 
@@ -45,8 +46,8 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
     if log_format is LogFormat.JSON:
         closing.insert(0, structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *closing],
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", output)),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     handler = logging.StreamHandler(output)

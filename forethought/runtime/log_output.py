@@ -22,6 +22,9 @@ MAX_QUEUED = 2000
 """Lines that wait to be written."""
 MAX_CHARS = 16384
 """Of one write; the rest is cut off."""
+_PAUSE_S = 0.01
+"""Of the thread when all is written: lines that come meanwhile do not wake it, which costs as
+much as a line does."""
 _STANDARD_ERROR = 2
 _STALLED_S = 1.0
 """At the end of a process: nobody reads any more if nothing is taken for so long."""
@@ -84,6 +87,8 @@ class DroppingOutput(io.TextIOBase):
 
     def _run(self) -> None:
         while True:
+            if self._queue.empty():
+                time.sleep(_PAUSE_S)
             text = self._queue.get()
             if isinstance(text, threading.Event):
                 text.set()
