@@ -109,6 +109,15 @@ class Streams:
         """Whether each has had another one since."""
         return all(now > then for now, then in zip(self.num_drafts, before, strict=True))
 
+    @property
+    def num_tokens(self) -> list[int]:
+        """Of each, so far."""
+        return [len(each.tokens) for each in self.readers]
+
+    def have_more_tokens_than(self, before: list[int]) -> bool:
+        """Whether each has had another one since."""
+        return all(now > then for now, then in zip(self.num_tokens, before, strict=True))
+
     def are_fed(self, num_tokens: int) -> bool:
         """Whether each has so many tokens."""
         return all(len(each.tokens) >= num_tokens for each in self.readers)
@@ -248,9 +257,8 @@ async def test_targets_come_and_go_behind_a_name(
             targets.say()
             num_questions = name_server.num_questions
             await until(lambda: name_server.num_questions > num_questions + 4)
-            fed = max(len(each.tokens) for each in streams.readers)
-            assert fed < NUM_TOKENS
-            await pass_by_pass(targets, streams, lambda: streams.are_fed(fed))
+            before = streams.num_tokens
+            await pass_by_pass(targets, streams, lambda: streams.have_more_tokens_than(before))
 
             targets.members[FOUR].gate.open()
             assert await streams.texts() == expected
