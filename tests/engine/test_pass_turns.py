@@ -60,11 +60,12 @@ def entered(turns: PassTurns) -> float:
 
 def test_one_at_a_time_and_each_gets_its_turn(path):
     inside, most, order = 0, 0, []
-    guard = threading.Lock()
+    guard, both = threading.Lock(), threading.Barrier(2)
 
     def compute(name: str):
         nonlocal inside, most
         turns = PassTurns(path, patience_s=30)
+        both.wait()
         for _ in range(20):
             with turns:
                 with guard:

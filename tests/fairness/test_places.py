@@ -173,7 +173,7 @@ async def test_a_tenant_with_fewer_places_gets_in_where_the_largest_is_refused(l
 
 
 async def test_no_stream_that_is_read_gives_way(long_target):
-    async with a_stack(long_target, max_requests=1, yield_after_s=0.0) as stack:
+    async with a_stack(long_target, max_requests=1, yield_after_s=1.0) as stack:
         events = stack.client.generate(ENDLESS)
         await anext(events)
         reading = asyncio.create_task(read_on(events))
