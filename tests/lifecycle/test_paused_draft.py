@@ -80,9 +80,10 @@ async def test_at_most_two_rounds_wait_for_a_draft_that_stopped(long_target, dra
             stopped_at = len(reader.steps)
             await until(lambda: len(reader.steps) >= stopped_at + 24, LONG_S)
             paused = reader.steps[stopped_at : stopped_at + 24]
-            # One round may be under way when the tier stops, the next one waits for it in vain.
+            # Some rounds may be under way to their reader when the tier stops, one is with it, and
+            # the next one waits for it in vain.
             without = [step for step in paused if not step.drafted]
-            assert len(without) >= 22
+            assert len(without) >= 20
             assert num_waits(paused) <= 2
             draft_process.signal(signal.SIGCONT)
             if policy is PolicyKind.FIXED:
