@@ -59,6 +59,7 @@ from forethought.telemetry import LogFormat, configure_logging
 from forethought.tier import (
     DEFAULT_MAX_SPECULATIVE_TOKENS,
     LARGEST_MAX_SPECULATIVE_TOKENS,
+    MAX_NUM_THREADS,
     SESSION_IDLE_TIMEOUT_S,
 )
 
@@ -269,7 +270,10 @@ class EngineSettings(StoreSettings, ProcessSettings):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     num_threads: int = Field(
-        0, ge=0, description="CPU threads; 0 is the library's choice, and one for a feature draft"
+        0,
+        ge=0,
+        le=MAX_NUM_THREADS,
+        description="CPU threads; 0 is the library's choice, and one for a feature draft",
     )
     shared_cores: Path | None = Field(
         None,

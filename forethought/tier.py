@@ -18,6 +18,8 @@ DEFAULT_MAX_SPECULATIVE_TOKENS = 16
 LARGEST_MAX_SPECULATIVE_TOKENS = 128
 """Most that it can be told."""
 
+MAX_NUM_THREADS = 1024
+"""Of one operation on a CPU; with far more the process dies where it asks the system for them."""
 
 SESSION_IDLE_TIMEOUT_S = 60.0
 """Time after which a tier ends a session that asks for nothing, or whose answers nobody reads."""

@@ -295,6 +295,7 @@ def test_a_device_that_is_not_there_is_an_error_with_its_option(llama):
         {"device": "cuda:x"},
         {"device": "cpu:0"},
         {"num_threads": -1},
+        {"num_threads": 100_000},
         {"max_model_len": -1},
     ],
 )

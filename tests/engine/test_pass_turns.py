@@ -17,6 +17,7 @@ import structlog
 
 from forethought.engine.batching.limits import EngineLimits
 from forethought.engine.batching.pass_turns import PassTurns
+from forethought.errors import InvalidArgumentError
 from forethought.sampling.params import SamplingParams
 from forethought.tier import VerifyRound
 from target_service.servicer import TargetServicer
@@ -133,3 +134,8 @@ async def test_waiting_for_a_turn_is_queueing_and_not_computing(path, tiny_targe
     await servicer.close()
     assert timings.queue_ns > 0.29e9
     assert timings.forward_ns < timings.queue_ns
+
+
+def test_a_file_that_cannot_be_is_refused_by_its_option(tmp_path):
+    with pytest.raises(InvalidArgumentError, match=r"--shared-cores: .* Is a directory"):
+        PassTurns(tmp_path)

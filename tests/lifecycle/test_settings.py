@@ -92,6 +92,7 @@ def refused(capsys, *arguments, kind=DraftSettings):
         ("--max-sessions", "0"),
         ("--max-sessions", "many"),
         ("--max-support", "257"),
+        ("--num-threads", "100000"),
         ("--dtype", "float8"),
         ("--device", "tpu"),
         ("--drain-grace-s", "-1"),

@@ -15,6 +15,8 @@ from weakref import finalize
 
 import structlog
 
+from forethought.errors import InvalidArgumentError
+
 _log = structlog.get_logger(__name__)
 
 PATIENCE_S = 0.25
@@ -34,11 +36,15 @@ class PassTurns(AbstractContextManager[None]):
         patience_s: how long to wait.
 
     Raises:
-        OSError: there can be no such file.
+        InvalidArgumentError: there can be no such file.
     """
 
     def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            why = f"{path} cannot be opened: {error.strerror}"
+            raise InvalidArgumentError({"--shared-cores": why}) from error
         finalize(self, os.close, self._file)
         self._patience_s = patience_s
         self._is_held = False

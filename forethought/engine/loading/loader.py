@@ -42,6 +42,7 @@ from forethought.models.feature_draft import is_feature_draft
 from forethought.models.files.model_kind import check_kind
 from forethought.models.files.reference import ModelFiles
 from forethought.models.files.weight_files import check_weight_files
+from forethought.tier import MAX_NUM_THREADS
 
 DTYPES = {
     "float32": torch.float32,
@@ -81,7 +82,11 @@ class EngineOptions:
             for name, valid, text in (
                 ("dtype", self.dtype in dtypes, f"must be one of {', '.join(dtypes)}"),
                 ("device", _is_device(self.device), "must be auto, cpu, cuda or cuda:N"),
-                ("num_threads", self.num_threads >= 0, "must not be negative"),
+                (
+                    "num_threads",
+                    0 <= self.num_threads <= MAX_NUM_THREADS,
+                    f"must be from 0 to {MAX_NUM_THREADS}",
+                ),
                 ("max_model_len", self.max_model_len >= 0, "must not be negative"),
             )
             if not valid
