@@ -179,6 +179,7 @@ def test_a_part_of_a_folder_is_answered_with_the_folder(folder):
         ({"architectures": ["LlamaForSequenceClassification"]}, "classifier or reward model"),
         ({"architectures": ["BertForMaskedLM"]}, "masked language model"),
         ({"architectures": ["LlamaModel"]}, "without a head"),
+        ({"architectures": 5}, "architectures is 5, which is no list"),
         ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "encoder"),
         (
             {

@@ -94,6 +94,7 @@ def test_a_token_behind_a_gap_keeps_its_id(folder):
         ({"tokenizer_config": {"added_tokens_decoder": {"x": token("<x>")}}}, "added_tokens_deco"),
         ({"tokenizer_config": {"added_tokens_decoder": {"300": "<x>", "301": 5}}}, "no token"),
         ({"tokenizer_config": {"added_tokens_decoder": [1]}}, "added_tokens_decoder"),
+        ({"tokenizer_config": {"added_tokens_decoder": {"-5": token("<x>")}}}, "-5 is no id"),
         ({"added_tokens": {"<x>": "300"}}, r"added_tokens\.json"),
         ({"added_tokens": {"<x>": 300, "<y>": 300}}, "same id"),
         ({"special_tokens_map": ["</s>"]}, r"special_tokens_map\.json"),

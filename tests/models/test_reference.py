@@ -1,5 +1,6 @@
 """One way to name a model, and clear words when a name leads nowhere."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,6 +160,21 @@ def test_a_bad_reference_is_refused_with_what_was_tried_and_what_is_accepted(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelReferenceError, match=f"{complaint}.*accepted are"):
         resolve(reference)
+
+
+@pytest.mark.parametrize("reference", ["/dev/null", "/dev/zero"])
+def test_what_is_neither_file_nor_folder_is_refused(reference):
+    with pytest.raises(ModelReferenceError, match="neither a file nor a folder"):
+        resolve(reference)
+
+
+def test_a_folder_that_may_not_be_read_is_refused_with_the_reason(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(reference_module, "ggufs_in", refuse)
+    with pytest.raises(ModelReferenceError, match="it cannot be read: Permission denied"):
+        resolve(str(tmp_path))
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):

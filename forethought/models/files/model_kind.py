@@ -60,7 +60,10 @@ def check_kind(folder: Path) -> None:
         ModelReferenceError: the model does not continue text.
     """
     config = read_config(folder)
-    names = [str(name) for name in config.get("architectures") or ()]
+    stated = config.get("architectures") or []
+    if not isinstance(stated, list):
+        raise ModelReferenceError(f"config.json: architectures is {stated!r}, which is no list")
+    names = [str(name) for name in stated]
     if config.get("is_encoder_decoder"):
         raise _refusal(names, config, "an encoder and a decoder: it answers a text, and does not")
     if (folder / "modules.json").exists():

@@ -68,7 +68,10 @@ def resolve(reference: str, *, with_weights: bool = True) -> ModelFiles:
         return _from_shipped(reference, with_weights=with_weights)
     path = _on_disk(reference)
     if path is not None:
-        return _from_path(reference, path, with_weights=with_weights)
+        try:
+            return _from_path(reference, path, with_weights=with_weights)
+        except OSError as error:
+            raise _refusal(reference, f"it cannot be read: {error.strerror or error}") from error
     hub_id = _HUB_ID.fullmatch(reference)
     if hub_id is not None and not reference.endswith(".gguf"):
         return _from_hub(reference, hub_id["id"], hub_id["revision"], with_weights=with_weights)
@@ -119,6 +122,8 @@ def _from_path(reference: str, path: Path, *, with_weights: bool) -> ModelFiles:
         if not is_gguf(path):
             raise _refusal(reference, "the file is not a .gguf file")
         return _from_gguf(reference, path)
+    if not path.is_dir():
+        raise _refusal(reference, "it is neither a file nor a folder")
     has_config = (path / "config.json").exists()
     ggufs = ggufs_in(path)
     if ggufs and not has_config:

@@ -152,9 +152,16 @@ def _content(value: Any) -> str:
 
 def _decoder(decoder: Any, path: Path) -> dict[int, AddedToken]:
     try:
-        return {int(token_id): _added_token(value) for token_id, value in (decoder or {}).items()}
+        return {_token_id(key): _added_token(value) for key, value in (decoder or {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelReferenceError(f"Cannot read {path}: added_tokens_decoder: {error}") from error
+
+
+def _token_id(key: str) -> int:
+    token_id = int(key)
+    if token_id < 0:
+        raise ValueError(f"{key} is no id")
+    return token_id
 
 
 def _added_token(value: Any) -> AddedToken:
