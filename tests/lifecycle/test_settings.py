@@ -405,6 +405,12 @@ def test_a_taken_port_is_said_in_one_line(package, taken):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_socket_in_a_folder_that_is_not_there_is_said_in_one_line(tmp_path):
+    with pytest.raises(ListenError, match=f"there is no folder {tmp_path / 'run'}$"):
+        check_listening(f"unix:{tmp_path}/run/target.sock")
+    check_listening(f"unix:{tmp_path}/target.sock")
+
+
 def test_a_host_that_nobody_knows_is_said_in_one_line():
     with pytest.raises(ListenError, match=r"--listen nowhere\.invalid:1: the host"):
         check_listening("nowhere.invalid:1")

@@ -3,6 +3,7 @@
 import errno
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from forethought.addresses import UNIX, split_address
 from forethought.errors import ListenError
@@ -52,6 +53,9 @@ def check_listening(address: str, flag: str = "--listen") -> None:
         ListenError: it cannot be bound.
     """
     if address.startswith(UNIX):
+        folder = Path(address.removeprefix(UNIX)).parent
+        if not folder.is_dir():
+            raise ListenError(f"{flag} {address}: there is no folder {folder}")
         return
     if why := why_not_to_listen(*split_address(address)):
         raise ListenError(f"{flag} {address}: {why.words}")
