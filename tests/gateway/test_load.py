@@ -19,7 +19,6 @@ from forethought.v1.generation_pb2_grpc import (
     GenerationServiceServicer,
     add_GenerationServiceServicer_to_server,
 )
-from gateway.openai.choices import ChoiceEvent
 from gateway.web import streaming
 from gateway.web.streaming import ClientGoneError, EventStream
 from tests.gateway.answers import CHAT, chat, events_of
@@ -104,6 +103,40 @@ async def test_no_client_of_many_loses_an_event(num_idle, num_busy, num_tokens):
         assert [await each for each in idle] == [expected] * num_idle
 
 
+async def never(*_):
+    await asyncio.Event().wait()
+
+
+class Named:
+    """Writes each event as its name."""
+
+    def on(self, event):
+        return event
+
+    def end(self):
+        return b"the end"
+
+
+async def test_events_that_come_together_leave_in_one_write():
+    async def events():
+        for batch in ([b"started"], [b"first ", b"second ", b"third"], [b""], [b"finished"]):
+            yield batch
+
+    sent = []
+
+    async def send(message):
+        sent.append((message.get("body"), message.get("more_body")))
+
+    await EventStream(events(), Named())({}, never, send)
+    assert sent == [
+        (None, None),
+        (b"started", True),
+        (b"first second third", True),
+        (b"finished", True),
+        (b"the end", False),
+    ]
+
+
 async def test_a_client_that_reads_nothing_has_left(monkeypatch):
     monkeypatch.setattr(streaming, "UNREAD_S", 0.01)
     has_ended = False
@@ -112,22 +145,15 @@ async def test_a_client_that_reads_nothing_has_left(monkeypatch):
         nonlocal has_ended
         try:
             while True:
-                yield [ChoiceEvent(0, None)]
+                yield [b"data: {}\n\n"]
                 await asyncio.sleep(0)
         finally:
             has_ended = True
-
-    class Writer:
-        def on(self, event):
-            return b"data: {}\n\n"
-
-    async def never(*_):
-        await asyncio.Event().wait()
 
     async def send(message):
         if message["type"] == "http.response.body":
             await never()
 
     with pytest.raises(ClientGoneError):
-        await EventStream(events(), Writer())({}, never, send)
+        await EventStream(events(), Named())({}, never, send)
     assert has_ended
