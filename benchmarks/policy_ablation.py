@@ -23,14 +23,11 @@ CHANGES: Mapping[str, tuple[float, ...]] = {
     "acceptance.DEPLOYMENT_MEMORY": (25.0, 400.0),
     "acceptance.MEMORY": (6.0, 96.0),
     "clocks.SURPRISE": (1.5, 1e9),
-    "load.ROUNDS_TO_FALL": (0, 48),
     "ledger.ROUNDS_TO_HOLD": (2, 16),
     "ledger.EXPLORATION_SHARE": (0.0, 0.1),
     "governor.CLEARLY": (1.0, 1.2),
     "governor.MIN_TIMEOUT_S": (0.0, 0.2),
-    "governor.PASSES_TO_LOOK": (0, 8),
     "governor.DECISIONS_TO_TRIAL": (3, 1_000_000),
-    "governor.STANDS_APART": (0.0, 1e9),
 }
 _SHARED = {"MEMORY": "clocks", "SURPRISE": "governor", "CLEARLY": "demand"}
 """Modules that have a constant of another one by name."""

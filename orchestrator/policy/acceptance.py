@@ -20,48 +20,37 @@ PRIOR_WEIGHT = 6.0
 """Rounds in which a session's own rate comes to weigh as much as its prior."""
 
 
-class DecayingRates:
+class _Rates:
     """The share of rounds that get past each place, of those that reach it; old rounds fade.
 
     Args:
         prior: what to believe while nothing has been seen: other rates, or one rate for all.
-        memory: rounds after which an observation weighs 1/e.
         are_alike: a place says something of the next one too.
     """
 
-    def __init__(self, prior: "DecayingRates | float", memory: float, *, are_alike: bool) -> None:
+    def __init__(self, prior: "_Rates | float", *, are_alike: bool) -> None:
         self._prior = prior
+        self._fading = 1 - 1 / (DEPLOYMENT_MEMORY if isinstance(prior, float) else MEMORY)
         self._are_alike = are_alike
-        self._fading = 1 - 1 / memory
-        self._hits: list[float] = []
-        self._trials: list[float] = []
+        self._seen: list[tuple[float, float]] = []  # of each place: rounds past it, rounds
 
     def observe(self, num_trials: int, num_hits: int) -> None:
         """A round reaches places 0 to `num_trials` - 1, and gets past all below `num_hits`."""
-        missing = [0.0] * (num_trials - len(self._trials))
-        self._hits += missing
-        self._trials += missing
-        for place in range(num_trials):
-            self._hits[place] = self._hits[place] * self._fading + (place < num_hits)
-            self._trials[place] = self._trials[place] * self._fading + 1
+        self._seen += [(0.0, 0.0)] * (num_trials - len(self._seen))
+        for place, (hits, trials) in enumerate(self._seen[:num_trials]):
+            is_hit = place < num_hits
+            self._seen[place] = hits * self._fading + is_hit, trials * self._fading + 1
 
     def rates(self, num_places: int) -> list[float]:
         """[num_places] the rates."""
+        prior = self._prior
         rates: list[float] = []
-        is_first = isinstance(self._prior, float)  # nobody knows more than that
-        for place, prior in enumerate(self._priors(num_places)):
-            is_seen = place < len(self._trials)
-            hits, trials = (self._hits[place], self._trials[place]) if is_seen else (0.0, 0.0)
-            believed = prior
-            if self._are_alike and rates:
-                believed = rates[-1] if is_first else (prior + rates[-1]) / 2
+        priors = [prior] * num_places if isinstance(prior, float) else prior.rates(num_places)
+        for place in range(num_places):
+            hits, trials = self._seen[place] if place < len(self._seen) else (0.0, 0.0)
+            believed = rates[-1] if self._are_alike and rates else priors[place]
             rates.append((hits + PRIOR_WEIGHT * believed) / (trials + PRIOR_WEIGHT))
         return rates
-
-    def _priors(self, num_places: int) -> list[float]:
-        if isinstance(self._prior, DecayingRates):
-            return self._prior.rates(num_places)
-        return [self._prior] * num_places
 
 
 class Acceptance:
@@ -72,11 +61,10 @@ class Acceptance:
     """
 
     def __init__(self, prior: "Acceptance | None" = None) -> None:
-        memory = MEMORY if prior else DEPLOYMENT_MEMORY
-        accepted: DecayingRates | float = prior.accepted if prior else OPTIMISM
-        drafted: DecayingRates | float = prior.drafted if prior else 1.0
-        self.accepted: DecayingRates = DecayingRates(accepted, memory, are_alike=True)
-        self.drafted: DecayingRates = DecayingRates(drafted, memory, are_alike=False)
+        self.accepted: _Rates = _Rates(
+            prior.accepted if prior else OPTIMISM, are_alike=prior is None
+        )
+        self.drafted: _Rates = _Rates(prior.drafted if prior else 1.0, are_alike=False)
 
     def observe(self, num_asked: int, num_drafted: int, num_accepted: int) -> None:
         """A round asks for so many tokens, gets a draft, and keeps a part of it."""
@@ -87,11 +75,9 @@ class Acceptance:
         """What drafts of up to so many tokens bring."""
         lengths, tokens = [0.0], [1.0]
         drafted = accepted = 1.0
-        for offer, acceptance in zip(
-            self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True
-        ):
+        for offer, rate in zip(self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True):
             drafted *= offer
-            accepted *= offer * acceptance
+            accepted *= offer * rate
             lengths.append(lengths[-1] + drafted)
             tokens.append(tokens[-1] + accepted)
         return Expectation(lengths, tokens)

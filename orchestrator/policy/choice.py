@@ -22,8 +22,6 @@ from orchestrator.policy.demand import DemandMeter
 from orchestrator.policy.governor import Governor
 from orchestrator.policy.ledger import ROUNDS_TO_HOLD
 
-_PLAIN = Ask(0, next_is_plain=True)
-
 
 @dataclass(frozen=True, slots=True)
 class FixedPolicy:
@@ -87,7 +85,6 @@ class AdaptivePolicy:
         self.expects_speculation = self._governor.max_k > 0 and self._governor.join(
             self, self._expect()
         )
-        self._is_skipped = False  # the round under way
         self._has_asked = False  # for a draft
         # Rounds that the draft tier still gets to compute the prompt.
         self._num_to_prepare = 0 if self.expects_speculation else ROUNDS_TO_HOLD - 1
@@ -96,13 +93,10 @@ class AdaptivePolicy:
         # The first round computes the prompt, as with `FixedPolicy`.
         if not session.round or not self._governor.max_k:
             return Ask(0, next_is_plain=not self.expects_speculation)
-        self._is_skipped = self._governor.skips(self)
-        if self._is_skipped:
-            return _PLAIN
         expected = self._expect()
         k = self._governor.choose(self, expected)
         if not k:
-            return _PLAIN
+            return Ask(0, next_is_plain=True)
         if self._governor.times.drafts_are_computed and self._num_to_prepare:
             # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
             self._num_to_prepare -= 1
@@ -115,8 +109,6 @@ class AdaptivePolicy:
         return self._expected
 
     def learn(self, judged: Round) -> None:
-        if self._is_skipped:
-            return
         num_asked = judged.ask.num_speculative_tokens
         is_first = num_asked > 0 and not self._has_asked
         self._has_asked = self._has_asked or num_asked > 0

@@ -7,8 +7,10 @@ between its neighbours; a load that was never seen is like the nearest one that 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
+
+import numpy as np
 
 from orchestrator.policy.acceptance import MEMORY
 
@@ -18,7 +20,7 @@ SURPRISE = 4.0
 
 @dataclass(slots=True)
 class _Seen:
-    """Rounds of one K at one load."""
+    """Rounds of one K at one load; old ones fade."""
 
     num: float = 0.0
     seconds: float = 0.0
@@ -36,13 +38,6 @@ class _Seen:
         self.num = self.num * fading + weight
         self.seconds = self.seconds * fading + weight * seconds
         self.profiled_s = self.profiled_s * fading + weight * profiled_s
-
-    def age(self) -> None:
-        """Leaves it the weight of one observation."""
-        if self.num > 1:
-            self.seconds /= self.num
-            self.profiled_s /= self.num
-            self.num = 1.0
 
 
 class Clocks:
@@ -67,50 +62,20 @@ class Clocks:
 
     def num_plain(self, load: int) -> float:
         """Passes without drafts that have been seen at a load."""
-        seen = self._rows.get(load, {}).get(0)
-        return seen.num if seen else 0.0
-
-    def has_drafts(self, load: int) -> bool:
-        """Whether rounds with drafts have been seen at a load, or at a greater one."""
-        return any(each >= load and any(row) for each, row in self._rows.items())
-
-    def age(self, load: int) -> None:
-        """Rounds with drafts at a load say little of those to come."""
-        for k, seen in self._rows.get(load, {}).items():
-            if k:
-                seen.age()
+        row = self._rows.get(load, {})
+        return row[0].num if 0 in row else 0.0
 
     def ratio(self, load: int, k: int) -> float:
         """What to multiply the profile with."""
-        plain = self._nearest(load, lambda row: 0 in row)
-        row = self._rows.get(load, {}) if k else plain
-        if k and not any(row):  # no drafts were seen here
-            row = self._nearest(load, any)
-            if plain and 0 in row:
-                return plain[0].ratio * _ratio(row, k) / row[0].ratio
-        return _ratio(row or plain, k)
+        plain = self._nearest(load, [each for each, row in self._rows.items() if 0 in row])
+        drafted = self._nearest(load, [each for each, row in self._rows.items() if any(row)])
+        row = drafted if k and drafted else plain
+        if not k or not row:
+            return row[0].ratio if row else 1.0
+        ks = sorted(row)
+        ratio = float(np.interp(k, ks, [row[each].ratio for each in ks]))
+        # What drafts do to passes at another load, they do to those of this one.
+        return ratio * plain[0].ratio / row[0].ratio if plain and 0 in row else ratio
 
-    def _nearest(
-        self, load: int, is_wanted: Callable[[dict[int, _Seen]], bool]
-    ) -> dict[int, _Seen]:
-        loads = [each for each, row in self._rows.items() if is_wanted(row)]
+    def _nearest(self, load: int, loads: Collection[int]) -> dict[int, _Seen]:
         return self._rows[min(loads, key=lambda each: abs(each - load))] if loads else {}
-
-
-def _ratio(row: dict[int, _Seen], k: int) -> float:
-    seen = row.get(k)
-    others = [each for each in row if each != k]
-    if seen is None and not others:
-        return 1.0
-    if seen is not None and (not k or not others):
-        return seen.ratio
-    below = max((each for each in others if each < k), default=min(others))
-    above = min((each for each in others if each > k), default=max(others))
-    share = (k - below) / (above - below) if above > below else 0.0
-    between = row[below].ratio + share * (row[above].ratio - row[below].ratio)
-    if seen is None:
-        return between
-    if not 1 / SURPRISE < seen.ratio / between < SURPRISE:
-        return seen.ratio  # the profile is wrong
-    weight = seen.num**2  # one observation is noisy, four are not
-    return (weight * seen.ratio + between) / (weight + 1)

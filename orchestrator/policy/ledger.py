@@ -22,7 +22,6 @@ class Ledger:
     def __init__(self) -> None:
         self._saved_s = 0.0  # below 0 it is owed
         self._lost_s = 0.0  # by the attempt under way, of late; below 0 it has gained
-        self._distrusted: set[int] = set()  # loads whose last attempt lost more than was promised
 
     def earn(self, seconds: float) -> None:
         """Plain decoding takes so long."""
@@ -36,28 +35,13 @@ class Ledger:
         self._lost_s = max(self._lost_s + min(seconds, share * limit_s), -2 * limit_s)
 
     def is_overdrawn(self, plain_s: float) -> bool:
-        """Whether an attempt has lost more than may be."""
+        """Whether the attempt has lost more than it may."""
         return self._lost_s > ROUNDS_TO_HOLD * plain_s
 
-    def give_up(self, load: int, plain_s: float) -> None:
-        """The attempt at a load is over."""
-        if self.is_overdrawn(plain_s):
-            self._distrusted.add(load)
-        self.settle()
-
-    def pause(self, load: int) -> None:
-        """The attempt at a load pays, and will go on."""
-        self._distrusted.discard(load)
-        self._saved_s = 0.0
-
     def settle(self) -> None:
-        """The attempt is over, or goes on at another load: what it lost is owed."""
+        """The attempt is over: what it lost is owed."""
         self._saved_s = min(self._saved_s, 0.0) - max(self._lost_s, 0.0)
         self._lost_s = 0.0
-
-    def trusts(self, load: int) -> bool:
-        """Whether the last attempt at a load kept what was promised."""
-        return load not in self._distrusted
 
     def affords(self, lost_s: float) -> bool:
         """Whether an attempt may begin whose rounds promise to lose so much each."""

@@ -4,6 +4,7 @@ A round waits for its draft, and for the pass that verifies it. Both are profile
 and corrected by what clocks say since (`clocks.py`).
 """
 
+import math
 from collections.abc import Sequence
 
 from forethought.pass_profile import PassProfile
@@ -14,6 +15,11 @@ from orchestrator.policy.clocks import Clocks
 
 _UNMEASURED = (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
 """Profile of a tier that has not said what it measured."""
+
+
+def load_of(num_sessions: int) -> int:
+    """Loads that are taken to be alike: 0 for 1 session, 1 for 2, 2 for up to 4, 3 for up to 8."""
+    return math.ceil(math.log2(max(num_sessions, 1)))
 
 
 class RoundTimes:
@@ -29,7 +35,7 @@ class RoundTimes:
     ) -> None:
         self._target = PassProfile(target_costs or _UNMEASURED)
         self._draft_costs: tuple[PassCost, ...] = ()
-        self._draft: PassProfile | None = None
+        self._draft = PassProfile(())
         self._verifying, self._drafting = Clocks(), Clocks()
         self.drafts_were_seen = False
         """Whether a draft has come, or was waited for, since the draft tier's profile is known."""
@@ -41,92 +47,69 @@ class RoundTimes:
 
     def know_draft(self, costs: tuple[PassCost, ...]) -> None:
         """The draft tier has said how long its passes take."""
-        if costs and costs is not self._draft_costs and costs != self._draft_costs:
-            self._draft_costs = costs
-            self._draft = PassProfile(costs)
+        if costs and costs != self._draft_costs:
+            self._draft_costs, self._draft = costs, PassProfile(costs)
             self._drafting = Clocks()
             self.drafts_were_seen = False
 
     @property
     def drafts_are_computed(self) -> bool:
         """Whether the draft tier runs a model, as far as is known."""
-        return self._draft is not None
+        return bool(self._draft_costs)
 
     def knows_plain(self, load: int, num_rounds: float) -> bool:
         """Whether so many plain rounds have been seen at a load."""
         return self._verifying.num_plain(load) > num_rounds - 1e-6
 
-    def knows_drafts(self, load: int) -> bool:
-        """Whether rounds with drafts have been seen at a load, or at a greater one."""
-        return self._verifying.has_drafts(load)
-
-    def forget_drafts(self, load: int) -> None:
-        """What rounds with drafts took at a load says little of those to come."""
-        self._verifying.age(load)
-        self._drafting.age(load)
-
-    def learn(self, judged: Round, load: int, *, is_first_draft: bool, num_rounds: int) -> None:
+    def learn(self, judged: Round, load: int, *, is_first_draft: bool) -> None:
         """Takes times from a round.
 
         Args:
             judged: the round.
-            load: bucket of the load.
+            load: of the deployment, as `load_of` says.
             is_first_draft: its session asks for its first one, so that the draft tier has the
                 prompt to compute.
-            num_rounds: rounds of all sessions that it stands for.
         """
         k, timings = judged.ask.num_speculative_tokens, judged.measured.timings
         self.batch_size += (timings.batch_size - self.batch_size) / 2
-        weight = min(num_rounds / max(timings.batch_size, 1), 1.0)
+        weight = 1 / max(timings.batch_size, 1)
         if timings.num_batch_tokens:
             nanoseconds = judged.verification_ns + judged.rejection_ns
-            if self._draft is None:  # a lookup takes next to no time
+            if not self.drafts_are_computed:  # a lookup takes next to no time
                 nanoseconds += judged.speculation_ns
             profiled_s = self._target(timings.num_batch_tokens)
             self._verifying.observe(load, k, profiled_s, nanoseconds / 1e9, weight)
-        if not k or is_first_draft:
-            return
-        drafted_s, profiled_s = (
-            judged.speculation_ns / 1e9,
-            self._profiled_draft_s(k, self.batch_size),
-        )
-        self.drafts_were_seen = self.drafts_were_seen or judged.was_late
-        if not judged.drafted.has_failed:
+        if k and not is_first_draft and (judged.was_late or not judged.drafted.has_failed):
             self.drafts_were_seen = True
-            if profiled_s:
-                self._drafting.observe(load, k, profiled_s, drafted_s, weight)
+            profiled_s = k * self._draft(self.batch_size)
+            if profiled_s and not judged.drafted.has_failed:
+                self._drafting.observe(load, k, profiled_s, judged.speculation_ns / 1e9, weight)
 
     def draft_s(self, load: int, k: int, num_sessions: int) -> float:
         """Until a draft comes, where so many sessions ask for K tokens each."""
-        ratio = self._drafting.ratio(load, k)
-        return self._profiled_draft_s(k, self.num_alike(num_sessions)) * ratio
+        return k * self._draft(self.num_alike(num_sessions)) * self._drafting.ratio(load, k)
 
     def round_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
-        draft_s = self.draft_s(load, k, num_sessions) if k else 0.0
-        return draft_s + self._verification_s(load, k, expected, num_sessions)
+        verification_s = self._verification_s(load, k, expected, num_sessions)
+        return (self.draft_s(load, k, num_sessions) if k else 0.0) + verification_s
 
     def idle_round_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
         """The same with a draft tier that makes each draft as if there were no other."""
-        return self._profiled_draft_s(k, 1.0) + self._verification_s(
-            load, k, expected, num_sessions
-        )
+        return k * self._draft(1) + self._verification_s(load, k, expected, num_sessions)
 
     def engine_s(self, k: int, num_sessions: int) -> float:
         """Time that an idle engine of the draft tier works for so many sessions, which share its
         passes."""
-        return k * self._draft(num_sessions) if self._draft else 0.0
+        return k * self._draft(num_sessions)
 
     def num_alike(self, num_sessions: int) -> float:
         """Sessions that share a pass. Those that have just come are not in any pass yet."""
         return max(self.batch_size, num_sessions / self.num_targets, 1.0)
 
-    def _profiled_draft_s(self, k: int, batch_size: float) -> float:
-        return k * self._draft(batch_size) if self._draft else 0.0
-
     def _verification_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
-        lengths, num_alike = expected.lengths, self.num_alike(num_sessions)
-        others = (num_alike - 1) * (1 + lengths[k])
+        lengths = expected.lengths
+        others = (self.num_alike(num_sessions) - 1) * (1 + lengths[k])
         pass_s = self._target(others + 1)
         if k and lengths[1] > 0:
             # A proposer that looks texts up drafts all that it is asked for, or nothing.

@@ -83,15 +83,6 @@ def test_a_load_that_was_never_seen_is_like_the_nearest_one():
     assert clocks.ratio(3, 2) == pytest.approx(2 * clocks.ratio(1, 2))
 
 
-def test_what_rounds_with_drafts_took_says_little_once_it_is_aged():
-    clocks = Clocks()
-    observe(clocks, 0, 1.0, 40)
-    observe(clocks, 2, 3.0, 40)
-    clocks.age(0)
-    observe(clocks, 2, 1.0, 4)
-    assert clocks.ratio(0, 2) < 1.5
-
-
 def test_a_draft_takes_a_pass_for_each_token():
     times = RoundTimes(MEASURED, (PassCost(1, 2_000_000), PassCost(9, 4_000_000)))
     assert times.draft_s(0, 3, 1) == pytest.approx(0.006)
