@@ -18,6 +18,11 @@ from tests.ports import free_port
 _FAKES = Path(__file__).with_name("fakes")
 _ROOT = Path(__file__).parents[2]
 
+# A shell has its background jobs ignore Ctrl-C, and so would what they start. Not by `preexec_fn`:
+# Python between fork and exec may wait for ever for a lock that another thread holds.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 def terminal():
@@ -65,9 +70,6 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell has its background jobs ignore Ctrl-C, and so would their children: the tests
-            # may run in one.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         children = []
         try:

@@ -254,8 +254,6 @@ class Terminal:
                 "COLUMNS": "100",
                 "NO_COLOR": "1",
             },
-            # A shell has its background jobs ignore Ctrl-C, and so would their children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         os.close(theirs)
 
