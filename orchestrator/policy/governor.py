@@ -5,8 +5,8 @@ So one K is chosen for all: the one with the most expected tokens (`acceptance.p
 clock (`round_times.py`). Plain decoding, K = 0, is one of the candidates. What trying may cost is
 kept by the ledger (`ledger.py`).
 
-While all speculate, now and then a round takes another K, and every fourth time some take none, so
-that all clocks are fresh.
+While all speculate, now and then a round takes a shorter K, a longer one or any, and every fourth
+time some rounds of all take none, so that the clocks are fresh.
 """
 
 from collections import defaultdict
@@ -34,8 +34,10 @@ class _Asked:
 
     load: int
     k: int  # that all go by
-    num_tokens: float  # that are expected of it
-    is_early: bool  # rounds of another K are still under way
+    expected: Expectation
+    plain_s: float  # a round of plain decoding
+    share: float  # of the rounds of all sessions at a time
+    is_early: bool  # rounds of the K before may still be under way
 
 
 class Governor:
@@ -68,7 +70,8 @@ class Governor:
         self._ledgers: defaultdict[int, Ledger] = defaultdict(Ledger)  # by load
         self._num_held = 0  # rounds since K was chosen
         self._num_decisions = 0  # since speculation began or ended
-        self._num_settled = 0  # rounds since then
+        self._num_settled = 0  # rounds since K changed
+        self._num_trials = 0  # of another K, which take turns
 
     def join(self, member: Hashable, expected: Expectation) -> bool:
         """A session begins that expects so much of its drafts.
@@ -99,12 +102,14 @@ class Governor:
         if is_due or (self.k and is_over) or load != self._load:
             self._decide(load, Expectation.mean(known))
         k = self.k
-        if k and self._num_decisions % DECISIONS_TO_TRIAL == 0 and self._num_held < len(known):
-            k = self._num_decisions // DECISIONS_TO_TRIAL % self.max_k + 1
+        if k and self._is_for_trial and self._num_held < len(known):
+            any_k = self._num_trials % self.max_k + 1
+            k = (max(k - 1, 1), min(k + 1, self.max_k), any_k)[self._num_trials % 3]
         is_early = self._num_settled < len(self._members)
         self._num_held += 1
         self._num_settled += 1
-        self._asked[member] = _Asked(load, k, expected.tokens[k], is_early)
+        share = 1 / len(self._members)
+        self._asked[member] = _Asked(load, k, expected, self._plain_s, share, is_early)
         return k
 
     def timeout_s(self, expected: Expectation, k: int) -> float:
@@ -134,16 +139,17 @@ class Governor:
         asked = self._asked.pop(member, None)
         if not judged.session.round or asked is None:
             return  # most of it was the prompt
-        share = 1 / max(len(self._members), 1)
+        k, ledger = judged.ask.num_speculative_tokens, self._ledgers[asked.load]
         seconds = (judged.speculation_ns + judged.verification_ns + judged.rejection_ns) / 1e9
-        is_absent = judged.drafted.has_failed and not judged.was_late  # which costs no time
-        if asked.k and not is_absent:
-            num_tokens = 1.0 if judged.drafted.has_failed else asked.num_tokens
-            lost_s = share * (seconds - num_tokens * self._plain_s)
-            self._ledgers[asked.load].lose(lost_s, self._plain_s, share)
-        elif not asked.k:
-            self._ledgers[asked.load].earn(share * seconds)
-        if judged.ask.num_speculative_tokens == asked.k and not asked.is_early:
+        if judged.drafted.has_failed:
+            lost_s = judged.speculation_ns / 1e9  # the rest is a plain round
+        else:
+            lost_s = seconds - asked.expected.tokens[k] * asked.plain_s
+        if k:
+            ledger.lose(asked.share * lost_s, asked.plain_s, asked.share)
+        else:
+            ledger.earn(asked.share * seconds)
+        if k == asked.k and not asked.is_early:
             # Others say nothing of rounds in which all ask for the same.
             self.times.learn(judged, asked.load, is_first_draft=is_first_draft)
 
@@ -152,6 +158,7 @@ class Governor:
         is_other_load, self._load = load != self._load, load
         self._num_held = 0
         self._num_decisions += 1
+        self._num_trials += self._is_for_trial
         seconds = [
             self.times.round_s(load, k, mean, len(self._members)) for k in range(self.max_k + 1)
         ]
@@ -168,7 +175,12 @@ class Governor:
         elif self._num_decisions >= 4 * DECISIONS_TO_TRIAL:
             self._change(0)
         elif rates[best] > CLEARLY * rates[self.k]:
-            self.k = best
+            self.k, self._num_settled = best, 0
+
+    @property
+    def _is_for_trial(self) -> bool:
+        """Whether all take one round of another K before they go on."""
+        return self._num_decisions % DECISIONS_TO_TRIAL == DECISIONS_TO_TRIAL - 1
 
     def _change(self, k: int) -> None:
         """Speculation begins, ends, or goes on at another load."""

@@ -38,7 +38,7 @@ class RoundTimes:
         self._draft = PassProfile(())
         self._verifying, self._drafting = Clocks(), Clocks()
         self.drafts_were_seen = False
-        """Whether a draft has come, or was waited for, since the draft tier's profile is known."""
+        """Whether a draft has come, or was waited for."""
         self.batch_size = 1.0
         """Sessions that share a pass of the target, those of other orchestrators too."""
         self.num_targets = 1
@@ -46,11 +46,9 @@ class RoundTimes:
         self.know_draft(draft_costs)
 
     def know_draft(self, costs: tuple[PassCost, ...]) -> None:
-        """The draft tier has said how long its passes take."""
+        """The draft tier, or another replica of it, has said how long its passes take."""
         if costs and costs != self._draft_costs:
             self._draft_costs, self._draft = costs, PassProfile(costs)
-            self._drafting = Clocks()
-            self.drafts_were_seen = False
 
     @property
     def drafts_are_computed(self) -> bool:
