@@ -28,6 +28,7 @@ from forethought.generation import (
     GenerationEvent,
     GenerationParams,
     GenerationRequest,
+    PromptToken,
     Resume,
     Started,
     Step,
@@ -84,6 +85,7 @@ class Progress:
     started: Started | None = None
     token_ids: list[int] = field(default_factory=list)
     next_round: int = 0  # of the steps
+    has_content: bool = False  # of the answer, or of its prompt
     was_taken: bool = False  # someone else took the session, perhaps an earlier call of ours
     must_restart: bool = False  # the store lost the session
 
@@ -95,7 +97,7 @@ class Progress:
             return replace(request, prompt=replace(request.prompt, next_index=missing))
         if started is None:
             return request
-        if self.must_restart:
+        if self.must_restart or not (self.has_content or started.is_stored):
             return replace(request, params=_as_begun(request.params, started))
         wish = Resume(started.session_id, len(self.token_ids))
         return GenerationRequest(
@@ -116,6 +118,9 @@ class Progress:
                 is_first, self.started = self.started is None, event
                 self.must_restart = False
                 return is_first
+            case PromptToken():
+                self.has_content = True
+                return True
             case Step():
                 is_new = event.round >= self.next_round
                 self.next_round = max(self.next_round, event.round + 1)
@@ -128,6 +133,7 @@ class Progress:
     def _take_token(self, token: Token) -> bool:
         prompt = self.request.prompt
         place = token.index - (prompt.next_index if isinstance(prompt, Resume) else 0)
+        self.has_content = True
         if place == len(self.token_ids):
             self.token_ids.append(token.token_id)
             return True
@@ -150,7 +156,9 @@ class Progress:
     @property
     def is_kept(self) -> bool:
         """Whether another call can bring what is missing."""
-        return self.is_replicated if self.started is None else self.started.is_stored
+        if self.started is not None and self.started.is_stored:
+            return True
+        return self.is_replicated and not self.has_content
 
     def _restart(self) -> bool:
         """Begins anew, if that brings what the client has already."""

@@ -2,7 +2,8 @@
 
 import logging
 from enum import StrEnum
-from typing import TextIO, cast
+from io import TextIOBase
+from typing import TextIO
 
 import structlog
 
@@ -16,6 +17,18 @@ class LogFormat(StrEnum):
 
     CONSOLE = "console"
     JSON = "json"
+
+
+class _Lines:
+    """A logger that writes lines. It holds no lock meanwhile, since finalisers log too."""
+
+    def __init__(self, output: TextIO | TextIOBase) -> None:
+        self._output = output
+
+    def msg(self, message: str) -> None:
+        self._output.write(message + "\n")
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = msg
 
 
 def _report_dropped(num_lines: int) -> None:
@@ -47,7 +60,7 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
         closing.insert(0, structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*shared, *closing],
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", output)),
+        logger_factory=lambda *_: _Lines(output),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     handler = logging.StreamHandler(output)

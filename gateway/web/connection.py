@@ -40,13 +40,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        was_in_head = self._is_in_head  # else a body ends here, before the next head begins
         super().data_received(data)
-        if self._is_in_head:
+        if self._is_in_head and was_in_head:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 text = f"the head of a request has at most {MAX_HEAD_BYTES} bytes"
                 self._refuse(HttpError(431, text, code="head_too_large"))
-        elif self._deadline is None and not self._is_answering:
+        elif not self._is_in_head and self._deadline is None and not self._is_answering:
             self._expect_within(HEAD_S)  # line ends alone begin no head, but end uvicorn's own wait
 
     def on_message_begin(self) -> None:
