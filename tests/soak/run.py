@@ -19,9 +19,9 @@ MIB = 2**20
 MAX_REQUESTS = 32
 WORDS = {
     "orchestrator": ["--max-requests", str(MAX_REQUESTS), "--unread-timeout-s", "2"],
-    # So small that all of it is soon in use.
-    "target_service": ["--session-idle-timeout-s", "2", "--kv-memory", "32MiB"],
-    "draft_service": ["--session-idle-timeout-s", "2"],
+    # So small that all of it is in use within the warm-up.
+    "target_service": ["--session-idle-timeout-s", "2", "--kv-memory", "8MiB"],
+    "draft_service": ["--session-idle-timeout-s", "2", "--kv-memory", "8MiB"],
 }
 SIZE = Size(num_targets=1, num_drafts=1, num_orchestrators=1)
 ORCHESTRATOR = "orchestrator"
@@ -55,6 +55,7 @@ class SoakReport:
     answers: dict[str, int]
     num_streams: int
     num_short: int
+    num_refused: int
     quiet_p99_s: float
     p99_s: float
     growth: dict[str, int]
@@ -67,7 +68,7 @@ class SoakReport:
             f"answers to hostile clients: {sum(self.answers.values())}",
             *(f"  {name} {count}" for name, count in sorted(self.answers.items())),
             f"streams read to their end: {self.num_streams}",
-            f"short requests: {self.num_short}",
+            f"short requests: {self.num_short}, told to come again: {self.num_refused}",
             f"99 % of them within {self.p99_s:.3f} s, {self.quiet_p99_s:.3f} s when quiet",
             *(
                 f"memory of {name}: {most / MIB:.0f} MiB above idle at most, and after the warm-up "
@@ -135,7 +136,9 @@ async def places_that_are_missing(client: GenerationClient) -> list[str]:
     asked = [ShortRequests(client) for _ in range(MAX_REQUESTS * 3 // 4)]
     async with in_background(*(each.ask_on() for each in asked)):
         await until(lambda: all(each.durations_s or each.failures for each in asked), 60)
-    return [f"in the end: {failure}" for each in asked for failure in each.failures]
+    failures = [failure for each in asked for failure in each.failures]
+    failures += ["a short request was refused" for each in asked if each.num_refused]
+    return [f"in the end: {failure}" for failure in failures]
 
 
 def judged(options: SoakOptions, seen: Measured) -> SoakReport:
@@ -157,6 +160,7 @@ def judged(options: SoakOptions, seen: Measured) -> SoakReport:
         answers=dict(seen.answers),
         num_streams=seen.found.num_streams,
         num_short=len(seen.short.durations_s),
+        num_refused=seen.short.num_refused,
         quiet_p99_s=seen.quiet.p99_s,
         p99_s=seen.short.p99_s,
         growth=growth,
