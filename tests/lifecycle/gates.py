@@ -158,6 +158,8 @@ async def cable_to(address: str) -> AsyncIterator[Cable]:
         yield cable
     finally:
         server.close()
+        for _ in range(10):  # rounds of the loop in which what was just accepted gets to `connect`
+            await asyncio.sleep(0)
         for connection in filter(None, connections):
             connection.cancel()
         await asyncio.gather(*filter(None, connections), return_exceptions=True)
