@@ -64,7 +64,8 @@ class Governor:
         self.k = 0
         """That all sessions go by."""
         self._load = 0  # when K was chosen
-        self._members: dict[Hashable, Expectation | None] = {}  # None until beyond their prompts
+        self._members: set[Hashable] = set()  # sessions under way
+        self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
         self._asked: dict[Hashable, _Asked] = {}
         self._plain_s = 0.0  # a round of plain decoding, when K was chosen
         self._ledgers: defaultdict[int, Ledger] = defaultdict(Ledger)  # by load
@@ -80,7 +81,7 @@ class Governor:
             Whether the draft tier should get ready at once. A model computes the prompt for that,
             and where it shares a processor with the target, everybody's next token waits for it.
         """
-        self._members[member] = None
+        self._members.add(member)
         was_busy = len(self._members) == 1 and self._load > 0  # others may follow, as before
         if len(self._members) == 1:
             self.times.batch_size = 1.0
@@ -89,20 +90,22 @@ class Governor:
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
-        self._members.pop(member, None)
+        self._members.discard(member)
+        self._expectations.pop(member, None)
         self._asked.pop(member, None)
 
     def choose(self, member: Hashable, expected: Expectation) -> int:
         """K for a session that expects so much of its drafts; its word counts from now on."""
-        self._members[member] = expected
-        known = [each for each in self._members.values() if each]
+        self._members.add(member)
+        self._expectations[member] = expected
+        num_known = len(self._expectations)
         load = load_of(len(self._members))
-        is_due = self._num_held >= ROUNDS_TO_HOLD * len(known)
+        is_due = self._num_held >= ROUNDS_TO_HOLD * num_known
         is_over = self._ledgers[self._load].is_overdrawn(self._plain_s)
         if is_due or (self.k and is_over) or load != self._load:
-            self._decide(load, Expectation.mean(known))
+            self._decide(load, Expectation.mean(list(self._expectations.values())))
         k = self.k
-        if k and self._is_for_trial and self._num_held < len(known):
+        if k and self._is_for_trial and self._num_held < num_known:
             any_k = self._num_trials % self.max_k + 1
             k = (max(k - 1, 1), min(k + 1, self.max_k), any_k)[self._num_trials % 3]
         is_early = self._num_settled < len(self._members)
