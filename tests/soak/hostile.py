@@ -4,12 +4,14 @@ What they are answered does not matter, as long as it says that it is their faul
 no room: an INTERNAL or UNKNOWN is a failure of the deployment.
 
 They run in a process of their own, `python -m tests.soak.hostile`: making messages of many
-megabytes holds up whoever does it.
+megabytes holds up whoever does it. Like each tier, it is a session of its own: Linux shares
+processors out between sessions, so that what it takes is not that of the clients who are measured.
 """
 
 import asyncio
 import itertools
 import json
+import os
 import random
 import sys
 from collections import Counter
@@ -20,6 +22,7 @@ from typing import Any
 
 import grpc
 
+from forethought.local.processes import die_with_parent
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
@@ -52,9 +55,13 @@ class HostileClients:
 
     async def attack(self, seed: int, duration_s: float) -> Counter[str]:
         """How often each kind of client was answered with which code, once all have ended."""
+        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
         words = [self.orchestrator, self.target, str(seed), str(duration_s)]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.soak.hostile", *words, stdout=asyncio.subprocess.PIPE
+            *launcher,
+            *(sys.executable, "-m", "tests.soak.hostile", *words),
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             said, _ = await process.communicate()
