@@ -64,6 +64,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect_within(None)
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._deadline is not None:  # what has begun to come was not read while this was written
+            self._expect_within(HEAD_S if self._is_in_head else BODY_S)
+
     def _expect_within(self, seconds: float | None) -> None:
         """Has what is being received end within this time; None for what has ended."""
         if self._deadline is not None:
@@ -71,9 +76,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None if seconds is None else self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
-        # Of requests in a row the next one is read, if at all, when the one before is answered.
+        # Of requests in a row the next one is read, if at all, when the one before is answered:
+        # its time begins then.
         if self.pipeline or (self._is_in_head and self._is_answering):
-            self._expect_within(HEAD_S)
             return
         text = "the request did not come in time"
         self._refuse(HttpError(408, text, code="request_timeout"))

@@ -4,10 +4,13 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import uvicorn
 from structlog.testing import capture_logs
+from uvicorn.server import ServerState
 
 from gateway.web import connection
 from gateway.web.connection import MAX_HEAD_BYTES
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,6 +89,49 @@ async def test_a_next_head_that_is_late_does_not_end_the_answer_before_it(monkey
     stream, _, late = answer.partition(b"data: [DONE]")
     assert b"HTTP/1.1 408 " not in stream
     assert late.count(b"HTTP/1.1 408 ") == 1
+
+
+async def test_a_body_behind_an_answer_has_its_whole_time_once_that_is_given(monkeypatch):
+    is_late, may_answer = asyncio.Event(), asyncio.Event()
+
+    class Watched(connection.BoundedProtocol):
+        def _late(self) -> None:
+            super()._late()
+            is_late.set()
+
+    async def app(scope, receive, send):
+        is_first = scope["path"] == "/first"
+        while (await receive())["more_body"]:
+            pass
+        if is_first:
+            await may_answer.wait()
+        length = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body"})
+
+    config, state = uvicorn.Config(app, lifespan="off"), ServerState()
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Watched(config, state, {}), "127.0.0.1", 0)
+    async with (
+        server,
+        connected("http://{}:{}".format(*server.sockets[0].getsockname())) as (
+            reader,
+            writer,
+        ),
+    ):
+        writer.write(b"POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        await until(lambda: state.tasks)
+        for limit in ("HEAD_S", "BODY_S"):
+            monkeypatch.setattr(connection, limit, 0)
+        writer.write(b"aPOST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        await asyncio.wait_for(is_late.wait(), 30)
+        monkeypatch.setattr(connection, "BODY_S", 120)
+        may_answer.set()
+        async with asyncio.timeout(30):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.write(b"a")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_line_ends_do_not_keep_a_connection(monkeypatch, url):
