@@ -111,6 +111,34 @@ def test_parts_are_found_behind_special_tokens_and_conditions(body):
     assert "What I said" in ChatTemplate(source, tokens).render([("user", "What I said")])
 
 
+@pytest.mark.parametrize("roles", [["user"], ["system"], ["system", "user", "assistant"]])
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        ("urlencode", {"system": "be%20kind", "user": "a%20b%C3%A9", "assistant": "Ho"}),
+        ("list | last", {"system": "d", "user": "é", "assistant": "o"}),
+        (
+            "tojson(ensure_ascii=true)",
+            {"system": '"be kind"', "user": '"a b\\u00e9"', "assistant": '"Ho"'},
+        ),
+    ],
+)
+def test_parts_are_found_where_the_template_encodes_what_they_say(roles, encoding, encoded):
+    in_parts = f"{{% for p in m.content %}}{{{{ p.text | {encoding} }}}}{{% endfor %}}"
+    source = (
+        f"{{% for m in messages %}}{{% if m.role in {roles} %}}{in_parts}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    conversation = {"system": "be kind", "user": "a bé", "assistant": "Ho"}
+    shown = {**conversation, **{role: encoded[role] for role in roles}}
+    assert ChatTemplate(source).render(list(conversation.items())) == "".join(shown.values())
+
+
+def test_a_template_that_only_counts_is_given_texts():
+    source = "{% for m in messages %}{{ m.content | length }}{% endfor %}"
+    assert ChatTemplate(source).render([("user", "said")]) == "4"
+
+
 @pytest.mark.parametrize("in_parts", ["user", "system"])
 def test_each_role_is_given_the_form_that_the_template_takes_of_it(in_parts):
     parts = "{% for p in m.content %}{{ p.text }}{% endfor %}"

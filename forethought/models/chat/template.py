@@ -4,7 +4,7 @@ They are rendered as transformers does, in `forethought/models/chat/sandbox.py`.
 message's content as a text. Some, of guards and of models that see, take a list of parts and find
 no text in a text, so that what the user said is left out without a word. Which of the two a
 template takes is found by trying: the form that shows more of a known conversation, the text where
-both show all.
+both show all. What a template encodes is shown if another content gives another prompt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ CONVERSATION_FIELD = "prompt.conversation"
 
 _MARKS = [mark * 8 for mark in "\ue000\ue001\ue002\ue003"]
 """Contents of private use: in no template, changed by no filter, and no short ones."""
+_OTHER_MARK = "\ue004" * 8
+"""As long as they are: a template that only counts shows none of them."""
 _TRIED_ROLES = (
     ("system", "user", "assistant", "user"),
     ("user", "assistant", "user"),
@@ -81,15 +83,18 @@ def _forms(template: jinja2.Template, special_tokens: tuple[tuple[str, str], ...
     for roles in _TRIED_ROLES:
         messages = list(zip(roles, _MARKS, strict=False))
 
-        def num_shown(forms: _Forms, messages: Sequence[Message] = messages) -> int:
+        def num_shown(forms: _Forms, messages: Sequence[Message] = messages) -> tuple[int, int]:
             return _num_shown(template, messages, forms, dict(special_tokens))
 
         # Of forms that show as much the first one: text, and no exceptions.
-        best = max((_Forms(), _Forms(in_parts=True)), key=num_shown)
-        if num_shown(best) < len(messages):
-            others = [replace(best, exceptions=frozenset({role})) for role in roles]
-            best = max((best, *others), key=num_shown)
-        if num_shown(best):
+        plain = (_Forms(), _Forms(in_parts=True))
+        best = max(plain, key=num_shown)
+        if num_shown(best) < (len(messages), len(messages)):
+            mixed = [
+                replace(each, exceptions=frozenset({role})) for each in plain for role in roles
+            ]
+            best = max((best, *mixed), key=num_shown)
+        if any(num_shown(best)):
             return best
     return _Forms()
 
@@ -99,15 +104,24 @@ def _num_shown(
     messages: Sequence[Message],
     forms: _Forms,
     special_tokens: Mapping[str, str],
-) -> int:
-    """Of the messages' contents; none where the template refuses them. Raises TooSlowError."""
+) -> tuple[int, int]:
+    """Of the messages' contents, those shown word for word, and those shown in whatever way.
+
+    None where the template refuses them. Raises TooSlowError.
+    """
     try:
         shown = _rendered(template, messages, forms, special_tokens)
+        are_whole = [content in shown for _role, content in messages]
+        are_shown = list(are_whole)
+        for index, (role, content) in enumerate(messages):
+            if not are_whole[index] and repr(content) not in shown:  # else Python's list of parts
+                changed = [*messages[:index], (role, _OTHER_MARK), *messages[index + 1 :]]
+                are_shown[index] = _rendered(template, changed, forms, special_tokens) != shown
     except TooSlowError:
         raise
     except Exception:  # noqa: BLE001 - foreign code, as in `render`
-        return 0
-    return sum(content in shown for _role, content in messages)
+        return 0, 0
+    return sum(are_whole), sum(are_shown)
 
 
 def _rendered(
