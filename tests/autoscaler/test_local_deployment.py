@@ -113,7 +113,7 @@ async def test_a_slow_draft_asks_for_drafts_and_for_no_targets(
         scaling(stack) as scaler,
         load(stack, num_sessions=4),
     ):
-        with slow_passes(proposer, 0.03):
+        with slow_passes(proposer, 0.3):
             await scaler.until(lambda targets, drafts: targets == 1 and drafts >= 2)
 
 

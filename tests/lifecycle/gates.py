@@ -15,7 +15,7 @@ from forethought.engine.model.packed import PackedPass
 from tests.stack import LoadedModel
 from tests.waiting import until
 
-_PATIENCE_S = 60
+_PATIENCE_S = 300
 _PING = b"\0\0\x08\x06\0"
 """How a ping frame of HTTP/2 begins that is no answer."""
 

@@ -36,7 +36,7 @@ class Reader:
         return "".join(token.text for token in self.tokens)
 
     async def read(self, client: GenerationClient, request: GenerationRequest) -> None:
-        events: AsyncIterator[object] = client.generate(request, timeout_s=60)
+        events: AsyncIterator[object] = client.generate(request, timeout_s=300)
         async for event in events:
             match event:
                 case Token():

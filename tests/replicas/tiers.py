@@ -37,7 +37,7 @@ from tests.waiting import NOTHING_HELD, draft_load, target_load, until
 DRAINING = DrainingError("the server is shutting down")
 SERVING = Standing.SERVING
 SOON = WatchOptions(poll_s=0.05, poll_timeout_s=5.0, first_pause_s=0.02, max_pause_s=0.1)
-PATIENT = ReopenOptions(patience_s=30, interval_s=0.05)
+PATIENT = ReopenOptions(patience_s=300, interval_s=0.05)
 # The text of a coupled session depends on its target alone, whatever becomes of drafts.
 COUPLED = replace(SEEDED, verification_mode=VerificationMode.COUPLED)
 EXACT = {"greedy": GREEDY, "coupled": COUPLED}
