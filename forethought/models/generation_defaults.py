@@ -14,6 +14,8 @@ from forethought.models.files.json_file import read_json
 from forethought.models.files.reference import ModelFiles
 from forethought.sampling.params import SamplingParams
 
+_MOST = 2**31 - 1
+"""More than any parameter may be; JSON has numbers that no machine word holds."""
 _KEYS = {
     "temperature": "temperature",
     "top_k": "top_k",
@@ -89,5 +91,5 @@ def _number(value: Any, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if name in {"top_k", "max_tokens"}:
-        return int(value) if value > 0 else None
-    return float(value)
+        return int(min(value, _MOST)) if value > 0 else None
+    return float(max(min(value, _MOST), -_MOST))

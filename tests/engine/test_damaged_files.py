@@ -123,6 +123,16 @@ def test_a_file_that_is_cut_short_is_said_to_be_so(folder, gguf_file, kind, shar
         load(gguf_file if kind == "gguf" else folder)
 
 
+@pytest.mark.parametrize("offsets", [[], [0], ["a", "b"], [0, float("inf")], [0, 0.5], [0, [1]]])
+def test_a_header_whose_places_are_no_numbers_is_no_safetensors(folder, offsets):
+    path = folder / "model.safetensors"
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": offsets}
+    header = json.dumps({"lm_head.weight": tensor}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
+    with pytest.raises(ModelReferenceError, match="not a safetensors file"):
+        load(folder)
+
+
 def test_weights_that_are_something_else_are_no_safetensors(folder):
     (folder / "model.safetensors").write_bytes(b"<html>not found</html>" * 9)
     with pytest.raises(ModelReferenceError, match="not a safetensors file"):

@@ -37,13 +37,26 @@ def test_what_is_not_stated_changes_nothing(tmp_path, stated):
     assert read(tmp_path, **stated) == GenerationDefaults()
 
 
+@pytest.mark.parametrize("many", [2**70, 10**400, float("inf")], ids=["2**70", "10**400", "inf"])
+def test_more_tokens_than_a_request_can_ask_for_are_as_many_as_it_can(tmp_path, many):
+    defaults = read(tmp_path, top_k=many, max_new_tokens=many)
+    assert defaults == GenerationDefaults(top_k=2**31 - 1, max_tokens=2**31 - 1)
+
+
 def test_a_model_without_the_file_changes_nothing(tmp_path):
     assert GenerationDefaults.read(ModelFiles("m", tmp_path, None)) == GenerationDefaults()
 
 
 @pytest.mark.parametrize(
     ("stated", "complaint"),
-    [({"top_p": 1.5}, "top_p"), ({"temperature": -1}, "temperature"), ({"min_p": 2}, "min_p")],
+    [
+        ({"top_p": 1.5}, "top_p"),
+        ({"temperature": -1}, "temperature"),
+        ({"min_p": 2}, "min_p"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"top_p": -(10**400)}, "top_p"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty"),
+    ],
 )
 def test_a_value_out_of_range_is_refused_with_its_file_and_the_way_out(tmp_path, stated, complaint):
     with pytest.raises(ModelReferenceError, match=rf"generation_config\.json.*{complaint}.*none"):

@@ -1,7 +1,7 @@
 """Long texts become tokens in a process that can be ended."""
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from forethought.errors import InvalidArgumentError
 from forethought.models.encoding import process as encoding_process
@@ -18,6 +18,10 @@ from orchestrator.__main__ import load_text_tokenizer
 from tests.tiny import write_tiny_model
 
 LONG = MAX_SHORT_CHARS + 1
+
+
+BACKTRACKING = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+"""Without end in "aaa…b": the library gives up, with a panic."""
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +73,22 @@ def test_a_process_that_was_ended_begins_again(slow):
         child.wait()
 
 
+@pytest.mark.parametrize("num_more", [0, LONG])
+def test_a_text_on_which_a_regular_expression_gives_up_is_refused_and_the_next_one_is_not(num_more):
+    backend = Tokenizer(models.WordLevel({"b": 0}, unk_token="b"))
+    backend.pre_tokenizer = BACKTRACKING
+    tokenizer = IsolatedTokenizer("panicking", TokenizerParts(backend, frozenset(), None))
+    with pytest.raises(InvalidArgumentError, match=r"tokenizer fails on it.*retry-limit") as caught:
+        tokenizer.encode("a" * 40 + "b" * (1 + num_more), add_special_tokens=False)
+    assert list(caught.value.violations) == ["prompt"]
+    assert tokenizer.encode("b" * (1 + num_more), add_special_tokens=False) == [0]
+    tokenizer.close()
+
+
 def test_a_text_that_has_no_tokens_is_an_error_and_the_next_one_is_none():
     backend = Tokenizer(models.WordLevel({"a": 0}, unk_token="unknown"))
     tokenizer = EncodingProcess(backend)
-    with pytest.raises(RuntimeError, match="UNK"):
+    with pytest.raises(InvalidArgumentError, match=r"tokenizer fails on it.*UNK"):
         tokenizer.encode("b", add_special_tokens=False)
     assert tokenizer.encode("a", add_special_tokens=False) == [0]
     tokenizer.close()

@@ -107,6 +107,35 @@ def test_a_broken_file_is_named(folder, name, content):
         load(folder)
 
 
+def template_with(token: str) -> dict[str, object]:
+    """A post-processor that puts a token before a text, and does not say which one it is."""
+    single = [
+        {"SpecialToken": {"id": token, "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
+    return {
+        "type": "TemplateProcessing", "single": single, "pair": single[1:], "special_tokens": {}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        {"post_processor": template_with("<none>")},
+    ],
+    ids=["no table", "a table of nothing", "pieces of no length", "a token that is not there"],
+)
+def test_a_file_on_which_the_library_panics_is_refused(tmp_path, changes):
+    Tokenizer(models.BPE(vocab={"a": 0}, merges=[])).save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelReferenceError, match=str(tmp_path)):
+        load(tmp_path)
+
+
 def test_a_model_without_a_chat_template_says_so(folder):
     loaded = load(folder)
     assert not loaded.has_chat_template

@@ -20,7 +20,7 @@ from forethought.errors import InvalidArgumentError, OverloadedError
 from forethought.models.encoding.frames import REQUEST, RESPONSE
 from forethought.models.files.reference import ModelFiles
 from forethought.models.text.parts import TokenizerParts
-from forethought.models.text.tokenizer import TextTokenizer, read_parts
+from forethought.models.text.tokenizer import TextTokenizer, read_parts, untokenizable
 
 MAX_SHORT_CHARS = 8 * 2**10
 """Texts up to this length are tokenized where they are: they take 0.3 s with the slowest regular
@@ -47,7 +47,7 @@ class IsolatedTokenizer(TextTokenizer):
         """As of any tokenizer; waits for those who asked before for a long text.
 
         Raises:
-            InvalidArgumentError: the text takes too long.
+            InvalidArgumentError: the text takes too long, or the library fails on it.
             OverloadedError: there is no process to work on it.
         """
         if len(text) <= MAX_SHORT_CHARS:
@@ -98,7 +98,7 @@ class EncodingProcess:
                     ) from None
                 raise OverloadedError(f"a process that tokenized ended with {code}") from None
         if not is_done:
-            raise RuntimeError(f"a text could not be tokenized: {answer.decode()}")
+            raise untokenizable(answer.decode())
         ids = array("I")
         ids.frombytes(answer)
         return ids.tolist()

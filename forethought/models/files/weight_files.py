@@ -5,6 +5,7 @@ until its numbers are read. What is wrong with a file is said here, in the words
 """
 
 import json
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,8 +127,9 @@ def what_is_wrong(path: Path) -> str | None:
         with path.open("rb") as stream:
             stream.seek(8)
             header = json.loads(stream.read(min(header_len, _MAX_HEADER_BYTES)))
-        ends = [it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        tensors = [it for name, it in header.items() if name != "__metadata__"]
+        ends = [operator.index(it["data_offsets"][1]) for it in tensors]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _foreign(path)
     end = 8 + header_len + max(ends, default=0)
     return _cut(path, size, end) if end > size else None

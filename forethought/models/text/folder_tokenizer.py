@@ -10,6 +10,7 @@ from forethought.models.chat.template import ChatTemplate
 from forethought.models.chat.template_files import template_source
 from forethought.models.files.json_file import lfs_pointer, read_json
 from forethought.models.text.end_tokens import stated_ends, well_known_ends, with_text_configs
+from forethought.models.text.failures import is_failure
 from forethought.models.text.named_tokens import add_named_tokens, make_special, read_named_tokens
 from forethought.models.text.parts import TokenizerParts
 
@@ -75,8 +76,9 @@ def _read_backend(path: Path) -> Tokenizer:
         )
     try:
         backend = Tokenizer.from_file(str(path))
-    except Exception as error:
-        # The Rust library raises bare exceptions for whatever it cannot read.
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         cause = lfs_pointer(path) or str(error)
         raise ModelReferenceError(f"Cannot read {path}: {cause}") from error
     # Settings of the training run that some files carry along: a prompt is never cut or padded.

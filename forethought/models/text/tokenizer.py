@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from forethought.errors import InvalidArgumentError
+from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.chat.template import CONVERSATION_FIELD, Message
 from forethought.models.files.fingerprint import vocabulary_fingerprint
 from forethought.models.files.reference import ModelFiles
+from forethought.models.text.failures import is_failure, is_panic
 from forethought.models.text.folder_tokenizer import read_folder_tokenizer
 from forethought.models.text.gguf_tokenizer import read_gguf_tokenizer
 from forethought.models.text.parts import TokenizerParts
@@ -20,6 +21,8 @@ from forethought.models.text.token_order import merge_order
 from forethought.models.text.token_texts import TokenTexts, token_texts
 
 _MAX_ID = 2**32 - 1
+
+_TRIED_TEXT = "It is 1."
 
 _LONG = 1000
 """Token ids from which on decoding takes long enough to matter to other threads."""
@@ -33,8 +36,25 @@ def load_tokenizer(files: ModelFiles) -> "TextTokenizer":
 def read_parts(files: ModelFiles) -> TokenizerParts:
     """What the tokenizer of a resolved model is made of. Raises ModelReferenceError."""
     if files.gguf is not None:
-        return read_gguf_tokenizer(files.gguf)
-    return read_folder_tokenizer(files.folder)
+        parts = read_gguf_tokenizer(files.gguf)
+    else:
+        parts = read_folder_tokenizer(files.folder)
+    try:
+        parts.backend.decode(parts.backend.encode(_TRIED_TEXT).ids)
+    except BaseException as error:
+        # It would on every text. Any other failure may be that of the vocabulary with this one.
+        if is_panic(error):
+            raise ModelReferenceError(
+                f"The tokenizer of {files.reference} cannot be used: {error}"
+            ) from error
+        if not is_failure(error):
+            raise
+    return parts
+
+
+def untokenizable(why: str) -> InvalidArgumentError:
+    """What is said of a text on which the library fails."""
+    return InvalidArgumentError({"prompt": f"the model's tokenizer fails on it: {why}"})
 
 
 class TextTokenizer:
@@ -60,10 +80,16 @@ class TextTokenizer:
 
         `add_special_tokens` adds what the model expects around a text, such as a
         beginning-of-sequence token. Pass False for rendered chats, which hold it already.
+        Raises InvalidArgumentError where the library fails on the text.
         """
         # The library lets other threads run during calls for batches only, and the fast one leaves
         # out the offsets, which nobody asks for.
-        batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        try:
+            batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        except BaseException as error:
+            if is_failure(error):
+                raise untokenizable(str(error)) from error
+            raise
         return batch[0].ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
