@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forethought.client import GenerationClient
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, OverloadedError
 from forethought.generation import Finished, GenerationParams, GenerationRequest, Token
 from forethought.sampling.types import VerificationMode
 
@@ -34,6 +34,8 @@ class Findings:
 
     num_streams: int = 0
     num_tokens: int = 0
+    num_refused: int = 0
+    """For want of room, by readers who come again."""
     longest_pause_s: float = 0.0
     failures: list[str] = field(default_factory=list)
 
@@ -76,6 +78,8 @@ class Readers:
     expected: Mapping[str, Sequence[int]]
     pause_s: float = 0.0
     """Before each answer."""
+    come_again: bool = False
+    """Whether they bear to be told so where there is no room."""
     findings: Findings = field(default_factory=Findings)
     _is_over: bool = False
 
@@ -98,6 +102,10 @@ class Readers:
             try:
                 token_ids = await read(client, self.requests[name], self.findings)
             except (ForethoughtError, ValueError) as error:
+                if self.come_again and isinstance(error, OverloadedError):
+                    self.findings.num_refused += 1
+                    await asyncio.sleep(error.retry_after_s)
+                    continue
                 self.findings.failures.append(f"{name}: {type(error).__name__}: {error}")
                 continue
             self.findings.num_streams += 1

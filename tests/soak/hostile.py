@@ -175,8 +175,9 @@ class Hostile:
         """A session of its own, from tokens that it never had."""
         call = stub.Generate(_long_answer("resuming"), timeout=TIMEOUT_S)
         started = (await call.read()).started
-        wish = pb.Resume(session_id=started.session_id, next_index=rng.choice((10_000, 2**32 - 1)))
-        await self._read(stub, pb.GenerateRequest(resume=wish, tenant="resuming"))
+        next_index = rng.choice((10_000, 2**32 - 1))
+        resume = pb.Resume(session_id=started.session_id, next_index=next_index)
+        await self._read(stub, pb.GenerateRequest(resume=resume, tenant="resuming"))
 
     async def leave_sessions_idle(self, _: GenerationServiceStub, rng: random.Random) -> None:
         """At the target itself."""

@@ -45,6 +45,8 @@ class SoakOptions:
     """Of the orchestrator, at any time."""
     max_slowdown: float | None = 3.0
     """Of short requests, at the 99th percentile; None does not ask."""
+    max_refused_share: float = 0.01
+    """Of the requests of clients who mean no harm."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class SoakReport:
             f"seed {self.options.seed}, {self.options.duration_s:g} s",
             f"answers to hostile clients: {sum(self.answers.values())}",
             *(f"  {name} {count}" for name, count in sorted(self.answers.items())),
-            f"streams read to their end: {self.num_streams}",
-            f"short requests: {self.num_short}, told to come again: {self.num_refused}",
+            f"streams read to their end: {self.num_streams}, short requests: {self.num_short}",
+            f"of both told to come again: {self.num_refused}",
             f"99 % of them within {self.p99_s:.3f} s, {self.quiet_p99_s:.3f} s when quiet",
             *(
                 f"memory of {name}: {most / MIB:.0f} MiB above idle at most, and after the warm-up "
@@ -112,7 +114,7 @@ async def run_soak(model: Path, logs: Path, options: SoakOptions) -> SoakReport:
             memory = Memory({name: tier[0] for name, tier in deployment.tiers.items()})
             idle = memory.now()
             quiet, short = ShortRequests(client), ShortRequests(client)
-            readers = Readers([client], asked, expected, options.pause_s)
+            readers = Readers([client], asked, expected, options.pause_s, come_again=True)
             hostile = HostileClients(orchestrator.address, target.address)
             reading = readers.start(options.num_readers, options.seed)
             try:
@@ -152,6 +154,10 @@ def judged(options: SoakOptions, seen: Measured) -> SoakReport:
             failures.append(f"the memory of {name} grew by {num_bytes / MIB:.0f} MiB")
     if above_idle[ORCHESTRATOR] > options.max_above_idle_bytes:
         failures.append(f"{ORCHESTRATOR} took {above_idle[ORCHESTRATOR] / MIB:.0f} MiB")
+    num_asked = seen.found.num_streams + len(seen.short.durations_s)
+    num_refused = seen.found.num_refused + seen.short.num_refused
+    if num_refused > options.max_refused_share * num_asked:
+        failures.append(f"{num_refused} of {num_asked} requests were told to come again")
     slowdown = seen.short.p99_s / seen.quiet.p99_s
     if options.max_slowdown is not None and slowdown > options.max_slowdown:
         failures.append(f"short requests took {slowdown:.1f} times as long as when quiet")
@@ -160,7 +166,7 @@ def judged(options: SoakOptions, seen: Measured) -> SoakReport:
         answers=dict(seen.answers),
         num_streams=seen.found.num_streams,
         num_short=len(seen.short.durations_s),
-        num_refused=seen.short.num_refused,
+        num_refused=num_refused,
         quiet_p99_s=seen.quiet.p99_s,
         p99_s=seen.short.p99_s,
         growth=growth,

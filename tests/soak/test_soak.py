@@ -10,6 +10,7 @@ SHORT = SoakOptions(
     pause_s=0.2,
     max_growth_bytes=64 * MIB,
     max_slowdown=None,
+    max_refused_share=0.1,
 )
 
 
