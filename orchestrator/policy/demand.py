@@ -26,18 +26,18 @@ from orchestrator.policy.acceptance import Acceptance
 from orchestrator.policy.governor import CLEARLY, Governor
 
 _REFRESH_S = 0.5
-"""Until it is computed anew what sessions wish for."""
+"""Until it is computed anew what sessions have a use for."""
 _REMEMBERED_S = 3600.0
 _TRIAL = 0.05
-"""Engines that are wished for to see whether drafts pay."""
+"""Engines that are asked for to see whether drafts pay."""
 _LEAST_SHARE = 0.001
 """Of an engine that a session has a use for, where drafts take no time."""
 _AS_GOOD = 0.97
-"""A shorter draft that brings so much of the speed of the best one leaves nothing to wish for."""
+"""A shorter draft that brings so much of the speed of the best one leaves nothing to be wanted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class WantedDraft:
     """What a session would ask of the draft tier in a round."""
 
     k: int  # 0: nothing
@@ -45,7 +45,7 @@ class Wish:
     share: float  # of the round's time that an engine works for it
 
 
-_NOTHING = Wish(0, 0, 0.0)
+_NOTHING = WantedDraft(0, 0, 0.0)
 
 
 class DemandMeter:
@@ -71,8 +71,8 @@ class DemandMeter:
         self._remembered_s = remembered_s
         self._began_s = clock()
         self._num_sessions = 0
-        self._wish = _NOTHING  # of a session whose K the policy chooses
-        self._wished_s = -_REFRESH_S
+        self._wanted = _NOTHING  # of a session whose K the policy chooses
+        self._chosen_s = -_REFRESH_S
         self._drafted_s: float | None = None  # when the tier's last draft came
         self._acceptance = Acceptance()  # of drafts that came; to the policy a late one is none
         self._expected = self._acceptance.expect(governor.max_k)
@@ -114,15 +114,15 @@ class DemandMeter:
         if self._governor.drafts_are_free or self._was_looked_up(judged):
             return
         self._learn(judged)
-        wish = self._adaptive_wish() if fixed_k is None else self._wish_for(fixed_k)
-        k = min(wish.k, judged.session.room - 1)
+        wanted = self._wanted_draft() if fixed_k is None else self._wanted_draft_of(fixed_k)
+        k = min(wanted.k, judged.session.room - 1)
         if k <= 0:
             return
         took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
-        wanted_ns = took_ns * wish.share
+        wanted_ns = took_ns * wanted.share
         self._wanted_ns += wanted_ns
         got = self._got(judged)
-        if got < min(wish.least_k, k):
+        if got < min(wanted.least_k, k):
             self._unserved_ns += wanted_ns * (1 - got / k)
 
     def _was_looked_up(self, judged: Round) -> bool:
@@ -141,35 +141,35 @@ class DemandMeter:
     def _got(self, judged: Round) -> float:
         """The K that a session could have, though its own drafts may be worth less."""
         if judged.ask.prepares:
-            return self._wish.k
+            return self._wanted.k
         if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
             return 0.0
         return max(judged.ask.num_speculative_tokens, self._governor.k)
 
-    def _adaptive_wish(self) -> Wish:
+    def _wanted_draft(self) -> WantedDraft:
         now_s = self._clock()
-        if now_s - self._wished_s >= _REFRESH_S:
-            self._wished_s = now_s
-            self._wish = self._choose(now_s)
-        return self._wish
+        if now_s - self._chosen_s >= _REFRESH_S:
+            self._chosen_s = now_s
+            self._wanted = self._choose(now_s)
+        return self._wanted
 
-    def _choose(self, now_s: float) -> Wish:
+    def _choose(self, now_s: float) -> WantedDraft:
         governor = self._governor
         if not governor.max_k:
             return _NOTHING
         if self._drafted_s is None or now_s - self._drafted_s > self._remembered_s:
-            return Wish(1, 1, _TRIAL / max(self._num_sessions, 1))
+            return WantedDraft(1, 1, _TRIAL / max(self._num_sessions, 1))
         self._expected = self._acceptance.expect(governor.max_k)
         rates = [self._rate(k) for k in range(governor.max_k + 1)]
         best = max(rates[1:])
-        if best <= rates[0] * (1 / CLEARLY if self._wish.k else CLEARLY):
+        if best <= rates[0] * (1 / CLEARLY if self._wanted.k else CLEARLY):
             return _NOTHING
         k = rates.index(best, 1)
         least_k = next(each for each in range(1, k + 1) if rates[each] >= _AS_GOOD * best)
-        return Wish(k, least_k, self._share(k))
+        return WantedDraft(k, least_k, self._share(k))
 
-    def _wish_for(self, k: int) -> Wish:
-        return Wish(k, k, self._share(k)) if k else _NOTHING
+    def _wanted_draft_of(self, k: int) -> WantedDraft:
+        return WantedDraft(k, k, self._share(k)) if k else _NOTHING
 
     def _rate(self, k: int) -> float:
         """Tokens a second of a session, with drafts as an idle tier makes them."""

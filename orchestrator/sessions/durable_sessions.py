@@ -142,7 +142,7 @@ class Sessions:
         return ResumePoint(session_id, plan, is_logged=True), log
 
     async def resume(
-        self, tenant: str, wish: Resume, deployment: Deployment
+        self, tenant: str, asked: Resume, deployment: Deployment
     ) -> tuple[ResumePoint, SessionLog]:
         """The rest of a turn. One that is finished is only told again.
 
@@ -154,12 +154,12 @@ class Sessions:
                 those in the store would not be what the client has.
             StoreUnavailableError: the store is away.
         """
-        record = await self._load(tenant, wish.session_id, deployment)
+        record = await self._load(tenant, asked.session_id, deployment)
         _refuse_cancelled(record)
         plan = plan_of(record.head)
-        _check_next_index(wish.next_index, plan, record)
+        _check_next_index(asked.next_index, plan, record)
         resume_point = ResumePoint(
-            wish.session_id, plan, record.rounds, wish.next_index, is_logged=True
+            asked.session_id, plan, record.rounds, asked.next_index, is_logged=True
         )
         if record.summary.status is records.SessionStatus.FINISHED:
             return resume_point, NothingToStore(is_durable=True)
@@ -175,7 +175,7 @@ class Sessions:
     async def follow_up(
         self,
         request: GenerationRequest,
-        wish: FollowUp,
+        asked: FollowUp,
         deployment: Deployment,
         texts: TextQueue,
     ) -> tuple[ResumePoint, SessionLog]:
@@ -183,7 +183,7 @@ class Sessions:
 
         Args:
             request: with the parameters of the turn.
-            wish: which session, and what is said next.
+            asked: which session, and what is said next.
             deployment: that it was begun with.
             texts: where the work on its texts waits.
 
@@ -195,19 +195,19 @@ class Sessions:
             InvalidArgumentError: names every field that is wrong.
             StoreUnavailableError: the store is away.
         """
-        record = await self._load(request.tenant, wish.session_id, deployment)
+        record = await self._load(request.tenant, asked.session_id, deployment)
         _refuse_cancelled(record)
         if record.summary.status is not records.SessionStatus.FINISHED:
             raise SessionUnfinishedError("the session's last turn is not finished: resume it first")
         num_bytes = 4 * record.summary.num_tokens
         num_bytes += len(request.params.prediction)
-        num_bytes += sum(MESSAGE_BYTES + len(each.content) for each in wish.messages)
+        num_bytes += sum(MESSAGE_BYTES + len(each.content) for each in asked.messages)
         plan = await texts.run(
-            num_bytes, lambda: _plan_next_turn(request, wish, record, deployment)
+            num_bytes, lambda: _plan_next_turn(request, asked, record, deployment)
         )
-        if wish.branches:
+        if asked.branches:
             return self.begin(plan, deployment)
-        head = head_of(plan, wish.session_id, deployment.target.model_fingerprint)
+        head = head_of(plan, asked.session_id, deployment.target.model_fingerprint)
 
         async def claim() -> StoredSession:
             lease, _ = await self._acquire(request.tenant, record, take_over=False)
@@ -217,7 +217,7 @@ class Sessions:
             )
 
         log = ClaimedLog(claim)
-        return ResumePoint(wish.session_id, plan, is_logged=True, claim=log.claim), log
+        return ResumePoint(asked.session_id, plan, is_logged=True, claim=log.claim), log
 
     async def _acquire(
         self, tenant: str, known: SessionRecord, *, take_over: bool
@@ -308,10 +308,10 @@ def _check_next_index(next_index: int, plan: GenerationPlan, record: SessionReco
 
 
 def _plan_next_turn(
-    request: GenerationRequest, wish: FollowUp, record: SessionRecord, deployment: Deployment
+    request: GenerationRequest, asked: FollowUp, record: SessionRecord, deployment: Deployment
 ) -> GenerationPlan:
     said = record.head.prompt_token_ids + _output_of(record, deployment)
-    prompt = next_turn(deployment.tokenizer, said, wish.messages)
+    prompt = next_turn(deployment.tokenizer, said, asked.messages)
     return plan_generation(replace(request, prompt=prompt), deployment)
 
 

@@ -51,8 +51,8 @@ async def test_an_index_that_is_none_costs_no_session(
         replace_by(redis, index, name)
         for answer in (first, second):
             assert answer.finished.is_durable
-            wish = GenerationRequest(Resume(answer.started.session_id), tenant=TENANT)
-            assert (await generate(client, wish)).token_ids == answer.token_ids
+            request = GenerationRequest(Resume(answer.started.session_id), tenant=TENANT)
+            assert (await generate(client, request)).token_ids == answer.token_ids
         assert await client.get_session(first.started.session_id, TENANT)
 
 

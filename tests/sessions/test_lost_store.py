@@ -89,8 +89,8 @@ async def test_a_session_is_durable_again_when_the_store_is_back_and_empty(
         own_server.start()
         background = own_deployment.orchestrators[0].sessions.background
         await until(lambda: background.num_recovered == background.num_not_durable > 0)
-        wish = GenerationRequest(Resume(reading.session_id), tenant=TENANT)
-        again = await generate(client, wish)
+        request = GenerationRequest(Resume(reading.session_id), tenant=TENANT)
+        again = await generate(client, request)
     assert again.token_ids == [t.token_id for t in reading.tokens]
 
 

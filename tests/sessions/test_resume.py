@@ -365,10 +365,10 @@ async def test_two_that_resume_at_once_leave_one_that_finishes(deployment: Deplo
     reading.task.cancel()
     channels = [open_channel(address) for address in deployment.addresses]
     stubs = [GenerationServiceStub(channel) for channel in channels]
-    wish = pb.GenerateRequest(resume=pb.Resume(session_id=reading.session_id), tenant=TENANT)
+    request = pb.GenerateRequest(resume=pb.Resume(session_id=reading.session_id), tenant=TENANT)
 
     async def resume(stub):
-        return [token async for response in stub.Generate(wish) for token in response.tokens]
+        return [token async for response in stub.Generate(request) for token in response.tokens]
 
     tasks = [asyncio.create_task(resume(stub)) for stub in stubs * 2]
     deployment.gate.open()

@@ -125,9 +125,9 @@ class SessionStore:
             SessionInUseError: another's lease has not ended; the metadata has the `lease_left_ms`.
             SessionNotFoundError: there is none for this tenant.
         """
-        wish = Lease(session_id, tenant, owner, fence=0)
-        fence, flat = await self._run("acquire", wish, self._times(), (int(take_over),))
-        lease = replace(wish, fence=int(fence))
+        lease = Lease(session_id, tenant, owner, fence=0)
+        fence, flat = await self._run("acquire", lease, self._times(), (int(take_over),))
+        lease = replace(lease, fence=int(fence))
         return lease, unpack_record(session_id, tenant, _pairs(flat))
 
     async def append(
@@ -176,8 +176,8 @@ class SessionStore:
         Raises:
             SessionNotFoundError: there is none for this tenant.
         """
-        wish = Lease(session_id, tenant, _NOBODY, fence=0)
-        (flat,) = await self._run("load", wish, self._times())
+        lease = Lease(session_id, tenant, _NOBODY, fence=0)
+        (flat,) = await self._run("load", lease, self._times())
         return unpack_record(session_id, tenant, _pairs(flat))
 
     async def delete(self, tenant: str, session_id: str) -> None:
