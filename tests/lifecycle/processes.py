@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from forethought.local.processes import die_with_parent
+from forethought.local.processes.process import launcher
 from tests.ports import free_port
 
 PATIENCE_S = 120
@@ -26,10 +26,9 @@ class TierProcess:
         """Starts it, unless it runs. It ends with the test process, whatever ends that."""
         if self.process is not None and self.process.poll() is None:
             return
-        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*launcher, *self._command],
+                [*launcher(), *self._command],
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -11,7 +11,6 @@ processors out between sessions, so that what it takes is not that of the client
 import asyncio
 import itertools
 import json
-import os
 import random
 import sys
 from collections import Counter
@@ -22,7 +21,7 @@ from typing import Any
 
 import grpc
 
-from forethought.local.processes import die_with_parent
+from forethought.local.processes.process import launcher
 from forethought.v1 import common_pb2, target_pb2
 from forethought.v1 import generation_pb2 as pb
 from forethought.v1.generation_pb2_grpc import GenerationServiceStub
@@ -55,10 +54,9 @@ class HostileClients:
 
     async def attack(self, seed: int, duration_s: float) -> Counter[str]:
         """How often each kind of client was answered with which code, once all have ended."""
-        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
         words = [self.orchestrator, self.target, str(seed), str(duration_s)]
         process = await asyncio.create_subprocess_exec(
-            *launcher,
+            *launcher(),
             *(sys.executable, "-m", "tests.soak.hostile", *words),
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

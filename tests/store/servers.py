@@ -1,9 +1,7 @@
 """Valkey servers of the tests' own."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 
@@ -11,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from forethought.local.plan.valkey import valkey_binary
-from forethought.local.processes import die_with_parent
+from forethought.local.processes.process import launcher
 from tests.ports import free_port
 
 PATIENCE_S = 60
@@ -64,11 +62,10 @@ class ValkeyServer:
 
     def start_soon(self, *options: str) -> None:
         """Starts it and does not wait."""
-        launcher = [sys.executable, "-I", "-S", str(die_with_parent.__file__), str(os.getpid())]
         common = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         common += ["--cluster-port", str(self.bus_port), "--loglevel", "warning"]
         self._process = subprocess.Popen(
-            [*launcher, str(valkey_binary()), *common, *options],
+            [*launcher(), str(valkey_binary()), *common, *options],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

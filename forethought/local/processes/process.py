@@ -22,7 +22,7 @@ async def spawn_background(
     process, which then stops the services in an orderly way. Call it from the main thread.
     """
     return await asyncio.create_subprocess_exec(
-        *_launcher(),
+        *launcher(),
         *command,
         stdin=DEVNULL,
         stdout=output,
@@ -37,10 +37,11 @@ async def spawn_foreground(command: Sequence[str], env: Mapping[str, str]) -> Pr
 
     Call it from the main thread.
     """
-    return await asyncio.create_subprocess_exec(*_launcher(), *command, env=env)
+    return await asyncio.create_subprocess_exec(*launcher(), *command, env=env)
 
 
-def _launcher() -> list[str]:
+def launcher() -> list[str]:
+    """What precedes a command whose process is to die with this one."""
     return [sys.executable, "-I", "-S", _DIE_WITH_PARENT, str(os.getpid())]
 
 

@@ -9,7 +9,7 @@ both show all. What a template encodes is shown if another content gives another
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
@@ -83,6 +83,7 @@ def _forms(template: jinja2.Template, special_tokens: tuple[tuple[str, str], ...
     for roles in _TRIED_ROLES:
         messages = list(zip(roles, _MARKS, strict=False))
 
+        @cache
         def num_shown(forms: _Forms, messages: Sequence[Message] = messages) -> tuple[int, int]:
             return _num_shown(template, messages, forms, dict(special_tokens))
 

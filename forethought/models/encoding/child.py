@@ -12,7 +12,7 @@ from array import array
 from tokenizers import Tokenizer
 
 from forethought.models.encoding.frames import REQUEST, RESPONSE
-from forethought.models.text.failures import is_failure
+from forethought.models.text.panics import panics_as_errors
 from forethought.runtime.memory import give_back_memory
 
 NICENESS = 5
@@ -40,10 +40,9 @@ def main(saved: int) -> None:
 def _encode(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> tuple[bool, bytes]:
     """The ids; or False, and why there are none."""
     try:
-        [encoding] = tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-    except BaseException as error:  # told to whoever asked
-        if not is_failure(error):
-            raise
+        with panics_as_errors():
+            [encoding] = tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+    except Exception as error:  # noqa: BLE001 - told to whoever asked
         return False, str(error).encode(errors="replace")
     return True, array("I", encoding.ids).tobytes()
 

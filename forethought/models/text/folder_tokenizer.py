@@ -10,8 +10,8 @@ from forethought.models.chat.template import ChatTemplate
 from forethought.models.chat.template_files import template_source
 from forethought.models.files.json_file import lfs_pointer, read_json
 from forethought.models.text.end_tokens import stated_ends, well_known_ends, with_text_configs
-from forethought.models.text.failures import is_failure
 from forethought.models.text.named_tokens import add_named_tokens, make_special, read_named_tokens
+from forethought.models.text.panics import panics_as_errors
 from forethought.models.text.parts import TokenizerParts
 
 _log = structlog.get_logger(__name__)
@@ -75,10 +75,10 @@ def _read_backend(path: Path) -> Tokenizer:
             f"{_MAX_TOKENIZER_BYTES:,} of any tokenizer"
         )
     try:
-        backend = Tokenizer.from_file(str(path))
-    except BaseException as error:
-        if not is_failure(error):
-            raise
+        with panics_as_errors():
+            backend = Tokenizer.from_file(str(path))
+    except Exception as error:
+        # The Rust library raises bare exceptions for whatever it cannot read.
         cause = lfs_pointer(path) or str(error)
         raise ModelReferenceError(f"Cannot read {path}: {cause}") from error
     # Settings of the training run that some files carry along: a prompt is never cut or padded.

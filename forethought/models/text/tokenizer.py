@@ -12,9 +12,9 @@ from forethought.errors import InvalidArgumentError, ModelReferenceError
 from forethought.models.chat.template import CONVERSATION_FIELD, Message
 from forethought.models.files.fingerprint import vocabulary_fingerprint
 from forethought.models.files.reference import ModelFiles
-from forethought.models.text.failures import is_failure, is_panic
 from forethought.models.text.folder_tokenizer import read_folder_tokenizer
 from forethought.models.text.gguf_tokenizer import read_gguf_tokenizer
+from forethought.models.text.panics import PanicError, panics_as_errors
 from forethought.models.text.parts import TokenizerParts
 from forethought.models.text.text_length import TextLengths, text_lengths
 from forethought.models.text.token_order import merge_order
@@ -40,15 +40,14 @@ def read_parts(files: ModelFiles) -> TokenizerParts:
     else:
         parts = read_folder_tokenizer(files.folder)
     try:
-        parts.backend.decode(parts.backend.encode(_TRIED_TEXT).ids)
-    except BaseException as error:
-        # It would on every text. Any other failure may be that of the vocabulary with this one.
-        if is_panic(error):
-            raise ModelReferenceError(
-                f"The tokenizer of {files.reference} cannot be used: {error}"
-            ) from error
-        if not is_failure(error):
-            raise
+        with panics_as_errors():
+            parts.backend.decode(parts.backend.encode(_TRIED_TEXT).ids)
+    except PanicError as error:  # it would on every text
+        raise ModelReferenceError(
+            f"The tokenizer of {files.reference} cannot be used: {error}"
+        ) from error
+    except Exception:  # noqa: BLE001, S110 - may be that of the vocabulary with this text
+        pass
     return parts
 
 
@@ -85,12 +84,13 @@ class TextTokenizer:
         # The library lets other threads run during calls for batches only, and the fast one leaves
         # out the offsets, which nobody asks for.
         try:
-            batch = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-        except BaseException as error:
-            if is_failure(error):
-                raise untokenizable(str(error)) from error
-            raise
-        return batch[0].ids
+            with panics_as_errors():
+                [encoding] = self._backend.encode_batch_fast(
+                    [text], add_special_tokens=add_special_tokens
+                )
+        except Exception as error:
+            raise untokenizable(str(error)) from error
+        return encoding.ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of the ids; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
