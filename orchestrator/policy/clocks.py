@@ -18,6 +18,11 @@ SURPRISE = 4.0
 """A single observation counts as so many times the usual at most, and as that part at least."""
 
 
+def load_of(num_sessions: int) -> int:
+    """Loads that are taken to be alike: 0 for 1 session, 1 for 2, 2 for up to 4, 3 for up to 8."""
+    return max(num_sessions - 1, 0).bit_length()
+
+
 @dataclass(slots=True)
 class _Seen:
     """Rounds of one K at one load; old ones fade."""
@@ -47,26 +52,27 @@ class Clocks:
         self._rows: dict[int, dict[int, _Seen]] = {}  # by load, then by K
 
     def observe(
-        self, load: int, k: int, profiled_s: float, seconds: float, weight: float = 1.0
+        self, num_sessions: int, k: int, profiled_s: float, seconds: float, weight: float = 1.0
     ) -> None:
-        """Something took so long.
+        """Something took so long, with K tokens asked of a draft.
 
         Args:
-            load: bucket of the load at which it was.
-            k: tokens asked of a draft.
+            num_sessions: at that time.
+            k: see above.
             profiled_s: what the profile says of it.
             seconds: what the clock says.
             weight: share of a pass; of n sessions that share one, each reports it.
         """
-        self._rows.setdefault(load, {}).setdefault(k, _Seen()).observe(profiled_s, seconds, weight)
+        row = self._rows.setdefault(load_of(num_sessions), {})
+        row.setdefault(k, _Seen()).observe(profiled_s, seconds, weight)
 
-    def num_plain(self, load: int) -> float:
+    def num_plain(self, num_sessions: int) -> float:
         """Passes without drafts that have been seen at a load."""
-        row = self._rows.get(load, {})
-        return row[0].num if 0 in row else 0.0
+        return self._rows.get(load_of(num_sessions), {}).get(0, _Seen()).num
 
-    def ratio(self, load: int, k: int) -> float:
+    def ratio(self, num_sessions: int, k: int) -> float:
         """What to multiply the profile with."""
+        load = load_of(num_sessions)
         plain = self._nearest(load, [each for each, row in self._rows.items() if 0 in row])
         drafted = self._nearest(load, [each for each, row in self._rows.items() if any(row)])
         row = drafted if k and drafted else plain

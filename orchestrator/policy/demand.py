@@ -174,7 +174,7 @@ class DemandMeter:
     def _rate(self, k: int) -> float:
         """Tokens a second of a session, with drafts as an idle tier makes them."""
         num_sessions = max(self._num_sessions, 1)
-        return self._expected.tokens[k] / self._governor.idle_round_s(
+        return self._expected.tokens[k] / self._governor.times.idle_round_s(
             k, self._expected, num_sessions
         )
 
@@ -184,6 +184,6 @@ class DemandMeter:
         k = min(k, self._governor.max_k)
         if not k:
             return _LEAST_SHARE
-        round_s = self._governor.idle_round_s(k, self._expected, num_sessions)
-        engine_s = self._governor.times.engine_s(k, num_sessions)
+        round_s = self._governor.times.idle_round_s(k, self._expected, num_sessions)
+        engine_s = self._governor.times.idle_draft_s(k, num_sessions)
         return max(engine_s / num_sessions / round_s, _LEAST_SHARE)

@@ -32,7 +32,7 @@ class Ledger:
         `plain_s`, for as many tokens. It is that share of all rounds at a time."""
         limit_s = ROUNDS_TO_HOLD * plain_s
         # A gain makes good what was lost. Little of it is there to be lost again.
-        self._lost_s = max(self._lost_s + min(seconds, share * limit_s), -2 * limit_s)
+        self._lost_s = max(self._lost_s + share * min(seconds, limit_s), -2 * limit_s)
 
     def is_overdrawn(self, plain_s: float) -> bool:
         """Whether the attempt has lost more than it may."""

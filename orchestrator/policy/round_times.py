@@ -4,7 +4,6 @@ A round waits for its draft, and for the pass that verifies it. Both are profile
 and corrected by what clocks say since (`clocks.py`).
 """
 
-import math
 from collections.abc import Sequence
 
 from forethought.pass_profile import PassProfile
@@ -15,11 +14,6 @@ from orchestrator.policy.clocks import Clocks
 
 _UNMEASURED = (PassCost(1, 1_000_000), PassCost(31, 2_000_000))
 """Profile of a tier that has not said what it measured."""
-
-
-def load_of(num_sessions: int) -> int:
-    """Loads that are taken to be alike: 0 for 1 session, 1 for 2, 2 for up to 4, 3 for up to 8."""
-    return math.ceil(math.log2(max(num_sessions, 1)))
 
 
 class RoundTimes:
@@ -34,8 +28,7 @@ class RoundTimes:
         self, target_costs: Sequence[PassCost] = (), draft_costs: tuple[PassCost, ...] = ()
     ) -> None:
         self._target = PassProfile(target_costs or _UNMEASURED)
-        self._draft_costs: tuple[PassCost, ...] = ()
-        self._draft = PassProfile(())
+        self._draft_costs, self._draft = draft_costs, PassProfile(draft_costs)
         self._verifying, self._drafting = Clocks(), Clocks()
         self.drafts_were_seen = False
         """Whether a draft has come, or was waited for."""
@@ -43,7 +36,6 @@ class RoundTimes:
         """Sessions that share a pass of the target, those of other orchestrators too."""
         self.num_targets = 1
         """Replicas of the target that sessions are spread over."""
-        self.know_draft(draft_costs)
 
     def know_draft(self, costs: tuple[PassCost, ...]) -> None:
         """The draft tier, or another replica of it, has said how long its passes take."""
@@ -55,16 +47,16 @@ class RoundTimes:
         """Whether the draft tier runs a model, as far as is known."""
         return bool(self._draft_costs)
 
-    def knows_plain(self, load: int, num_rounds: float) -> bool:
-        """Whether so many plain rounds have been seen at a load."""
-        return self._verifying.num_plain(load) > num_rounds - 1e-6
+    def num_plain(self, num_sessions: int) -> float:
+        """Passes without drafts that have been seen at the load of so many sessions."""
+        return self._verifying.num_plain(num_sessions)
 
-    def learn(self, judged: Round, load: int, *, is_first_draft: bool) -> None:
+    def learn(self, judged: Round, num_sessions: int, *, is_first_draft: bool) -> None:
         """Takes times from a round.
 
         Args:
             judged: the round.
-            load: of the deployment, as `load_of` says.
+            num_sessions: of the deployment when it began.
             is_first_draft: its session asks for its first one, so that the draft tier has the
                 prompt to compute.
         """
@@ -76,36 +68,37 @@ class RoundTimes:
             if not self.drafts_are_computed:  # a lookup takes next to no time
                 nanoseconds += judged.speculation_ns
             profiled_s = self._target(timings.num_batch_tokens)
-            self._verifying.observe(load, k, profiled_s, nanoseconds / 1e9, weight)
+            self._verifying.observe(num_sessions, k, profiled_s, nanoseconds / 1e9, weight)
         if k and not is_first_draft and (judged.was_late or not judged.drafted.has_failed):
             self.drafts_were_seen = True
             profiled_s = k * self._draft(self.batch_size)
             if profiled_s and not judged.drafted.has_failed:
-                self._drafting.observe(load, k, profiled_s, judged.speculation_ns / 1e9, weight)
+                seconds = judged.speculation_ns / 1e9
+                self._drafting.observe(num_sessions, k, profiled_s, seconds, weight)
 
-    def draft_s(self, load: int, k: int, num_sessions: int) -> float:
+    def draft_s(self, k: int, num_sessions: int) -> float:
         """Until a draft comes, where so many sessions ask for K tokens each."""
-        return k * self._draft(self.num_alike(num_sessions)) * self._drafting.ratio(load, k)
+        profiled_s = k * self._draft(self.num_alike(num_sessions))
+        return profiled_s * self._drafting.ratio(num_sessions, k)
 
-    def round_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
+    def round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """A round in which so many sessions ask for K tokens each."""
-        verification_s = self._verification_s(load, k, expected, num_sessions)
-        return (self.draft_s(load, k, num_sessions) if k else 0.0) + verification_s
+        draft_s = self.draft_s(k, num_sessions) if k else 0.0
+        return draft_s + self._verification_s(k, expected, num_sessions)
 
-    def idle_round_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
+    def idle_round_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         """The same with a draft tier that makes each draft as if there were no other."""
-        return k * self._draft(1) + self._verification_s(load, k, expected, num_sessions)
+        return self.idle_draft_s(k) + self._verification_s(k, expected, num_sessions)
 
-    def engine_s(self, k: int, num_sessions: int) -> float:
-        """Time that an idle engine of the draft tier works for so many sessions, which share its
-        passes."""
+    def idle_draft_s(self, k: int, num_sessions: int = 1) -> float:
+        """Time that an idle draft tier works for so many sessions, which share its passes."""
         return k * self._draft(num_sessions)
 
     def num_alike(self, num_sessions: int) -> float:
         """Sessions that share a pass. Those that have just come are not in any pass yet."""
         return max(self.batch_size, num_sessions / self.num_targets, 1.0)
 
-    def _verification_s(self, load: int, k: int, expected: Expectation, num_sessions: int) -> float:
+    def _verification_s(self, k: int, expected: Expectation, num_sessions: int) -> float:
         lengths = expected.lengths
         others = (self.num_alike(num_sessions) - 1) * (1 + lengths[k])
         pass_s = self._target(others + 1)
@@ -113,4 +106,4 @@ class RoundTimes:
             # A proposer that looks texts up drafts all that it is asked for, or nothing.
             length = lengths[k] / lengths[1]
             pass_s += lengths[1] * (self._target(others + 1 + length) - pass_s)
-        return pass_s * self._verifying.ratio(load, k)
+        return pass_s * self._verifying.ratio(num_sessions, k)

@@ -13,9 +13,9 @@ MEASURED = [PassCost(1, 8_000_000), PassCost(5, 12_000_000), PassCost(21, 20_000
 EXPECTED = Expectation([0.0, 1.0, 2.0], [1.0, 1.8, 2.4])
 
 
-def observe(clocks: Clocks, k: int, ratio: float, times: int = 1, *, load: int = 0) -> None:
+def observe(clocks: Clocks, k: int, ratio: float, times: int = 1, *, num_sessions: int = 1) -> None:
     for _ in range(times):
-        clocks.observe(load, k, 0.01, 0.01 * ratio)
+        clocks.observe(num_sessions, k, 0.01, 0.01 * ratio)
 
 
 def test_before_anything_is_seen_passes_take_what_was_measured_and_in_between_in_proportion():
@@ -38,22 +38,22 @@ def test_a_clock_is_believed_at_once_where_the_profile_is_wrong_by_any_factor():
     clocks = Clocks()
     observe(clocks, 0, 1.0, 4)
     observe(clocks, 8, 0.01)
-    assert clocks.ratio(0, 8) == pytest.approx(0.01)
-    assert clocks.ratio(0, 0) == pytest.approx(1)
+    assert clocks.ratio(1, 8) == pytest.approx(0.01)
+    assert clocks.ratio(1, 0) == pytest.approx(1)
 
 
 def test_one_pass_that_takes_a_hundred_times_as_long_is_not_believed():
     clocks = Clocks()
     observe(clocks, 0, 1.0, 40)
     observe(clocks, 0, 100.0)
-    assert clocks.ratio(0, 0) < 1 + SURPRISE / 20
+    assert clocks.ratio(1, 0) < 1 + SURPRISE / 20
 
 
 def test_what_is_old_fades():
     clocks = Clocks()
     observe(clocks, 0, 1.0, 50)
     observe(clocks, 0, 2.0, 200)
-    assert clocks.ratio(0, 0) == pytest.approx(2, rel=0.01)
+    assert clocks.ratio(1, 0) == pytest.approx(2, rel=0.01)
 
 
 def test_a_pass_that_many_share_counts_once():
@@ -62,31 +62,31 @@ def test_a_pass_that_many_share_counts_once():
         observe(clocks, 0, 1.0, 10)
     observe(alone, 0, 2.0)
     for _ in range(8):
-        shared.observe(0, 0, 0.01, 0.02, 1 / 8)
-    assert shared.ratio(0, 0) == pytest.approx(alone.ratio(0, 0), rel=0.01)
+        shared.observe(1, 0, 0.01, 0.02, 1 / 8)
+    assert shared.ratio(1, 0) == pytest.approx(alone.ratio(1, 0), rel=0.01)
 
 
 def test_a_length_that_was_never_tried_is_between_its_neighbours():
     clocks = Clocks()
     observe(clocks, 0, 1.0, 10)
     observe(clocks, 8, 3.0, 10)
-    assert clocks.ratio(0, 4) == pytest.approx(2.0)
-    assert clocks.ratio(0, 8) > 2.9
+    assert clocks.ratio(1, 4) == pytest.approx(2.0)
+    assert clocks.ratio(1, 8) > 2.9
 
 
 def test_a_load_that_was_never_seen_is_like_the_nearest_one():
     clocks = Clocks()
-    observe(clocks, 0, 1.0, 10, load=1)
-    observe(clocks, 2, 1.5, 10, load=1)
-    assert clocks.ratio(3, 2) == pytest.approx(clocks.ratio(1, 2))
-    observe(clocks, 0, 2.0, 10, load=3)  # everything is slow there
-    assert clocks.ratio(3, 2) == pytest.approx(2 * clocks.ratio(1, 2))
+    observe(clocks, 0, 1.0, 10, num_sessions=2)
+    observe(clocks, 2, 1.5, 10, num_sessions=2)
+    assert clocks.ratio(8, 2) == pytest.approx(clocks.ratio(2, 2))
+    observe(clocks, 0, 2.0, 10, num_sessions=8)  # everything is slow there
+    assert clocks.ratio(8, 2) == pytest.approx(2 * clocks.ratio(2, 2))
 
 
 def test_a_draft_takes_a_pass_for_each_token():
     times = RoundTimes(MEASURED, (PassCost(1, 2_000_000), PassCost(9, 4_000_000)))
-    assert times.draft_s(0, 3, 1) == pytest.approx(0.006)
-    assert times.draft_s(0, 3, 9) == pytest.approx(0.012)
+    assert times.draft_s(3, 1) == pytest.approx(0.006)
+    assert times.draft_s(3, 9) == pytest.approx(0.012)
 
 
 def test_sessions_share_passes_with_those_of_their_own_target_alone():
@@ -95,4 +95,4 @@ def test_sessions_share_passes_with_those_of_their_own_target_alone():
     spread.num_targets = 4
     assert spread.num_alike(32) == alone.num_alike(8) == 8
     for k in range(3):
-        assert spread.round_s(0, k, EXPECTED, 32) == alone.round_s(0, k, EXPECTED, 8)
+        assert spread.round_s(k, EXPECTED, 32) == alone.round_s(k, EXPECTED, 8)
