@@ -10,7 +10,15 @@ from forethought.engine.linear.tile_linear import DTYPES
 from forethought.engine.model.attention import LayerPool
 from forethought.engine.model.packed import PackedPass
 from forethought.engine.native import kernels
-from forethought.engine.native.structures import Attention, Gate, Norm, Pass, PostNorm, Rope, Turn
+from forethought.engine.native.structures import (
+    Attention,
+    Gate,
+    Norm,
+    Pass,
+    PostNorm,
+    Rope,
+    RotaryEmbedding,
+)
 from forethought.engine.weights.lean_config import LayerAttention, LeanConfig
 
 _VECTOR = 16  # numbers that the kernel takes at a time
@@ -42,8 +50,8 @@ class NativeSteps:
         self._positions_address = packed.positions.data_ptr()
         self._slots_address = packed.slots.data_ptr()
         for rotation, address in zip(shape.rotations, self._rotation_addresses, strict=True):
-            kernels.native.turn(
-                Turn(
+            kernels.native.rotary_embedding(
+                RotaryEmbedding(
                     positions=self._positions_address,
                     frequencies=rotation.inv_freq.data_ptr(),
                     rotation=address,

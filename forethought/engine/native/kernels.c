@@ -55,7 +55,7 @@ SHORT(gate, Gate)
 SHORT(softcap, Softcap)
 SHORT(rotate, Rope)
 LONG(attend, Attention)
-LONG(turn, Turn)
+LONG(rotary_embedding, RotaryEmbedding)
 LONG(multiply, Product)
 LONG(run_layers, Pass)
 SHORT(quant_block_bytes, QuantTensor)
@@ -71,7 +71,7 @@ static PyMethodDef methods[] = {
     {"post_norm", py_post_norm, METH_O, "post_norm(PostNorm)"},
     {"softcap", py_softcap, METH_O, "softcap(Softcap)"},
     {"gate", py_gate, METH_O, "gate(Gate)"},
-    {"turn", py_turn, METH_O, "turn(Turn)"},
+    {"rotary_embedding", py_rotary_embedding, METH_O, "rotary_embedding(RotaryEmbedding)"},
     {"rotate", py_rotate, METH_O, "rotate(Rope)"},
     {"attend", py_attend, METH_O, "attend(Attention)"},
     {"multiply", py_multiply, METH_O, "multiply(Product)"},

@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     const Stack *stack;
     long num_tokens, num_sequences, width;
-    const float *rotations;   /* [rotations, T, D], each as `turn` makes it */
+    const float *rotations;   /* [rotations, T, D], each as `rotary_embedding` makes it */
     const int32_t *positions; /* [T] */
     const int64_t *slots;     /* [T] */
     const int32_t *starts;    /* [S + 1] */

@@ -30,8 +30,8 @@ static const Field gate_fields[] = {HAS(gate_up), HAS(y), HAS(dtype), HAS(is_gel
 #define OF Softcap
 static const Field softcap_fields[] = {HAS(x), HAS(cap), HAS(n), {0}};
 #undef OF
-#define OF Turn
-static const Field turn_fields[] = {
+#define OF RotaryEmbedding
+static const Field rotary_embedding_fields[] = {
     HAS(positions), HAS(frequencies), HAS(rotation), HAS(scale), HAS(num_tokens), HAS(num_pairs), {0},
 };
 #undef OF
@@ -110,7 +110,7 @@ static const Field binding_fields[] = {HAS(cpus), HAS(count), {0}};
 #define LAYOUT(type, fields) {#type, sizeof(type), fields}
 const Layout layouts[] = {
     LAYOUT(Norm, norm_fields), LAYOUT(PostNorm, post_norm_fields), LAYOUT(Gate, gate_fields),
-    LAYOUT(Softcap, softcap_fields), LAYOUT(Turn, turn_fields), LAYOUT(Rope, rope_fields),
+    LAYOUT(Softcap, softcap_fields), LAYOUT(RotaryEmbedding, rotary_embedding_fields), LAYOUT(Rope, rope_fields),
     LAYOUT(Attention, attention_fields), LAYOUT(GroupMatrix, matrix_fields), LAYOUT(Product, product_fields),
     LAYOUT(QuantTensor, quant_tensor_fields), LAYOUT(QuantPart, quant_part_fields),
     LAYOUT(QuantParts, quant_parts_fields), LAYOUT(Layer, layer_fields), LAYOUT(Stack, stack_fields),

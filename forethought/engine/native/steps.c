@@ -58,7 +58,7 @@ INLINE void gate_row(const void *gate_up, void *y, Dtype dtype, int is_gelu, lon
 /* One token: q, k and v from their product, rotated, q to its buffer, k and v to the pool. */
 static void rotate_token(const Rope *rope, long token) {
     long dim = rope->head_dim, heads = rope->num_heads, kv_heads = rope->num_kv_heads;
-    const float *turn = rope->rotation + token * dim;
+    const float *rotation = rope->rotation + token * dim;
     size_t row = (size_t)token * (size_t)((heads + 2 * kv_heads) * dim);
     size_t block = (size_t)(rope->slots[token] / BLOCK), place = (size_t)(rope->slots[token] % BLOCK);
     float head[1024];
@@ -74,8 +74,8 @@ static void rotate_token(const Rope *rope, long token) {
             }
             for (long d = 0; d < dim; d += 2) {
                 float a = head[d], b = head[d + 1];
-                head[d] = a * turn[d] - b * turn[d + 1];
-                head[d + 1] = a * turn[d + 1] + b * turn[d];
+                head[d] = a * rotation[d] - b * rotation[d + 1];
+                head[d + 1] = a * rotation[d + 1] + b * rotation[d];
             }
         }
         if (h < heads) {
@@ -139,7 +139,7 @@ int gate(const Gate *of) {
     return 0;
 }
 
-int turn(const Turn *of) {
+int rotary_embedding(const RotaryEmbedding *of) {
     long tokens = of->num_tokens, pairs = of->num_pairs;
 #pragma omp parallel for if (tokens * pairs > PARALLEL_FROM)
     for (long t = 0; t < tokens; t++)

@@ -48,14 +48,14 @@ typedef struct {
     float *rotation;          /* [T, D], to fill */
     float scale;
     long num_tokens, num_pairs;
-} Turn;
+} RotaryEmbedding;
 
 /* q, k and v of some tokens from their product, rotated: q to its buffer, k and v to the pool. */
 typedef struct {
     long num_tokens, num_heads, num_kv_heads, head_dim;
     Dtype dtype, kv_dtype;
     const void *qkv;         /* [T, (H + 2 J) D], numbers that rotate together side by side */
-    const float *rotation;   /* [T, D]: cosine and sine of each pair, see `turn` */
+    const float *rotation;   /* [T, D]: cosine and sine of each pair, see `rotary_embedding` */
     const float *norm;       /* [H + J, D] weights of q and k norms, or none */
     float eps, scale;        /* of the norms; of the scores */
     const int64_t *slots;    /* [T]: where in the pool each token goes */
@@ -67,7 +67,7 @@ int norm(const Norm *norm);
 int post_norm(const PostNorm *norm);
 int softcap(const Softcap *softcap);
 int gate(const Gate *gate);
-int turn(const Turn *turn);
+int rotary_embedding(const RotaryEmbedding *of);
 int rotate(const Rope *rope);
 
 #endif

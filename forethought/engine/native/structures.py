@@ -71,7 +71,7 @@ class Gate(ctypes.Structure):
     )
 
 
-class Turn(ctypes.Structure):
+class RotaryEmbedding(ctypes.Structure):
     """steps.h"""
 
     __slots__ = ()
