@@ -19,19 +19,18 @@ from tests.orchestrator.policy_scenarios import scenarios
 CHANGES: Mapping[str, tuple[float, ...]] = {
     # Of each constant a smaller and a larger value; 0 or a huge one does without the rule.
     "acceptance.OPTIMISM": (0.4, 1.0),
-    "acceptance.PRIOR_WEIGHT": (1.0, 24.0),
+    "acceptance.PRIOR_WEIGHT": (1.0, 16.0),
     "acceptance.DEPLOYMENT_MEMORY": (25.0, 400.0),
     "acceptance.MEMORY": (6.0, 96.0),
-    "clocks.SURPRISE": (1.5, 1e9),
-    "ledger.ROUNDS_TO_HOLD": (2, 16),
-    "ledger.EXPLORATION_SHARE": (0.0, 0.1),
+    "round_times.SURPRISE": (1.5, 1e9),
+    "governor.ROUNDS_TO_HOLD": (2, 16),
+    "governor.EXPLORATION_SHARE": (0.0, 0.1),
     "governor.CLEARLY": (1.0, 1.2),
     "governor.MIN_TIMEOUT_S": (0.0, 0.2),
     "governor.DECISIONS_TO_TRIAL": (3, 1_000_000),
 }
-_SHARED = {"MEMORY": "clocks", "SURPRISE": "governor", "CLEARLY": "demand"}
+_SHARED = {"MEMORY": "round_times", "SURPRISE": "governor", "CLEARLY": "demand"}
 """Modules that have a constant of another one by name."""
-_ALSO = {"ROUNDS_TO_HOLD": ("governor", "choice")}
 
 
 def speeds(change: tuple[str, float] | None, seeds: int, name: str) -> float:
@@ -39,7 +38,7 @@ def speeds(change: tuple[str, float] | None, seeds: int, name: str) -> float:
     if change is not None:
         where, value = change
         module, constant = where.split(".")
-        also = (_SHARED[constant],) if constant in _SHARED else _ALSO.get(constant, ())
+        also = (_SHARED[constant],) if constant in _SHARED else ()
         for each in (module, *also):
             setattr(importlib.import_module(f"orchestrator.policy.{each}"), constant, value)
     scenario = scenarios()[name]

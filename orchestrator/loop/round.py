@@ -14,9 +14,6 @@ class Ask:
 
     num_speculative_tokens: int  # K
     timeout_s: float | None = None  # how long to wait for it; None: as long as patience lasts
-    prepares: bool = (
-        False  # whether drafts will be asked for soon, so that the tier should get ready
-    )
     next_is_plain: bool = False  # whether the next round is expected to ask for nothing either
 
     def within(self, room: int) -> "Ask":

@@ -2,11 +2,12 @@
 
 A guess counts only if all before it are accepted, so each place of a draft has a rate of its own:
 of the rounds that reach it, the share that accepts it. Old rounds fade, since texts change. A place
-that has hardly been reached has the rate of its *prior*: for a session that of the deployment, for
-the deployment optimism, since a draft that is never tried is never found to be good.
+that has hardly been reached is like the one before it. The first one is like that of all sessions,
+and theirs begins with optimism: a draft that is never tried is never found to be good.
 
-A proposer that looks texts up often has nothing to offer. The share of rounds that it drafts in is
-learned apart: a token that is not drafted costs no verification.
+A proposer that looks texts up often has nothing to offer, or else all that it is asked for. The
+share of rounds that it drafts in is learned apart: a token that is not drafted costs no
+verification.
 """
 
 from collections.abc import Sequence
@@ -16,40 +17,38 @@ DEPLOYMENT_MEMORY, MEMORY = 100.0, 24.0
 """Rounds after which an observation weighs 1/e: of a deployment's texts, and of everything else."""
 OPTIMISM = 0.8
 """Rate of a place that nobody has reached."""
-PRIOR_WEIGHT = 6.0
-"""Rounds in which a session's own rate comes to weigh as much as its prior."""
+PRIOR_WEIGHT = 4.0
+"""Rounds in which a place's own rate comes to weigh as much as what was believed before."""
 
 
 class _Rates:
-    """The share of rounds that get past each place, of those that reach it; old rounds fade.
+    """The share of rounds that get past each place, of those that reach it.
 
     Args:
-        prior: what to believe while nothing has been seen: other rates, or one rate for all.
-        are_alike: a place says something of the next one too.
+        prior: what to believe of the first place while nothing has been seen.
+        later: the same of all others; None: what is believed of the one before.
     """
 
-    def __init__(self, prior: "_Rates | float", *, are_alike: bool) -> None:
-        self._prior = prior
+    def __init__(self, prior: "_Rates | float", later: float | None = None) -> None:
+        self._prior, self._later = prior, later
         self._fading = 1 - 1 / (DEPLOYMENT_MEMORY if isinstance(prior, float) else MEMORY)
-        self._are_alike = are_alike
         self._seen: list[tuple[float, float]] = []  # of each place: rounds past it, rounds
 
     def observe(self, num_trials: int, num_hits: int) -> None:
         """A round reaches places 0 to `num_trials` - 1, and gets past all below `num_hits`."""
         self._seen += [(0.0, 0.0)] * (num_trials - len(self._seen))
-        for place, (hits, trials) in enumerate(self._seen[:num_trials]):
-            is_hit = place < num_hits
-            self._seen[place] = hits * self._fading + is_hit, trials * self._fading + 1
+        for place, (hits, trials) in enumerate(self._seen):
+            is_hit, is_trial = place < num_hits, place < num_trials
+            self._seen[place] = hits * self._fading + is_hit, trials * self._fading + is_trial
 
     def rates(self, num_places: int) -> list[float]:
         """[num_places] the rates."""
-        prior = self._prior
+        believed = self._prior if isinstance(self._prior, float) else self._prior.rates(1)[0]
         rates: list[float] = []
-        priors = [prior] * num_places if isinstance(prior, float) else prior.rates(num_places)
         for place in range(num_places):
             hits, trials = self._seen[place] if place < len(self._seen) else (0.0, 0.0)
-            believed = rates[-1] if self._are_alike and rates else priors[place]
             rates.append((hits + PRIOR_WEIGHT * believed) / (trials + PRIOR_WEIGHT))
+            believed = rates[-1] if self._later is None else self._later
         return rates
 
 
@@ -61,10 +60,8 @@ class Acceptance:
     """
 
     def __init__(self, prior: "Acceptance | None" = None) -> None:
-        self.accepted: _Rates = _Rates(
-            prior.accepted if prior else OPTIMISM, are_alike=prior is None
-        )
-        self.drafted: _Rates = _Rates(prior.drafted if prior else 1.0, are_alike=False)
+        self.accepted: _Rates = _Rates(prior.accepted if prior else OPTIMISM)
+        self.drafted: _Rates = _Rates(prior.drafted if prior else 1.0, 1.0)
 
     def observe(self, num_asked: int, num_drafted: int, num_accepted: int) -> None:
         """A round asks for so many tokens, gets a draft, and keeps a part of it."""
@@ -75,7 +72,8 @@ class Acceptance:
         """What drafts of up to so many tokens bring."""
         lengths, tokens = [0.0], [1.0]
         drafted = accepted = 1.0
-        for offer, rate in zip(self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True):
+        rates = zip(self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True)
+        for offer, rate in rates:
             drafted *= offer
             accepted *= offer * rate
             lengths.append(lengths[-1] + drafted)

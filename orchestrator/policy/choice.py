@@ -17,10 +17,9 @@ from forethought.sampling.types import VerificationMode
 from orchestrator.loop.round import Ask, Round
 from orchestrator.loop.session import Session
 from orchestrator.metrics.rounds import RoundCounts
-from orchestrator.policy.acceptance import Acceptance, Expectation
+from orchestrator.policy.acceptance import Acceptance
 from orchestrator.policy.demand import DemandMeter
 from orchestrator.policy.governor import Choice, Governor
-from orchestrator.policy.ledger import ROUNDS_TO_HOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +80,29 @@ class AdaptivePolicy:
         self._governor = experience.governor
         self._shared = experience.acceptance(session)
         self._acceptance = Acceptance(self._shared)
-        self._expected: Expectation | None = None  # until a draft is judged
+        self._expected = self._acceptance.expect(self._governor.max_k)
         self._choice: Choice | None = None  # for the round under way
-        self._has_asked = False  # for a draft
         self.expects_speculation = self._governor.max_k > 0 and self._governor.join(
-            self, self._expect()
+            self, self._expected
         )
-        # Rounds that the draft tier still gets to compute the prompt.
-        self._num_to_prepare = 0 if self.expects_speculation else ROUNDS_TO_HOLD - 1
 
     def ask(self, session: Session) -> Ask:
         # The first round computes the prompt, as with `FixedPolicy`.
         if not session.round or not self._governor.max_k:
             return Ask(0, next_is_plain=not self.expects_speculation)
-        self._choice = choice = self._governor.choose(self, self._expect())
-        if not choice.k:
-            return Ask(0, next_is_plain=True)
-        if self._governor.times.drafts_are_computed and self._num_to_prepare:
-            # The draft tier computes the prompt first. Whoever waited for that would wait in vain.
-            self._num_to_prepare -= 1
-            return Ask(0, prepares=True)
-        return Ask(choice.k, choice.timeout_s)
-
-    def _expect(self) -> Expectation:
-        if self._expected is None:
-            self._expected = self._acceptance.expect(self._governor.max_k)
-        return self._expected
+        self._choice = choice = self._governor.choose(self, self._expected)
+        return Ask(choice.k, choice.timeout_s) if choice.k else Ask(0, next_is_plain=True)
 
     def learn(self, judged: Round) -> None:
         choice, self._choice = self._choice, None
-        num_asked = judged.ask.num_speculative_tokens
-        is_first = num_asked > 0 and not self._has_asked
-        self._has_asked = self._has_asked or num_asked > 0
         if choice is not None:  # else most of it was the prompt
-            self._governor.learn(choice, judged, is_first_draft=is_first)
-        if num_asked and (not judged.drafted.has_failed or (judged.was_late and not is_first)):
-            self._expected = None
-            # A draft that comes too late is as good as none.
-            num_drafted, num_accepted = len(judged.draft), judged.outcome.num_accepted_tokens
+            self._governor.learn(choice, judged)
+        num_asked = judged.ask.num_speculative_tokens
+        if num_asked and not judged.drafted.has_failed:
+            num_accepted = judged.outcome.num_accepted_tokens
             for acceptance in (self._shared, self._acceptance):
-                acceptance.observe(num_asked, num_drafted, num_accepted)
+                acceptance.observe(num_asked, len(judged.draft), num_accepted)
+            self._expected = self._acceptance.expect(self._governor.max_k)
 
     def close(self) -> None:
         self._governor.leave(self)

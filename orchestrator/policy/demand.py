@@ -140,8 +140,6 @@ class DemandMeter:
 
     def _got(self, judged: Round) -> float:
         """The K that a session could have, though its own drafts may be worth less."""
-        if judged.ask.prepares:
-            return self._wanted.k
         if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
             return 0.0
         return max(judged.ask.num_speculative_tokens, self._governor.k)
@@ -174,9 +172,9 @@ class DemandMeter:
     def _rate(self, k: int) -> float:
         """Tokens a second of a session, with drafts as an idle tier makes them."""
         num_sessions = max(self._num_sessions, 1)
-        return self._expected.tokens[k] / self._governor.times.idle_round_s(
-            k, self._expected, num_sessions
-        )
+        times = self._governor.times
+        verification_s = times.verification_s(k, self._expected, num_sessions)
+        return self._expected.tokens[k] / (times.idle_draft_s(k) + verification_s)
 
     def _share(self, k: int) -> float:
         """Of an engine, for each session."""
@@ -184,6 +182,7 @@ class DemandMeter:
         k = min(k, self._governor.max_k)
         if not k:
             return _LEAST_SHARE
-        round_s = self._governor.times.idle_round_s(k, self._expected, num_sessions)
-        engine_s = self._governor.times.idle_draft_s(k, num_sessions)
+        times = self._governor.times
+        round_s = times.idle_draft_s(k) + times.verification_s(k, self._expected, num_sessions)
+        engine_s = times.idle_draft_s(k, num_sessions)
         return max(engine_s / num_sessions / round_s, _LEAST_SHARE)

@@ -2,11 +2,15 @@
 
 In a busy pass a single session that drafts more hardly lengthens it and gains; if all do, all lose.
 So one K is chosen for all: the one with the most expected tokens (`acceptance.py`) a second of the
-clock (`round_times.py`). Plain decoding, K = 0, is one of the candidates. What trying may cost is
-kept by the ledger (`ledger.py`).
+clock (`round_times.py`). Plain decoding, K = 0, is one of the candidates. While all speculate, now
+and then all take one round of another K, so that the clocks are fresh: a shorter one, a longer one,
+any and none in turn.
 
-While all speculate, now and then all take one round of another K, so that the clocks are fresh: a
-shorter one, a longer one, any and none in turn.
+What an attempt to speculate loses against plain decoding is owed, and a hundredth of the time of
+plain decoding pays it back. A draft that promises to pay is tried when nothing is owed, another one
+when the loss that it promises is saved too. So a draft that does not pay costs a hundredth, and one
+that has become good is found. An attempt that has lost more than some plain rounds take is over,
+whatever is promised.
 """
 
 from collections import defaultdict
@@ -16,9 +20,7 @@ from dataclasses import dataclass
 from forethought.tier import PassCost
 from orchestrator.loop.round import Round
 from orchestrator.policy.acceptance import Expectation
-from orchestrator.policy.clocks import SURPRISE, load_of
-from orchestrator.policy.ledger import ROUNDS_TO_HOLD, Ledger
-from orchestrator.policy.round_times import RoundTimes
+from orchestrator.policy.round_times import SURPRISE, RoundTimes, load_of
 
 CLEARLY = 1.03
 """Another K must promise so many times the speed; speculation ends where plain decoding does."""
@@ -26,6 +28,11 @@ MIN_TIMEOUT_S = 0.02
 """A shorter wait says nothing of a draft."""
 DECISIONS_TO_TRIAL = 12
 """While all speculate, until another K is tried."""
+EXPLORATION_SHARE = 0.01
+"""Of the time of plain decoding, for drafts that lose."""
+ROUNDS_TO_HOLD = 4
+"""Rounds of each session until K is chosen anew, so that all get to go by it; and plain rounds that
+an attempt may lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +64,19 @@ class Governor:
         *,
         drafts_are_free: bool = False,
     ) -> None:
-        self.max_k = max_k
-        self.drafts_are_free = drafts_are_free
+        self.max_k, self.drafts_are_free = max_k, drafts_are_free
         self.times = RoundTimes(target_costs, draft_costs)
         self.k = 0
         """That all sessions go by."""
-        self._load = 0  # when K was chosen
         self._members: set[Hashable] = set()  # sessions under way
         self._expectations: dict[Hashable, Expectation] = {}  # of those beyond their prompts
+        self._load = 0  # when K was chosen
         self._plain_s = 0.0  # a round of plain decoding, when K was chosen
-        self._ledgers: defaultdict[int, Ledger] = defaultdict(Ledger)  # by load
         self._num_held = 0  # rounds since K was chosen
-        self._num_decisions = 0  # since speculation began or ended
-        self._num_trials = 0  # of another K, which take turns
+        self._num_decisions = 0  # while all speculated
+        # By load, for attempts; below 0 it is owed.
+        self._saved_s: defaultdict[int, float] = defaultdict(float)
+        self._lost_s = 0.0  # by the attempt under way, of late; below 0 it has gained
 
     def join(self, member: Hashable, expected: Expectation) -> bool:
         """A session begins that expects so much of its drafts.
@@ -79,11 +86,9 @@ class Governor:
             and where it shares a processor with the target, everybody's next token waits for it.
         """
         self._members.add(member)
-        was_busy = len(self._members) == 1 and self._load > 0  # others may follow, as before
         if len(self._members) == 1:
-            self.times.batch_size = 1.0
             self._decide(expected)
-        return self.k > 0 and load_of(len(self._members)) == self._load and not was_busy
+        return self.k > 0 and load_of(len(self._members)) == self._load
 
     def leave(self, member: Hashable) -> None:
         """A session has ended."""
@@ -94,39 +99,37 @@ class Governor:
         """For a session that expects so much of its drafts; its word counts from now on."""
         self._expectations[member] = expected
         num_sessions, num_known = len(self._members), len(self._expectations)
-        is_over = self.k and self._ledgers[self._load].is_overdrawn(self._plain_s)
-        is_due = self._num_held >= ROUNDS_TO_HOLD * num_known
-        if is_due or is_over or load_of(num_sessions) != self._load:
+        is_due = self._num_held >= ROUNDS_TO_HOLD * num_known or (self.k and self._has_lost)
+        if is_due or load_of(num_sessions) != self._load:
             self._decide(Expectation.mean(list(self._expectations.values())))
-        k = self.k
-        if k and self._is_for_trial and self._num_held < num_known:
-            turn, kind = divmod(self._num_trials, 4)
+        k, (trial, place) = self.k, divmod(self._num_decisions, DECISIONS_TO_TRIAL)
+        if k and place == DECISIONS_TO_TRIAL - 1 and self._num_held < num_known:
+            turn, kind = divmod(trial, 4)
             k = (max(k - 1, 1), min(k + 1, self.max_k), turn % self.max_k + 1, 0)[kind]
         self._num_held += 1
         timeout_s = self._timeout_s(k, expected) if k else 0.0
         return Choice(k, timeout_s, expected, self._plain_s, num_sessions)
 
-    def learn(self, choice: Choice, judged: Round, *, is_first_draft: bool) -> None:
-        """Takes times from a round.
-
-        Args:
-            choice: by which its session asked.
-            judged: the round.
-            is_first_draft: its session has asked for no draft before.
-        """
+    def learn(self, choice: Choice, judged: Round) -> None:
+        """Takes times from a round whose session asked by a choice."""
         k, share = judged.ask.num_speculative_tokens, 1 / choice.num_sessions
-        ledger = self._ledgers[load_of(choice.num_sessions)]
         seconds = (judged.speculation_ns + judged.verification_ns + judged.rejection_ns) / 1e9
-        if judged.drafted.has_failed:
-            lost_s = judged.speculation_ns / 1e9  # the rest is a plain round
-        else:
-            lost_s = seconds - choice.expected.tokens[k] * choice.plain_s
+        num_tokens = 1.0 if judged.drafted.has_failed else choice.expected.tokens[k]
+        limit_s = ROUNDS_TO_HOLD * choice.plain_s
+        # A machine that stalls for a moment says nothing of drafts.
+        lost_s = min(seconds - num_tokens * choice.plain_s, limit_s)
         if k:
-            ledger.lose(lost_s, choice.plain_s, share)
+            # A gain makes good what was lost. Little of it is there to be lost again.
+            self._lost_s = max(self._lost_s + share * lost_s, -1.5 * limit_s)
         else:
-            ledger.earn(share * seconds)
+            self._saved_s[load_of(choice.num_sessions)] += EXPLORATION_SHARE * share * seconds
         if k == choice.k:  # others say nothing of rounds in which all ask for the same
-            self.times.learn(judged, choice.num_sessions, is_first_draft=is_first_draft)
+            self.times.learn(judged, choice.num_sessions)
+
+    @property
+    def _has_lost(self) -> bool:
+        """Whether the attempt under way has lost what it may."""
+        return self._lost_s > ROUNDS_TO_HOLD * self._plain_s
 
     def _timeout_s(self, k: int, expected: Expectation) -> float:
         """No longer than a draft is late by any measure, and no longer than plain decoding would
@@ -138,39 +141,30 @@ class Governor:
 
     def _decide(self, mean: Expectation) -> None:
         """Chooses K anew, for sessions that expect so much on average."""
-        num_sessions, load_before = len(self._members), self._load
-        self._load = load_of(num_sessions)
-        self._num_held = 0
-        self._num_decisions += 1
-        self._num_trials += self._is_for_trial
-        seconds = [self.times.round_s(k, mean, num_sessions) for k in range(self.max_k + 1)]
+        num_sessions, times = len(self._members), self.times
+        self._load, self._num_held = load_of(num_sessions), 0
+        seconds = [
+            times.draft_s(k, num_sessions) + times.verification_s(k, mean, num_sessions)
+            for k in range(self.max_k + 1)
+        ]
         self._plain_s = seconds[0]
         rates = [num_tokens / s for num_tokens, s in zip(mean.tokens, seconds, strict=True)]
         best = max(range(1, self.max_k + 1), key=rates.__getitem__)
-        ledger = self._ledgers[self._load]
-        if not self.k or self._load != load_before:
-            lost_s = CLEARLY * seconds[best] - mean.tokens[best] * seconds[0]
-            self._change(best if self._may_begin(lost_s) else 0)
-        elif rates[0] > CLEARLY * rates[best] or ledger.is_overdrawn(seconds[0]):
-            ledger.settle()
-            self._change(0)
+        if not self.k:
+            promised_s = mean.tokens[best] * seconds[0] - CLEARLY * seconds[best]
+            self.k = best if self._may_begin(promised_s) else 0
+            return
+        self._num_decisions += 1
+        if rates[0] > CLEARLY * rates[best] or self._has_lost:
+            self._saved_s[self._load] = min(self._saved_s[self._load], 0) - max(self._lost_s, 0)
+            self.k, self._lost_s = 0, 0.0
         elif rates[best] > CLEARLY * rates[self.k]:
             self.k = best
 
-    @property
-    def _is_for_trial(self) -> bool:
-        """Whether all take one round of another K before they go on."""
-        return self._num_decisions % DECISIONS_TO_TRIAL == DECISIONS_TO_TRIAL - 1
-
-    def _change(self, k: int) -> None:
-        """Speculation begins, ends, or goes on at another load."""
-        if k or self.k:
-            self._num_decisions = 0
-        self.k = k
-
-    def _may_begin(self, lost_s: float) -> bool:
-        """Whether it is time to speculate, in rounds that promise to lose so much each."""
-        if self.times.num_plain(len(self._members)) < 2 * ROUNDS_TO_HOLD - 1e-6:
+    def _may_begin(self, gain_s: float) -> bool:
+        """Whether it is time to speculate, in rounds that promise to gain so much each."""
+        if self.times.verifying.num_plain(len(self._members)) < 2 * ROUNDS_TO_HOLD - 1e-6:
             return False  # there would be nothing to compare it with
-        # What was never seen is tried once, since the profile may be wrong.
-        return not self.times.drafts_were_seen or self._ledgers[self._load].affords(lost_s)
+        # What was never seen is tried once, since what was measured may be wrong.
+        needed_s = max(-ROUNDS_TO_HOLD * gain_s, 0.0)
+        return not self.times.drafts_were_seen or self._saved_s[self._load] >= needed_s

@@ -88,8 +88,6 @@ class RemoteProposer:
         """
         k = ask.num_speculative_tokens
         if not self._num_wanted(session, k):
-            if ask.prepares:
-                self._stream.begin(session)
             return Drafted()
         wait_s = self._patience.round_s
         if ask.timeout_s is not None:

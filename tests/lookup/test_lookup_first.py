@@ -73,13 +73,6 @@ async def test_what_was_committed_in_rounds_without_a_draft_is_looked_up_too(tin
     assert ids_of(await proposer.propose(after(later, 4, 5, 7), ASK)) == [8, 4]
 
 
-async def test_a_round_without_drafts_still_lets_the_tier_prepare(tiny_target):
-    tier = ScriptedTier()
-    prepares = Ask(0, prepares=True)
-    assert await LookupFirst([tiny_target.suffix()], tier).propose(SESSION, prepares) == Drafted()
-    assert tier.asked == [prepares]
-
-
 async def test_only_the_tier_fails(tiny_target):
     proposer = LookupFirst([tiny_target.suffix()], ScriptedTier(has_failed=True))
     assert await proposer.propose(after(SESSION, 7), ASK) == Drafted(has_failed=True)

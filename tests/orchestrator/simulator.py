@@ -199,7 +199,7 @@ def take_turn(world: World, seats: Sequence[Seat], run: Run) -> None:
 def _drafts_prompt(seat: Seat, ask: Ask) -> int:
     """Tokens of a prompt that the draft tier computes beside this pass."""
     wants = getattr(seat.policy, "expects_speculation", False) and not seat.session.round
-    if not (wants or ask.prepares or ask.num_speculative_tokens):
+    if not (wants or ask.num_speculative_tokens):
         return 0
     num_tokens, seat.num_to_draft_first = seat.num_to_draft_first, 0
     return num_tokens

@@ -19,8 +19,8 @@ from orchestrator.loop.round import Ask
 from orchestrator.loop.session import Session
 from orchestrator.policy.acceptance import Acceptance
 from orchestrator.policy.choice import AdaptivePolicy, Experience, FixedPolicy
-from orchestrator.policy.clocks import load_of
 from orchestrator.policy.governor import Governor
+from orchestrator.policy.round_times import load_of
 from tests.orchestrator.policy_scenarios import MACHINES, Machine, stairs
 from tests.orchestrator.simulator import (
     MAX_K,
