@@ -24,12 +24,15 @@
 
 #include "float16.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #define WORDS (GROUP / 4) /* of 4 values */
 #define ROWS TILE_ROWS    /* of a block */
 #define SUPER 256         /* values of a block of ggml's K kinds */
 #define AHEAD 8192        /* bytes that are asked for before their turn */
-#define AT_ONCE (LANES == 16 ? 16 : LANES == 8 ? 6 : 4) /* tokens: as many as there are registers for */
-#define FEW (LANES == 16 ? 8 : AT_ONCE) /* tokens at once, where there are fewer */
+#define AT_ONCE (LANES == 16 ? 8 : 4) /* tokens: with more, the sums no longer stay in registers */
 #define FLOATS_AT_ONCE 4
 #define PANEL 128 /* tokens whose numbers stay in a core's cache while all of the matrix passes by */
 #define ABREAST (VECTORS < 2 ? VECTORS : 2)
@@ -261,10 +264,23 @@ static void lay_out_floats(const QuantTensor *tensor, long first) {
     }
 }
 
+/* Asks for pages of 2 MB in memory that is still untouched: a pass then looks up fewer addresses. */
+static void prefer_huge_pages(const char *memory, size_t bytes) {
+#ifdef __linux__
+    const uintptr_t page = 1 << 21, start = (uintptr_t)memory;
+    const uintptr_t first = (start + page - 1) & -page, end = (start + bytes) & -page;
+    if (first < end) madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
 #define LAY_OUT(kind) \
     case kind: lay_out_block(kind, tensor, first); break
 
 int lay_out_quants(const QuantTensor *tensor) {
+    long num_tiles = (tensor->rows + ROWS - 1) / ROWS;
+    prefer_huge_pages(tensor->tiles, places_of(tensor->kind, tensor->k).all * (size_t)num_tiles);
 #pragma omp parallel for schedule(dynamic)
     for (long first = 0; first < tensor->rows; first += ROWS) switch (tensor->kind) {
         LAY_OUT(Q4_0);
@@ -447,13 +463,13 @@ INLINE void dot_rounded(QuantKind kind, const char *group, long lane, const int8
 #pragma GCC unroll 2
             for (int v = 0; v < ABREAST; v++) {
                 Ints values = values_of(kind, group, lane + v * LANES, w);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
                 for (int t = 0; t < tokens; t++) {
                     Words products = products_of(values, word_at(x + t * GROUP + 4 * w), IS_SIGNED(kind));
                     sums[t][v] = w == from ? products : add_words(sums[t][v], products);
                 }
             }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
         for (int t = 0; t < tokens; t++)
 #pragma GCC unroll 2
             for (int v = 0; v < ABREAST; v++)
@@ -468,7 +484,7 @@ INLINE void dot_rounded(QuantKind kind, const char *group, long lane, const int8
         for (int v = 0; v < ABREAST; v++) {
             Ints values = values_of(kind, group, lane + v * LANES, w);
             if (IS_SIGNED(kind)) values ^= (int32_t)0x80808080;
-#pragma GCC unroll 16
+#pragma GCC unroll 8
             for (int t = 0; t < tokens; t++) {
                 const int8_t *numbers = x + t * GROUP + 4 * w;
 #if defined(__AVX512VNNI__)
@@ -495,7 +511,7 @@ INLINE void dot_floats(QuantKind kind, const char *group, long lane, const float
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 Vec values = __builtin_convertvector((words >> 8 * i & 255) - TRAITS[kind].offset, Vec);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
                 for (int t = 0; t < tokens; t++) dots[t][v] += values * x[t * GROUP + 4 * w + i];
             }
         }
@@ -572,11 +588,11 @@ INLINE void multiply_rows(QuantKind kind, int keeps_floats, const char *block, l
                 else {
                     Ints wholes[AT_ONCE][ABREAST];
                     dot_rounded(kind, group, lane, (const int8_t *)x.numbers + g * tokens * GROUP, first, end, wholes, tokens);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
                     for (int t = 0; t < tokens; t++)
                         for (int v = 0; v < ABREAST; v++) dots[t][v] = __builtin_convertvector(wholes[t][v], Vec);
                 }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
                 for (int t = 0; t < tokens; t++)
                     for (int v = 0; v < ABREAST; v++) {
                         totals[t][v] += own.scales[v] * x.units[g * tokens + t] * dots[t][v];
@@ -606,7 +622,7 @@ INLINE void multiply_float_rows(QuantKind kind, const char *block, long k, long 
             ask_ahead(column, 1);
             Vec values[ABREAST];
             for (int v = 0; v < ABREAST; v++) values[v] = floats_at(kind, column + v * LANES * size);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
             for (int t = 0; t < tokens; t++)
                 for (int v = 0; v < ABREAST; v++) dots[t][v] += values[v] * numbers[t * GROUP + i];
         }
@@ -626,9 +642,7 @@ typedef void (*QuantKernel)(const char *block, long k, Groups x, float (*sums)[R
     case count: multiply_rows(kind, 1, block, k, lane, x, sums, count); break
 #define FOUR_LOOPS(kind) LOOP(kind, 1); LOOP(kind, 2); LOOP(kind, 3); LOOP(kind, 4)
 #if LANES == 16
-#define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6); LOOP(kind, 7); LOOP(kind, 8); LOOP(kind, 16)
-#elif LANES == 8
-#define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6)
+#define LOOPS(kind) FOUR_LOOPS(kind); LOOP(kind, 5); LOOP(kind, 6); LOOP(kind, 7); LOOP(kind, 8)
 #else
 #define LOOPS FOUR_LOOPS
 #endif
@@ -678,7 +692,7 @@ static int takes_floats(const QuantParts *parts, const QuantPart *part) {
 /* Of those that are left. */
 static long at_once(long tokens, int keeps_floats) {
     if (keeps_floats) return tokens >= FLOATS_AT_ONCE ? FLOATS_AT_ONCE : tokens > 1 ? 2 : 1;
-    return tokens >= AT_ONCE ? AT_ONCE : tokens > FEW ? FEW : tokens;
+    return tokens < AT_ONCE ? tokens : AT_ONCE;
 }
 
 /* At most PANEL tokens in one of two forms, rounded or as floats, in runs of as many as are multiplied at once. */
