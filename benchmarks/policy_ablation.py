@@ -24,6 +24,7 @@ CHANGES: Mapping[str, tuple[float, ...]] = {
     "acceptance.MEMORY": (6.0, 96.0),
     "round_times.SURPRISE": (1.5, 1e9),
     "governor.ROUNDS_TO_HOLD": (2, 16),
+    "governor.MAX_GAIN": (0.0, 1e9),
     "governor.EXPLORATION_SHARE": (0.0, 0.1),
     "governor.CLEARLY": (1.0, 1.2),
     "governor.MIN_TIMEOUT_S": (0.0, 0.2),

@@ -5,13 +5,14 @@ of the rounds that reach it, the share that accepts it. Old rounds fade, since t
 that has hardly been reached is like the one before it. The first one is like that of all sessions,
 and theirs begins with optimism: a draft that is never tried is never found to be good.
 
-A proposer that looks texts up often has nothing to offer, or else all that it is asked for. The
-share of rounds that it drafts in is learned apart: a token that is not drafted costs no
-verification.
+A proposer that looks texts up offers all that it is asked for or, often, nothing, which costs no
+verification. So the share of rounds that it drafts in is learned apart.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 DEPLOYMENT_MEMORY, MEMORY = 100.0, 24.0
 """Rounds after which an observation weighs 1/e: of a deployment's texts, and of everything else."""
@@ -70,15 +71,10 @@ class Acceptance:
 
     def expect(self, max_k: int) -> "Expectation":
         """What drafts of up to so many tokens bring."""
-        lengths, tokens = [0.0], [1.0]
-        drafted = accepted = 1.0
-        rates = zip(self.drafted.rates(max_k), self.accepted.rates(max_k), strict=True)
-        for offer, rate in rates:
-            drafted *= offer
-            accepted *= offer * rate
-            lengths.append(lengths[-1] + drafted)
-            tokens.append(tokens[-1] + accepted)
-        return Expectation(lengths, tokens)
+        drafted = list(accumulate(self.drafted.rates(max_k), mul))
+        accepted = accumulate(self.accepted.rates(max_k), mul)
+        tokens = accumulate(map(mul, drafted, accepted), initial=1.0)
+        return Expectation(list(accumulate(drafted, initial=0.0)), list(tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,12 @@
 """How many tokens to draft in a round (K).
 
 Speculation trades time for tokens: a longer draft takes longer to make and to verify, and brings
-more tokens if it is accepted. The adaptive policy picks the K that promises most tokens a second:
-
-    E(K) / (draft(K) + verify(K))
-
-E comes from `acceptance.py`, the times from `round_times.py`; `governor.py` weighs them for all
-sessions of a deployment. K = 0 is plain decoding, one candidate of several: under load, where each
-further token in a pass costs, and with a draft that guesses badly, it wins.
+more tokens if it is accepted. The adaptive policy asks for the K that promises most tokens a second
+to all sessions (`governor.py`). Under load, where each further token in a pass costs, and with a
+draft that guesses badly, that is 0: plain decoding.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -26,9 +23,8 @@ from orchestrator.policy.governor import Choice, Governor
 class FixedPolicy:
     """The same K in every round but the first.
 
-    The first round computes the whole prompt. Waiting for a draft before it would delay the first
-    token by the time that the draft tier takes for the same prompt; without, both tiers compute it
-    at once.
+    The first round computes the whole prompt. A draft before it would delay the first token until
+    the draft tier has done the same; without, both tiers compute it at once.
     """
 
     k: int
@@ -60,35 +56,26 @@ class Experience:
         self.demand = DemandMeter(governor, lookups)
         self.rounds = RoundCounts()
         """What became of all rounds."""
-        self._acceptance: dict[tuple[VerificationMode, bool], Acceptance] = {}
+        self._acceptance = defaultdict[tuple[VerificationMode, bool], Acceptance](Acceptance)
 
     def acceptance(self, session: Session) -> Acceptance:
         """What became of the drafts of sessions like this one."""
-        kind = (session.mode, session.sampling.is_greedy)
-        return self._acceptance.setdefault(kind, Acceptance())
+        return self._acceptance[session.mode, session.sampling.is_greedy]
 
 
 class AdaptivePolicy:
-    """Chooses the K that promises the most tokens a second.
-
-    Args:
-        experience: of the deployment.
-        session: whose rounds to choose for.
-    """
+    """Chooses for a session the K that promises the most tokens a second, by what all have seen."""
 
     def __init__(self, experience: Experience, session: Session) -> None:
-        self._governor = experience.governor
+        self._governor = governor = experience.governor
         self._shared = experience.acceptance(session)
         self._acceptance = Acceptance(self._shared)
-        self._expected = self._acceptance.expect(self._governor.max_k)
+        self._expected = self._acceptance.expect(governor.max_k)
         self._choice: Choice | None = None  # for the round under way
-        self.expects_speculation = self._governor.max_k > 0 and self._governor.join(
-            self, self._expected
-        )
+        self.expects_speculation = governor.max_k > 0 and governor.join(self, self._expected)
 
     def ask(self, session: Session) -> Ask:
-        # The first round computes the prompt, as with `FixedPolicy`.
-        if not session.round or not self._governor.max_k:
+        if not session.round or not self._governor.max_k:  # the prompt, as with `FixedPolicy`
             return Ask(0, next_is_plain=not self.expects_speculation)
         self._choice = choice = self._governor.choose(self, self._expected)
         return Ask(choice.k, choice.timeout_s) if choice.k else Ask(0, next_is_plain=True)

@@ -74,7 +74,7 @@ class DemandMeter:
         self._wanted = _NOTHING  # of a session whose K the policy chooses
         self._chosen_s = -_REFRESH_S
         self._drafted_s: float | None = None  # when the tier's last draft came
-        self._acceptance = Acceptance()  # of drafts that came; to the policy a late one is none
+        self._acceptance = Acceptance()  # of all drafts that came
         self._expected = self._acceptance.expect(governor.max_k)
         self._wanted_ns = self._unserved_ns = 0.0
         self.num_rounds = 0
@@ -111,78 +111,55 @@ class DemandMeter:
             return  # it had the prompt to compute
         self.num_rounds += 1
         self.num_draft_tokens += len(judged.draft)
-        if self._governor.drafts_are_free or self._was_looked_up(judged):
+        was_looked_up = bool(judged.draft.tokens) and judged.draft.proposer in self._lookups
+        if self._governor.drafts_are_free or was_looked_up:
             return
-        self._learn(judged)
-        wanted = self._wanted_draft() if fixed_k is None else self._wanted_draft_of(fixed_k)
+        num_asked, got = judged.ask.num_speculative_tokens, 0
+        if num_asked and not judged.drafted.has_failed:
+            self._drafted_s = self._clock()
+            num_accepted = judged.outcome.num_accepted_tokens
+            self._acceptance.observe(num_asked, len(judged.draft), num_accepted)
+            # The session could have what others get, though its own drafts may be worth less.
+            got = max(num_asked, self._governor.k)
+        wanted = self._choice() if fixed_k is None else self._draft_of(fixed_k, fixed_k)
         k = min(wanted.k, judged.session.room - 1)
         if k <= 0:
             return
         took_ns = judged.speculation_ns + judged.verification_ns + judged.rejection_ns
-        wanted_ns = took_ns * wanted.share
-        self._wanted_ns += wanted_ns
-        got = self._got(judged)
+        self._wanted_ns += took_ns * wanted.share
         if got < min(wanted.least_k, k):
-            self._unserved_ns += wanted_ns * (1 - got / k)
+            self._unserved_ns += took_ns * wanted.share * (1 - got / k)
 
-    def _was_looked_up(self, judged: Round) -> bool:
-        return bool(judged.draft.tokens) and judged.draft.proposer in self._lookups
-
-    def _learn(self, judged: Round) -> None:
-        """Whether drafts come in time, and what becomes of them."""
-        num_asked = judged.ask.num_speculative_tokens
-        if not num_asked:
-            return
-        if not judged.drafted.has_failed:
-            self._drafted_s = self._clock()
-            num_accepted = judged.outcome.num_accepted_tokens
-            self._acceptance.observe(num_asked, len(judged.draft), num_accepted)
-
-    def _got(self, judged: Round) -> float:
-        """The K that a session could have, though its own drafts may be worth less."""
-        if judged.drafted.has_failed or not judged.ask.num_speculative_tokens:
-            return 0.0
-        return max(judged.ask.num_speculative_tokens, self._governor.k)
-
-    def _wanted_draft(self) -> WantedDraft:
+    def _choice(self) -> WantedDraft:
+        """Of a session whose K the policy chooses."""
         now_s = self._clock()
         if now_s - self._chosen_s >= _REFRESH_S:
-            self._chosen_s = now_s
-            self._wanted = self._choose(now_s)
+            self._chosen_s, self._wanted = now_s, self._choose(now_s)
         return self._wanted
 
     def _choose(self, now_s: float) -> WantedDraft:
-        governor = self._governor
-        if not governor.max_k:
+        if not self._governor.max_k:
             return _NOTHING
         if self._drafted_s is None or now_s - self._drafted_s > self._remembered_s:
             return WantedDraft(1, 1, _TRIAL / max(self._num_sessions, 1))
-        self._expected = self._acceptance.expect(governor.max_k)
-        rates = [self._rate(k) for k in range(governor.max_k + 1)]
+        self._expected = self._acceptance.expect(self._governor.max_k)
+        tokens = self._expected.tokens
+        rates = [num_tokens / self._round_s(k) for k, num_tokens in enumerate(tokens)]
         best = max(rates[1:])
         if best <= rates[0] * (1 / CLEARLY if self._wanted.k else CLEARLY):
             return _NOTHING
         k = rates.index(best, 1)
-        least_k = next(each for each in range(1, k + 1) if rates[each] >= _AS_GOOD * best)
-        return WantedDraft(k, least_k, self._share(k))
+        return self._draft_of(
+            k, next(each for each in range(1, k + 1) if rates[each] >= _AS_GOOD * best)
+        )
 
-    def _wanted_draft_of(self, k: int) -> WantedDraft:
-        return WantedDraft(k, k, self._share(k)) if k else _NOTHING
+    def _draft_of(self, k: int, least_k: int) -> WantedDraft:
+        num_sessions, made_k = max(self._num_sessions, 1), min(k, self._governor.max_k)
+        engine_s = self._governor.times.idle_draft_s(made_k, num_sessions)
+        share = engine_s / num_sessions / self._round_s(made_k)
+        return WantedDraft(k, least_k, max(share, _LEAST_SHARE))
 
-    def _rate(self, k: int) -> float:
-        """Tokens a second of a session, with drafts as an idle tier makes them."""
-        num_sessions = max(self._num_sessions, 1)
-        times = self._governor.times
-        verification_s = times.verification_s(k, self._expected, num_sessions)
-        return self._expected.tokens[k] / (times.idle_draft_s(k) + verification_s)
-
-    def _share(self, k: int) -> float:
-        """Of an engine, for each session."""
-        num_sessions = max(self._num_sessions, 1)
-        k = min(k, self._governor.max_k)
-        if not k:
-            return _LEAST_SHARE
-        times = self._governor.times
-        round_s = times.idle_draft_s(k) + times.verification_s(k, self._expected, num_sessions)
-        engine_s = times.idle_draft_s(k, num_sessions)
-        return max(engine_s / num_sessions / round_s, _LEAST_SHARE)
+    def _round_s(self, k: int) -> float:
+        """A round of a session, with drafts as an idle tier makes them."""
+        times, num_sessions = self._governor.times, max(self._num_sessions, 1)
+        return times.idle_draft_s(k) + times.verification_s(k, self._expected, num_sessions)

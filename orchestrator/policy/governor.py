@@ -2,15 +2,13 @@
 
 In a busy pass a single session that drafts more hardly lengthens it and gains; if all do, all lose.
 So one K is chosen for all: the one with the most expected tokens (`acceptance.py`) a second of the
-clock (`round_times.py`). Plain decoding, K = 0, is one of the candidates. While all speculate, now
-and then all take one round of another K, so that the clocks are fresh: a shorter one, a longer one,
-any and none in turn.
+clock (`round_times.py`). K = 0, plain decoding, is a candidate. While all speculate, now and then
+all take one round of another K, so that clocks are fresh: a shorter one, a longer one, any, none.
 
 What an attempt to speculate loses against plain decoding is owed, and a hundredth of the time of
 plain decoding pays it back. A draft that promises to pay is tried when nothing is owed, another one
-when the loss that it promises is saved too. So a draft that does not pay costs a hundredth, and one
-that has become good is found. An attempt that has lost more than some plain rounds take is over,
-whatever is promised.
+when the loss that it promises is saved too: one that has become good is found. An attempt that has
+lost more than some plain rounds take is over, whatever is promised.
 """
 
 from collections import defaultdict
@@ -33,6 +31,8 @@ EXPLORATION_SHARE = 0.01
 ROUNDS_TO_HOLD = 4
 """Rounds of each session until K is chosen anew, so that all get to go by it; and plain rounds that
 an attempt may lose."""
+MAX_GAIN = 6
+"""Plain rounds that an attempt may lose besides, if it has gained them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,7 @@ class Governor:
         # A machine that stalls for a moment says nothing of drafts.
         lost_s = min(seconds - num_tokens * choice.plain_s, limit_s)
         if k:
-            # A gain makes good what was lost. Little of it is there to be lost again.
-            self._lost_s = max(self._lost_s + share * lost_s, -1.5 * limit_s)
+            self._lost_s = max(self._lost_s + share * lost_s, -MAX_GAIN * choice.plain_s)
         else:
             self._saved_s[load_of(choice.num_sessions)] += EXPLORATION_SHARE * share * seconds
         if k == choice.k:  # others say nothing of rounds in which all ask for the same
@@ -151,8 +150,12 @@ class Governor:
         rates = [num_tokens / s for num_tokens, s in zip(mean.tokens, seconds, strict=True)]
         best = max(range(1, self.max_k + 1), key=rates.__getitem__)
         if not self.k:
-            promised_s = mean.tokens[best] * seconds[0] - CLEARLY * seconds[best]
-            self.k = best if self._may_begin(promised_s) else 0
+            is_known = times.verifying.num_plain(num_sessions) >= 2 * ROUNDS_TO_HOLD - 1e-6
+            lost_s = CLEARLY * seconds[best] - mean.tokens[best] * seconds[0]
+            is_paid = self._saved_s[self._load] >= max(ROUNDS_TO_HOLD * lost_s, 0.0)
+            # What was never seen is tried once, since what was measured may be wrong.
+            if is_known and (is_paid or not times.drafts_were_seen):
+                self.k = best
             return
         self._num_decisions += 1
         if rates[0] > CLEARLY * rates[best] or self._has_lost:
@@ -160,11 +163,3 @@ class Governor:
             self.k, self._lost_s = 0, 0.0
         elif rates[best] > CLEARLY * rates[self.k]:
             self.k = best
-
-    def _may_begin(self, gain_s: float) -> bool:
-        """Whether it is time to speculate, in rounds that promise to gain so much each."""
-        if self.times.verifying.num_plain(len(self._members)) < 2 * ROUNDS_TO_HOLD - 1e-6:
-            return False  # there would be nothing to compare it with
-        # What was never seen is tried once, since what was measured may be wrong.
-        needed_s = max(-ROUNDS_TO_HOLD * gain_s, 0.0)
-        return not self.times.drafts_were_seen or self._saved_s[self._load] >= needed_s
