@@ -58,4 +58,4 @@ def make_app(upstream: Upstream, max_body_bytes: int) -> Boundary:
     ]
     paths: dict[object, str] = {each.endpoint: each.path for each in every}
     traced = tuple(each.path.partition("{")[0] for each in operations if each.is_for_callers)
-    return Boundary(Router(every), paths, traced)
+    return Boundary(Router(every, redirect_slashes=False), paths, traced)

@@ -82,7 +82,8 @@ class Boundary:
             if told is None or status:
                 incident = uuid4().hex
                 _log.exception("request_failed", request_id=name, incident=incident)
-                told = HttpError(500, f"a fault of the gateway, {incident} in its log")
+                what = f"a fault of the gateway, {incident} in its log"
+                told = HttpError(500, what, code="internal")
             if not status:
                 await _respond(told, scope, receive, send_named)
         finally:

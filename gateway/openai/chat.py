@@ -17,7 +17,7 @@ from forethought.generation import (
 from gateway.openai.choices import Choice
 from gateway.openai.logprobs import ChatLogprobs, chat_logprobs, prompt_logprobs
 from gateway.openai.messages import Message
-from gateway.openai.sampling import SamplingFields, check_counts, other_fields
+from gateway.openai.sampling import GenerationFields, SamplingFields, check_counts, other_fields
 from gateway.openai.steps import GeneratedToken, SpeculationStep, told_steps, told_tokens
 from gateway.openai.stream import Answer, ChunkWriter, Head, answer
 from gateway.web.errors import invalid
@@ -37,6 +37,10 @@ OTHERS = other_fields(
         "echo": (False,),
         "function_call": ("none", "auto"),
         "functions": ([],),
+        "media_io_kwargs": ({},),
+        "mm_processor_kwargs": ({},),
+        "moderation": (),
+        "thinking_token_budget": (),
         "include_reasoning": (True, False),
         "modalities": (["text"],),
         "reasoning_effort": ("none",),
@@ -65,7 +69,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         check_counts(
             max_completion_tokens=self.max_completion_tokens, top_logprobs=self.top_logprobs
         )
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise invalid("top_logprobs", "needs logprobs")
 
     @property
@@ -145,9 +149,12 @@ class ChatChunkChoice(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: list[SpeculationStep] | None = None
 
 
-def stop_reason(finished: Finished) -> str | int | None:
+def stop_reason(finished: Finished, body: GenerationFields) -> str | int | None:
     """The stop text or token of the request's that ended the answer."""
-    return finished.matched_stop or None
+    if finished.matched_stop:
+        return finished.matched_stop
+    token_id = finished.matched_stop_token_id
+    return token_id if token_id in (body.stop_token_ids or ()) else None
 
 
 def completion(
@@ -163,7 +170,7 @@ def completion(
                 AnswerMessage("assistant", choice.text),
                 chat_logprobs(choice.tokens) if body.logprobs else None,
                 choice.finished.reason.value,
-                stop_reason(choice.finished),
+                stop_reason(choice.finished, body),
                 [each.token_id for each in choice.tokens] if body.return_token_ids else None,
                 told_tokens(choice.tokens) if body.include_steps else None,
                 told_steps(choice.steps) if body.include_steps else None,
@@ -200,4 +207,5 @@ class ChatWriter(ChunkWriter[ChatChunkChoice]):
         return ChatChunkChoice(index, Delta(), None, None, steps=told_steps([step]))
 
     def closing(self, index: int, finished: Finished) -> ChatChunkChoice:
-        return ChatChunkChoice(index, Delta(), None, finished.reason.value, stop_reason(finished))
+        why = stop_reason(finished, self._body)
+        return ChatChunkChoice(index, Delta(), None, finished.reason.value, why)

@@ -201,7 +201,7 @@ def completion(
                 before + choice.text,
                 _logprobs(body, choice, before),
                 choice.finished.reason.value,
-                stop_reason(choice.finished),
+                stop_reason(choice.finished, body),
                 [each.token_id for each in choice.tokens] if body.return_token_ids else None,
                 echo.token_ids[prompt] if echo.token_ids else None,
                 None if scored is None else prompt_logprobs(choice.prompt, scored),
@@ -263,4 +263,5 @@ class CompletionWriter(ChunkWriter[CompletionChoice]):
         return CompletionChoice(index, "", None, None, steps=told_steps([step]))
 
     def closing(self, index: int, finished: Finished) -> CompletionChoice:
-        return CompletionChoice(index, "", None, finished.reason.value, stop_reason(finished))
+        why = stop_reason(finished, self._body)
+        return CompletionChoice(index, "", None, finished.reason.value, why)

@@ -11,6 +11,8 @@ from gateway.web.body import OtherFields, RequestBody
 from gateway.web.errors import invalid
 
 MAX_CHOICES = 128
+ALL_TOKENS = -1
+"""As `top_k` in vLLM's words; elsewhere 0."""
 _SEEDS = 2**64
 
 
@@ -49,7 +51,9 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
     def check(self) -> None:
         if self.seed is not None and not -_SEEDS // 2 <= self.seed < _SEEDS:
             raise invalid("seed", "must be an integer of 64 bits")
-        check_counts(top_k=self.top_k, num_speculative_tokens=self.num_speculative_tokens)
+        if self.top_k is not None and not ALL_TOKENS <= self.top_k < 2**32:
+            raise invalid("top_k", "must be from -1 to 4294967295")
+        check_counts(num_speculative_tokens=self.num_speculative_tokens)
         if any(not 0 <= each < 2**32 for each in self.stop_token_ids or ()):
             raise invalid("stop_token_ids", "must be token ids")
 
@@ -73,7 +77,7 @@ class GenerationFields(RequestBody, frozen=True, kw_only=True):
         return GenerationParams(
             max_tokens=max_tokens,
             temperature=self.temperature,
-            top_k=self.top_k,
+            top_k=0 if self.top_k == ALL_TOKENS else self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
@@ -140,10 +144,12 @@ HARMLESS = frozenset(
         "parallel_tool_calls",
         "priority",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
         "request_id",
         "safety_identifier",
         "service_tier",
+        "session_id",
         "spaces_between_special_tokens",
         "store",
         "user",
@@ -154,19 +160,31 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "bad_words": ([],),
     "cache_salt": (),
     "early_stopping": (False,),
+    "ec_transfer_params": ({},),
     "frequency_penalty": (0,),
     "include_stop_str_in_output": (False,),
+    "kv_transfer_params": ({},),
     "length_penalty": (1,),
     "logit_bias": ({},),
+    "logprob_token_ids": ([],),
     "min_tokens": (0,),
     "presence_penalty": (0,),
     "prompt_logprobs": (),
+    "repetition_detection": (),
     "response_format": ({"type": "text"},),
+    "return_prompt_text": (False,),
+    "return_token_offsets": (False,),
     "return_tokens_as_token_ids": (False,),
+    "return_weight_versions": (False,),
+    "routed_experts_prompt_start": (),
     "skip_special_tokens": (True,),
+    "stream_interval": (1,),
     "structured_outputs": (),
     "truncate_prompt_tokens": (),
+    "truncation_side": (),
     "use_beam_search": (False,),
+    "vllm_xargs": ({},),
+    "watermarking": (False,),
 }
 
 

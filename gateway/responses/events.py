@@ -78,7 +78,7 @@ class Broken(msgspec.Struct, frozen=True, tag="error"):
 
     sequence_number: int
     message: str
-    code: str | None
+    code: str
     param: str | None
 
 

@@ -10,14 +10,20 @@ from gateway.openai.sampling import GenerationFields, check_counts, other_fields
 from gateway.web.errors import invalid
 
 LOGPROBS = "message.output_text.logprobs"
+_PLAIN = {"format": {"type": "text"}}
+_MEDIUM = {"verbosity": "medium"}
 OTHERS = other_fields(
     {"context_management", "max_tool_calls"},
     {
+        "access_programs": (),
         "background": (False,),
+        "background_options": ({},),
         "conversation": (),
+        "image": ({},),
+        "moderation": (),
         "prompt": (),
-        "reasoning": ({},),
-        "text": ({}, {"format": {"type": "text"}}),
+        "reasoning": ({}, {"effort": "none"}),
+        "text": ({}, _PLAIN, _MEDIUM, _PLAIN | _MEDIUM),
         "tool_choice": ("none", "auto"),
         "tools": ([],),
         "truncation": ("disabled",),
@@ -31,7 +37,7 @@ class InputMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: str
     content: str | list[TextPart]
-    type: Literal["message"] = "message"
+    type: Literal["message"] | None = "message"
     id: str | None = None
     status: str | None = None
     phase: str | None = None

@@ -15,6 +15,8 @@ from forethought.configuration.suggestions import suggest
 from gateway.web.errors import HttpError, invalid
 
 _JSON = "application/json"
+_AS_IT_IS = "identity"  # RFC 9110, section 12.5.3
+_UNREADABLE = "unsupported_media_type"
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,9 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     """The body as an object. Raises HttpError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON:  # a browser sends no other site's JSON here without asking first
-        raise HttpError(415, f"the content type must be {_JSON}", code="unsupported_media_type")
+        raise HttpError(415, f"the content type must be {_JSON}", code=_UNREADABLE)
+    if request.headers.get("content-encoding", _AS_IT_IS).strip().lower() != _AS_IT_IS:
+        raise HttpError(415, "the body must not be compressed", code=_UNREADABLE)
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -87,6 +91,8 @@ def _check_other(name: str, value: Any, known: tuple[str, ...], others: OtherFie
         hint = suggest(name, [*known, *others.fixed]) or ""
         raise invalid(name, f"there is no such field{hint}", code="unknown_parameter")
     allowed = others.fixed[name]
+    if isinstance(value, dict):
+        value = {key: each for key, each in value.items() if each is not None}
     if not any(_is_same(value, each) for each in allowed):
         words = " or ".join(msgspec.json.encode(each).decode() for each in allowed)
         only = f", but for {words}" if words else ""
@@ -111,7 +117,9 @@ def _misfit(problem: str) -> HttpError:
         param = f"{param}.{name}" if param else name
         return invalid(param, "is missing", code="missing_required_parameter")
     words = f"{what[:1].lower()}{what[1:]}"
-    return invalid(param, words, code="invalid_type") if param else HttpError(400, words)
+    if not param:
+        return HttpError(400, words, code="invalid_type")
+    return invalid(param, words, code="invalid_type")
 
 
 def _too_large(max_bytes: int) -> HttpError:

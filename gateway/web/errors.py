@@ -17,14 +17,17 @@ FieldName = Callable[[str], str]
 """From a field of GenerationService to what the route calls it."""
 
 
+INVALID_VALUE = "invalid_value"
+
+
 class HttpError(Exception):
     """A request that is answered by an error.
 
     Args:
         status: of HTTP.
         message: for people.
-        param: the field at fault; None where it is none.
         code: for programs.
+        param: the field at fault; None where it is none.
         headers: that go with the answer.
     """
 
@@ -33,8 +36,8 @@ class HttpError(Exception):
         status: int,
         message: str,
         *,
+        code: str,
         param: str | None = None,
-        code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -48,7 +51,7 @@ class HttpError(Exception):
         """The answer's JSON."""
         return msgspec.json.encode(ErrorBody(ErrorContent(*self._content())))
 
-    def _content(self) -> tuple[str, str, str | None, str | None]:
+    def _content(self) -> tuple[str, str, str | None, str]:
         kind = _TYPES.get(self.status)
         if kind is None:
             kind = "server_error" if self.status >= 500 else "invalid_request_error"
@@ -61,7 +64,7 @@ class ErrorContent(msgspec.Struct, frozen=True):
     message: str
     type: str
     param: str | None
-    code: str | None
+    code: str
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -70,7 +73,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorContent
 
 
-def invalid(param: str, message: str, *, code: str | None = None) -> HttpError:
+def invalid(param: str, message: str, *, code: str = INVALID_VALUE) -> HttpError:
     """A field of the request is wrong."""
     return HttpError(400, f"{param}: {message}", param=param, code=code)
 
@@ -81,7 +84,7 @@ def from_forethought(error: ForethoughtError, name_of: FieldName = str) -> HttpE
     if isinstance(error, InvalidArgumentError):
         violations = {name_of(field): text for field, text in error.violations.items()}
         message = "; ".join(f"{field}: {text}" for field, text in violations.items())
-        return HttpError(400, message, param=next(iter(violations), None), code="invalid_value")
+        return HttpError(400, message, param=next(iter(violations), None), code=INVALID_VALUE)
     status = _STATUSES.get(error.code, 500)
     headers = {}
     if isinstance(error, OverloadedError):

@@ -165,12 +165,28 @@ def _with_others(schema: dict[str, Any], others: OtherFields) -> dict[str, Any]:
     """The schema of a body with the fields that it may have besides, and no others."""
     required = schema.get("required", [])
     properties: dict[str, Any] = {name: {} for name in others.harmless}
-    properties |= {name: {"enum": [*values, None]} for name, values in others.fixed.items()}
+    properties |= {name: _one_of(values) for name, values in others.fixed.items()}
     properties |= {
         name: each if name in required else _or_null(each)
         for name, each in schema["properties"].items()
     }
     return {**schema, "properties": properties, "additionalProperties": False}
+
+
+def _one_of(values: Iterable[Any]) -> dict[str, Any]:
+    """Each of them; what an object has besides is null, and so as good as absent."""
+    kinds: list[dict[str, Any]] = [{"type": "null"}]
+    for each in values:
+        kinds.append({"const": each})
+        if isinstance(each, dict):
+            properties = {name: {"const": value} for name, value in each.items()}
+            kinds[-1] = {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": {"type": "null"},
+            }
+    return {"anyOf": kinds}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

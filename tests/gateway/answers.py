@@ -32,6 +32,7 @@ async def refused(http: httpx2.AsyncClient, path: str, body: Any) -> tuple[int, 
     assert set(response.json()) == {"error"}
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"], "says why in a word"
     return response.status_code, error
 
 

@@ -157,3 +157,14 @@ async def test_a_stop_text_ends_the_answer_and_is_named(http):
     )["choices"]
     assert choice["text"] == whole["text"].partition(stop)[0]
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", stop)
+
+
+@pytest.mark.parametrize(("path", "asked"), [(COMPLETIONS, completion), (CHAT, chat)])
+async def test_a_stop_token_ends_the_answer_and_is_named(http, path, asked):
+    fields = {"max_tokens": 12, "ignore_eos": True, "return_token_ids": True}
+    token_ids = (await post(http, path, asked(**fields)))["choices"][0]["token_ids"]
+    stopping = asked(**fields, stop_token_ids=[token_ids[4]])
+    (choice,) = (await post(http, path, stopping))["choices"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", choice["token_ids"][-1])
+    last = [each for each in await streamed(http, path, stopping) if each["choices"]][-1]
+    assert last["choices"][0]["stop_reason"] == choice["stop_reason"]

@@ -1,6 +1,17 @@
 """Whatever is wrong with a request is said in OpenAI's shape, with the field's name."""
 
+from typing import get_type_hints
+
 import pytest
+from openai.types.chat.completion_create_params import (
+    CompletionCreateParamsStreaming as ChatParams,
+)
+from openai.types.completion_create_params import (
+    CompletionCreateParamsStreaming as CompletionParams,
+)
+from openai.types.responses.response_create_params import (
+    ResponseCreateParamsStreaming as ResponseParams,
+)
 
 from tests.gateway.answers import CHAT, COMPLETIONS, chat, completion, post, refused
 from tests.gateway.conftest import MAX_BODY_BYTES
@@ -16,7 +27,7 @@ WRONG = [
     (chat(max_tokens=2, max_completion_tokens=3), "max_tokens"),
     (chat(max_tokens=-1), "max_tokens"),
     (chat(max_tokens=2**40), "max_tokens"),
-    (chat(top_k=-1), "top_k"),
+    (chat(top_k=-2), "top_k"),
     (chat(n=0), "n"),
     (chat(n=10**6), "n"),
     (chat(seed=2**70), "seed"),
@@ -39,6 +50,7 @@ WRONG = [
     (chat(tempreture=1), "tempreture"),
     (chat(tools=[{"type": "function"}]), "tools"),
     (chat(response_format={"type": "json_object"}), "response_format"),
+    (chat(response_format={"type": "text", "strict": True}), "response_format"),
     (chat(logit_bias={"5": 1}), "logit_bias"),
     (chat(presence_penalty=0.5), "presence_penalty"),
     (chat(prediction={"type": "magic", "content": "x"}), "prediction.type"),
@@ -111,10 +123,50 @@ async def test_fields_that_change_nothing_are_let_through(http):
             logit_bias={},
             tools=[],
             tool_choice="none",
-            response_format={"type": "text"},
+            response_format={"type": "text", "json_schema": None},
+            top_k=-1,
+            logprobs=False,
+            top_logprobs=0,
         ),
     )
     assert answer["choices"] == plain["choices"]
+
+
+VLLM_FIELDS = {
+    "ec_transfer_params": {},
+    "kv_transfer_params": {},
+    "logprob_token_ids": [],
+    "return_prompt_text": False,
+    "return_token_offsets": False,
+    "return_weight_versions": False,
+    "session_id": "mine",
+    "stream_interval": 1,
+    "truncation_side": None,
+    "vllm_xargs": {},
+    "watermarking": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "params"),
+    [
+        (CHAT, chat(max_tokens=1), ChatParams),
+        (COMPLETIONS, completion(max_tokens=1), CompletionParams),
+        ("/v1/responses", {"input": "a", "max_output_tokens": 1}, ResponseParams),
+    ],
+)
+async def test_each_field_of_openais_client_is_known_by_its_name(http, path, asked, params):
+    for name in get_type_hints(params):
+        answer = (await http.post(path, json=asked | {name: [[]]})).json()
+        assert (answer.get("error") or {}).get("code") != "unknown_parameter", name
+
+
+async def test_fields_of_vllm_that_ask_for_what_is_done_anyway_are_let_through(http):
+    for path, asked in ((CHAT, chat), (COMPLETIONS, completion)):
+        plain = await post(http, path, asked(max_tokens=2))
+        assert (await post(http, path, asked(max_tokens=2, **VLLM_FIELDS)))["choices"] == (
+            plain["choices"]
+        )
 
 
 async def test_an_unknown_model_is_not_found(http):
@@ -145,13 +197,23 @@ async def test_a_body_that_is_none_is_refused(http, content, status, code):
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-async def test_a_form_of_another_site_is_refused(http):
-    response = await http.post(COMPLETIONS, content=b'{"prompt": "a"}')
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-type": "application/json", "content-encoding": "gzip"}]
+)
+async def test_a_form_of_another_site_and_a_compressed_body_are_refused(http, headers):
+    response = await http.post(COMPLETIONS, content=b'{"prompt": "a"}', headers=headers)
     assert response.status_code == 415
+    assert response.json()["error"]["code"] == "unsupported_media_type"
 
 
 async def test_unknown_paths_and_methods_have_the_same_shape(http):
-    for method, path, status in (("GET", "/nope", 404), ("GET", CHAT, 405), ("PUT", "/", 405)):
+    for method, path, status in (
+        ("GET", "/nope", 404),
+        ("GET", CHAT, 405),
+        ("PUT", "/", 405),
+        ("POST", f"{CHAT}/", 404),
+        ("GET", "/health/", 404),
+    ):
         response = await http.request(method, path)
         assert response.status_code == status
         assert path in response.json()["error"]["message"]
