@@ -134,7 +134,7 @@ class Governor:
         """No longer than a draft is late by any measure, and no longer than plain decoding would
         take for as many tokens."""
         wait_s = expected.tokens[k] * self._plain_s
-        if self.times.drafts_were_seen:
+        if self.times.num_drafts:
             wait_s = min(wait_s, SURPRISE * self.times.draft_s(k, len(self._members)))
         return max(wait_s, MIN_TIMEOUT_S)
 
@@ -153,8 +153,8 @@ class Governor:
             is_known = times.verifying.num_plain(num_sessions) >= 2 * ROUNDS_TO_HOLD - 1e-6
             lost_s = CLEARLY * seconds[best] - mean.tokens[best] * seconds[0]
             is_paid = self._saved_s[self._load] >= max(ROUNDS_TO_HOLD * lost_s, 0.0)
-            # What was never seen is tried once, since what was measured may be wrong.
-            if is_known and (is_paid or not times.drafts_were_seen):
+            # What was measured may be wrong, and the first draft late: its prompt was computed.
+            if is_known and (is_paid or times.num_drafts <= 1):
                 self.k = best
             return
         self._num_decisions += 1

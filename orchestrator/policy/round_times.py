@@ -91,8 +91,8 @@ class RoundTimes:
         self._target = PassProfile(target_costs or _UNMEASURED)
         self._draft_costs, self._draft = draft_costs, PassProfile(draft_costs)
         self._drafting, self.verifying = Clocks(), Clocks()
-        self.drafts_were_seen = False
-        """Whether a draft has come, or was waited for."""
+        self.num_drafts = 0.0
+        """Rounds whose drafts have come, or were waited for."""
         self.batch_size = 1
         """Sessions that share a pass of the target, those of other orchestrators too."""
         self.num_targets = 1
@@ -116,7 +116,7 @@ class RoundTimes:
             measured_s = self._target(timings.num_batch_tokens)
             self.verifying.observe(num_sessions, k, verifying_s, measured_s, weight)
         if k and (judged.was_late or not judged.drafted.has_failed):
-            self.drafts_were_seen = True
+            self.num_drafts += weight
             if self._draft_costs and not judged.drafted.has_failed:
                 measured_s = self.idle_draft_s(k, self.batch_size)
                 self._drafting.observe(num_sessions, k, drafting_s, measured_s, weight)

@@ -226,6 +226,19 @@ def test_a_draft_that_becomes_good_is_found():
     assert usual(play(world, policies, 50).ks) >= 3
 
 
+@pytest.mark.parametrize("num_sessions", [1, 4])
+def test_a_deployments_first_draft_may_wait_for_its_prompt(num_sessions):
+    world = world_of(MACHINES["gpu"], 0.9)
+    policies = adaptive(experience_of(world), num_sessions)
+    step_s, world.draft_step_s = world.draft_step_s, lambda _: 10.0
+    while not any(play(world, policies, 1).ks):
+        pass  # plain decoding comes to be known
+    world.draft_step_s, world.has_drafts = step_s, False  # what is late is not waited for again
+    play(world, policies, 8)
+    world.has_drafts = True
+    assert usual(play(world, policies, 40).ks[-10 * num_sessions :]) >= 3
+
+
 def test_a_draft_that_becomes_bad_is_given_up():
     world = world_of(MACHINES["cpu"], 0.95)
     policies = adaptive(experience_of(world), 1)
